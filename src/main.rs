@@ -1,0 +1,3 @@
+//! The door: argv in, exit code out.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Black-box and house tests, in one binary.
