@@ -5,4 +5,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 pub mod config;
+pub mod log;
 pub mod policy;
+pub mod supervise;
+pub mod sys;

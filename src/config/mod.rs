@@ -67,4 +67,8 @@ pub enum LogFile {
 pub struct Supervisord {
     /// `shutdown_on`, the default for programs that do not say it.
     pub shutdown_on: ShutdownOn,
+    pub stop_timeout: Option<u64>,
 }
+
+/// TEMP
+pub fn repr(text: &str) -> String { format!("'{text}'") }
