@@ -71,4 +71,6 @@ pub struct Supervisord {
 }
 
 /// TEMP
-pub fn repr(text: &str) -> String { format!("'{text}'") }
+pub fn repr(text: &str) -> String {
+    format!("'{text}'")
+}

@@ -158,7 +158,8 @@ impl Fleet {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let own = match self.phase {
-            Phase::Up | Phase::Left => None,
+            Phase::Left => return None,
+            Phase::Up => None,
             Phase::Stopping { report_at, .. } => earliest(Some(report_at), self.stop_deadline),
             Phase::Sweeping { kill_at, leave_at, .. } => earliest(kill_at, leave_at),
         };
@@ -180,6 +181,9 @@ impl Fleet {
 
     /// Something has happened to one process.
     pub fn apply(&mut self, id: ProcId, event: Event, now: Time) {
+        if self.has_left() {
+            return;
+        }
         let before = self.busy;
         self.step(id, event, now);
         self.advance(now);
@@ -190,6 +194,9 @@ impl Fleet {
 
     /// A signal asks for the end. The second one, at least a second after the first, means it.
     pub fn shutdown(&mut self, signal: Signal, now: Time) {
+        if self.has_left() {
+            return;
+        }
         self.actions.push_back(Action::Announce(Notice::Received(signal)));
         match self.first_request {
             None => {
@@ -218,26 +225,39 @@ impl Fleet {
         }
     }
 
-    /// Time has passed.
+    /// Time has passed: meets every deadline up to now, those included that this brings about.
     pub fn tick(&mut self, now: Time) {
-        while let Some(&(due, id)) = self.deadlines.first()
-            && due <= now
-        {
+        while !self.has_left() && (self.tick_process(now) || self.tick_phase(now)) {}
+    }
+
+    fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Left)
+    }
+
+    fn tick_process(&mut self, now: Time) -> bool {
+        let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id);
+        if let Some(id) = due {
             self.apply(id, Event::Tick, now);
         }
+        due.is_some()
+    }
+
+    fn tick_phase(&mut self, now: Time) -> bool {
+        let due = |deadline: Option<Time>| deadline.is_some_and(|deadline| now >= deadline);
         match self.phase {
-            Phase::Stopping { .. } if self.stop_deadline.is_some_and(|deadline| now >= deadline) => self.kill(now),
+            Phase::Stopping { .. } if due(self.stop_deadline) => self.kill(now),
             Phase::Stopping { verdict, told, report_at } if now >= report_at => {
                 self.phase = Phase::Stopping { verdict, told, report_at: now.after(REPORT_INTERVAL) };
                 self.report();
             }
-            Phase::Sweeping { kill_at: Some(kill_at), .. } if now >= kill_at => self.kill(now),
-            Phase::Sweeping { verdict, leave_at: Some(leave_at), .. } if now >= leave_at => {
+            Phase::Sweeping { kill_at, .. } if due(kill_at) => self.kill(now),
+            Phase::Sweeping { verdict, leave_at, .. } if due(leave_at) => {
                 self.actions.push_back(Action::Announce(Notice::LeftBehind));
                 self.leave(verdict);
             }
-            Phase::Up | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Left => {}
+            Phase::Up | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Left => return false,
         }
+        true
     }
 
     /// One step of one process, with the books kept: deadlines, counts, and what its end means for all.
@@ -246,7 +266,9 @@ impl Fleet {
         let Some(member) = self.members.get_mut(id.0) else { return };
         let before = (member.process.state(), member.process.is_busy(), member.process.holds_up_stop());
         let actions = &mut self.actions;
-        member.process.step(&member.spec, event, now, &mut |action| actions.push_back(Action::To(id, action)));
+        member
+            .process
+            .step(&member.spec, event, now, &mut |action| actions.push_back(Action::To(id, action)));
 
         let deadline = member.process.deadline(&member.spec);
         if deadline != member.deadline {
@@ -308,17 +330,31 @@ impl Fleet {
         if !matches!(self.phase, Phase::Up) {
             return;
         }
-        self.stop_deadline = self.settings.stop_timeout.map(|seconds| now.after(i64::try_from(seconds).unwrap_or(i64::MAX)));
-        self.phase = Phase::Stopping {
-            verdict,
-            told: self.members.len(),
-            report_at: now.after(REPORT_INTERVAL),
-        };
+        self.stop_deadline =
+            self.settings.stop_timeout.map(|seconds| now.after(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        self.phase =
+            Phase::Stopping { verdict, told: self.members.len(), report_at: now.after(REPORT_INTERVAL) };
+        self.cancel_spawns(now);
         for id in self.ids(0) {
             self.step(id, Event::Hold, now);
         }
         self.advance(now);
         self.report();
+    }
+
+    /// Takes back the starts that are decided but not carried out yet.
+    fn cancel_spawns(&mut self, now: Time) {
+        let mut cancelled = Vec::new();
+        self.actions.retain(|action| match action {
+            Action::To(id, ProcessAction::Spawn) => {
+                cancelled.push(*id);
+                false
+            }
+            Action::To(..) | Action::Announce(_) | Action::Reap | Action::Sweep(_) | Action::Leave(_) => true,
+        });
+        for id in cancelled {
+            self.step(id, Event::Cancelled, now);
+        }
     }
 
     /// Asks the next priority to stop while nobody holds it up, and goes on to the sweep behind the last.

@@ -69,6 +69,8 @@ pub enum Event {
     Spawned,
     /// The last [`Action::Spawn`] came to nothing, and no process is left of it.
     SpawnFailed,
+    /// The last [`Action::Spawn`] was taken back before it was carried out.
+    Cancelled,
     /// The leader was reaped.
     Exited {
         /// How it ended.
@@ -213,12 +215,21 @@ impl Process {
                 Starting { up_since: None } => self.come_up(spec, now, act),
                 // The exec was under way when the stop came: it is a program that stops.
                 Stopping { .. } => act(Action::Log(Message::Spawned)),
-                Starting { up_since: Some(_) } | Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+                Starting { up_since: Some(_) }
+                | Stopped
+                | Running
+                | Backoff { .. }
+                | Exited { .. }
+                | Fatal => {}
             },
             Event::SpawnFailed => match self.state {
                 Starting { .. } => self.fail(spec, now, act),
                 Stopping { .. } => self.state = Stopped,
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+            },
+            Event::Cancelled => match self.state {
+                Starting { .. } => self.state = Stopped,
+                Stopped | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
             },
             Event::Exited { exit, rest } => match self.state {
                 Starting { up_since } => {
@@ -303,9 +314,11 @@ impl Process {
         let due = match self.state {
             State::Backoff { until } => Some(until),
             State::Exited { restart_at } => restart_at,
-            State::Stopped | State::Starting { .. } | State::Running | State::Stopping { .. } | State::Fatal => {
-                None
-            }
+            State::Stopped
+            | State::Starting { .. }
+            | State::Running
+            | State::Stopping { .. }
+            | State::Fatal => None,
         };
         if due.is_some_and(|due| now >= due) && !self.is_clearing() {
             self.start(now, act);

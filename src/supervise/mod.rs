@@ -7,8 +7,8 @@ mod text;
 use crate::config::Config;
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Exit, Fleet, Level, Message, ProcId, ProcessAction, Received, Route, Settings, Signal, Standing,
-    Time, To, route,
+    Action, Event, Exit, Fleet, Level, Message, ProcId, ProcessAction, Received, Route, Settings, Signal,
+    Standing, Time, To, route,
 };
 use crate::sys::{self, Child, Dead, ExecStatus, Inherited, Pid, Poller, Program, Report, SignalFd, Status};
 use std::collections::{BTreeMap, BTreeSet};

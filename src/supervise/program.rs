@@ -29,7 +29,9 @@ pub(super) fn prepare(process: &Process) -> Result<Program, String> {
     let path = environment.get("PATH".as_bytes()).map(|path| String::from_utf8_lossy(path).into_owned());
     let path = path.filter(|path| !path.is_empty());
     let ids = match &process.user {
-        Some(user) => Some(sys::look_up(user).map_err(|_| format!("couldn't setuid to {user}: Can't find user"))?),
+        Some(user) => {
+            Some(sys::look_up(user).map_err(|_| format!("couldn't setuid to {user}: Can't find user"))?)
+        }
         None => None,
     };
     let unsayable = |_| format!("couldn't exec {word}: EINVAL");

@@ -55,10 +55,13 @@ pub(super) fn failed_step(program: &Program, Report { step, candidate, errno }: 
         Step::Gid => setuid("Could not set group id of effective user"),
         Step::Uid => setuid("Could not set user id of effective user"),
         Step::Chdir => {
-            let directory = program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
+            let directory =
+                program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
             format!("couldn't chdir to {directory}: {errno:?}")
         }
-        Step::Stdout | Step::Stderr | Step::Streams => format!("couldn't set up descriptors for {word}: {errno:?}"),
+        Step::Stdout | Step::Stderr | Step::Streams => {
+            format!("couldn't set up descriptors for {word}: {errno:?}")
+        }
         Step::Exec => format!("couldn't exec {word}: {errno:?}"),
     }
 }

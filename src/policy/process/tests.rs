@@ -44,7 +44,9 @@ fn did(process: &mut Process, spec: &Spec, event: Event, now: Time) -> String {
             }
         });
     });
-    format!("{}{} {}", state_word(process.state), rest_word(process.rest), words.join(" ")).trim_end().to_owned()
+    format!("{}{} {}", state_word(process.state), rest_word(process.rest), words.join(" "))
+        .trim_end()
+        .to_owned()
 }
 
 fn seconds(time: Time) -> u64 {
@@ -102,6 +104,7 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("start", Event::Start, EARLY),
         ("spawned", Event::Spawned, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
+        ("cancelled", Event::Cancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
         ("exit 0, rest", exited(EXIT_0, true), EARLY),
         ("exit 1", exited(EXIT_1, false), EARLY),
@@ -122,7 +125,9 @@ fn starting_points() -> Vec<(State, Rest)> {
     let leaderless = |state: &State| !process(*state, Rest::None).has_leader();
     STATES
         .iter()
-        .flat_map(|state| RESTS.iter().take(if leaderless(state) { 4 } else { 1 }).map(|rest| (*state, *rest)))
+        .flat_map(|state| {
+            RESTS.iter().take(if leaderless(state) { 4 } else { 1 }).map(|rest| (*state, *rest))
+        })
         .collect()
 }
 
