@@ -4,5 +4,6 @@
 //! the lines, and `supervise` is the hallway where facts become events and actions become calls.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+pub mod cli;
 pub mod config;
 pub mod policy;
