@@ -1,51 +1,55 @@
-//! How much a log line matters, in supervisord's words.
+//! How much a log line matters.
 
-/// A log level; a later one is chattier.
+/// supervisord's log levels, most urgent first: a line is shown when its level is at most the chosen one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// `critical`, logged as CRIT.
+    /// `critical`, CRIT.
     Critical,
-    /// `error`, logged as ERRO.
+    /// `error`, ERRO.
     Error,
-    /// `warn`, logged as WARN.
+    /// `warn`, WARN.
     Warn,
-    /// `info`, logged as INFO; the default.
+    /// `info`, INFO.
     Info,
-    /// `debug`, logged as DEBG.
+    /// `debug`, DEBG.
     Debug,
-    /// `trace`, logged as TRAC.
+    /// `trace`, TRAC.
     Trace,
-    /// `blather`, logged as BLAT.
+    /// `blather`, BLAT.
     Blather,
 }
 
+/// Each level with its name in `loglevel=` and its name in a log line.
+const NAMES: [(Level, &str, &str); 7] = [
+    (Level::Critical, "critical", "CRIT"),
+    (Level::Error, "error", "ERRO"),
+    (Level::Warn, "warn", "WARN"),
+    (Level::Info, "info", "INFO"),
+    (Level::Debug, "debug", "DEBG"),
+    (Level::Trace, "trace", "TRAC"),
+    (Level::Blather, "blather", "BLAT"),
+];
+
 impl Level {
-    /// The level of a `loglevel` value in lower case; supervisord knows no `warning`, no `crit` and no numbers.
+    /// The level that `loglevel=` calls so, in lower case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "critical" => Self::Critical,
-            "error" => Self::Error,
-            "warn" => Self::Warn,
-            "info" => Self::Info,
-            "debug" => Self::Debug,
-            "trace" => Self::Trace,
-            "blather" => Self::Blather,
-            _ => return None,
-        })
+        NAMES.iter().find(|(_, known, _)| *known == name).map(|(level, _, _)| *level)
     }
 
-    /// The four letters that stand in a line.
+    /// Its name in `loglevel=`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Its name in a log line.
     #[must_use]
     pub fn tag(self) -> &'static str {
-        match self {
-            Self::Critical => "CRIT",
-            Self::Error => "ERRO",
-            Self::Warn => "WARN",
-            Self::Info => "INFO",
-            Self::Debug => "DEBG",
-            Self::Trace => "TRAC",
-            Self::Blather => "BLAT",
-        }
+        self.row().1
+    }
+
+    fn row(self) -> (&'static str, &'static str) {
+        NAMES.iter().find(|(level, ..)| *level == self).map_or(("info", "INFO"), |(_, name, tag)| (name, tag))
     }
 }
