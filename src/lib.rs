@@ -1,7 +1,8 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
 //! The house: `cli` reads argv, `config` reads the file, `policy` holds the laws, `sys` is the kernel, `log` writes
-//! the lines, and `supervise` is the hallway where facts become events and actions become calls.
+//! the lines, and `supervise` is the hallway where facts become events and actions become calls. Data flows one way:
+//! argv and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 pub mod cli;
@@ -10,3 +11,102 @@ pub mod log;
 pub mod policy;
 pub mod supervise;
 pub mod sys;
+
+use cli::{Cli, Mode};
+use config::{Config, Inputs, Loaded};
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Usage and configuration errors, and a kernel that refuses what nothing can go without.
+const FAILURE: u8 = 2;
+
+/// The whole program. Returns its exit code.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> u8 {
+    // One line that says where, and no backtrace: the code for that is not in the binary (see .cargo).
+    std::panic::set_hook(Box::new(|panic| sys::write_out(STDERR, format!("rsup: {panic}\n").as_bytes())));
+    // Before anything else, so that no signal is lost and no descriptor of ours lands on 0 to 2.
+    let taken_over = sys::take_over();
+    sys::open_missing();
+    taken_over.map_err(|errno| format!("Error: can't block signals: {errno}\n")).map_or_else(
+        fail,
+        |inherited| match cli::parse(arguments) {
+            Ok(cli) => obey(&cli, arguments, inherited).unwrap_or_else(fail),
+            Err(exit) if exit.code == 0 => print(&exit.text),
+            Err(exit) => fail(exit.text),
+        },
+    )
+}
+
+/// Does what was asked for. An error is text for stderr.
+fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<u8, String> {
+    match &cli.mode {
+        Mode::EchoConfig => Ok(print(config::SAMPLE)),
+        Mode::PrintConfig => {
+            usable(load(cli, arguments, &|_| Ok(()))?).map(|(config, _)| print(&config.to_json()))
+        }
+        Mode::Check => {
+            let loaded = load(cli, arguments, &check_user)?;
+            sys::write_out(STDERR, loaded.report.to_string().as_bytes());
+            Ok(if loaded.config.is_some() { 0 } else { FAILURE })
+        }
+        Mode::Supervise => {
+            let (config, notices) = usable(load(cli, arguments, &check_user)?)?;
+            let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
+            supervise::run(name, &config, &notices, inherited)
+        }
+        Mode::Command(_) => Err("Error: running one command is not supported yet\n".to_owned()),
+    }
+}
+
+fn load(
+    cli: &Cli,
+    arguments: &[OsString],
+    check_user: &dyn Fn(&str) -> Result<(), String>,
+) -> Result<Loaded, String> {
+    // The executable's own path, where the kernel tells: what argv[0] says may be a bare name.
+    let program =
+        env::current_exe().unwrap_or_else(|_| arguments.first().map(Into::into).unwrap_or_default());
+    let file = config::find(cli.file.as_deref(), &program).map_err(|text| usage(&text, arguments))?;
+    let environment: Vec<(String, String)> = env::vars_os()
+        .map(|(key, value)| (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let inputs = Inputs { environment: &environment, host: &sys::host_name(), check_user };
+    Ok(config::load(&file, &cli.overrides, &inputs))
+}
+
+/// The configuration, unless the file has errors: then all of them.
+fn usable(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), String> {
+    let Loaded { config, report, notices } = loaded;
+    config
+        .map(|config| (config, notices))
+        .ok_or_else(|| report.lines(false).map(|line| line + "\n").collect::<String>())
+}
+
+/// supervisord's texts for a user that is none.
+fn check_user(user: &str) -> Result<(), String> {
+    sys::look_up(user).map(drop).map_err(|error| match error {
+        sys::UserError::UnknownUser => format!("Invalid user name {user}"),
+        sys::UserError::UnknownGroup => format!("Invalid group name {user}"),
+    })
+}
+
+/// supervisord's two lines about a command line that cannot be followed.
+fn usage(text: &str, arguments: &[OsString]) -> String {
+    let name = arguments.first().map_or_else(Default::default, |name| Path::new(name).display().to_string());
+    format!("Error: {text}\nFor help, use {name} -h\n")
+}
+
+const STDOUT: i32 = 1;
+const STDERR: i32 = 2;
+
+fn print(text: &str) -> u8 {
+    sys::write_out(STDOUT, text.as_bytes());
+    0
+}
+
+fn fail(text: String) -> u8 {
+    sys::write_out(STDERR, text.as_bytes());
+    FAILURE
+}

@@ -4,22 +4,57 @@
 mod program;
 mod text;
 
-use crate::config::Config;
+use crate::config::{Config, Notice};
 use crate::log::Log;
 use crate::policy::{
     Action, Event, Exit, Fleet, Level, Message, ProcId, ProcessAction, Received, Route, Settings, Signal,
     Standing, Time, To, route,
 };
-use crate::sys::{self, Child, Dead, ExecStatus, Inherited, Pid, Poller, Program, Report, SignalFd, Status};
+use crate::sys::{
+    self, Child, Dead, ExecStatus, Inherited, Limit, Pid, Poller, Program, Report, SignalFd, Status,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 /// Supervises the programs of `config` until there is nothing left to do. Returns rsup's exit code.
 ///
 /// # Errors
-/// Only before the first program is started: the kernel refuses a descriptor that rsup cannot do without.
-pub fn run(config: &Config, log: Log, inherited: Inherited) -> Result<u8, sys::Errno> {
-    Ok(Supervisor::new(config, log, inherited)?.run())
+/// Only before the first program is started: text for stderr about what the kernel refused.
+pub fn run(name: &str, config: &Config, notices: &[Notice], inherited: Inherited) -> Result<u8, String> {
+    sys::close_inherited();
+    if !sys::is_pid1() {
+        sys::adopt_orphans();
+    }
+    let mut log = Log::new(config.supervisord.loglevel, config.supervisord.silent);
+    log.line(Level::Info, format_args!("{name} started with pid {}", std::process::id()));
+    for notice in notices {
+        log.line(notice.level, &notice.text);
+    }
+    // Before the user is switched, who may not raise them.
+    raise_limits(config, &mut log);
+    become_user(config, &mut log)?;
+    let supervisor = Supervisor::new(config, log, inherited);
+    Ok(supervisor.map_err(|errno| format!("Error: can't watch signals: {errno}\n"))?.run())
+}
+
+fn raise_limits(config: &Config, log: &mut Log) {
+    let at_least = |number: i64| u64::try_from(number).unwrap_or(0);
+    let (minfds, minprocs) = (at_least(config.supervisord.minfds), at_least(config.supervisord.minprocs));
+    sys::raise_limits(minfds, minprocs, |Limit { name, wanted, raised }| {
+        if raised {
+            log.line(Level::Info, format_args!("Increased {name} limit to {wanted}"));
+        } else {
+            log.line(Level::Warn, format_args!("{name} limit is below {wanted} and can't be raised"));
+        }
+    });
+}
+
+fn become_user(config: &Config, log: &mut Log) -> Result<(), String> {
+    let Some(user) = &config.supervisord.user else { return Ok(()) };
+    let ids = sys::look_up(user).map_err(|_| format!("Error: Invalid user name {user}\n"))?;
+    sys::become_user(&ids).map_err(|_| "Error: Can't drop privilege as nonroot user\n".to_owned())?;
+    log.line(Level::Info, format_args!("Set uid to user {} succeeded", ids.uid));
+    Ok(())
 }
 
 /// What the kernel needs to know of one process, and what it said.
