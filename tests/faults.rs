@@ -1,0 +1,97 @@
+//! A hostile machine: rsup goes on.
+
+use crate::support::{SIGKILL, Setup, Way, both_ways, needs, pid_namespace, program, root, rsup, script};
+
+/// The life of a program from its start through a crash to the end of rsup.
+fn lives(setup: Setup) {
+    let mut rsup = setup.start();
+    rsup.expect("success: web");
+    rsup.kill("web", SIGKILL);
+    rsup.expect("exited: web (terminated by SIGKILL; not expected)");
+    rsup.expect("success: web");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn without_proc() {
+    needs!(root(), pid_namespace());
+    lives(rsup(&program("web", "sleep 1000")).after("umount -l /proc; umount -l /proc").pid_1());
+}
+
+#[test]
+fn on_a_read_only_root_without_users() {
+    needs!(root(), pid_namespace());
+    let blind = "set -e; for f in /etc/passwd /etc/group /etc/nsswitch.conf; do mount --bind /dev/null $f; done\n\
+                 mount -o remount,bind,ro /";
+    lives(rsup(&(program("web", "sleep 1000") + "user=54321\n")).after(blind).pid_1());
+}
+
+#[test]
+fn with_standard_descriptors_closed() {
+    let conf =
+        script("job", "echo ran > job; ls /proc/self/fd > fds; exit 6") + "startsecs=0\nautorestart=false\n";
+    for way in both_ways() {
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+            let (code, rsup) = rsup(&conf).after(&format!("exec {closed}")).run_as(way).run();
+            assert_eq!((code, rsup.read("job").as_str()), (6, "ran\n"), "{way:?} {closed}");
+            assert_eq!(rsup.read("fds"), "0\n1\n2\n3\n", "{way:?} {closed}");
+        }
+    }
+}
+
+#[test]
+fn with_a_stderr_that_nobody_reads() {
+    for way in both_ways() {
+        // A pipe that is full: this shell holds its reading end and hands it to rsup.
+        let full =
+            "mkfifo full; exec 8<>full 2>full; dd if=/dev/zero of=full oflag=nonblock bs=4096 2>/dev/null";
+        let conf = script("job", "echo start >> starts; exec sleep 1000");
+        let mut rsup = rsup(&conf).after(full).run_as(way).start();
+        rsup.expect_in_file("starts", "start\n");
+        crate::support::eventually("the program runs", || {
+            let tree = rsup.tree();
+            let job = tree.iter().find(|process| process.name == "sleep")?;
+            crate::support::kill(job.pid, SIGKILL);
+            Some(())
+        });
+        rsup.expect_in_file("starts", "start\nstart\n");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn with_a_stderr_whose_reader_is_gone() {
+    let conf = script("job", "echo ran > job; exit 6") + "startsecs=0\nautorestart=false\n";
+    // The reader of the pipe ends at once; rsup starts when it has.
+    let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
+    let (code, rsup) = rsup(&conf).after(gone).run();
+    assert_eq!((code, rsup.read("job").as_str()), (6, "ran\n"));
+}
+
+#[test]
+fn without_processes_to_spare() {
+    needs!(root());
+    // The limit counts the processes of a user; this one has no others.
+    let conf = "[supervisord]\nminprocs=1\n".to_owned()
+        + &program("web", "sleep 1000")
+        + "startretries=0\n"
+        + &script("fork", "sleep 0.1; sleep 0.1; exit 0")
+        + "startretries=0\n";
+    let limited = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups", "--inh-caps=-all"];
+    let setup = rsup(&conf).after("ulimit -u 2").through(&limited).run_as(Way::Foreground);
+    let mut rsup = setup.start();
+    rsup.expect("spawnerr: Too many processes in process table to spawn");
+    rsup.expect("gave up:");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn without_descriptors_to_spare() {
+    let conf = "[supervisord]\nminfds=1\n".to_owned()
+        + &program("web", "sleep 1000")
+        + "process_name=w%(process_num)d\nnumprocs=40\nstartretries=0\n";
+    let mut rsup = rsup(&conf).after("ulimit -n 24").start();
+    rsup.expect("success: w0 ");
+    rsup.expect("gave up:");
+    assert_eq!(rsup.stop(), 0);
+}
