@@ -29,7 +29,7 @@ size: build ## the static binary is static, and within its budget
 	@stat -c '%s bytes of $(BUDGET), static' $(BIN); test $$(stat -c %s $(BIN)) -le $(BUDGET)
 
 docker: build ## the image of docker/Dockerfile, and the tests in containers
-	cp $(BIN) docker/rsup && docker build -t rsup docker; rm docker/rsup
+	tar -c -C docker Dockerfile -C $(dir $(BIN)) rsup | docker build -t rsup -
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::
 
 bench: build ## from a program's death to its next life
