@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::kernel::shipped_binary;
-use crate::support::{SIGKILL, binary, eventually, installed, kill, needs, proc, root};
+use crate::support::{SIGKILL, binary, eventually, files_below, installed, kill, needs, proc, root};
 
 /// Whether a Docker engine answers.
 fn engine() -> Result<(), String> {
@@ -218,7 +218,7 @@ fn libraries(file: &Path) -> Vec<PathBuf> {
 /// A root file system with nginx and redis-server of this machine's packages, and what they read.
 fn servers_root(root: &Path) {
     let modules = Path::new("/usr/lib/nginx/modules");
-    let modules = if modules.exists() { crate::support::files_below(modules) } else { vec![] };
+    let modules = if modules.exists() { files_below(modules) } else { vec![] };
     let programs = ["/usr/sbin/nginx", "/usr/bin/redis-server"].map(PathBuf::from);
     for file in programs.iter().chain(&modules) {
         copy_in(root, &fs::canonicalize(file).unwrap());

@@ -1,6 +1,8 @@
 //! A hostile machine: rsup goes on.
 
-use crate::support::{SIGKILL, Setup, Way, both_ways, needs, pid_namespace, program, root, rsup, script};
+use crate::support::{
+    SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script,
+};
 
 /// The life of a program from its start through a crash to the end of rsup.
 fn lives(setup: Setup) {
@@ -48,12 +50,10 @@ fn with_a_stderr_that_nobody_reads() {
         let conf = script("job", "echo start >> starts; exec sleep 1000");
         let mut rsup = rsup(&conf).after(full).run_as(way).start();
         rsup.expect_in_file("starts", "start\n");
-        crate::support::eventually("the program runs", || {
-            let tree = rsup.tree();
-            let job = tree.iter().find(|process| process.name == "sleep")?;
-            crate::support::kill(job.pid, SIGKILL);
-            Some(())
+        let job = eventually("the program runs", || {
+            rsup.tree().into_iter().find(|process| process.name == "sleep")
         });
+        kill(job.pid, SIGKILL);
         rsup.expect_in_file("starts", "start\nstart\n");
         assert_eq!(rsup.stop(), 0, "{way:?}");
     }
@@ -62,7 +62,6 @@ fn with_a_stderr_that_nobody_reads() {
 #[test]
 fn with_a_stderr_whose_reader_is_gone() {
     let conf = script("job", "echo ran > job; exit 6") + "startsecs=0\nautorestart=false\n";
-    // The reader of the pipe ends at once; rsup starts when it has.
     let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
     let (code, rsup) = rsup(&conf).after(gone).run();
     assert_eq!((code, rsup.read("job").as_str()), (6, "ran\n"));
@@ -71,17 +70,15 @@ fn with_a_stderr_whose_reader_is_gone() {
 #[test]
 fn without_processes_to_spare() {
     needs!(root());
-    // The limit counts the processes of a user; this one has no others.
+    // The limit counts the processes of a user, and this one has no others: rsup is the first, `a` the second.
+    let user = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups", "prlimit", "--nproc=2"];
     let conf = "[supervisord]\nminprocs=1\n".to_owned()
-        + &program("web", "sleep 1000")
-        + "startretries=0\n"
-        + &script("fork", "sleep 0.1; sleep 0.1; exit 0")
+        + &program("a", "sleep 1000")
+        + &program("b", "sleep 1000")
         + "startretries=0\n";
-    let limited = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups", "--inh-caps=-all"];
-    let setup = rsup(&conf).after("ulimit -u 2").through(&limited).run_as(Way::Foreground);
-    let mut rsup = setup.start();
-    rsup.expect("spawnerr: Too many processes in process table to spawn");
-    rsup.expect("gave up:");
+    let mut rsup = rsup(&conf).through(&user).start();
+    rsup.expect("spawnerr: Too many processes in process table to spawn 'b'");
+    rsup.expect_all(&["gave up: b", "success: a"]);
     assert_eq!(rsup.stop(), 0);
 }
 
@@ -91,7 +88,8 @@ fn without_descriptors_to_spare() {
         + &program("web", "sleep 1000")
         + "process_name=w%(process_num)d\nnumprocs=40\nstartretries=0\n";
     let mut rsup = rsup(&conf).after("ulimit -n 24").start();
+    rsup.expect_all(&["spawnerr: too many open files to spawn 'w39'", "gave up: w39", "success: w0 "]);
+    rsup.kill("w0", SIGKILL);
     rsup.expect("success: w0 ");
-    rsup.expect("gave up:");
     assert_eq!(rsup.stop(), 0);
 }

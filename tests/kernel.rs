@@ -6,7 +6,7 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
-use crate::support::{SIGKILL, binary, both_ways, kill, needs, never, proc, program, rsup};
+use crate::support::{SIGKILL, binary, both_ways, eventually, kill, needs, never, proc, program, rsup};
 
 #[test]
 fn one_thread_and_no_wake_up_while_idle() {
@@ -16,7 +16,7 @@ fn one_thread_and_no_wake_up_while_idle() {
         let pid = rsup.pid();
         assert_eq!(proc::status(pid, "Threads").as_deref(), Some("1"));
         // The line above is written before rsup sleeps again: wait until it does.
-        crate::support::eventually("rsup sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
+        eventually("rsup sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
         let before = proc::context_switches(pid);
         never("rsup woke up for nothing", Duration::from_secs(1), || proc::context_switches(pid) != before);
         assert_eq!(rsup.stop(), 0, "{way:?}");
