@@ -94,8 +94,6 @@ impl Servers {
 fn nginx_and_redis_come_back_and_leave_nothing() {
     needs!(root(), pid_namespace(), installed("nginx"), installed("redis-server"));
     let mut servers = Servers::start();
-    servers.rsup.expect("spawned: 'redis'");
-    servers.rsup.expect("spawned: 'nginx'");
     servers.rsup.expect_all(&["success: nginx", "success: redis"]);
     servers.expect_answers();
     let redis = servers.rsup.pid_of("redis");
