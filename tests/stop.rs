@@ -80,8 +80,8 @@ fn a_program_that_ignores_the_stop_signal_is_killed_after_stopwaitsecs() {
     for way in both_ways() {
         let conf = handler("deaf", "TERM", "") + "stopwaitsecs=1\n";
         let mut rsup = rsup(&conf).run_as(way).start();
+        let pid = rsup.expect("spawned: 'deaf'").number_after("with pid ");
         rsup.expect_ready(&["deaf"]);
-        let pid = rsup.lines("spawned:")[0].number_after("with pid ");
         rsup.signal(SIGTERM);
         let waiting = rsup.expect("waiting for deaf to die");
         let killing = rsup.expect("killing ");

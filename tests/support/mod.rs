@@ -307,7 +307,7 @@ impl Rsup {
     /// The process id, as this test sees it, of what the last `spawned:` line of this program names.
     pub(crate) fn pid_of(&self, program: &str) -> i32 {
         let text = format!("spawned: '{program}' with pid ");
-        let spawned = self.lines(&text).pop().unwrap_or_else(|| panic!("no line {text:?}"));
+        let spawned = eventually(&text, || self.lines(&text).pop());
         self.host_pid(spawned.number_after(&text))
     }
 
