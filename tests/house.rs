@@ -22,10 +22,12 @@ fn sources() -> Vec<(PathBuf, String)> {
     rust.map(read).collect()
 }
 
-/// Whether a text holds this name, not as the end of a longer one.
+/// Whether a text holds this name, not as the end of a longer one; a name like `ini::` is a package's, and not that of
+/// a module in something.
 fn names(code: &str, name: &str) -> bool {
-    let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(name).any(|(at, _)| !code[..at].ends_with(part_of_a_word))
+    let package = name.ends_with("::");
+    let longer = |c: char| c.is_alphanumeric() || c == '_' || (package && c == ':');
+    code.match_indices(name).any(|(at, _)| !code[..at].ends_with(longer))
 }
 
 /// Asserts that only these places name any of these.
@@ -85,7 +87,7 @@ fn the_configuration_is_text() {
 #[test]
 fn policy_is_pure() {
     let world =
-        ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os", "std::time"];
+        ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os"];
     not_in("policy", &world);
     not_in(
         "policy",
