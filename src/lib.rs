@@ -4,5 +4,9 @@
 //! the lines, and `supervise` is the hallway where facts become events and actions become calls.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+pub mod cli;
 pub mod config;
+pub mod log;
 pub mod policy;
+pub mod supervise;
+pub mod sys;

@@ -86,8 +86,7 @@ fn the_configuration_is_text() {
 
 #[test]
 fn policy_is_pure() {
-    let world =
-        ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os"];
+    let world = ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os"];
     not_in("policy", &world);
     not_in(
         "policy",

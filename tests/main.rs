@@ -1,4 +1,4 @@
-//! Black-box tests of the real binary, and the tests of the house, in one binary so that it links once.
+//! Black-box tests of the real binary, walks of its laws and the tests of the house, in one binary so that it links once.
 //!
 //! `RSUP_BIN` names the binary to test; without it, it is the one cargo has just built. What this machine cannot do
 //! is skipped, and says so on stderr: `SKIP test: why`.
@@ -7,6 +7,7 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
@@ -18,6 +19,7 @@ mod faults;
 mod house;
 mod input;
 mod kernel;
+mod laws;
 mod lifecycle;
 mod reaping;
 mod services;

@@ -1,6 +1,103 @@
 //! From text to [`Config`]. Pure but for `load.rs`, which reads the files.
+//!
+//! ```no_run
+//! # fn look_up(_: &str) -> Result<(), String> { Ok(()) }
+//! use rsup::config::{self, Inputs, Overrides};
+//! use std::path::Path;
+//!
+//! let environment = vec![("PATH".to_string(), "/bin".to_string())];
+//! let inputs = Inputs { environment: &environment, host: "web1", check_user: &look_up };
+//! // `Err` is the text for stderr when the search path holds no file.
+//! let file = config::find(None, Path::new("/sbin/rsup"))?;
+//! let loaded = config::load(&file, &Overrides::default(), &inputs);
+//! // `--check` prints every line of this; a start prints the errors and leaves with 2 when there are any.
+//! let text = loaded.report.to_string();
+//! if let Some(config) = loaded.config {
+//!     for notice in &loaded.notices { /* log notice.text at notice.level, before anything is started */ }
+//!     for process in &config.processes { /* … */ }
+//!     let json = config.to_json(); // `--print-config`
+//! }
+//! # Ok::<(), String>(())
+//! ```
 
-use crate::policy::{ShutdownOn, Spec};
+mod expand;
+mod glob;
+mod group;
+mod hints;
+mod ini;
+mod keys;
+mod lines;
+mod listener;
+mod load;
+mod number;
+mod print;
+mod program;
+mod python;
+mod report;
+mod section;
+mod server;
+mod shlex;
+mod socket;
+mod supervisord;
+pub mod value;
+
+pub use load::{find, load};
+pub use print::SAMPLE;
+pub use python::repr;
+pub use report::{Notice, Report};
+
+use std::collections::BTreeSet;
+
+use crate::policy::{Level, ShutdownOn, Spec};
+use expand::Environment;
+use program::Base;
+use section::Context;
+
+/// What loading needs to know of the machine.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The environment rsup was started with, for `%(ENV_X)s`.
+    pub environment: &'a [(String, String)],
+    /// The node name of uname, for `%(host_node_name)s`.
+    pub host: &'a str,
+    /// Whether the users of this `user=` text exist here, else supervisord's text (`Invalid user name nosuch`);
+    /// for `--print-config` one that accepts everything.
+    pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
+}
+
+/// What the command line says about `[supervisord]`; it beats the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--loglevel`.
+    pub loglevel: Option<Level>,
+    /// `--silent`.
+    pub silent: bool,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--umask`.
+    pub umask: Option<u32>,
+    /// `--directory`.
+    pub directory: Option<String>,
+    /// `--minfds`.
+    pub minfds: Option<i64>,
+    /// `--minprocs`.
+    pub minprocs: Option<i64>,
+    /// `--shutdown-on`.
+    pub shutdown_on: Option<ShutdownOn>,
+    /// `--stop-timeout`, in seconds.
+    pub stop_timeout: Option<u64>,
+}
+
+/// What loading came to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration, unless the report holds an error.
+    pub config: Option<Config>,
+    /// Every error and warning.
+    pub report: Report,
+    /// What is to be logged at start, in order.
+    pub notices: Vec<Notice>,
+}
 
 /// What a configuration file and its includes come to.
 #[derive(Clone, Debug)]
@@ -9,12 +106,28 @@ pub struct Config {
     pub supervisord: Supervisord,
     /// Every process that may run, in start order; shadowed ones are gone.
     pub processes: Vec<Process>,
+    /// The processes of `[eventlistener:x]`: shown by `--print-config`, never run.
+    pub listeners: Vec<Process>,
+}
+
+/// Which kind of section a process comes from. A program that a `[group:x]` lists is a [`Kind::Program`], whatever its
+/// section says: supervisord drops the socket of such an `[fcgi-program:x]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `[program:x]`.
+    Program,
+    /// `[eventlistener:x]`.
+    EventListener,
+    /// `[fcgi-program:x]`.
+    FcgiProgram,
 }
 
 /// One process of a `[program:x]` or `[fcgi-program:x]`, every value expanded and resolved but for what the machine
 /// decides (users, directories, commands: text).
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// The kind of its section.
+    pub kind: Kind,
     /// The group it belongs to.
     pub group: String,
     /// Its own name, which the log lines use.
@@ -43,10 +156,10 @@ pub struct Process {
     pub redirect_stderr: bool,
     /// `stdout_logfile`.
     pub stdout_logfile: LogFile,
-    /// `stderr_logfile`.
+    /// `stderr_logfile`; [`LogFile::None`] with `redirect_stderr`.
     pub stderr_logfile: LogFile,
-    /// For `[fcgi-program:x]`: where to listen.
-    pub socket: Option<String>,
+    /// For `[fcgi-program:x]`: where to listen; one socket for all processes of the group.
+    pub socket: Option<Socket>,
 }
 
 /// Where a stream of a program goes, as the file says it.
@@ -56,15 +169,83 @@ pub enum LogFile {
     Auto,
     /// `NONE` or `off`.
     None,
-    /// `syslog`, by either key.
+    /// `syslog`, by either key, unless a path is given beside it.
     Syslog,
-    /// A path as written, `/dev/stdout` and its kin included.
+    /// A path as written (`~` too), `/dev/stdout` and its kin included. Empty: no file, as supervisord has it.
     Path(String),
+}
+
+/// The socket of an `[fcgi-program:x]`, which each of its processes gets as its stdin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it listens.
+    pub address: Address,
+    /// `socket_owner` as written (`user` or `user:group`); none: the program's `user`.
+    pub owner: Option<String>,
+    /// `socket_mode`, 0700 unless set; for unix sockets.
+    pub mode: u32,
+    /// `socket_backlog`.
+    pub backlog: Option<u16>,
+}
+
+/// Where a socket listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `tcp://host:port`.
+    Tcp(String, u16),
+    /// `unix:///path`.
+    Unix(String),
 }
 
 /// `[supervisord]`, with the command line already laid over it.
 #[derive(Clone, Debug)]
 pub struct Supervisord {
+    /// `nodaemon`: read and shown; rsup always stays in the foreground.
+    pub nodaemon: bool,
+    /// `silent`: no log lines of its own.
+    pub silent: bool,
+    /// `user`, as written.
+    pub user: Option<String>,
+    /// `umask`, 022 unless set; supervisord applies it only when it daemonizes.
+    pub umask: u32,
+    /// `directory`; supervisord applies it only when it daemonizes.
+    pub directory: Option<String>,
+    /// `loglevel`.
+    pub loglevel: Level,
+    /// `minfds`.
+    pub minfds: i64,
+    /// `minprocs`.
+    pub minprocs: i64,
+    /// `identifier`.
+    pub identifier: String,
+    /// `environment`, which every process gets (it is in [`Process::environment`] already).
+    pub environment: Vec<(String, String)>,
     /// `shutdown_on`, the default for programs that do not say it.
     pub shutdown_on: ShutdownOn,
+    /// `stop_timeout` in seconds: one deadline for the whole stop.
+    pub stop_timeout: Option<u64>,
+}
+
+/// Sections to configuration, in supervisord's order.
+fn assemble(mut context: Context<'_>) -> Loaded {
+    let mut variables: Environment = context.inputs.environment.iter().cloned().collect();
+    let supervisord = supervisord::read(&mut context, &mut variables);
+    let config = supervisord.map(|supervisord| {
+        let base = Base {
+            variables: &variables,
+            environment: &supervisord.environment,
+            shutdown_on: supervisord.shutdown_on,
+        };
+        let all = group::all(&mut context, &base);
+        let (listeners, processes) = all.into_iter().partition(|process| process.kind == Kind::EventListener);
+        Config { supervisord, processes, listeners }
+    });
+    server::read(&mut context, &variables);
+    hints::unknown(&mut context);
+    let Context { mut report, mut notices, .. } = context;
+    report.finish();
+    // A section that two groups list was read twice.
+    let mut seen = BTreeSet::new();
+    notices.retain(|notice| seen.insert(notice.text.clone()));
+    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
 }

@@ -1,0 +1,355 @@
+//! supervisord's `%` expansion: Python's `%` formatting of a whole value with a dictionary of names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::number::{self, Spec};
+use super::python::{ascii, repr};
+
+/// Variables by their name, without the `ENV_` that expansion puts in front.
+pub(super) type Environment = BTreeMap<String, String>;
+
+/// No value that means anything is longer; a few bytes of file must not become gigabytes.
+const MAX_LENGTH: usize = 16 << 20;
+/// Nor is any field wider.
+const MAX_WIDTH: usize = 1 << 20;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item<'a> {
+    Text(&'a str),
+    Int(i64),
+}
+
+/// The names that a value may use.
+#[derive(Clone, Debug)]
+pub(super) struct Names<'a> {
+    /// `ENV_*`: rsup's environment and `[supervisord] environment`.
+    pub(super) environment: &'a Environment,
+    /// `ENV_*` of the program's own `environment`, which come first.
+    pub(super) own: Vec<(String, String)>,
+    /// The others.
+    pub(super) named: Vec<(&'static str, Item<'a>)>,
+}
+
+impl<'a> Names<'a> {
+    /// The same names and some more.
+    pub(super) fn with(&self, more: &[(&'static str, Item<'a>)]) -> Self {
+        let mut names = self.clone();
+        names.named.extend_from_slice(more);
+        names
+    }
+
+    fn get(&self, name: &str) -> Option<Item<'_>> {
+        if let Some((_, item)) = self.named.iter().find(|(known, _)| *known == name) {
+            return Some(*item);
+        }
+        let variable = name.strip_prefix("ENV_")?;
+        let own = self.own.iter().find(|(known, _)| known == variable).map(|(_, value)| value);
+        own.or_else(|| self.environment.get(variable)).map(|value| Item::Text(value))
+    }
+
+    /// All names, sorted, as the message about an unknown one lists them.
+    fn list(&self) -> String {
+        let variables = self.environment.keys().chain(self.own.iter().map(|(name, _)| name));
+        let named = self.named.iter().map(|(name, _)| (*name).to_owned());
+        let all: BTreeSet<String> = variables.map(|name| format!("ENV_{name}")).chain(named).collect();
+        all.into_iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Why a value cannot be expanded.
+enum Fault {
+    Unknown(String),
+    Format(String),
+}
+
+/// Expands a value. `option` is what supervisord calls it in its messages: `program:x.command`.
+pub(super) fn expand(value: &str, names: &Names<'_>, option: &str) -> Result<String, String> {
+    if !value.contains('%') {
+        return Ok(value.to_owned());
+    }
+    Formatter::new(value, names).run().map_err(|fault| {
+        let (value, option) = (repr(value), repr(option));
+        match fault {
+            Fault::Unknown(name) => format!(
+                "Format string {value} for {option} contains names ({}) which cannot be expanded. \
+                 Available names: {}",
+                repr(&name),
+                names.list()
+            ),
+            Fault::Format(why) => format!("Format string {value} for {option} is badly formatted: {why}"),
+        }
+    })
+}
+
+/// The argument that the next conversion takes.
+enum Argument<'a> {
+    /// No name was given yet: the dictionary itself.
+    Dictionary,
+    Item(Item<'a>),
+    /// Each name serves one conversion.
+    Used,
+}
+
+/// Walks over one value as CPython's formatter does, so that the same errors come in the same order.
+struct Formatter<'a> {
+    rest: &'a str,
+    /// Characters read so far.
+    at: usize,
+    names: &'a Names<'a>,
+    argument: Argument<'a>,
+    out: String,
+}
+
+impl<'a> Formatter<'a> {
+    fn new(value: &'a str, names: &'a Names<'a>) -> Self {
+        Formatter { rest: value, at: 0, names, argument: Argument::Dictionary, out: String::new() }
+    }
+
+    fn run(mut self) -> Result<String, Fault> {
+        while let Some(c) = self.next() {
+            if c == '%' {
+                self.field()?;
+            } else {
+                self.out.push(c);
+            }
+            if self.out.len() > MAX_LENGTH {
+                return Err(format_fault("the result is too long"));
+            }
+        }
+        Ok(self.out)
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.rest.chars().next()?;
+        self.rest = self.rest.get(c.len_utf8()..).unwrap_or("");
+        self.at = self.at.saturating_add(1);
+        Some(c)
+    }
+
+    fn accept(&mut self, wanted: &[char]) -> Option<char> {
+        self.rest.starts_with(wanted).then(|| self.next()).flatten()
+    }
+
+    /// Behind a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
+    fn field(&mut self) -> Result<(), Fault> {
+        if self.accept(&['(']).is_some() {
+            self.name()?;
+        }
+        let mut spec = Spec::default();
+        while let Some(flag) = self.accept(&['-', '+', ' ', '#', '0']) {
+            spec.set_flag(flag);
+        }
+        spec.width = self.size("width too big")?.unwrap_or(0);
+        if self.accept(&['.']).is_some() {
+            spec.precision = Some(self.size("precision too big")?.unwrap_or(0));
+        }
+        let _length_letter = self.accept(&['h', 'l', 'L']);
+        let conversion = self.next().ok_or_else(|| format_fault("incomplete format"))?;
+        self.convert(conversion, &spec)
+    }
+
+    /// A name ends at the bracket that closes its first one.
+    fn name(&mut self) -> Result<(), Fault> {
+        let start = self.rest;
+        let mut depth = 1_usize;
+        while depth > 0 {
+            match self.next() {
+                Some('(') => depth = depth.saturating_add(1),
+                Some(')') => depth = depth.saturating_sub(1),
+                Some(_) => {}
+                None => return Err(format_fault("incomplete format key")),
+            }
+        }
+        let length = start.len().saturating_sub(self.rest.len()).saturating_sub(1);
+        let name = start.get(..length).unwrap_or("");
+        let item = self.names.get(name).ok_or_else(|| Fault::Unknown(name.to_owned()))?;
+        self.argument = Argument::Item(item);
+        Ok(())
+    }
+
+    /// Digits; a `*` takes the argument as the size and leaves none for the conversion.
+    fn size(&mut self, too_big: &str) -> Result<Option<usize>, Fault> {
+        if self.accept(&['*']).is_some() {
+            return match self.take()? {
+                Argument::Item(Item::Int(_)) => Err(format_fault("not enough arguments for format string")),
+                _ => Err(format_fault("* wants int")),
+            };
+        }
+        let mut size = None;
+        while let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(10)) {
+            let _digit = self.next();
+            let digit = usize::try_from(digit).unwrap_or(0);
+            let larger = size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit);
+            size = Some(larger);
+            if larger > MAX_WIDTH {
+                return Err(format_fault(too_big));
+            }
+        }
+        Ok(size)
+    }
+
+    fn take(&mut self) -> Result<Argument<'a>, Fault> {
+        match std::mem::replace(&mut self.argument, Argument::Used) {
+            Argument::Used => Err(format_fault("not enough arguments for format string")),
+            argument => Ok(argument),
+        }
+    }
+
+    fn convert(&mut self, conversion: char, spec: &Spec) -> Result<(), Fault> {
+        if conversion == '%' {
+            self.out.push('%');
+            return Ok(());
+        }
+        let argument = self.take()?;
+        let text = match (conversion, argument) {
+            ('s' | 'r' | 'a', Argument::Item(item)) => number::pad(&text_of(conversion, item, spec), spec),
+            ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(Item::Int(n))) => {
+                number::integer(n, conversion, spec)
+            }
+            ('e' | 'E' | 'f' | 'F' | 'g' | 'G', Argument::Item(Item::Int(n))) => {
+                number::float(n, conversion, spec)
+            }
+            ('c', Argument::Item(item)) => number::pad(&character(item)?, spec),
+            (_, argument) => return Err(self.mismatch(conversion, &argument)),
+        };
+        self.out.push_str(&text);
+        Ok(())
+    }
+
+    fn mismatch(&self, conversion: char, argument: &Argument<'_>) -> Fault {
+        let kind = if matches!(argument, Argument::Dictionary) { "dict" } else { "str" };
+        Fault::Format(match conversion {
+            'd' | 'i' | 'u' => format!("%{conversion} format: a real number is required, not {kind}"),
+            'o' | 'x' | 'X' => format!("%{conversion} format: an integer is required, not {kind}"),
+            'e' | 'E' | 'f' | 'F' | 'g' | 'G' => format!("must be real number, not {kind}"),
+            'c' => "%c requires int or char".to_owned(),
+            // Python prints the whole dictionary for these; nobody means that.
+            's' | 'r' | 'a' => {
+                format!("%{conversion} needs a name, as in %(here){conversion}; write %% for a percent sign")
+            }
+            _ => self.unsupported(conversion),
+        })
+    }
+
+    fn unsupported(&self, conversion: char) -> String {
+        let shown = if ('\u{1f}'..'\u{7f}').contains(&conversion) { conversion } else { '?' };
+        let (code, index) = (u32::from(conversion), self.at.saturating_sub(1));
+        format!("unsupported format character '{shown}' (0x{code:x}) at index {index}")
+    }
+}
+
+fn format_fault(why: &str) -> Fault {
+    Fault::Format(why.to_owned())
+}
+
+/// What `%s`, `%r` and `%a` print, cut to the precision.
+fn text_of(conversion: char, item: Item<'_>, spec: &Spec) -> String {
+    let text = match (conversion, item) {
+        (_, Item::Int(n)) => n.to_string(),
+        ('r', Item::Text(text)) => repr(text),
+        ('a', Item::Text(text)) => ascii(text),
+        (_, Item::Text(text)) => text.to_owned(),
+    };
+    spec.precision.map_or_else(|| text.clone(), |length| text.chars().take(length).collect())
+}
+
+fn character(item: Item<'_>) -> Result<String, Fault> {
+    match item {
+        Item::Text(text) if text.chars().count() == 1 => Ok(text.to_owned()),
+        Item::Text(_) => Err(format_fault("%c requires int or char")),
+        Item::Int(n) => u32::try_from(n)
+            .ok()
+            .and_then(char::from_u32)
+            .map(String::from)
+            .ok_or_else(|| format_fault("%c arg not in range(0x110000)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> Result<String, String> {
+        let environment =
+            Environment::from([("A".to_owned(), "a%b".to_owned()), ("Q".to_owned(), "global".to_owned())]);
+        let names = Names {
+            environment: &environment,
+            own: vec![("Q".to_owned(), "own".to_owned())],
+            named: vec![
+                ("here", Item::Text("/etc")),
+                ("process_num", Item::Int(7)),
+                ("one", Item::Text("é")),
+            ],
+        };
+        expand(text, &names, "program:x.command")
+    }
+
+    #[test]
+    fn values_expand() {
+        let table = [
+            ("plain", "plain"),
+            ("100%%", "100%"),
+            ("%(here)s/x", "/etc/x"),
+            ("%(ENV_A)s", "a%b"),
+            ("%(ENV_Q)s", "own"),
+            ("%(process_num)02d", "07"),
+            ("%(process_num)s", "7"),
+            ("%(process_num)-4d|", "7   |"),
+            ("%(process_num)+d", "+7"),
+            ("%(process_num)#x", "0x7"),
+            ("%(process_num).3d", "007"),
+            ("%(process_num)5.2f", " 7.00"),
+            ("%(process_num)ld", "7"),
+            ("%(process_num)c", "\u{7}"),
+            ("%(here)8s|", "    /etc|"),
+            ("%(here)-8s|", "/etc    |"),
+            ("%(here).2s", "/e"),
+            ("%(here)r", "'/etc'"),
+            ("%(one)c", "é"),
+            ("%(one)a", "'\\xe9'"),
+            ("%(here)%", "%"),
+            ("%(here)08s", "    /etc"),
+        ];
+        for (text, want) in table {
+            assert_eq!(run(text).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_pythons_words() {
+        let table = [
+            ("%", "incomplete format"),
+            ("%(here", "incomplete format key"),
+            ("%(here)", "incomplete format"),
+            ("date +%Y", "unsupported format character 'Y' (0x59) at index 7"),
+            ("%(here)d", "%d format: a real number is required, not str"),
+            ("%(here)x", "%x format: an integer is required, not str"),
+            ("%(here)f", "must be real number, not str"),
+            ("%(here)c", "%c requires int or char"),
+            ("%d", "%d format: a real number is required, not dict"),
+            ("%(here)s %Y", "not enough arguments for format string"),
+            ("%(process_num)*d", "not enough arguments for format string"),
+            ("%(here)*s", "* wants int"),
+            ("%é", "unsupported format character '?' (0xe9) at index 1"),
+            ("%(here)99999999s", "width too big"),
+        ];
+        for (text, why) in table {
+            let want =
+                format!("Format string {} for 'program:x.command' is badly formatted: {why}", repr(text));
+            assert_eq!(run(text), Err(want));
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_listed_with_the_known() {
+        let want = "Format string '%( here )s' for 'program:x.command' contains names (' here ') which cannot be \
+                    expanded. Available names: ENV_A, ENV_Q, here, one, process_num";
+        assert_eq!(run("%( here )s"), Err(want.to_owned()));
+    }
+
+    #[test]
+    fn the_result_is_bounded() {
+        assert!(run(&"%(here)1000000s".repeat(100)).is_err());
+    }
+}

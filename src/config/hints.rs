@@ -1,0 +1,96 @@
+//! Warnings: what supervisord ignores without a word, and what it accepts but bites in a container.
+
+use super::keys;
+use super::section::{Context, Reader};
+use super::{LogFile, Process};
+use crate::policy::{AutoRestart, Level};
+
+/// `docker stop` kills after so many seconds.
+const DOCKER_PATIENCE: i64 = 10;
+
+/// Sections and keys that nothing reads: a warning for each, and a line at start that counts them.
+pub(super) fn unknown(context: &mut Context<'_>) {
+    let sections = context.sections;
+    let mut count = 0_usize;
+    for section in &sections.all {
+        let mut reader = context.reader(section);
+        match keys::of_section(&section.name) {
+            None => {
+                let hint = meant(keys::nearest_section(&section.name));
+                reader.warn("", format!("unknown section{hint}"));
+                count = count.saturating_add(1);
+            }
+            Some(Some(tables)) => {
+                let known = |key: &&String| tables.iter().any(|table| table.contains(&key.as_str()));
+                for key in section.values.keys().filter(|key| !known(key)) {
+                    reader.warn(key, format!("unknown key{}", meant(keys::nearest(key, tables))));
+                    count = count.saturating_add(1);
+                }
+            }
+            Some(None) => {}
+        }
+    }
+    if count > 0 {
+        let plural = if count == 1 { "" } else { "s" };
+        let text = format!("ignored {count} unknown key{plural} or section{plural}; --check names them");
+        context.notice(Level::Warn, text);
+    }
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |known| format!(", did you mean {known}?"))
+}
+
+/// What of a program deserves a word, going by the first of its processes.
+pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
+    for (key, file) in
+        [("stdout_logfile", &process.stdout_logfile), ("stderr_logfile", &process.stderr_logfile)]
+    {
+        match file {
+            LogFile::Syslog => syslog(keys, key),
+            LogFile::Path(path) if grows(path) => growing(keys, key, path),
+            LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
+        }
+    }
+    let spec = &process.spec;
+    if spec.autorestart == AutoRestart::Never && spec.startsecs > 0 && spec.startretries > 0 {
+        let why = format!(
+            "an exit within startsecs={} is a failed start and tried again, also with autorestart=false; \
+             a job that ends sooner needs startsecs=0",
+            spec.startsecs
+        );
+        keys.warn("autorestart", why);
+    }
+    if keys.raw("stopwaitsecs").is_some() && spec.stopwaitsecs >= DOCKER_PATIENCE {
+        let why = format!(
+            "docker stop kills everything after {DOCKER_PATIENCE} s unless told otherwise (docker stop -t, \
+             stop_grace_period, terminationGracePeriodSeconds)"
+        );
+        keys.warn("stopwaitsecs", why);
+    }
+}
+
+/// Whether a file takes room as it is written; devices and what stands for descriptors do not.
+fn grows(path: &str) -> bool {
+    !path.is_empty() && !path.starts_with("/dev/") && !path.starts_with("/proc/")
+}
+
+fn growing(keys: &mut Reader<'_, '_>, key: &str, path: &str) {
+    let why = format!("{path} is appended to and never rotated");
+    let text = format!("For [{}], {key}: {why}", keys.section.name);
+    keys.context.notice(Level::Info, text);
+    keys.warn(key, why);
+}
+
+fn syslog(keys: &mut Reader<'_, '_>, key: &str) {
+    let why = "syslog is not written to, the program inherits rsup's own stream";
+    keys.notice(format!("For [{}], {key}: {why}", keys.section.name));
+    keys.warn(key, why.to_owned());
+}
+
+/// supervisord's warning about a `stderr_logfile` beside `redirect_stderr`.
+pub(super) fn ignored_stderr_logfile(keys: &mut Reader<'_, '_>) {
+    let why = "redirect_stderr=true but stderr_logfile has also been set to a filename, the filename has been ignored";
+    keys.notice(format!("For [{}], {why}", keys.section.name));
+    keys.warn("stderr_logfile", why.to_owned());
+}

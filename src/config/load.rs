@@ -1,0 +1,290 @@
+//! Finds the configuration file and reads it and its includes: the only file of the room that looks at the disk.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::expand::{Environment, Item, Names, expand};
+use super::glob::{is_magic, join, matches, normal};
+use super::ini::{Place, Sections};
+use super::report::{Notice, Report, Severity};
+use super::section::{Context, MAX_PROCESSES};
+use super::{Inputs, Loaded, Overrides, lines};
+use crate::policy::Level;
+
+/// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
+const MAX_BYTES: u64 = 64 << 20;
+/// How many files may be included.
+const MAX_FILES: usize = 10_000;
+/// How many paths a pattern may match on its way: `/*/*/*/*/*` must not walk for ever.
+const MAX_MATCHES: usize = 100_000;
+
+/// The configuration file: the one named, else the first of supervisord's search path that exists. `program` is the
+/// path of rsup's own executable, beside whose directory the search begins.
+///
+/// # Errors
+/// supervisord's text when none exists.
+pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
+    if let Some(file) = named {
+        return Ok(file.to_path_buf());
+    }
+    let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+    let paths = [
+        prefix.join("etc/supervisord.conf"),
+        prefix.join("supervisord.conf"),
+        "supervisord.conf".into(),
+        "etc/supervisord.conf".into(),
+        "/etc/supervisord.conf".into(),
+        "/etc/supervisor/supervisord.conf".into(),
+    ];
+    paths.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let searched: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        format!(
+            "No config file found at default paths ({}); use the -c option to specify a config file at a different path",
+            searched.join(", ")
+        )
+    })
+}
+
+/// Reads a file and its includes and makes of them what can be made; everything that is wrong is in the report.
+#[must_use]
+pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
+    let mut loader = Loader::new(file);
+    loader.main(inputs);
+    let Loader { sections, here, report, notices, .. } = loader;
+    let context = Context {
+        sections: &sections,
+        inputs,
+        overrides,
+        here: &here,
+        report,
+        notices,
+        processes_left: MAX_PROCESSES,
+    };
+    super::assemble(context)
+}
+
+struct Loader {
+    file: String,
+    /// Directory of the main file, as named: symbolic links are not resolved.
+    here: String,
+    sections: Sections,
+    report: Report,
+    notices: Vec<Notice>,
+    /// Bytes that may still be read.
+    bytes_left: u64,
+}
+
+impl Loader {
+    fn new(file: &Path) -> Self {
+        Loader {
+            file: file.to_string_lossy().into_owned(),
+            here: directory(file),
+            sections: Sections::default(),
+            report: Report::default(),
+            notices: Vec::new(),
+            bytes_left: MAX_BYTES,
+        }
+    }
+
+    fn main(&mut self, inputs: &Inputs<'_>) {
+        let file = self.file.clone();
+        let path = Path::new(&file);
+        let id = self.report.add_file(file.clone());
+        match self.read(path) {
+            Ok(bytes) => self.merge(id, &bytes, None),
+            Err(_) if !path.exists() => self.error(None, format!("could not find config file {file}")),
+            Err(why) => self.error(None, format!("could not read config file {file}{why}")),
+        }
+        if self.sections.find("include").is_some() {
+            self.includes(inputs);
+        }
+        self.sections.ensure("supervisord");
+    }
+
+    /// A regular file's bytes. A FIFO would block and a device never ends.
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, &'static str> {
+        let kind = fs::metadata(path).map_err(|_| "")?;
+        if !kind.is_file() {
+            return Err(if kind.is_dir() { "" } else { ": not a regular file" });
+        }
+        let mut bytes = Vec::new();
+        let limit = self.bytes_left.saturating_add(1);
+        let file = fs::File::open(path).map_err(|_| "")?;
+        let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        self.bytes_left = self.bytes_left.checked_sub(length).ok_or(": too large")?;
+        Ok(bytes)
+    }
+
+    /// Takes a file's sections in. `here` is its directory when it is included.
+    fn merge(&mut self, file: usize, bytes: &[u8], here: Option<&str>) {
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let (line, why) = undecodable(bytes, error);
+            self.error(Some(Place { file, line }), why);
+        }
+        let logical = lines::read(&String::from_utf8_lossy(bytes));
+        for (line, why) in logical.errors {
+            self.error(Some(Place { file, line }), why);
+        }
+        for (line, rest) in logical.cut_quotes {
+            let why = format!(
+                "a comment begins inside the quotes: only {} is left of this line",
+                super::python::repr(&rest)
+            );
+            self.report.add(Severity::Warning, Some(Place { file, line }), ("", ""), why);
+        }
+        if let Err(why) = self.sections.merge(&logical.canonical, file, here) {
+            self.error(Some(Place { file, line: 1 }), why);
+        }
+    }
+
+    /// Reads what `[include] files` of the main file names; an `[include]` in an included file is without effect.
+    fn includes(&mut self, inputs: &Inputs<'_>) {
+        let here = self.here.clone();
+        self.sections.replace_here(&here);
+        let Some(section) = self.sections.find("include") else { return };
+        let Some(files) = self.sections.get(section, "files").cloned() else {
+            let why = ".ini file has [include] section, but no files setting".to_owned();
+            self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
+            return;
+        };
+        let environment: Environment = inputs.environment.iter().cloned().collect();
+        let named = vec![("here", Item::Text(here.as_str())), ("host_node_name", Item::Text(inputs.host))];
+        let names = Names { environment: &environment, own: Vec::new(), named };
+        match expand(&files.text, &names, "include.files") {
+            Ok(patterns) => {
+                for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
+                    self.include(&join(&here, pattern), files.place);
+                }
+            }
+            Err(why) => self.report.add(Severity::Error, Some(files.place), ("include", "files"), why),
+        }
+    }
+
+    fn include(&mut self, pattern: &str, place: Place) {
+        let matches = glob(pattern);
+        if matches.is_empty() {
+            let why = format!("No file matches via include \"{pattern}\"");
+            self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
+            self.notices.push(Notice { level: Level::Warn, text: why });
+        }
+        for path in matches {
+            if self.report.files() > MAX_FILES {
+                let why = format!("more than {MAX_FILES} files are included");
+                self.report.add(Severity::Error, Some(place), ("include", "files"), why);
+                return;
+            }
+            self.include_file(&path, place);
+        }
+    }
+
+    /// A match that cannot be read is passed over, as supervisord does, though not without a word.
+    fn include_file(&mut self, path: &Path, place: Place) {
+        let name = path.to_string_lossy().into_owned();
+        self.notices.push(Notice {
+            level: Level::Info,
+            text: format!("Included extra file \"{name}\" during parsing"),
+        });
+        match self.read(path) {
+            Ok(bytes) => {
+                let id = self.report.add_file(name);
+                self.merge(id, &bytes, Some(&directory(path)));
+            }
+            Err(why) => {
+                let why = format!("could not read {name}{why}");
+                self.report.add(Severity::Warning, Some(place), ("include", "files"), why);
+            }
+        }
+    }
+
+    fn error(&mut self, place: Option<Place>, why: String) {
+        self.report.add(Severity::Error, place, ("", ""), why);
+    }
+}
+
+/// The paths that match, sorted; a pattern without wildcards matches a path that exists.
+fn glob(pattern: &str) -> Vec<PathBuf> {
+    let mut matches = expand_pattern(pattern);
+    matches.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    matches
+}
+
+fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
+    if !is_magic(pattern) {
+        let exists = fs::symlink_metadata(pattern).is_ok();
+        return exists.then(|| PathBuf::from(pattern)).into_iter().collect();
+    }
+    let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+    let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
+    let directories =
+        if is_magic(directory) { expand_pattern(directory) } else { vec![PathBuf::from(directory)] };
+    let matches = directories.iter().flat_map(|directory| inside(directory, name));
+    matches.take(MAX_MATCHES).collect()
+}
+
+/// The entries of one directory that match the last part of a pattern.
+fn inside(directory: &Path, pattern: &str) -> Vec<PathBuf> {
+    if !is_magic(pattern) {
+        let path = directory.join(pattern);
+        return fs::symlink_metadata(&path).is_ok().then_some(path).into_iter().collect();
+    }
+    let Ok(entries) = fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
+    else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+    let visible = names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
+    let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
+    matching.take(MAX_MATCHES).map(|name| directory.join(name)).collect()
+}
+
+/// The absolute directory of a file, without `.` and `..` but with its symbolic links.
+fn directory(file: &Path) -> String {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    normal(&absolute.parent().unwrap_or(Path::new("/")).to_string_lossy())
+}
+
+/// Line and text of a decoding error, as Python words it.
+fn undecodable(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
+    let start = error.valid_up_to();
+    let (good, bad) = bytes.split_at_checked(start).unwrap_or((bytes, &[]));
+    let first = bad.first().copied().unwrap_or(0);
+    let length = error.error_len().unwrap_or(bad.len());
+    let reason = match (error.error_len(), first) {
+        (None, _) => "unexpected end of data",
+        (Some(_), 0xC2..=0xF4) => "invalid continuation byte",
+        (Some(_), _) => "invalid start byte",
+    };
+    let what = match length {
+        0 | 1 => format!("byte 0x{first:02x} in position {start}"),
+        _ => format!("bytes in position {start}-{}", start.saturating_add(length).saturating_sub(1)),
+    };
+    let line = good.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+    (line, format!("'utf-8' codec can't decode {what}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_errors_read_as_pythons() {
+        let table: [(&[u8], usize, &str); 4] = [
+            (b"[s]\na=\xff\n", 2, "byte 0xff in position 6: invalid start byte"),
+            (b"\xc3(", 1, "byte 0xc3 in position 0: invalid continuation byte"),
+            (b"\xe2\x82(", 1, "bytes in position 0-1: invalid continuation byte"),
+            (b"a\xe2\x82", 1, "bytes in position 1-2: unexpected end of data"),
+        ];
+        for (bytes, line, want) in table {
+            let error = std::str::from_utf8(bytes).unwrap_err();
+            assert_eq!(undecodable(bytes, error), (line, format!("'utf-8' codec can't decode {want}")));
+        }
+    }
+
+    #[test]
+    fn the_search_path_is_named_when_it_is_empty() {
+        let text = find(None, Path::new("/nowhere/bin/rsup")).unwrap_err();
+        assert!(text.starts_with("No config file found at default paths (/nowhere/etc/supervisord.conf, /nowhere/supervisord.conf, supervisord.conf, "));
+    }
+}

@@ -1,0 +1,135 @@
+//! Typed access to the keys of one section: each is expanded with the names its place allows, read, and reported
+//! where it stands when it is wrong. Reading goes on with the default, so that one run finds everything.
+
+use super::expand::{Environment, Item, Names, expand};
+use super::ini::{Place, Section, Sections, Value};
+use super::report::{Notice, Report, Severity};
+use super::value::name;
+use super::{Inputs, Overrides};
+use crate::policy::Level;
+
+/// Everything that reading sections needs, and what it has found so far.
+pub(super) struct Context<'a> {
+    pub(super) sections: &'a Sections,
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) overrides: &'a Overrides,
+    /// Directory of the main file.
+    pub(super) here: &'a str,
+    pub(super) report: Report,
+    pub(super) notices: Vec<Notice>,
+    /// How many processes there may still be.
+    pub(super) processes_left: i64,
+}
+
+/// More processes than the largest machines run are a mistake, and must not fill the memory.
+pub(super) const MAX_PROCESSES: i64 = 131_072;
+
+impl<'a> Context<'a> {
+    /// `ENV_*` alone: what the http servers' and plugins' keys may use.
+    pub(super) fn variables<'e>(environment: &'e Environment) -> Names<'e> {
+        Names { environment, own: Vec::new(), named: Vec::new() }
+    }
+
+    /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
+    pub(super) fn common<'e>(&self, environment: &'e Environment) -> Names<'e>
+    where
+        'a: 'e,
+    {
+        Self::variables(environment).with(&[("here", Item::Text(self.here))])
+    }
+
+    /// The sections whose name begins so, with the rest of the name.
+    pub(super) fn starting_with(&self, prefix: &str) -> impl Iterator<Item = (&'a Section, &'a str)> {
+        let sections = self.sections;
+        sections.all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+    }
+
+    /// Whether there may be so many processes more.
+    pub(super) fn admit(&mut self, count: i64) -> bool {
+        self.processes_left = self.processes_left.saturating_sub(count.max(0));
+        self.processes_left >= 0
+    }
+
+    /// Logs a line at start.
+    pub(super) fn notice(&mut self, level: Level, text: String) {
+        self.notices.push(Notice { level, text });
+    }
+
+    /// Opens a section for reading.
+    pub(super) fn reader<'c>(&'c mut self, section: &'a Section) -> Reader<'c, 'a> {
+        Reader { context: self, section }
+    }
+}
+
+/// One section, being read.
+pub(super) struct Reader<'c, 'a> {
+    pub(super) context: &'c mut Context<'a>,
+    pub(super) section: &'a Section,
+}
+
+impl<'a> Reader<'_, 'a> {
+    /// The name behind the colon of the header.
+    pub(super) fn own_name(&mut self) -> Option<String> {
+        let written = self.section.name.split_once(':').map_or("", |(_, name)| name);
+        name(written).map_err(|why| self.error("", why)).ok()
+    }
+
+    /// A key's text and place, as written.
+    pub(super) fn raw(&self, key: &str) -> Option<&'a Value> {
+        self.context.sections.get(self.section, key)
+    }
+
+    /// A key's text, expanded.
+    pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
+        let raw = self.raw(key)?;
+        let option = format!("{}.{key}", self.section.name);
+        expand(&raw.text, names, &option).map_err(|why| self.error(key, why)).ok()
+    }
+
+    /// A key's value, if it is set and right.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &str,
+        names: &Names<'_>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(key, names)?;
+        read(&text).map_err(|why| self.error(key, why)).ok()
+    }
+
+    /// A key's value or its default.
+    pub(super) fn value_or<T>(
+        &mut self,
+        key: &str,
+        names: &Names<'_>,
+        default: T,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        self.value(key, names, read).unwrap_or(default)
+    }
+
+    /// Where a key stands; the section's header when it has none.
+    pub(super) fn place(&self, key: &str) -> Place {
+        self.raw(key).map_or(self.section.place, |value| value.place)
+    }
+
+    /// Reports an error about a key; about the section when the key is empty.
+    pub(super) fn error(&mut self, key: &str, text: String) {
+        self.add(Severity::Error, key, text);
+    }
+
+    /// Reports a warning.
+    pub(super) fn warn(&mut self, key: &str, text: String) {
+        self.add(Severity::Warning, key, text);
+    }
+
+    /// Logs a WARN at start.
+    pub(super) fn notice(&mut self, text: String) {
+        self.context.notice(Level::Warn, text);
+    }
+
+    fn add(&mut self, severity: Severity, key: &str, text: String) {
+        let place = self.place(key);
+        self.context.report.add(severity, Some(place), (&self.section.name, key), text);
+    }
+}

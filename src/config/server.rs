@@ -1,0 +1,75 @@
+//! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
+//! nothing of the machine, and one line says that they have no effect.
+
+use super::expand::{Environment, Item, Names};
+use super::section::{Context, Reader};
+use super::value::{inet_address, octal};
+use crate::policy::Level;
+
+/// Reads them all.
+pub(super) fn read(context: &mut Context<'_>, environment: &Environment) {
+    let names = Context::variables(environment);
+    let here = Item::Text(context.here);
+    let sections = context.sections;
+    let mut idle = Vec::new();
+    for section in &sections.all {
+        let name = section.name.as_str();
+        let mut keys = context.reader(section);
+        if name.starts_with("rpcinterface:") {
+            plugin(&mut keys, &names);
+        } else if name.starts_with("inet_http_server") {
+            inet_server(&mut keys, &names);
+        } else if name.starts_with("unix_http_server") {
+            unix_server(&mut keys, &names, here);
+        } else if name != "supervisorctl" && !name.starts_with("ctlplugin:") {
+            continue;
+        }
+        idle.push(format!("[{name}]"));
+    }
+    if !idle.is_empty() {
+        context.notice(Level::Info, format!("without effect here: {}", idle.join(", ")));
+    }
+}
+
+fn plugin(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+    const FACTORY: &str = "supervisor.rpcinterface_factory";
+    if keys.raw(FACTORY).is_none() {
+        let section = &keys.section.name;
+        keys.error("", format!("section [{section}] does not specify a {FACTORY}"));
+    }
+    let all: Vec<_> = keys.context.sections.keys(keys.section).collect();
+    for key in all {
+        let _without_effect = keys.text(key, names);
+    }
+}
+
+fn inet_server(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+    login(keys, names);
+    if keys.raw("port").is_none() {
+        keys.error("", format!("section [{}] has no port value", keys.section.name));
+    }
+    let _without_effect = keys.value("port", names, inet_address);
+}
+
+fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, here: Item<'_>) {
+    if keys.raw("file").is_none() {
+        keys.error("", format!("section [{}] has no file value", keys.section.name));
+    }
+    let _without_effect = keys.text("file", &names.with(&[("here", here)]));
+    login(keys, names);
+    let _without_effect = keys.text("chown", names);
+    let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));
+    let _without_effect = keys.value("chmod", names, mode);
+}
+
+fn login(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+    let given = ["username", "password"].map(|key| {
+        let _without_effect = keys.text(key, names);
+        keys.raw(key).is_some()
+    });
+    if given == [true, false] || given == [false, true] {
+        let why = "contains incomplete authentication: If a username or a password is specified, both the username \
+                   and password must be specified";
+        keys.error("", format!("Section [{}] {why}", keys.section.name));
+    }
+}

@@ -1,0 +1,247 @@
+//! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
+
+/// What separates tokens from each other.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+/// Unbalanced quotes.
+const NO_QUOTE: &str = "No closing quotation";
+/// A backslash with nothing behind it.
+const NO_ESCAPED: &str = "No escaped character";
+
+/// `shlex.split(command)`: everything but blanks, quotes and backslashes is part of a word; `#` is nothing special.
+///
+/// # Errors
+/// `No closing quotation`, `No escaped character`.
+pub(super) fn split(command: &str) -> Result<Vec<String>, &'static str> {
+    tokens(command, &Grammar { is_word: |_| true, comments: false })
+}
+
+/// `KEY=VALUE,KEY="VALUE"` as supervisord reads it: tokens in threes, each three followed by a separator that may be
+/// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
+pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let tokens = tokens(text, &Grammar { is_word: is_pair_word, comments: true })?;
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for group in tokens.chunks(4) {
+        let (key, value) = match group {
+            [key, equals, value, ..] if equals == "=" => (key, value),
+            _ => return Err(format!("Unexpected end of key/value pairs in value '{text}'")),
+        };
+        set(&mut pairs, key, value);
+    }
+    Ok(pairs)
+}
+
+/// Sets a variable, at its first place when there is one.
+pub(super) fn set(pairs: &mut Vec<(String, String)>, key: &str, value: &str) {
+    match pairs.iter_mut().find(|(known, _)| known == key) {
+        Some((_, old)) => value.clone_into(old),
+        None => pairs.push((key.to_owned(), value.to_owned())),
+    }
+}
+
+/// Letters (Latin-1 ones too), digits, and what supervisord adds: paths, URLs and options need no quotes.
+fn is_pair_word(c: char) -> bool {
+    let latin = ('\u{c0}'..='\u{ff}').contains(&c) && !matches!(c, '×' | '÷');
+    c.is_ascii_alphanumeric() || latin || "_/.+-():".contains(c)
+}
+
+struct Grammar {
+    is_word: fn(char) -> bool,
+    comments: bool,
+}
+
+/// Where the tokenizer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Between tokens.
+    Blank,
+    /// In a word.
+    Word,
+    /// Behind this quote.
+    Quote(char),
+    /// Behind a backslash, outside quotes or in double ones.
+    Escape { quoted: bool },
+}
+
+/// A token under construction: quotes make it one even when it is empty.
+#[derive(Default)]
+struct Token {
+    text: String,
+    quoted: bool,
+}
+
+impl Token {
+    fn finish(&mut self, out: &mut Vec<String>) {
+        let token = std::mem::take(self);
+        if token.quoted || !token.text.is_empty() {
+            out.push(token.text);
+        }
+    }
+}
+
+fn tokens(text: &str, grammar: &Grammar) -> Result<Vec<String>, &'static str> {
+    let mut out = Vec::new();
+    let mut token = Token::default();
+    let mut state = State::Blank;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        state = match state {
+            State::Quote(quote) => in_quotes(c, quote, &mut token),
+            State::Escape { quoted } => escaped(c, quoted, &mut token),
+            State::Blank | State::Word if BLANKS.contains(&c) => {
+                token.finish(&mut out);
+                State::Blank
+            }
+            State::Blank | State::Word if grammar.comments && c == '#' => {
+                token.finish(&mut out);
+                let _comment = rest.find(|c| *c == '\n');
+                State::Blank
+            }
+            State::Blank | State::Word => in_word(c, grammar, &mut token, &mut out),
+        };
+    }
+    match state {
+        State::Quote(_) => Err(NO_QUOTE),
+        State::Escape { .. } => Err(NO_ESCAPED),
+        State::Blank | State::Word => {
+            token.finish(&mut out);
+            Ok(out)
+        }
+    }
+}
+
+/// In double quotes a backslash protects a quote or a backslash; in single ones it is nothing special.
+fn in_quotes(c: char, quote: char, token: &mut Token) -> State {
+    match c {
+        _ if c == quote => State::Word,
+        '\\' if quote == '"' => State::Escape { quoted: true },
+        _ => {
+            token.text.push(c);
+            State::Quote(quote)
+        }
+    }
+}
+
+fn escaped(c: char, quoted: bool, token: &mut Token) -> State {
+    if quoted && !matches!(c, '"' | '\\') {
+        token.text.push('\\');
+    }
+    token.text.push(c);
+    if quoted { State::Quote('"') } else { State::Word }
+}
+
+fn in_word(c: char, grammar: &Grammar, token: &mut Token, out: &mut Vec<String>) -> State {
+    match c {
+        '"' | '\'' => {
+            token.quoted = true;
+            State::Quote(c)
+        }
+        '\\' => State::Escape { quoted: false },
+        _ if (grammar.is_word)(c) => {
+            token.text.push(c);
+            State::Word
+        }
+        _ => {
+            token.finish(out);
+            out.push(c.to_string());
+            State::Blank
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_split_as_in_python() {
+        let table: [(&str, Result<&[&str], &str>); 14] = [
+            ("", Ok(&[])),
+            ("a  b\tc\nd", Ok(&["a", "b", "c", "d"])),
+            ("a 'b c' \"d e\"", Ok(&["a", "b c", "d e"])),
+            ("a''b \"\"", Ok(&["ab", ""])),
+            ("a\\ b", Ok(&["a b"])),
+            ("a \\\nb", Ok(&["a", "\nb"])),
+            ("\"a\\\"b\\\\c\\d\"", Ok(&["a\"b\\c\\d"])),
+            ("'a\\b'", Ok(&["a\\b"])),
+            ("a#b #c", Ok(&["a#b", "#c"])),
+            ("a=$X;b&&c|d", Ok(&["a=$X;b&&c|d"])),
+            ("\"a", Err(NO_QUOTE)),
+            ("a'b", Err(NO_QUOTE)),
+            ("a\\", Err(NO_ESCAPED)),
+            ("\"a\\", Err(NO_ESCAPED)),
+        ];
+        for (text, want) in table {
+            let got = split(text);
+            let got = got.as_ref().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(got, want.map(<[&str]>::to_vec).as_ref().map_err(|error| error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn environments_are_read_as_supervisord_does() {
+        const E1: &str = "Unexpected end of key/value pairs in value";
+        let table = [
+            ("A=1,B=2", "A:1 B:2"),
+            ("A=1, B=2", "A:1 B:2"),
+            ("A=1;B=2", "A:1 B:2"),
+            ("A=1,B=2,", "A:1 B:2"),
+            ("A=1 B=2", E1),
+            ("A=1,,B=2", E1),
+            (",A=1", E1),
+            ("A=", E1),
+            ("A", E1),
+            ("=1", E1),
+            ("A=1=2", E1),
+            ("A=,B=2", E1),
+            ("A=\"a,b\"", "A:a,b"),
+            ("A='a,b'", "A:a,b"),
+            ("A=\"\"", "A:"),
+            ("A=a b", "A:a"),
+            ("A=a#b", "A:a"),
+            ("A=a*", "A:a"),
+            ("A=$HOME", "A:$"),
+            ("A=~/x", "A:~"),
+            ("A=!x", "A:!"),
+            ("A=a@b", E1),
+            ("A=a%%b", E1),
+            ("A=a?b", E1),
+            ("A=a&b", E1),
+            ("A=a,b", E1),
+            ("A=[x]", E1),
+            ("A=http://x/y", "A:http://x/y"),
+            ("A=/usr/bin:/bin", "A:/usr/bin:/bin"),
+            ("A=-Xmx1g", "A:-Xmx1g"),
+            ("A=(a)", "A:(a)"),
+            ("A=a+b", "A:a+b"),
+            ("A=\"a\"b", "A:ab"),
+            ("A=a\"b\"", "A:ab"),
+            ("A=\"it\\\"s\"", "A:it\"s"),
+            ("A=\"a\\\\b\"", "A:a\\b"),
+            ("A=a\\,b", "A:a,b"),
+            ("A=C:\\x", "A:C:x"),
+            ("A=\"'x'\"", "A:'x'"),
+            ("A='\"x\"'", "A:\"x\""),
+            ("A='{\"a\":1}'", "A:{\"a\":1}"),
+            ("A=\"{\\\"a\\\":1}\"", "A:{\"a\":1}"),
+            ("A=a'b", NO_QUOTE),
+            ("A=\"x", NO_QUOTE),
+            ("A=\"x\" B=\"y\"", E1),
+            ("A=\"x\"B=\"y\"", E1),
+            ("A=\"x\"\nB=\"y\"", E1),
+            ("A=1,\n  B=2", "A:1 B:2"),
+            ("A=\"x\ny\"", "A:x\ny"),
+            ("\"A\"=1", "A:1"),
+            ("A=1,A=2", "A:2"),
+            ("", ""),
+            ("A=é", "A:é"),
+            ("A=€", "A:€"),
+        ];
+        for (text, want) in table {
+            let got = match pairs(text) {
+                Ok(pairs) => pairs.iter().map(|(k, v)| format!("{k}:{v}")).collect::<Vec<_>>().join(" "),
+                Err(error) => error.strip_suffix(&format!(" '{text}'")).unwrap_or(&error).to_owned(),
+            };
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
+}

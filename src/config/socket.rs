@@ -1,0 +1,35 @@
+//! The keys that `[fcgi-program:x]` has beside a program's.
+
+use super::expand::{Item, Names};
+use super::section::Reader;
+use super::value::{address, backlog, octal};
+use super::{Address, Socket};
+
+/// Reads where the program listens.
+pub(super) fn read(keys: &mut Reader<'_, '_>, names: &Names<'_>, program: &str) -> Option<Socket> {
+    let backlog = keys.value("socket_backlog", names, backlog);
+    let owner = keys.text("socket_owner", names);
+    let check = keys.context.inputs.check_user;
+    if let Some(Err(_)) = owner.as_deref().map(check) {
+        let why = format!("Invalid socket_owner value {}", owner.as_deref().unwrap_or(""));
+        keys.error("socket_owner", why);
+    }
+    let mode = keys.value("socket_mode", names, |text| {
+        octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
+    });
+    let section = &keys.section.name;
+    let names = names.with(&[("program_name", Item::Text(program))]);
+    let text = keys.text("socket", &names);
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        // A socket that could not be expanded is there, and reported.
+        if keys.raw("socket").is_none_or(|value| value.text.is_empty()) {
+            keys.error("socket", format!("[{section}] section requires a \"socket\" line"));
+        }
+        return None;
+    };
+    let unix_only_keys = owner.is_some() || mode.is_some();
+    let address: Address = address(&text, unix_only_keys)
+        .map_err(|why| keys.error("socket", format!("{why} in [{section}] socket")))
+        .ok()?;
+    Some(Socket { address, owner, mode: mode.unwrap_or(0o700), backlog })
+}

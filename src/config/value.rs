@@ -1,0 +1,275 @@
+//! One function per type of value, each with supervisord's own words for what it refuses.
+
+use super::python::{int, repr, strip};
+use super::{Address, LogFile};
+use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
+
+/// A boolean: four words for each, in any case, and nothing else.
+///
+/// # Errors
+/// supervisord's text.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    known_boolean(&text.to_lowercase()).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
+}
+
+fn known_boolean(lower: &str) -> Option<bool> {
+    match lower {
+        "yes" | "true" | "on" | "1" => Some(true),
+        "no" | "false" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// An integer, as Python's `int()` reads it.
+///
+/// # Errors
+/// supervisord's text.
+pub fn integer(text: &str) -> Result<i64, String> {
+    int(text, 10).ok_or_else(|| format!("invalid literal for int() with base 10: {}", repr(text)))
+}
+
+/// A number of seconds.
+///
+/// # Errors
+/// A text in supervisord's manner; it has no key of this type.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    u64::try_from(integer(text)?).map_err(|_| format!("{} is below lower bound (0)", strip(text)))
+}
+
+/// A file mode. Only the low bits of a mode mean something, so a negative one is all of them.
+///
+/// # Errors
+/// supervisord's text.
+pub fn octal(text: &str) -> Result<u32, String> {
+    let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
+    Ok(u32::try_from(mode).unwrap_or(0o777))
+}
+
+/// A number of bytes: `KB`, `MB` and `GB` multiply, other suffixes are none.
+pub(super) fn byte_size(text: &str) -> Result<i64, String> {
+    let lower = text.to_lowercase();
+    let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
+    let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
+    let (digits, unit) = unit.unwrap_or((&lower, 1));
+    Ok(integer(digits)?.saturating_mul(unit))
+}
+
+/// A signal by number or by name, with or without `SIG`. Those without a name are refused by number too; 0 passes,
+/// since Python has names that begin with `SIG` and mean 0.
+pub(super) fn signal(text: &str) -> Result<Signal, String> {
+    if let Some(number) = int(text, 10) {
+        let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
+        return named.ok_or_else(|| format!("value {} is not a valid signal number", repr(text)));
+    }
+    let name = strip(text).to_uppercase();
+    Signal::from_name(&name).ok_or_else(|| format!("value {} is not a valid signal name", repr(text)))
+}
+
+/// Exit codes, separated by commas; an empty value is no code.
+pub(super) fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let codes = text.split(',').map(|code| int(code, 10).and_then(|code| u8::try_from(code).ok()));
+    codes.collect::<Option<_>>().ok_or_else(|| format!("not a valid list of exit codes: {}", repr(text)))
+}
+
+/// `autorestart`: a boolean or `unexpected`.
+pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
+    let lower = text.to_lowercase();
+    match (known_boolean(&lower), lower.as_str()) {
+        (Some(true), _) => Ok(AutoRestart::Always),
+        (Some(false), _) => Ok(AutoRestart::Never),
+        (None, "unexpected") => Ok(AutoRestart::Unexpected),
+        (None, _) => Err(format!("invalid 'autorestart' value {}", repr(&lower))),
+    }
+}
+
+/// `shutdown_on`, rsup's own key.
+///
+/// # Errors
+/// A text in supervisord's manner.
+pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
+    match text.to_lowercase().as_str() {
+        "never" => Ok(ShutdownOn::Never),
+        "fatal" => Ok(ShutdownOn::Fatal),
+        "exited" => Ok(ShutdownOn::Exited),
+        _ => Err(format!("invalid 'shutdown_on' value {}: never, fatal or exited", repr(text))),
+    }
+}
+
+/// A log level by its name, in any case.
+///
+/// # Errors
+/// supervisord's text.
+pub fn log_level(text: &str) -> Result<Level, String> {
+    Level::from_name(&text.to_lowercase()).ok_or_else(|| format!("bad logging level name {}", repr(text)))
+}
+
+/// Where a program's output goes. Whether the directory exists is the machine's matter.
+pub(super) fn log_file(text: &str) -> LogFile {
+    match text.to_lowercase().as_str() {
+        "none" | "off" => LogFile::None,
+        "auto" => LogFile::Auto,
+        "syslog" => LogFile::Syslog,
+        _ => LogFile::Path(text.to_owned()),
+    }
+}
+
+/// Text as it is.
+#[expect(clippy::unnecessary_wraps, reason = "the type of all the other readers")]
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
+pub(super) fn list(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
+}
+
+/// The name of a program, a group or a process: stripped, without what supervisord's protocols use as marks.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let name = strip(text);
+    match [' ', ':', '/'].iter().find(|mark| name.contains(**mark)) {
+        Some(mark) => Err(format!("Invalid name: {} because of character: '{mark}'", repr(text))),
+        None => Ok(name.to_owned()),
+    }
+}
+
+/// `serverurl`: `AUTO` is none.
+pub(super) fn server_url(text: String) -> Option<String> {
+    (!strip(&text).eq_ignore_ascii_case("auto")).then_some(text)
+}
+
+/// `[inet_http_server] port`: `port`, `host:port` or `*:port`.
+pub(super) fn inet_address(text: &str) -> Result<(), String> {
+    match text.rsplit_once(':') {
+        Some((_, "")) => Err("no port number specified in ''".to_owned()),
+        Some((_, number)) => port(number).map(|_| ()),
+        None => port(text).map(|_| ()).map_err(|_| format!("not a valid port number: {} ", repr(text))),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let number = integer(text)?;
+    match u16::try_from(number) {
+        Ok(0) => Err("0 is below lower bound (1)".to_owned()),
+        Ok(port) => Ok(port),
+        Err(_) if number < 0 => Err(format!("{number} is below lower bound (1)")),
+        Err(_) => Err(format!("{number} is above upper bound (65535)")),
+    }
+}
+
+/// `[fcgi-program:x] socket`. The texts with a Python tuple are supervisord's, a slip of its own.
+pub(super) fn address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
+    if let Some(path) = text.strip_prefix("unix://") {
+        return if path.starts_with('/') {
+            Ok(Address::Unix(path.to_owned()))
+        } else {
+            Err(format!("('Unix socket path %s is not an absolute path', {})", repr(path)))
+        };
+    }
+    if unix_only_keys {
+        return Err(
+            "socket_owner and socket_mode params should only be used with a Unix domain socket".to_owned()
+        );
+    }
+    let is_host = |host: &str| !host.is_empty() && !host.contains(|c| c == ':' || super::python::is_space(c));
+    match text.strip_prefix("tcp://").and_then(|rest| rest.split_once(':')) {
+        Some((host, digits))
+            if is_host(host) && !digits.is_empty() && digits.chars().all(char::is_numeric) =>
+        {
+            Ok(Address::Tcp(host.to_lowercase(), port(digits)?))
+        }
+        _ => Err(format!("('Bad socket format %s', {})", repr(text))),
+    }
+}
+
+/// `socket_backlog`.
+pub(super) fn backlog(text: &str) -> Result<u16, String> {
+    let number = integer(text)?;
+    u16::try_from(number)
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("Invalid socket_backlog value {number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error<T>(result: Result<T, String>) -> String {
+        result.err().unwrap_or_default()
+    }
+
+    #[test]
+    fn booleans() {
+        for (text, want) in
+            [("yes", true), ("TRUE", true), ("On", true), ("1", true), ("no", false), ("oFF", false)]
+        {
+            assert_eq!(boolean(text), Ok(want));
+        }
+        for text in ["y", "", "maybe", " true"] {
+            assert_eq!(error(boolean(text)), format!("not a valid boolean value: '{text}'"));
+        }
+    }
+
+    #[test]
+    fn sizes_and_modes() {
+        let table = [("5", 5), ("1KB", 1024), ("2 mb", 2 << 20), ("1Gb", 1 << 30), ("-1", -1)];
+        for (text, want) in table {
+            assert_eq!(byte_size(text), Ok(want));
+        }
+        assert_eq!(error(byte_size("50M")), "invalid literal for int() with base 10: '50m'");
+        assert_eq!(error(byte_size("1.5MB")), "invalid literal for int() with base 10: '1.5'");
+        assert_eq!(octal("022"), Ok(0o22));
+        assert_eq!(error(octal("8")), "8 can not be converted to an octal type");
+    }
+
+    #[test]
+    fn signals() {
+        for (text, want) in
+            [("TERM", 15), ("sigquit", 3), ("9", 9), (" usr1 ", 10), ("RTMIN", 34), ("0", 0), ("64", 64)]
+        {
+            assert_eq!(signal(text).map(Signal::number), Ok(want), "{text}");
+        }
+        assert_eq!(error(signal("FOO")), "value 'FOO' is not a valid signal name");
+        for text in ["99", "32", "35", "-1"] {
+            assert_eq!(error(signal(text)), format!("value '{text}' is not a valid signal number"));
+        }
+    }
+
+    #[test]
+    fn codes_and_restarts() {
+        assert_eq!(exit_codes("0, 2,255"), Ok(vec![0, 2, 255]));
+        assert_eq!(exit_codes(""), Ok(vec![]));
+        for text in ["0,,2", "256", "-1", "a"] {
+            assert_eq!(error(exit_codes(text)), format!("not a valid list of exit codes: '{text}'"));
+        }
+        assert_eq!(auto_restart("Unexpected"), Ok(AutoRestart::Unexpected));
+        assert_eq!(auto_restart("ON"), Ok(AutoRestart::Always));
+        assert_eq!(error(auto_restart("Never")), "invalid 'autorestart' value 'never'");
+        assert_eq!(error(log_level("Warning")), "bad logging level name 'Warning'");
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name(" a "), Ok("a".to_owned()));
+        assert_eq!(name(""), Ok(String::new()));
+        assert_eq!(error(name("a /b:c d")), "Invalid name: 'a /b:c d' because of character: ' '");
+        assert_eq!(error(name("a/b:c")), "Invalid name: 'a/b:c' because of character: ':'");
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(inet_address("*:9001"), Ok(()));
+        assert_eq!(inet_address("9001"), Ok(()));
+        assert_eq!(error(inet_address("foo")), "not a valid port number: 'foo' ");
+        assert_eq!(error(inet_address("host:")), "no port number specified in ''");
+        assert_eq!(error(inet_address(":0")), "0 is below lower bound (1)");
+        assert_eq!(address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
+        assert_eq!(address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
+        assert_eq!(error(address("foo", false)), "('Bad socket format %s', 'foo')");
+        assert!(error(address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params"));
+    }
+}

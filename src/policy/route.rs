@@ -1,0 +1,57 @@
+//! What becomes of a signal that rsup receives (DESIGN's table of signals for configuration mode).
+
+use super::Signal;
+
+/// A signal and what the kernel says of its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Which.
+    pub signal: Signal,
+    /// The kernel sent it (`SI_KERNEL`): the terminal driver, for the signals of the terminal.
+    pub from_kernel: bool,
+    /// rsup's own doing: SIGPIPE of a log line.
+    pub from_self: bool,
+}
+
+/// Where rsup runs, as far as signals mean something else there.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// It is process 1 of its namespace.
+    pub is_pid1: bool,
+    /// It has a controlling terminal.
+    pub has_terminal: bool,
+    /// It was started with SIGHUP ignored, as `nohup` does.
+    pub hup_ignored: bool,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Stop everything and leave.
+    Shutdown,
+    /// A child has changed its state.
+    Reap,
+    /// To the process groups of the programs.
+    Forward,
+    /// SIGSTOP to the process groups, then to rsup itself.
+    Suspend,
+    /// Nothing.
+    Drop,
+}
+
+/// Decides.
+#[must_use]
+pub fn route(received: Received, standing: Standing) -> Route {
+    match received.signal {
+        Signal::CHLD => Route::Reap,
+        _ if received.from_self => Route::Drop,
+        Signal::TERM | Signal::INT | Signal::QUIT => Route::Shutdown,
+        Signal::HUP if standing.hup_ignored && received.from_kernel => Route::Drop,
+        Signal::HUP if standing.has_terminal && !standing.is_pid1 && !standing.hup_ignored => Route::Shutdown,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if standing.is_pid1 => Route::Drop,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU => Route::Suspend,
+        // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them.
+        Signal::WINCH if received.from_kernel => Route::Drop,
+        _ => Route::Forward,
+    }
+}

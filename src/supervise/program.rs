@@ -1,0 +1,89 @@
+//! From a process of the file to what the kernel needs to start it.
+
+use crate::config::{LogFile, Process, repr};
+use crate::sys::{self, Output, Program};
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+
+/// Where a command is looked for when no PATH says it (supervisord's list).
+const DEFAULT_PATH: &str = "/bin:/usr/bin:/usr/local/bin";
+
+/// The name by which log lines call it.
+pub(super) fn name(process: &Process) -> String {
+    process.name.clone()
+}
+
+/// Prepares the program.
+///
+/// # Errors
+/// supervisord's text behind `spawnerr:`.
+pub(super) fn prepare(process: &Process) -> Result<Program, String> {
+    let argv = process
+        .argv
+        .as_ref()
+        .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
+    let word = argv.first().ok_or("command is empty")?;
+    let environment = environment(process);
+    let path = environment.get("PATH".as_bytes()).map(|path| String::from_utf8_lossy(path).into_owned());
+    let path = path.filter(|path| !path.is_empty());
+    let ids = match &process.user {
+        Some(user) => {
+            Some(sys::look_up(user).map_err(|_| format!("couldn't setuid to {user}: Can't find user"))?)
+        }
+        None => None,
+    };
+    let unsayable = |_| format!("couldn't exec {word}: EINVAL");
+    let argv = argv.iter().map(|argument| CString::new(argument.as_str()));
+    let variable = |(key, value): (&Vec<u8>, &Vec<u8>)| CString::new([key, &b"="[..], value].concat());
+    Ok(Program {
+        word: word.clone(),
+        candidates: sys::candidates(word, path.as_deref().unwrap_or(DEFAULT_PATH)),
+        argv: argv.collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
+        envp: environment.iter().map(variable).collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
+        directory: process.directory.as_deref().map(CString::new).transpose().map_err(unsayable)?,
+        umask: process.umask,
+        ids,
+        stdout: output(&process.stdout_logfile, 1),
+        stderr: if process.redirect_stderr { Output::WithStdout } else { output(&process.stderr_logfile, 2) },
+    })
+}
+
+/// rsup's own environment, the `SUPERVISOR_` variables, and what the file says: later ones beat earlier ones, so the
+/// file beats everything (as in supervisord, whatever its manual says).
+fn environment(process: &Process) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
+    let about = [
+        ("SUPERVISOR_ENABLED", Some("1")),
+        ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
+        ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
+        ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
+    ];
+    let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    own.chain(about.chain(said).map(|(key, value)| (key.into(), value.into()))).collect()
+}
+
+/// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on
+/// sockets and terminals, and for another user.
+fn output(file: &LogFile, own: i32) -> Output {
+    match file {
+        LogFile::Auto | LogFile::Syslog => Output::inherit(own),
+        LogFile::None => Output::Discard,
+        LogFile::Path(path) => match path.as_str() {
+            "" => Output::Discard,
+            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" | "/proc/1/fd/1" => Output::inherit(1),
+            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" | "/proc/1/fd/2" => Output::inherit(2),
+            path => CString::new(expand_home(path)).map_or_else(|_| Output::inherit(own), Output::File),
+        },
+    }
+}
+
+/// `~/x` is below rsup's own HOME.
+fn expand_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), env::var("HOME")) {
+        (Some(below), Ok(home)) => format!("{}/{below}", home.trim_end_matches('/')),
+        (Some(_), Err(_)) | (None, _) => path.to_owned(),
+    }
+}

@@ -1,0 +1,52 @@
+//! The kernel. The only room with `unsafe`, nix and libc; it knows no configuration and no state, only numbers,
+//! paths and descriptors.
+#![allow(unsafe_code, reason = "system calls")]
+
+mod clock;
+mod process;
+mod reap;
+mod signals;
+mod spawn;
+mod stdio;
+mod users;
+mod wait;
+
+pub use clock::{LocalTime, local_time, monotonic_nanos};
+pub use nix::errno::Errno;
+pub use process::{
+    Limit, Pid, adopt_orphans, become_user, close_inherited, group_exists, has_terminal, host_name, is_pid1,
+    kill_children, raise_limits, send, send_to_group, send_to_self,
+};
+pub use reap::{Dead, Status, reap};
+pub use signals::{Arrived, Inherited, SignalFd, take_over};
+pub use spawn::{Child, ExecStatus, Output, Program, Report, SpawnError, Step, candidates, spawn};
+pub use stdio::{open_missing, write_line, write_out};
+pub use users::{Ids, UserError, look_up};
+pub use wait::Poller;
+
+use std::ffi::{CStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStringExt;
+
+/// The arguments that `main` was called with.
+///
+/// # Safety
+/// `argv` points to `argc` pointers to strings that end in NUL, as the C standard promises `main`.
+#[must_use]
+pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    let argument = |index: usize| {
+        // SAFETY: `index` is below `argc`: the place is inside the list,
+        let place = unsafe { argv.add(index) };
+        // SAFETY: holds a pointer,
+        let pointer = unsafe { *place };
+        // SAFETY: and that points to a string. The caller vouches for all three.
+        let text = unsafe { CStr::from_ptr(pointer) };
+        OsString::from_vec(text.to_bytes().to_vec())
+    };
+    (0..count).map(argument).collect()
+}
+
+/// The error of a raw system call that returned -1.
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result == -1 { Err(Errno::last()) } else { Ok(result) }
+}

@@ -1,0 +1,198 @@
+//! Processes: their numbers, signals to them, and what rsup sets of its own.
+
+use super::{Errno, Ids, check};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::ffi::CStr;
+use std::fs;
+use std::num::NonZeroI32;
+
+// Where numbers of users had 16 bits once, the calls that take 32 have another name.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{SYS_setgid, SYS_setgroups, SYS_setuid};
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+use libc::{SYS_setgid32 as SYS_setgid, SYS_setgroups32 as SYS_setgroups, SYS_setuid32 as SYS_setuid};
+
+/// A process or process group above 1: the numbers by which `kill` can hit a stranger (-1, 0, 1) cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pid(NonZeroI32);
+
+impl Pid {
+    /// The process of this number, if it can be one of ours.
+    #[must_use]
+    pub fn new(number: i32) -> Option<Self> {
+        NonZeroI32::new(number).filter(|number| number.get() > 1).map(Self)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self.0.get()
+    }
+}
+
+fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: two numbers; whom they hit is the caller's care, who has a `Pid` or means everything.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// Of `kill(2)`.
+pub fn send(pid: Pid, signal: i32) -> Result<(), Errno> {
+    kill(pid.number(), signal)
+}
+
+/// Sends a signal to a process group.
+///
+/// # Errors
+/// Of `kill(2)`.
+pub fn send_to_group(group: Pid, signal: i32) -> Result<(), Errno> {
+    kill(-group.number(), signal)
+}
+
+/// Whether the process group has a member, be it a zombie or somebody we may not signal.
+#[must_use]
+pub fn group_exists(group: Pid) -> bool {
+    kill(-group.number(), 0) != Err(Errno::ESRCH)
+}
+
+/// Sends a signal to rsup itself.
+pub fn send_to_self(signal: i32) {
+    // SAFETY: takes nothing, cannot fail.
+    let own = unsafe { libc::getpid() };
+    // It is our own to signal.
+    let _ = kill(own, signal);
+}
+
+/// Sends a signal to everything that is left: as process 1 to the whole namespace, else to each child. Returns whether
+/// that could be done at all; who has no /proc has no list of its children.
+#[must_use]
+pub fn kill_children(signal: i32) -> bool {
+    if is_pid1() {
+        // Nobody there is as good as everybody told.
+        let _ = kill(-1, signal);
+        return true;
+    }
+    let Ok(children) = fs::read_to_string("/proc/thread-self/children") else { return false };
+    for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new) {
+        // It may have died since; it is still ours, for nobody has reaped it.
+        let _ = send(pid, signal);
+    }
+    true
+}
+
+/// Whether rsup is process 1 of its PID namespace.
+#[must_use]
+pub fn is_pid1() -> bool {
+    std::process::id() == 1
+}
+
+/// Becomes the parent of orphans below it, as process 1 is anyway (`PR_SET_CHILD_SUBREAPER`).
+pub fn adopt_orphans() {
+    // Kernels from 3.4 on have it; without it orphans go elsewhere, which is all that is lost.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+/// Whether there is a controlling terminal.
+#[must_use]
+pub fn has_terminal() -> bool {
+    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_CLOEXEC;
+    nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).is_ok()
+}
+
+/// The name of this host as `uname(2)` gives it; empty where it is not text.
+#[must_use]
+pub fn host_name() -> String {
+    let mut names = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: `names` is a valid place for what is written.
+    unsafe { libc::uname(names.as_mut_ptr()) };
+    // SAFETY: characters, for which zeros are valid.
+    let names = unsafe { names.assume_init() };
+    // SAFETY: uname(2) ends the name with NUL, and `names` outlives the borrow.
+    let node = unsafe { CStr::from_ptr(names.nodename.as_ptr()) };
+    node.to_str().unwrap_or_default().to_owned()
+}
+
+/// Closes every descriptor above 2 that rsup was started with: listeners and locks are not PID 1's to hold.
+pub fn close_inherited() {
+    // SAFETY: numbers; at this point rsup itself has nothing open above 2.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if check(closed).is_err() {
+        // Linux before 5.9.
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        for fd in 3..i32::try_from(soft.min(65_536)).unwrap_or(1024) {
+            // SAFETY: as above; a number that is not open is refused.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Which limit could not be raised, and to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// `RLIMIT_NOFILE` or `RLIMIT_NPROC`.
+    pub name: &'static str,
+    /// What was asked for.
+    pub wanted: u64,
+    /// Whether it is so now.
+    pub raised: bool,
+}
+
+/// Raises the soft limits on descriptors and processes to at least these, for rsup and all it starts; the hard ones
+/// too where they are lower (supervisord's `minfds` and `minprocs`). Tells of each that was not enough.
+pub fn raise_limits(minfds: u64, minprocs: u64, mut tell: impl FnMut(Limit)) {
+    let wanted = [
+        (Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE", minfds),
+        (Resource::RLIMIT_NPROC, "RLIMIT_NPROC", minprocs),
+    ];
+    for (resource, name, wanted) in wanted {
+        // RLIM_INFINITY is the highest number.
+        if let Ok((soft, hard)) = getrlimit(resource)
+            && soft < wanted
+        {
+            tell(Limit { name, wanted, raised: setrlimit(resource, wanted, hard.max(wanted)).is_ok() });
+        }
+    }
+}
+
+/// Becomes another user for good: groups, group, user, in this order, since each step takes away the right to the one
+/// before. Async-signal-safe.
+///
+/// # Errors
+/// Of the step that failed.
+pub(super) fn switch_user(ids: &Ids) -> Result<(), (UserStep, Errno)> {
+    let (count, groups) = (ids.groups.len(), ids.groups.as_ptr());
+    // SAFETY: `groups` points to `count` numbers.
+    check(unsafe { libc::syscall(SYS_setgroups, count, groups) }).map_err(|e| (UserStep::Groups, e))?;
+    // SAFETY: a number.
+    check(unsafe { libc::syscall(SYS_setgid, ids.gid) }).map_err(|e| (UserStep::Gid, e))?;
+    // SAFETY: a number.
+    check(unsafe { libc::syscall(SYS_setuid, ids.uid) }).map_err(|e| (UserStep::Uid, e))?;
+    Ok(())
+}
+
+/// A step of [`switch_user`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UserStep {
+    Groups,
+    Gid,
+    Uid,
+}
+
+/// rsup itself becomes this user for good (`[supervisord] user`). Its own user is nothing to do, as with supervisord.
+///
+/// # Errors
+/// Of the system call that refused it.
+pub fn become_user(ids: &Ids) -> Result<(), Errno> {
+    if is_own_user(ids) {
+        return Ok(());
+    }
+    switch_user(ids).map_err(|(_, errno)| errno)
+}
+
+/// Whether rsup is this user already.
+pub(super) fn is_own_user(ids: &Ids) -> bool {
+    // SAFETY: takes nothing, cannot fail.
+    ids.uid == unsafe { libc::getuid() }
+}

@@ -1,0 +1,57 @@
+//! Dead children. `libc::waitpid` and not nix's, which fails on a death by a real-time signal, after the kernel has
+//! already let the child go.
+
+use super::{Errno, Pid};
+
+/// What `waitpid` says of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It called exit.
+    Exited(u8),
+    /// A signal ended it.
+    Signaled {
+        /// Its number.
+        signal: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+    /// A signal stopped it; it lives.
+    Stopped(i32),
+    /// Nothing that waitpid(2) knows.
+    Other,
+}
+
+/// A child that has changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// Which; its number is free again unless it is only stopped.
+    pub pid: Pid,
+    /// How.
+    pub status: Status,
+}
+
+/// Takes one child that has died or stopped, without waiting: `Ok(None)` when there is none now.
+///
+/// # Errors
+/// ECHILD when there is no child at all.
+pub fn reap() -> Result<Option<Dead>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the one int that is written.
+    let result = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    if result == -1 {
+        return Err(Errno::last());
+    }
+    Ok(Pid::new(result).map(|pid| Dead { pid, status: decode(status) }))
+}
+
+fn decode(status: i32) -> Status {
+    if libc::WIFEXITED(status) {
+        Status::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+    } else if libc::WIFSIGNALED(status) {
+        Status::Signaled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+    } else if libc::WIFSTOPPED(status) {
+        Status::Stopped(libc::WSTOPSIG(status))
+    } else {
+        Status::Other
+    }
+}

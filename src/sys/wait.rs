@@ -1,0 +1,73 @@
+//! The one place where rsup waits.
+
+use super::{Errno, check};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Descriptors to wait for. The kernel keeps the list, so a turn of the loop costs the same for one program and for a
+/// thousand.
+#[derive(Debug)]
+pub struct Poller(OwnedFd);
+
+/// How many ready descriptors one turn takes in; the others come first in the next.
+const BATCH: usize = 64;
+
+impl Poller {
+    /// An empty list.
+    ///
+    /// # Errors
+    /// Of `epoll_create1(2)`.
+    pub fn new() -> Result<Self, Errno> {
+        // SAFETY: takes a number and gives one.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        check(fd.into())?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes whenever `fd` can be read.
+    ///
+    /// # Errors
+    /// Of `epoll_ctl(2)`.
+    pub fn add(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
+        self.control(fd, tag, libc::EPOLLIN)
+    }
+
+    /// Wakes when `fd` can be read, once. Once, since closing our end does not take it off the list while a child
+    /// that was forked meanwhile has a copy and hangs before its exec: it would be ready for ever.
+    ///
+    /// # Errors
+    /// Of `epoll_ctl(2)`.
+    pub fn add_once(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
+        self.control(fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
+    }
+
+    fn control(&self, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
+        let (list, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
+        // SAFETY: `event` lives through the call.
+        check(unsafe { libc::epoll_ctl(list, libc::EPOLL_CTL_ADD, fd, &raw mut event) }.into()).map(drop)
+    }
+
+    /// Waits until something is ready or the time is over; for ever without a time. Hands over the tags of what is
+    /// ready.
+    pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
+        let mut batch = MaybeUninit::<[libc::epoll_event; BATCH]>::zeroed();
+        let room = i32::try_from(BATCH).unwrap_or(1);
+        let timeout = timeout.map_or(-1, milliseconds);
+        // SAFETY: `batch` has room for as many records as are asked for.
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), room, timeout) };
+        // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
+        let batch = unsafe { batch.assume_init() };
+        // An error can only be EINTR, from a stop and continue: the loop goes round.
+        for event in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
+            ready(event.u64);
+        }
+    }
+}
+
+/// Rounded up, so that a deadline has passed when the wait for it ends.
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
