@@ -67,9 +67,11 @@ impl Drop for Image {
 }
 
 impl Image {
-    /// Builds a directory that holds a Dockerfile.
+    /// Builds a directory that holds a Dockerfile. The label makes it an image of its own: removing it must not take
+    /// the same one from somebody who has built it too.
     fn build(context: &Path) -> Self {
-        Self(docker(&["build", "-q", context.to_str().unwrap()]))
+        let label = format!("test={}", context.display());
+        Self(docker(&["build", "-q", "--label", &label, context.to_str().unwrap()]))
     }
 
     /// Makes an image of a root file system.

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,8 +36,10 @@ pub(crate) use needs;
 
 /// Says on the real stderr, which libtest does not capture, that a check did not run.
 pub(crate) fn skip(why: &dyn Display) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let thread = thread::current();
-    let line = format!("SKIP {}: {why}\n", thread.name().unwrap_or("?"));
+    let line = format!("SKIP {}: {why} ({count} skipped so far)\n", thread.name().unwrap_or("?"));
     std::io::stderr().write_all(line.as_bytes()).expect("stderr is there");
 }
 
