@@ -1,5 +1,8 @@
 //! A hostile machine: rsup goes on.
 
+use std::fs::File;
+use std::process::Command;
+
 use crate::support::{
     SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script,
 };
@@ -44,17 +47,18 @@ fn with_standard_descriptors_closed() {
 #[test]
 fn with_a_stderr_that_nobody_reads() {
     for way in both_ways() {
-        // A pipe that is full: this shell holds its reading end and hands it to rsup.
-        let full =
-            "mkfifo full; exec 8<>full 2>full; dd if=/dev/zero of=full oflag=nonblock bs=4096 2>/dev/null";
         let conf = script("job", "echo start >> starts; exec sleep 1000");
-        let mut rsup = rsup(&conf).after(full).run_as(way).start();
-        rsup.expect_in_file("starts", "start\n");
-        let job = eventually("the program runs", || {
-            rsup.tree().into_iter().find(|process| process.name == "sleep")
-        });
-        kill(job.pid, SIGKILL);
-        rsup.expect_in_file("starts", "start\nstart\n");
+        let setup =
+            rsup(&conf).after("dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe");
+        let pipe = setup.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
+        let mut rsup = setup.run_as(way).start();
+        for starts in ["start\n", "start\nstart\n"] {
+            rsup.expect_in_file("starts", starts);
+            let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
+            kill(eventually("the program runs", running).pid, SIGKILL);
+        }
         assert_eq!(rsup.stop(), 0, "{way:?}");
     }
 }
