@@ -1,11 +1,27 @@
-//! Black-box and house tests, in one binary.
-
+//! Black-box tests of the real binary, walks of its laws and the tests of the house, in one binary so that it links once.
+//!
+//! `RSUP_BIN` names the binary to test; without it, it is the one cargo has just built. What this machine cannot do
+//! is skipped, and says so on stderr: `SKIP test: why`.
 #![allow(
+    clippy::disallowed_macros,
     clippy::disallowed_methods,
-    clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "tests"
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
 )]
 
+mod docker;
+mod environment;
+mod faults;
+mod house;
+mod input;
+mod kernel;
 mod laws;
+mod lifecycle;
+mod reaping;
+mod services;
+mod stop;
+mod support;

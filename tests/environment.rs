@@ -1,0 +1,276 @@
+//! What a program gets from rsup, and what it is spared.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::support::{
+    Rsup, Setup, both_ways, eventually, needs, pid_namespace, proc, program, root, rsup, script,
+};
+
+/// Keys of a job that runs once and writes into the file `out`.
+const ONCE: &str = "startsecs=0\nautorestart=false\nstdout_logfile=%(here)s/out\n";
+
+/// Runs this command once, with these further keys; what it wrote.
+#[track_caller]
+fn output_of(command: &str, keys: &str) -> String {
+    output(rsup(&format!("{}{ONCE}{keys}\n", program("job", command))))
+}
+
+/// Runs a set-up to its good end; what its job wrote.
+#[track_caller]
+fn output(setup: Setup) -> String {
+    let (code, rsup) = setup.run();
+    assert_eq!(code, 0, "{:?}", rsup.log());
+    rsup.read("out")
+}
+
+/// What `env` printed.
+fn variables(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('=')).collect()
+}
+
+/// Starts rsup as a careless parent would: signals ignored and blocked, descriptors left open.
+const CARELESS: [&str; 3] =
+    ["env", "--ignore-signal=CHLD,PIPE,XFSZ,USR1,HUP", "--block-signal=CHLD,TERM,INT,USR2,CONT"];
+
+#[test]
+fn signals_are_clean_whatever_rsup_was_started_with() {
+    for way in both_ways() {
+        let conf = program("job", "cat /proc/self/status") + ONCE;
+        let status = output(rsup(&conf).through(&CARELESS).run_as(way));
+        for key in ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"] {
+            let set = proc::field(&status, key).unwrap();
+            assert_eq!(set.trim_start_matches('0'), "", "{way:?} {key}");
+        }
+    }
+}
+
+#[test]
+fn a_careless_start_does_not_make_rsup_deaf() {
+    for way in both_ways() {
+        let mut rsup = rsup(&program("web", "sleep 1000")).through(&CARELESS).run_as(way).start();
+        rsup.expect("success: web");
+        rsup.kill("web", libc::SIGKILL);
+        rsup.expect("exited: web (terminated by SIGKILL; not expected)");
+        rsup.expect("spawned: 'web'");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn only_the_three_standard_descriptors_are_open() {
+    let conf =
+        program("other", "sleep 1000") + "shutdown_on=never\n" + &program("job", "ls /proc/self/fd") + ONCE;
+    let mut rsup = rsup(&conf).after("exec 7</dev/null 9>/dev/null").start();
+    rsup.expect("exited: job");
+    // `ls` has one more open: the directory that it lists.
+    assert_eq!(rsup.read("out"), "0\n1\n2\n3\n");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn each_program_leads_its_own_process_group() {
+    let mut rsup = rsup(&(program("a", "sleep 1000") + &program("b", "sleep 1000"))).start();
+    rsup.expect_all(&["spawned: 'a'", "spawned: 'b'"]);
+    for program in ["a", "b"] {
+        let pid = rsup.pid_of(program);
+        assert_eq!(proc::process(pid).unwrap().group, pid);
+    }
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn stdin_is_a_silent_pipe_of_ones_own_that_never_ends() {
+    let mut rsup = rsup(&(program("a", "cat") + &program("b", "cat"))).start();
+    rsup.expect_all(&["success: a", "success: b"]);
+    let stdin = |name: &str| fs::read_link(format!("/proc/{}/fd/0", rsup.pid_of(name))).unwrap();
+    let (a, b) = (stdin("a"), stdin("b"));
+    assert!(a.to_string_lossy().starts_with("pipe:"), "{a:?}");
+    assert_ne!(a, b);
+    rsup.kill("a", libc::SIGKILL);
+    rsup.expect("success: a");
+    assert!(rsup.lines("exited: b").is_empty());
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn directory_is_where_a_program_runs() {
+    assert_eq!(output_of("pwd", "directory=/usr/bin"), "/usr/bin\n");
+    let here = rsup(&(program("job", "pwd") + ONCE));
+    let expected = fs::canonicalize(here.path(".")).unwrap();
+    assert_eq!(output(here).trim_end(), expected.to_str().unwrap());
+}
+
+#[test]
+fn umask_is_the_programs_or_inherited() {
+    assert_eq!(output_of("sh -c umask", "umask=027"), "0027\n");
+    let inherited = rsup(&(program("job", "sh -c umask") + ONCE)).after("umask 035");
+    assert_eq!(output(inherited), "0035\n");
+}
+
+#[test]
+fn variables_come_from_rsup_the_file_and_the_program_in_this_order() {
+    let conf = "[supervisord]\nenvironment=B=\"file\",C=\"file\",PERCENT=\"100%%\"\n\
+                [group:crew]\nprograms=job\n"
+        .to_owned()
+        + &program("job", "env")
+        + ONCE
+        + "environment=C=\"own, and quoted\",D=\"%(program_name)s of %(group_name)s\"\n";
+    let text = output(rsup(&conf).env("A", "outer").env("B", "outer").env("C", "outer"));
+    let seen = variables(&text);
+    let expected = [
+        ("A", "outer"),
+        ("B", "file"),
+        ("C", "own, and quoted"),
+        ("D", "job of crew"),
+        ("PERCENT", "100%"),
+        ("SUPERVISOR_ENABLED", "1"),
+        ("SUPERVISOR_PROCESS_NAME", "job"),
+        ("SUPERVISOR_GROUP_NAME", "crew"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(seen.get(name), Some(&value), "{name} in {text}");
+    }
+    assert!(!seen.contains_key("SUPERVISOR_SERVER_URL"));
+}
+
+#[test]
+fn serverurl_is_handed_on() {
+    let text = output_of("env", "serverurl=http://127.0.0.1:9001");
+    assert_eq!(variables(&text).get("SUPERVISOR_SERVER_URL"), Some(&"http://127.0.0.1:9001"));
+}
+
+#[test]
+fn the_environment_reaches_the_command() {
+    let conf = program("job", "echo %(ENV_GREETING)s %(ENV_WHOM)s %(process_num)d %(host_node_name)s")
+        + ONCE
+        + "environment=WHOM=world\n";
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(output(rsup(&conf).env("GREETING", "hello")), format!("hello world 0 {host}"));
+}
+
+#[test]
+fn a_number_is_a_user_without_any_users_file() {
+    needs!(root());
+    assert_eq!(output_of("sh -c 'id -u; id -g; id -G'", "user=54321"), "54321\n54321\n54321\n");
+    assert_eq!(output_of("sh -c 'id -u; id -g'", "user=54321:54322"), "54321\n54322\n");
+}
+
+/// rsup as PID 1, with users of the test's own.
+fn with_users(conf: &str) -> Setup {
+    let passwd = "app:x:4711:4712::/:/bin/false\n";
+    let group = "app:x:4712:\nlogs:x:4713:app\nother:x:4714:somebody\nmedia:x:4715:somebody,app\n";
+    rsup(conf)
+        .file("passwd", passwd, 0o644)
+        .file("group", group, 0o644)
+        .after("set -e; mount --bind passwd /etc/passwd; mount --bind group /etc/group")
+        .pid_1()
+}
+
+#[test]
+fn a_name_is_a_user_with_all_its_groups() {
+    needs!(root(), pid_namespace());
+    let conf = |user: &str| program("job", "sh -c 'id -u; id -g; id -G'") + ONCE + "user=" + user + "\n";
+    assert_eq!(output(with_users(&conf("app"))), "4711\n4712\n4712 4713 4715\n");
+    assert!(output(with_users(&conf("app:other"))).starts_with("4711\n4714\n"));
+    assert!(output(with_users(&conf("root"))).starts_with("0\n0\n"), "root needs no entry");
+}
+
+#[test]
+fn a_user_keeps_the_inherited_streams() {
+    needs!(root());
+    for file in
+        ["", "stdout_logfile=/dev/stdout\n", "stdout_logfile=/proc/self/fd/1\n", "stdout_logfile=/dev/fd/1\n"]
+    {
+        let conf = script("job", "echo hello") + "startsecs=0\nautorestart=false\nuser=54321\n" + file;
+        // A pipe that belongs to root: it can be inherited, but not opened.
+        let (code, rsup) = rsup(&conf).after("exec >&2").run();
+        assert_eq!((code, rsup.lines("hello").len()), (0, 1), "{file} {:?}", rsup.log());
+    }
+}
+
+/// Runs a job that writes `to stdout` and `to stderr`; rsup after its end.
+fn both_streams(keys: &str) -> Rsup {
+    let job = script("job", "echo to stdout; echo to stderr >&2") + "startsecs=0\nautorestart=false\n" + keys;
+    let (code, rsup) = rsup(&job).file("log", "before\n", 0o644).run();
+    assert_eq!(code, 0);
+    rsup
+}
+
+#[test]
+fn streams_are_inherited_by_default() {
+    for keys in ["", "stdout_logfile=AUTO\n", "stdout_logfile=/dev/stdout\nstderr_logfile=/dev/stderr\n"] {
+        let rsup = both_streams(keys);
+        assert_eq!(rsup.read("stdout"), "to stdout\n", "{keys}");
+        assert_eq!(rsup.lines("to stderr").len(), 1, "{keys}");
+    }
+}
+
+#[test]
+fn streams_go_where_the_file_says() {
+    let rsup = both_streams("stdout_logfile=%(here)s/log\nstdout_logfile_maxbytes=0\n");
+    assert_eq!(rsup.read("log"), "before\nto stdout\n", "appended");
+    assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stderr").len()), ("", 1));
+
+    let rsup = both_streams("stderr_logfile=%(here)s/log\n");
+    assert_eq!(rsup.read("log"), "before\nto stderr\n");
+    assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stderr").len()), ("to stdout\n", 0));
+
+    let rsup = both_streams("stdout_logfile=/dev/stderr\nstderr_logfile=/dev/stdout\n");
+    assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stdout").len()), ("to stderr\n", 1));
+
+    let rsup = both_streams("stdout_logfile=NONE\nstderr_logfile=off\n");
+    assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to std").len()), ("", 0));
+}
+
+#[test]
+fn redirect_stderr_joins_the_streams() {
+    let rsup = both_streams("redirect_stderr=true\n");
+    assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stderr").len()), ("to stdout\nto stderr\n", 0));
+    let rsup = both_streams("redirect_stderr=true\nstdout_logfile=%(here)s/log\n");
+    assert_eq!(rsup.read("log"), "before\nto stdout\nto stderr\n");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_does_not_stop_the_program() {
+    let rsup = both_streams("stdout_logfile=%(here)s\n");
+    assert_eq!(rsup.read("stdout"), "to stdout\n", "inherited instead");
+    assert!(rsup.log().iter().any(|line| line.0.contains(" WARN ")), "{:?}", rsup.log());
+}
+
+#[test]
+fn a_program_cannot_make_the_pipe_of_the_others_non_blocking() {
+    // `dd` sets the flag on the description that it was given, as node and asyncio do.
+    let conf = program("rude", "dd if=/dev/null oflag=nonblock status=none")
+        + "startsecs=0\nautorestart=false\n"
+        + &program("web", "sleep 1000");
+    let mut rsup = rsup(&conf).after("exec >&2").start();
+    rsup.expect("exited: rude (exit status 0; expected)");
+    let flags = |pid: i32| -> u32 {
+        let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/1")).unwrap();
+        u32::from_str_radix(proc::field(&text, "flags").unwrap(), 8).unwrap()
+    };
+    let web =
+        eventually("web runs", || (!rsup.lines("spawned: 'web'").is_empty()).then(|| rsup.pid_of("web")));
+    for pid in [rsup.pid(), web] {
+        assert_eq!(flags(pid) & libc::O_NONBLOCK.cast_unsigned(), 0);
+    }
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn limits_are_raised_to_what_the_file_asks_for() {
+    needs!(root());
+    let conf = format!("[supervisord]\nminfds=2048\n{}{ONCE}", program("job", "sh -c 'ulimit -Sn'"));
+    assert_eq!(output(rsup(&conf).after("ulimit -Sn 512")), "2048\n");
+}
+
+#[test]
+fn limits_that_cannot_be_raised_are_no_reason_to_stay_down() {
+    needs!(root());
+    let conf = format!("[supervisord]\nminfds=2048\n{}{ONCE}", program("job", "sh -c 'ulimit -Sn'"));
+    let setup = rsup(&conf).after("ulimit -n 512").through(&["setpriv", "--bounding-set=-sys_resource"]);
+    let (code, rsup) = setup.run();
+    assert_eq!((code, rsup.read("out").as_str()), (0, "512\n"));
+    assert!(rsup.log().iter().any(|line| line.0.contains(" WARN ")), "{:?}", rsup.log());
+}

@@ -1,0 +1,224 @@
+//! Bad input: what is wrong with the file is said with file and line, and nothing starts; what is wrong with a
+//! command is that program's own trouble.
+
+use std::path::Path;
+
+use crate::support::{Rsup, needs, program, rsup, script};
+
+/// The whole log as one text.
+fn text(rsup: &Rsup) -> String {
+    rsup.log().into_iter().map(|line| line.0 + "\n").collect()
+}
+
+/// A program that must not start: it leaves a trace.
+fn witness() -> String {
+    script("witness", "echo ran > witness; exec sleep 1000")
+}
+
+/// Asserts that rsup refused to start, and said these things.
+#[track_caller]
+fn refused((code, rsup): (i32, Rsup), said: &[&str]) {
+    let text = text(&rsup);
+    assert_eq!(code, 2, "{text}");
+    for words in said {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
+    assert!(!text.contains("spawned:") && !rsup.path("witness").exists(), "something was started:\n{text}");
+}
+
+#[test]
+fn no_file_names_the_places_that_were_searched() {
+    let places = ["/etc/supervisord.conf", "/etc/supervisor/supervisord.conf"];
+    let none = |()| match places.iter().find(|place| Path::new(place).exists()) {
+        Some(place) => Err(format!("needs a machine without {place}")),
+        None => Ok(()),
+    };
+    needs!(none(()));
+    let setup = rsup("").only_args(&[]).after("rm supervisord.conf");
+    refused(
+        setup.run(),
+        &[
+            "No config file found at default paths (",
+            "supervisord.conf, etc/supervisord.conf, /etc/supervisord.conf, /etc/supervisor/supervisord.conf)",
+            "; use the -c option to specify a config file at a different path",
+        ],
+    );
+}
+
+#[test]
+fn the_file_in_the_working_directory_is_found() {
+    let (code, rsup) = rsup(&(script("job", "exit 0") + "startsecs=0\n")).only_args(&[]).run();
+    assert_eq!((code, rsup.lines("spawned: 'job'").len()), (0, 1));
+}
+
+#[test]
+fn a_file_that_is_not_there_or_cannot_be_read_is_named() {
+    refused(
+        rsup("").only_args(&["-c", "/there/is/none.conf"]).run(),
+        &["could not find config file /there/is/none.conf"],
+    );
+    refused(rsup("").only_args(&["-c", "/usr"]).run(), &["could not read config file /usr"]);
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_said_with_its_line() {
+    // The second line of the section below holds the mistake: line 5, after the witness's two and a blank one.
+    let cases = [
+        ("[program:x]\ngarbage\ncommand=true", "supervisord.conf:5", "garbage"),
+        (
+            "[program:x]\nautostart=maybe\ncommand=true",
+            "supervisord.conf:5",
+            "not a valid boolean value: 'maybe'",
+        ),
+        (
+            "[program:x]\nstartsecs=1.5\ncommand=true",
+            "supervisord.conf:5",
+            "invalid literal for int() with base 10: '1.5'",
+        ),
+        (
+            "[program:x]\npriority=abc\ncommand=true",
+            "supervisord.conf:5",
+            "invalid literal for int() with base 10: 'abc'",
+        ),
+        (
+            "[program:x]\nstopsignal=FOO\ncommand=true",
+            "supervisord.conf:5",
+            "value 'FOO' is not a valid signal name",
+        ),
+        (
+            "[program:x]\nexitcodes=0,,2\ncommand=true",
+            "supervisord.conf:5",
+            "not a valid list of exit codes: '0,,2'",
+        ),
+        (
+            "[program:x]\nautorestart=never\ncommand=true",
+            "supervisord.conf:5",
+            "invalid 'autorestart' value 'never'",
+        ),
+        (
+            "[program:x]\numask=9\ncommand=true",
+            "supervisord.conf:5",
+            "9 can not be converted to an octal type",
+        ),
+        (
+            "[program:x]\nuser=nobody-of-this-name\ncommand=true",
+            "supervisord.conf:5",
+            "Invalid user name nobody-of-this-name",
+        ),
+        (
+            "[program:x]\ncommand=%(nope)s",
+            "supervisord.conf:5",
+            "contains names ('nope') which cannot be expanded",
+        ),
+        (
+            "[program:x]\nenvironment=A\ncommand=true",
+            "supervisord.conf:5",
+            "Unexpected end of key/value pairs in value 'A'",
+        ),
+        (
+            "[program:x]\npriority=1",
+            "supervisord.conf:",
+            "program section program:x does not specify a command",
+        ),
+        (
+            "[program:a b]\ncommand=true",
+            "supervisord.conf:4",
+            "Invalid name: 'a b' because of character: ' '",
+        ),
+        (
+            "[group:g]\nprograms=zz",
+            "supervisord.conf:5",
+            "[group:g] names unknown program or fcgi-program zz",
+        ),
+        (
+            "[program:x]\nnumprocs=2\ncommand=true",
+            "supervisord.conf:",
+            "%(process_num) must be present within process_name when numprocs > 1",
+        ),
+        (
+            "[program:x]\nstopasgroup=true\nkillasgroup=false\ncommand=true",
+            "supervisord.conf:",
+            "Cannot set stopasgroup=true and killasgroup=false",
+        ),
+        ("[supervisord]\nloglevel=warning", "supervisord.conf:5", "bad logging level name 'warning'"),
+    ];
+    for (section, place, words) in cases {
+        let conf = format!("{}\n{section}\n", witness());
+        refused(rsup(&conf).run(), &[place, words]);
+    }
+}
+
+#[test]
+fn a_file_without_a_section_header_is_refused() {
+    refused(rsup("foo=bar\n").run(), &["supervisord.conf:1", "File contains no section headers"]);
+}
+
+#[test]
+fn an_included_file_is_named_when_the_mistake_is_there() {
+    let conf = witness() + "[include]\nfiles=conf.d/*.conf\n";
+    let setup = rsup(&conf).file("conf.d/good.conf", &program("good", "sleep 1000"), 0o644).file(
+        "conf.d/poor.conf",
+        "[program:poor]\ncommand=sleep 1000\nnumprocs=x\n",
+        0o644,
+    );
+    refused(setup.run(), &["poor.conf:3", "invalid literal for int() with base 10: 'x'"]);
+}
+
+#[test]
+fn an_unknown_option_is_refused() {
+    let setup = rsup(&witness()).args(&["--bogus"]);
+    refused(setup.run(), &["option --bogus not recognized"]);
+    refused(rsup(&witness()).args(&["-e", "warning"]).run(), &["bad logging level name 'warning'"]);
+}
+
+#[test]
+fn a_command_that_cannot_run_is_its_programs_own_trouble() {
+    let cases = [
+        ("empty", "", "command is empty"),
+        ("quote", "sleep \"1000", "can't parse command 'sleep \"1000': No closing quotation"),
+        ("slash", "sleep 1000 \\", "can't parse command 'sleep 1000 \\\\': No escaped character"),
+        ("path", "/there/is/none", "can't find command '/there/is/none'"),
+        ("word", "there-is-none", "can't find command 'there-is-none'"),
+        ("dir", "/usr", "command at '/usr' is a directory"),
+        ("mode", "./plain", "command at './plain' is not executable"),
+        ("noexec", "./empty", "couldn't exec ./empty: ENOEXEC"),
+        ("interp", "./lost", "couldn't exec ./lost: ENOENT"),
+        ("chdir", "sleep 1000\ndirectory=/there/is/none", "couldn't chdir to /there/is/none: ENOENT"),
+    ];
+    let conf: String =
+        cases.iter().map(|(name, command, _)| program(name, command) + "startretries=1\n").collect();
+    let mut rsup = rsup(&(conf + &program("good", "sleep 1000")))
+        .file("plain", "#!/bin/sh\n", 0o644)
+        .file("empty", "", 0o755)
+        .file("lost", "#!/there/is/none\n", 0o755)
+        .start();
+    let gave_up = cases
+        .map(|(name, ..)| format!("gave up: {name} entered FATAL state, too many start retries too quickly"));
+    rsup.expect_all(&gave_up);
+    rsup.lines("success: good").first().expect("good runs on");
+    for (name, _, words) in cases {
+        let lines = rsup.lines(&format!("spawnerr: {words}"));
+        assert_eq!(lines.len(), 2, "{name}: once, and one retry: {lines:?}");
+        assert_eq!(lines[0].message(), format!("INFO spawnerr: {words}"));
+        assert!(lines[1].since(&lines[0]) >= 980, "{name}: the retry waits in BACKOFF: {lines:?}");
+        assert!(rsup.lines(&format!("spawned: '{name}'")).is_empty(), "{name}");
+    }
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_command_line_is_split_but_no_shell() {
+    let command = "printf '%%s|' a\\ b \"c  d\" '' $HOME ~ * && e#f";
+    let conf = program("job", command) + "startsecs=0\nautorestart=false\n";
+    let (code, rsup) = rsup(&conf).run();
+    assert_eq!((code, rsup.read("stdout").as_str()), (0, "a b|c  d||$HOME|~|*|&&|e#f|"));
+}
+
+#[test]
+fn a_command_is_searched_in_the_path_of_its_environment() {
+    let conf = program("job", "tool")
+        + "startsecs=0\nautorestart=false\nenvironment=PATH=\"%(here)s/bin:/usr/bin:/bin\"\n";
+    let (code, rsup) = rsup(&conf).file("bin/tool", "#!/bin/sh\necho found by $0\n", 0o755).run();
+    assert_eq!(code, 0, "{:?}", rsup.log());
+    assert!(rsup.read("stdout").ends_with("/bin/tool\n"), "{}", rsup.read("stdout"));
+}

@@ -1,0 +1,74 @@
+//! What rsup costs the machine: one thread, no wake-ups, no descriptor too many, no library.
+
+use std::time::Duration;
+
+use object::Endianness;
+use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+
+use crate::support::{SIGKILL, binary, both_ways, eventually, kill, needs, never, proc, program, rsup};
+
+#[test]
+fn one_thread_and_no_wake_up_while_idle() {
+    for way in both_ways() {
+        let mut rsup = rsup(&program("web", "sleep 1000")).run_as(way).start();
+        rsup.expect("success: web");
+        let pid = rsup.pid();
+        assert_eq!(proc::status(pid, "Threads").as_deref(), Some("1"));
+        // The line above is written before rsup sleeps again: wait until it does.
+        eventually("rsup sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
+        let before = proc::context_switches(pid);
+        never("rsup woke up for nothing", Duration::from_secs(1), || proc::context_switches(pid) != before);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn restarts_leave_no_descriptor_behind() {
+    const PROGRAMS: usize = 50;
+    let conf =
+        program("web", "sleep 1000") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
+    let mut rsup = rsup(&conf).start();
+    let success: Vec<_> = (0..PROGRAMS).map(|number| format!("success: w{number} ")).collect();
+    rsup.expect_all(&success);
+    let before = proc::open_descriptors(rsup.pid());
+    for _ in 0..2 {
+        rsup.tree().iter().for_each(|process| kill(process.pid, SIGKILL));
+        rsup.expect_all(&success);
+        assert_eq!(proc::open_descriptors(rsup.pid()), before);
+    }
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn failed_starts_leave_no_descriptor_behind() {
+    let conf = program("web", "sleep 1000") + &program("lost", "./lost") + "startretries=2\n";
+    let mut rsup = rsup(&conf).file("lost", "#!/there/is/none\n", 0o755).start();
+    rsup.expect("success: web");
+    let before = proc::open_descriptors(rsup.pid());
+    rsup.expect("gave up: lost");
+    assert!(proc::open_descriptors(rsup.pid()) <= before);
+    assert_eq!(rsup.stop(), 0);
+}
+
+/// What the ELF headers of the binary under test ask for: an interpreter, libraries.
+fn dynamic_needs() -> (bool, usize) {
+    let data = std::fs::read(binary()).unwrap();
+    let header = FileHeader64::<Endianness>::parse(&*data).unwrap();
+    let endian = header.endian().unwrap();
+    let segments = header.program_headers(endian, &*data).unwrap();
+    let interpreter = segments.iter().any(|segment| segment.p_type(endian) == PT_INTERP);
+    let entries = segments.iter().filter_map(|segment| segment.dynamic(endian, &*data).unwrap()).flatten();
+    (interpreter, entries.filter(|entry| entry.tag(endian) == DT_NEEDED).count())
+}
+
+/// Whether the binary under test is the one that ships, and not a quick build of cargo's.
+pub(crate) fn shipped_binary() -> Result<(), &'static str> {
+    std::env::var_os("RSUP_BIN").map(|_| ()).ok_or("needs the static binary in RSUP_BIN: use `make test`")
+}
+
+#[test]
+fn the_binary_needs_no_loader_and_no_library() {
+    needs!(shipped_binary());
+    assert_eq!(dynamic_needs(), (false, 0));
+}

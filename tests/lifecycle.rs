@@ -1,0 +1,342 @@
+//! From the first line to the last: starts, crashes, retries, restarts, and with what rsup leaves.
+
+use std::time::Duration;
+
+use crate::support::{
+    Line, Rsup, SIGKILL, Way, both_ways, forever, kill, needs, never, pid_namespace, program, rsup, script,
+};
+
+/// Log stamps are cut to milliseconds, and taken a little after the fact.
+const SLACK: u32 = 20;
+
+/// Messages (level and text) of rsup's own lines, but for the first and the one that says why it leaves.
+fn messages(rsup: &Rsup) -> Vec<String> {
+    let about_a_program = ["spawned:", "success:", "exited:", "gave up:", "stopped:", "spawnerr:"];
+    let lines = rsup.log().into_iter();
+    lines
+        .map(|line| line.message())
+        .filter(|text| about_a_program.iter().any(|word| text.contains(word)))
+        .collect()
+}
+
+/// Milliseconds between each line and the next.
+fn gaps(lines: &[Line]) -> Vec<u32> {
+    lines.windows(2).map(|pair| pair[1].since(&pair[0])).collect()
+}
+
+#[track_caller]
+fn newcomer(way: Way) {
+    let conf = "[supervisord]\nnodaemon=true\n\n[program:web]\ncommand=sleep 1000\n";
+    let mut rsup = rsup(conf).run_as(way).start();
+
+    let first = rsup.expect("rsup started with pid ");
+    let inner = if way == Way::Pid1 { 1 } else { rsup.pid() };
+    assert_eq!(first.message(), format!("INFO rsup started with pid {inner}"));
+
+    let up = |rsup: &mut Rsup| {
+        let spawned = rsup.expect("spawned: ");
+        let pid = spawned.number_after("with pid ");
+        assert_eq!(spawned.message(), format!("INFO spawned: 'web' with pid {pid}"));
+        let success = rsup.expect("success: ");
+        let text =
+            "success: web entered RUNNING state, process has stayed up for > than 1 seconds (startsecs)";
+        assert_eq!(success.message(), format!("INFO {text}"));
+        assert!(success.since(&spawned) >= 1000 - SLACK, "RUNNING before startsecs: {spawned:?} {success:?}");
+        pid
+    };
+    let old = up(&mut rsup);
+    rsup.kill("web", SIGKILL);
+    let exited = rsup.expect("exited: ");
+    assert_eq!(exited.message(), "WARN exited: web (terminated by SIGKILL; not expected)");
+    let new = up(&mut rsup);
+    assert_ne!(old, new);
+    assert_eq!(rsup.tree().len(), 1, "one instance, no zombie");
+
+    assert_eq!(rsup.stop(), 0);
+    for line in rsup.log() {
+        line.parts();
+    }
+}
+
+#[test]
+fn a_killed_program_comes_back_in_the_foreground() {
+    newcomer(Way::Foreground);
+}
+
+#[test]
+fn a_killed_program_comes_back_under_pid_1() {
+    needs!(pid_namespace());
+    newcomer(Way::Pid1);
+}
+
+#[test]
+fn the_first_line_says_supervisord_when_started_under_that_name() {
+    let conf = script("job", "exit 0") + "startsecs=0\nautorestart=false\n";
+    let (code, rsup) = rsup(&conf).called("supervisord").run();
+    assert_eq!(code, 0);
+    assert!(rsup.log()[0].message().starts_with("INFO supervisord started with pid "), "{:?}", rsup.log());
+}
+
+#[test]
+fn a_crash_loop_starts_four_times_at_growing_gaps_and_gives_up() {
+    let (code, rsup) = rsup(&script("crash", "echo start >> starts; exit 3")).run();
+
+    assert_eq!(rsup.read("starts"), "start\n".repeat(4), "startretries + 1 starts");
+    let spawned = rsup.lines("spawned: 'crash'");
+    let exited = rsup.lines("exited: crash (exit status 3; not expected)");
+    assert_eq!((spawned.len(), exited.len()), (4, 4));
+    for (wait, (exit, start)) in [1000, 2000, 3000].iter().zip(exited.iter().zip(&spawned[1..])) {
+        let gap = start.since(exit);
+        assert!(gap + SLACK >= *wait, "{gap} ms instead of {wait}");
+        assert!(gap < wait + 900, "{gap} ms instead of {wait}");
+    }
+    let last = messages(&rsup).pop();
+    let gave_up = "INFO gave up: crash entered FATAL state, too many start retries too quickly";
+    assert_eq!(last.as_deref(), Some(gave_up));
+    assert!(rsup.lines("success:").is_empty());
+    assert_eq!(code, 3, "with the code of the first that went FATAL");
+}
+
+#[test]
+fn fatal_leaves_with_what_the_program_left_with() {
+    let cases = [
+        (script("x", "exit 7"), 7),
+        (script("x", "kill -9 $$"), 128 + 9),
+        (script("x", "kill -40 $$"), 128 + 40),
+        (script("x", "exit 0"), 1),
+        (program("x", "/there/is/none"), 1),
+    ];
+    for (section, expected) in cases {
+        let (code, rsup) = rsup(&(section.clone() + "startretries=0\n")).run();
+        assert_eq!(code, expected, "{section}");
+        assert_eq!(rsup.lines("gave up: x entered FATAL state").len(), 1, "{section}");
+    }
+}
+
+#[test]
+fn an_exit_within_startsecs_is_never_expected() {
+    let (_, rsup) = rsup(&(script("job", "exit 0") + "startretries=0\n")).run();
+    let texts = messages(&rsup);
+    assert_eq!(texts[1], "WARN exited: job (exit status 0; not expected)", "{texts:?}");
+}
+
+#[test]
+fn startsecs_0_counts_every_start_as_a_success() {
+    let (code, rsup) = rsup(&(script("job", "exit 0") + "startsecs=0\nautorestart=false\n")).run();
+    let texts = messages(&rsup);
+    assert_eq!(
+        texts[1..],
+        [
+            "INFO success: job entered RUNNING state, process has stayed up for > than 0 seconds (startsecs)",
+            "INFO exited: job (exit status 0; expected)",
+        ]
+    );
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn autorestart_decides_who_stays_down() {
+    let cases = [
+        ("exit 0", "autorestart=false", "INFO exited: x (exit status 0; expected)", 0),
+        ("exit 1", "autorestart=false", "WARN exited: x (exit status 1; not expected)", 1),
+        ("exit 0", "autorestart=unexpected", "INFO exited: x (exit status 0; expected)", 0),
+        ("exit 5", "exitcodes=0,5", "INFO exited: x (exit status 5; expected)", 0),
+        ("exit 5", "autorestart=false\nexitcodes=0,5", "INFO exited: x (exit status 5; expected)", 0),
+        ("kill -15 $$", "autorestart=false", "WARN exited: x (terminated by SIGTERM; not expected)", 143),
+    ];
+    for (command, keys, exited, expected) in cases {
+        let (code, rsup) = rsup(&format!("{}startsecs=0\n{keys}\n", script("x", command))).run();
+        assert_eq!(messages(&rsup).last().map(String::as_str), Some(exited), "{keys}");
+        assert_eq!(rsup.lines("spawned:").len(), 1, "{keys}");
+        assert_eq!(code, expected, "{command} {keys}");
+    }
+}
+
+#[test]
+fn autorestart_decides_who_comes_back_and_never_twice_within_a_second() {
+    let cases = [
+        ("exit 0", "autorestart=true"),
+        ("exit 1", "autorestart=true"),
+        ("exit 1", "autorestart=unexpected"),
+        ("exit 1", "exitcodes="),
+        ("kill -9 $$", "exitcodes=0"),
+    ];
+    let name = |index: usize| format!("x{index}");
+    let section = |(index, (command, keys)): (usize, &(&str, &str))| {
+        format!("{}startsecs=0\n{keys}\n", script(&name(index), command))
+    };
+    let conf: String = cases.iter().enumerate().map(section).collect();
+    let mut rsup = rsup(&conf).start();
+    for _ in 0..3 {
+        rsup.expect_all(
+            &(0..cases.len()).map(|index| format!("spawned: '{}'", name(index))).collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(rsup.stop(), 0);
+    for (index, case) in cases.iter().enumerate() {
+        let spawned = rsup.lines(&format!("spawned: '{}'", name(index)));
+        assert!(gaps(&spawned).iter().all(|gap| gap + SLACK >= 1000), "{case:?}: {spawned:?}");
+    }
+    assert!(rsup.lines("gave up").is_empty());
+}
+
+#[test]
+fn a_program_that_was_up_for_long_comes_back_at_once() {
+    let mut rsup = rsup(&program("web", "sleep 1000")).start();
+    rsup.expect("success: web");
+    rsup.kill("web", SIGKILL);
+    let exited = rsup.expect("exited: web");
+    let spawned = rsup.expect("spawned: 'web'");
+    assert!(spawned.since(&exited) < 500, "supervisord needs a second: {exited:?} {spawned:?}");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn numprocs_names_its_processes_and_priorities_order_the_start() {
+    needs!(pid_namespace());
+    let conf = format!(
+        "{}numprocs=2\nprocess_name=%(program_name)s_%(process_num)02d\npriority=20\n{}priority=10\n{}priority=30\n",
+        program("worker", "sleep 1000"),
+        program("zuerst", "sleep 1000"),
+        program("alast", "sleep 1000"),
+    );
+    let mut rsup = rsup(&conf).pid_1().start();
+    let names = ["zuerst", "worker_00", "worker_01", "alast"];
+    rsup.expect_all(&names.map(|name| format!("success: {name} ")));
+    // The lines tell of an exec that worked, in any order; the numbers of a new namespace tell who was first.
+    let pid = |name: &&str| rsup.lines(&format!("spawned: '{name}'"))[0].number_after("with pid ");
+    let pids = names.iter().map(pid).collect::<Vec<_>>();
+    assert!(pids.is_sorted(), "{names:?} {pids:?}");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn autostart_false_is_not_started() {
+    let idle = script("idle", "echo ran > idle; exec sleep 1000") + "autostart=false\n";
+    let job = script("job", "exit 0") + "startsecs=0\n";
+    let (code, rsup) = rsup(&(idle + &job)).run();
+    assert_eq!((code, rsup.lines("idle").len()), (0, 0));
+    assert!(!rsup.path("idle").exists());
+}
+
+#[test]
+fn nothing_to_start_is_an_error() {
+    for conf in ["", "[supervisord]\n", "[program:a]\ncommand=sleep 1000\nautostart=false\n"] {
+        let (code, rsup) = rsup(conf).run();
+        assert_eq!(code, 2, "{conf}");
+        assert!(
+            rsup.log().iter().any(|line| line.message() == "ERRO no program to start"),
+            "{:?}",
+            rsup.log()
+        );
+    }
+}
+
+#[test]
+fn the_code_is_that_of_the_first_whose_last_exit_was_not_expected() {
+    let once = "startsecs=0\nautorestart=false\n";
+    let conf = [
+        script("a", "exit 0") + once,
+        script("b", "while [ ! -e c.done ]; do sleep 0.02; done; exit 4") + once,
+        script("c", "touch c.done; exit 5") + once + "exitcodes=5\n",
+    ];
+    let (code, _) = rsup(&conf.concat()).run();
+    assert_eq!(code, 4);
+}
+
+#[test]
+fn shutdown_on_ends_everything_with_the_code_of_the_cause() {
+    let bystander = program("bystander", "sleep 1000");
+    let cases = [
+        (script("x", "exit 9") + "startretries=0\nshutdown_on=fatal\n", 9),
+        (script("x", "exit 0") + "startretries=0\nshutdown_on=fatal\n", 1),
+        (script("x", "exit 6") + "startsecs=0\nautorestart=false\nshutdown_on=exited\n", 6),
+        (script("x", "exit 0") + "startsecs=0\nshutdown_on=exited\n", 0),
+        (script("x", "kill -9 $$") + "startsecs=0\nautorestart=false\nshutdown_on=exited\n", 137),
+    ];
+    for (section, expected) in cases {
+        let (code, rsup) = rsup(&(bystander.clone() + &section)).run();
+        assert_eq!(code, expected, "{section}");
+        assert_eq!(rsup.lines("stopped: bystander (terminated by SIGTERM)").len(), 1, "{section}");
+    }
+}
+
+#[test]
+fn rsup_stays_while_a_daemon_that_a_launcher_left_behind_lives() {
+    for way in both_ways() {
+        let launcher = script("launcher", "setsid sleep 1000 & echo $! > daemon.pid") + "startsecs=0\n";
+        let mut rsup = rsup(&launcher).run_as(way).start();
+        rsup.expect("exited: launcher (exit status 0; expected)");
+        never("rsup left beside a living daemon", Duration::from_millis(300), || rsup.has_left());
+        let daemon = rsup.host_pid(rsup.read("daemon.pid").trim().parse().unwrap());
+        kill(daemon, SIGKILL);
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_crashed_programs_group_is_gone_before_the_restart() {
+    let member =
+        "(trap \"sleep 0.3; echo term >> events; exit\" TERM; ".to_string() + &forever("member") + ") &";
+    let conf = script("web", &format!("echo start >> events; {member} exec sleep 1000"));
+    for way in both_ways() {
+        let mut rsup = rsup(&conf).run_as(way).start();
+        rsup.expect("success: web");
+        rsup.expect_ready(&["member"]);
+        rsup.kill("web", SIGKILL);
+        rsup.expect("exited: web (terminated by SIGKILL; not expected)");
+        rsup.expect("spawned: 'web'");
+        rsup.expect_in_file("events", "start\nterm\nstart\n");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_group_and_ignores_term_is_killed_after_stopwaitsecs() {
+    let member = "(trap \"\" TERM; echo $$ > member; exec sleep 1000) &";
+    let conf =
+        script("web", &format!("{member} echo ready > web.ready; exec sleep 1000")) + "stopwaitsecs=1\n";
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("success: web");
+    rsup.expect_ready(&["web"]);
+    let old = rsup.pid_of("web");
+    kill(old, SIGKILL);
+    let exited = rsup.expect("exited: web");
+    let spawned = rsup.expect("spawned: 'web'");
+    assert!(
+        spawned.since(&exited) + SLACK >= 1000,
+        "SIGKILL came before stopwaitsecs: {exited:?} {spawned:?}"
+    );
+    assert!(rsup.tree().iter().all(|process| process.group != old), "the old group lives: {:?}", rsup.tree());
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn the_level_filters_lines() {
+    let conf = script("x", "exit 3") + "startsecs=0\nautorestart=false\n";
+    let in_file = format!("[supervisord]\nloglevel=warn\n{conf}");
+    let debug_in_file = format!("[supervisord]\nloglevel=debug\n{conf}");
+    let exited = "exited: x (exit status 3; not expected)";
+    for setup in [
+        rsup(&conf).args(&["-e", "warn"]),
+        rsup(&conf).args(&["--loglevel=warn"]),
+        rsup(&in_file),
+        rsup(&debug_in_file).args(&["-ewarn"]),
+    ] {
+        let (code, rsup) = setup.run();
+        assert_eq!(code, 3);
+        assert_eq!(rsup.lines(exited).len(), 1, "{:?}", rsup.log());
+        assert!(rsup.log().iter().all(|line| line.parts().1 != "INFO"), "{:?}", rsup.log());
+    }
+    let (code, rsup) = rsup(&conf).args(&["-e", "error"]).run();
+    assert_eq!((code, rsup.lines("exited:").len()), (3, 0));
+}
+
+#[test]
+fn silent_says_nothing() {
+    let conf = script("x", "echo from the program >&2; exit 3") + "startsecs=0\nautorestart=false\n";
+    for setup in [rsup(&conf).args(&["-s"]), rsup(&format!("[supervisord]\nsilent=true\n{conf}"))] {
+        let (code, rsup) = setup.run();
+        assert_eq!((code, rsup.log()), (3, vec![Line("from the program".into())]));
+    }
+}

@@ -1,0 +1,143 @@
+//! No child is lost, no zombie stays, and every way to die has its text.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::support::{
+    SIGKILL, SIGSTOP, both_ways, eventually, kill, needs, never, pid_namespace, program, rsup, script,
+};
+
+#[test]
+fn five_hundred_orphans_that_die_at_once_are_gone_in_100_ms() {
+    needs!(pid_namespace());
+    const ORPHANS: usize = 500;
+    let mother = format!("i=0; while [ $i -lt {ORPHANS} ]; do (sleep 1000 &); i=$((i+1)); done; exec cat");
+    let mut rsup = rsup(&script("mother", &mother)).pid_1().start();
+    rsup.expect("spawned: 'mother'");
+    let orphans = eventually("500 orphans", || {
+        let orphans: Vec<_> = rsup.tree().into_iter().filter(|process| process.name == "sleep").collect();
+        let adopted = orphans.iter().filter(|process| process.parent == rsup.pid()).count();
+        (adopted == ORPHANS).then_some(orphans)
+    });
+    for orphan in &orphans {
+        kill(orphan.pid, SIGKILL);
+    }
+    eventually("all are dead", || {
+        rsup.tree().iter().all(|process| process.name != "sleep" || process.is_zombie()).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(100)); // The promise: none is left after that.
+    let zombies = rsup.tree().iter().filter(|process| process.is_zombie()).count();
+    assert_eq!(zombies, 0);
+    assert!(rsup.lines("reaped").is_empty(), "a line for each orphan is noise");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn death_by_a_real_time_signal_is_seen_and_the_program_restarted() {
+    for way in both_ways() {
+        let mut rsup = rsup(&program("web", "sleep 1000")).run_as(way).start();
+        rsup.expect("success: web");
+        rsup.kill("web", 40);
+        let exited = rsup.expect("exited: web");
+        assert_eq!(exited.message(), "WARN exited: web (terminated by signal 40; not expected)");
+        rsup.expect("spawned: 'web'");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+/// Signals that kill by default, and their names as supervisord logs them.
+const DEADLY: [(i32, &str); 31] = [
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (10, "SIGUSR1"),
+    (11, "SIGSEGV"),
+    (12, "SIGUSR2"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (16, "SIGSTKFLT"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (26, "SIGVTALRM"),
+    (27, "SIGPROF"),
+    (29, "SIGPOLL"),
+    (30, "SIGPWR"),
+    (31, "SIGSYS"),
+    (32, "signal 32"),
+    (33, "signal 33"),
+    (35, "signal 35"),
+    (36, "signal 36"),
+    (40, "signal 40"),
+    (50, "signal 50"),
+    (62, "signal 62"),
+    (63, "signal 63"),
+];
+
+#[test]
+fn every_deadly_signal_has_its_text() {
+    let once = "startsecs=0\nautorestart=false\n";
+    let section =
+        |(number, _): &(i32, &str)| script(&format!("x{number}"), &format!("kill -{number} $$")) + once;
+    let (_, rsup) = rsup(&DEADLY.iter().map(section).collect::<String>()).run();
+    for (number, name) in DEADLY {
+        let plain = format!("WARN exited: x{number} (terminated by {name}; not expected)");
+        let dumped = format!("WARN exited: x{number} (terminated by {name} (core dumped); not expected)");
+        let seen = rsup.log().iter().filter(|line| [&plain, &dumped].contains(&&line.message())).count();
+        assert_eq!(seen, 1, "{plain}");
+    }
+}
+
+#[test]
+fn every_exit_code_has_its_text() {
+    let conf = program("exit", "sh -c 'exit %(process_num)d'")
+        + "process_name=x%(process_num)d\nnumprocs=256\nstartsecs=0\nautorestart=false\n";
+    let (code, rsup) = rsup(&conf).run();
+    let seen: BTreeSet<_> = rsup.lines("exited:").iter().map(|line| line.message()).collect();
+    let expected = (1..=255).map(|code| format!("WARN exited: x{code} (exit status {code}; not expected)"));
+    let expected: BTreeSet<_> =
+        expected.chain(["INFO exited: x0 (exit status 0; expected)".into()]).collect();
+    assert_eq!(seen, expected);
+    assert!((1..=255).contains(&code), "the code of the first unexpected exit");
+}
+
+#[test]
+fn fifty_programs_that_die_at_once_all_come_back_once() {
+    const PROGRAMS: usize = 50;
+    let conf =
+        program("web", "sleep 1000") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
+    for way in both_ways() {
+        let mut rsup = rsup(&conf).run_as(way).start();
+        let names: Vec<_> = (0..PROGRAMS).map(|number| format!("w{number}")).collect();
+        let success: Vec<_> = names.iter().map(|name| format!("success: {name} ")).collect();
+        rsup.expect_all(&success);
+        let pids: Vec<_> = rsup.tree().iter().map(|process| process.pid).collect();
+        assert_eq!(pids.len(), PROGRAMS);
+        pids.iter().for_each(|pid| kill(*pid, SIGKILL));
+        rsup.expect_all(&success);
+        assert_eq!(rsup.lines("spawned:").len(), 2 * PROGRAMS);
+        let tree = rsup.tree();
+        assert_eq!(tree.len(), PROGRAMS, "{tree:?}");
+        assert!(!tree.iter().any(|process| process.is_zombie() || pids.contains(&process.pid)), "{tree:?}");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn a_stopped_program_is_reported_and_not_taken_for_dead() {
+    let mut rsup = rsup(&program("web", "sleep 1000")).start();
+    let pid = rsup.expect("spawned: 'web'").number_after("with pid ");
+    rsup.kill("web", SIGSTOP);
+    assert_eq!(rsup.expect("stopped by").message(), format!("WARN web ({pid}) stopped by SIGSTOP"));
+    never("a stopped program was restarted", Duration::from_millis(200), || rsup.lines("spawned:").len() > 1);
+    rsup.kill("web", libc::SIGCONT);
+    rsup.kill("web", SIGKILL);
+    rsup.expect("exited: web (terminated by SIGKILL; not expected)");
+    assert_eq!(rsup.stop(), 0);
+}

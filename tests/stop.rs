@@ -1,0 +1,237 @@
+//! How everything ends: the stop sequence, its order and its deadlines; and the signals that are passed on.
+
+use std::time::Duration;
+
+use crate::support::{
+    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, forever, handler,
+    kill, needs, never, pid_namespace, program, rsup, script,
+};
+
+/// Log stamps are cut to milliseconds, and taken a little after the fact.
+const SLACK: u32 = 20;
+
+/// The lines of a file of the test's directory.
+fn events(rsup: &Rsup) -> Vec<String> {
+    rsup.read("events").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn term_int_and_quit_stop_everything() {
+    let conf = program("b", "sleep 1000") + &program("a", "sleep 1000");
+    for way in both_ways() {
+        for (signal, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGQUIT, "SIGQUIT")] {
+            let mut rsup = rsup(&conf).run_as(way).start();
+            rsup.expect_all(&["spawned: 'a'", "spawned: 'b'"]);
+            rsup.signal(signal);
+            let received = rsup.expect("received ").message();
+            assert_eq!(received, format!("WARN received {name} indicating exit request"));
+            assert_eq!(rsup.expect("waiting for").message(), "INFO waiting for a, b to die");
+            let mut stopped = rsup.expect_all(&["stopped: a", "stopped: b"]);
+            assert_eq!(stopped.remove(0).message(), "WARN stopped: a (terminated by SIGTERM)");
+            assert_eq!(rsup.exit_code(), 0, "{way:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_clean_exit_on_the_stop_signal_is_logged_as_information() {
+    let mut rsup = rsup(&handler("a", "TERM", "exit 0")).start();
+    rsup.expect_ready(&["a"]);
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(rsup.expect("stopped:").message(), "INFO stopped: a (exit status 0)");
+}
+
+#[test]
+fn priorities_stop_in_descending_order_and_equal_ones_together() {
+    let slow = |name: &str, priority: u32| {
+        let on_term = format!("echo {name} told >> events; sleep 0.4; echo {name} gone >> events; exit 0");
+        handler(name, "TERM", &on_term) + &format!("priority={priority}\n")
+    };
+    let mut rsup =
+        rsup(&(slow("low", 1) + &slow("mid", 20) + &slow("mid2", 20) + &slow("high", 300))).start();
+    rsup.expect_ready(&["low", "mid", "mid2", "high"]);
+    rsup.signal(SIGTERM);
+    assert_eq!(rsup.expect("waiting for").message(), "INFO waiting for low, mid, mid2, high to die");
+    assert_eq!(rsup.exit_code(), 0);
+
+    let mut events = events(&rsup);
+    events[2..4].sort();
+    events[4..6].sort();
+    let expected =
+        ["high told", "high gone", "mid told", "mid2 told", "mid gone", "mid2 gone", "low told", "low gone"];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn stopsignal_is_what_a_program_is_stopped_by() {
+    let signals = ["TERM", "HUP", "INT", "QUIT", "KILL", "USR1", "USR2"];
+    let section = |name: &&str| program(&name.to_lowercase(), "sleep 1000") + &format!("stopsignal={name}\n");
+    let mut rsup = rsup(&signals.iter().map(section).collect::<String>()).start();
+    rsup.expect_all(&signals.map(|name| format!("spawned: '{}'", name.to_lowercase())));
+    assert_eq!(rsup.stop(), 0);
+    for name in signals {
+        let line = format!("stopped: {} (terminated by SIG{name}", name.to_lowercase());
+        assert_eq!(rsup.lines(&line).len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_program_that_ignores_the_stop_signal_is_killed_after_stopwaitsecs() {
+    for way in both_ways() {
+        let conf = handler("deaf", "TERM", "") + "stopwaitsecs=1\n";
+        let mut rsup = rsup(&conf).run_as(way).start();
+        let pid = rsup.expect("spawned: 'deaf'").number_after("with pid ");
+        rsup.expect_ready(&["deaf"]);
+        rsup.signal(SIGTERM);
+        let waiting = rsup.expect("waiting for deaf to die");
+        let killing = rsup.expect("killing ");
+        assert_eq!(killing.message(), format!("WARN killing 'deaf' ({pid}) with SIGKILL"));
+        assert!(killing.since(&waiting) + SLACK >= 1000, "{waiting:?} {killing:?}");
+        assert_eq!(rsup.expect("stopped:").message(), "WARN stopped: deaf (terminated by SIGKILL)");
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn a_second_request_kills_but_not_within_the_first_second() {
+    let mut rsup = rsup(&(handler("deaf", "TERM", "") + "stopwaitsecs=600\n")).start();
+    rsup.expect_ready(&["deaf"]);
+    rsup.signal(SIGTERM);
+    rsup.expect("received SIGTERM indicating exit request");
+    rsup.signal(SIGTERM);
+    rsup.expect("received SIGTERM indicating exit request");
+    never("an early repetition killed", Duration::from_millis(1100), || rsup.has_left());
+    rsup.signal(SIGINT);
+    rsup.expect("received SIGINT indicating exit request");
+    rsup.expect("stopped: deaf (terminated by SIGKILL)");
+    assert_eq!(rsup.exit_code(), 0);
+}
+
+#[test]
+fn a_stopped_program_is_continued_so_that_it_can_die() {
+    let mut rsup = rsup(&program("web", "sleep 1000")).start();
+    rsup.expect("spawned: 'web'");
+    rsup.kill("web", SIGSTOP);
+    rsup.expect("stopped by SIGSTOP");
+    assert_eq!(rsup.stop(), 0);
+    rsup.expect("stopped: web (terminated by SIGTERM)");
+    assert!(rsup.lines("killing").is_empty());
+}
+
+#[test]
+fn stopasgroup_asks_the_whole_group() {
+    let tell = |who: &str| format!("trap \"echo {who} >> events; exit\" USR1; ") + &forever(who);
+    // The child is deaf to the SIGTERM that follows when the leader is gone.
+    let body = format!("(trap \"\" TERM; {}) & {}", tell("child"), tell("leader"));
+    let mut rsup = rsup(&(script("web", &body) + "stopsignal=USR1\nstopasgroup=true\n")).start();
+    rsup.expect_ready(&["child", "leader"]);
+    assert_eq!(rsup.stop(), 0);
+    let mut events = events(&rsup);
+    events.sort();
+    assert_eq!(events, ["child", "leader"]);
+}
+
+#[test]
+fn what_the_leader_leaves_behind_is_asked_and_then_killed() {
+    let polite = format!("(trap \"echo term >> events; exit\" TERM; {})", forever("polite"));
+    let deaf = format!("(trap \"\" TERM; {})", forever("deaf"));
+    for way in both_ways() {
+        let conf = script("web", &format!("{polite} & {deaf} & exec sleep 1000")) + "stopwaitsecs=1\n";
+        let mut rsup = rsup(&conf).run_as(way).start();
+        rsup.expect_ready(&["polite", "deaf"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["term"]);
+    }
+}
+
+#[test]
+fn the_last_sweep_asks_daemons_that_left_their_group() {
+    let daemon = format!("trap \"sleep 0.3; echo swept >> events; exit\" TERM; {}", forever("daemon"));
+    for way in both_ways() {
+        let launcher = script("launcher", "setsid sh ./daemon.sh & exec sleep 1000");
+        let mut rsup = rsup(&launcher).file("daemon.sh", &daemon, 0o755).run_as(way).start();
+        rsup.expect_ready(&["daemon"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["swept"], "{way:?}");
+    }
+}
+
+#[test]
+fn nothing_starts_after_the_stop_began() {
+    let slow = handler("slow", "TERM", "sleep 0.5; exit 0") + "priority=900\n";
+    let crash = script("crash", "while [ ! -e crash.now ]; do sleep 0.02; done; exit 1")
+        + "priority=1\nautorestart=true\nstartsecs=0\n";
+    let retry = script("retry", "exit 1") + "priority=1\nstartretries=1000\n";
+    let floor = script("floor", "exit 1") + "priority=1\nautorestart=true\nstartsecs=0\n";
+    for way in both_ways() {
+        let mut rsup =
+            rsup(&[slow.clone(), crash.clone(), retry.clone(), floor.clone()].concat()).run_as(way).start();
+        rsup.expect_ready(&["slow"]);
+        rsup.expect_all(&["exited: retry", "exited: floor"]);
+        rsup.signal(SIGTERM);
+        rsup.expect("received SIGTERM");
+        rsup.touch("crash.now");
+        rsup.expect("exited: crash (exit status 1; not expected)");
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+        let log = rsup.log();
+        let began = log.iter().position(|line| line.0.contains("received SIGTERM")).unwrap();
+        let started =
+            |line: &&crate::support::Line| line.0.contains("spawned:") || line.0.contains("gave up:");
+        assert_eq!(log[began..].iter().find(started), None, "{way:?}");
+    }
+}
+
+/// Starts a leader and a member of its group that both write down each of these signals.
+fn listeners(signals: &[i32], way: Way) -> Rsup {
+    let traps = |who: &str| {
+        let trap = |signal: &i32| format!("trap \"echo {who} {signal} >> events\" {signal}; ");
+        signals.iter().map(trap).collect::<String>() + &forever(who)
+    };
+    let conf = script("web", &format!("({}) & {}", traps("member"), traps("leader")));
+    let rsup = rsup(&conf).run_as(way).start();
+    rsup.expect_ready(&["member", "leader"]);
+    rsup
+}
+
+#[test]
+fn pid_1_passes_every_other_signal_on_to_the_groups() {
+    needs!(pid_namespace());
+    // 34 is musl's own, and not in its full set.
+    let signals =
+        [SIGHUP, SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGWINCH, libc::SIGPWR, 34, 34 + 3, 64];
+    let mut rsup = listeners(&signals, Way::Pid1);
+    for signal in signals {
+        rsup.signal(signal);
+        rsup.expect_in_file("events", &format!("leader {signal}\n"));
+        rsup.expect_in_file("events", &format!("member {signal}\n"));
+    }
+    assert_eq!(events(&rsup).len(), 2 * signals.len(), "each arrives once");
+    assert_eq!(rsup.lines("spawned:").len(), 1);
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn an_ordinary_process_passes_other_signals_on_too() {
+    let signals = [SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGPIPE, 34, 64];
+    let mut rsup = listeners(&signals, Way::Foreground);
+    for signal in signals {
+        rsup.signal(signal);
+        rsup.expect_in_file("events", &format!("leader {signal}\n"));
+        rsup.expect_in_file("events", &format!("member {signal}\n"));
+    }
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn killing_pid_1s_programs_by_their_group_is_no_harm_to_pid_1() {
+    needs!(pid_namespace());
+    let mut rsup = rsup(&script("web", "sleep 1000 & sleep 1000 & wait")).pid_1().start();
+    rsup.expect("success: web");
+    let group = rsup.pid_of("web");
+    let members: Vec<_> = rsup.tree().into_iter().filter(|process| process.group == group).collect();
+    assert_eq!(members.len(), 3);
+    members.iter().for_each(|member| kill(member.pid, SIGKILL));
+    rsup.expect("exited: web");
+    rsup.expect("success: web");
+    assert_eq!(rsup.stop(), 0);
+}

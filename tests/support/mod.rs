@@ -1,0 +1,506 @@
+//! What the tests stand on: a configuration in a directory of its own, the real binary running it, and waiting for
+//! facts with a deadline.
+
+pub(crate) mod proc;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1};
+
+/// How long a fact may take to come true. Long, since the machine may be busy; only a failing test waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The name of the configuration file in the directory of a test; messages carry it.
+pub(crate) const CONF: &str = "supervisord.conf";
+
+/// Leaves the test, loudly, unless this machine has what it takes: `needs!(root(), pid_namespace());`.
+macro_rules! needs {
+    ($($requirement:expr),+ $(,)?) => {
+        $(if let Err(why) = $requirement {
+            return $crate::support::skip(&why);
+        })+
+    };
+}
+pub(crate) use needs;
+
+/// Says on the real stderr, which libtest does not capture, that a check did not run.
+pub(crate) fn skip(why: &dyn Display) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let thread = thread::current();
+    let line = format!("SKIP {}: {why} ({count} skipped so far)\n", thread.name().unwrap_or("?"));
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr is there");
+}
+
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("RSUP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_rsup").into(), PathBuf::from)
+}
+
+/// Whether tests run as root.
+pub(crate) fn root() -> Result<(), &'static str> {
+    match fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t") {
+        true => Ok(()),
+        false => Err("needs root"),
+    }
+}
+
+/// Whether a command of the machine is installed.
+pub(crate) fn installed(command: &str) -> Result<(), String> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    let found =
+        std::env::split_paths(&path).chain(std::env::split_paths(PATH)).any(|dir| dir.join(command).exists());
+    found.then_some(()).ok_or_else(|| format!("{command} is not installed"))
+}
+
+/// Whether a new PID namespace can be had here; the words that run a command as its PID 1.
+pub(crate) fn pid_namespace() -> Result<&'static [&'static str], &'static str> {
+    const ROOT: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];
+    const USER: [&str; 4] = ["unshare", "-Urpf", "--mount-proc", "--kill-child"];
+    static FOUND: OnceLock<Option<&[&str]>> = OnceLock::new();
+    let works = |words: &&'static [&'static str]| {
+        let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
+        tried.is_ok_and(|tried| tried.status.success())
+    };
+    let found = FOUND.get_or_init(|| [&ROOT as &[_], &USER].into_iter().find(works));
+    found.ok_or("needs a PID namespace, and neither `unshare -pf` nor `unshare -Urpf` works here")
+}
+
+/// Waits until there is an answer; `what` says in the failure what was waited for.
+pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, &mut answer).unwrap_or_else(|| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// The answer, if there is one before the time is over.
+pub(crate) fn within<T>(time: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
+    loop {
+        let last = Instant::now() >= deadline;
+        match answer() {
+            None if !last => thread::sleep(Duration::from_millis(2)),
+            answer => return answer,
+        }
+    }
+}
+
+/// Watches for a while that something does not happen.
+pub(crate) fn never(what: &str, time: Duration, mut happened: impl FnMut() -> bool) {
+    let seen = within(time, || happened().then_some(()));
+    assert!(seen.is_none(), "{what}");
+}
+
+/// Sends a signal; by number, since real-time signals have no names.
+pub(crate) fn kill(pid: i32, signal: i32) {
+    assert!(pid > 1, "no test may signal process {pid}");
+    // SAFETY: kill(2) takes two numbers and touches no memory.
+    #[allow(unsafe_code, reason = "nix knows no real-time signals")]
+    unsafe {
+        libc::kill(pid, signal)
+    };
+}
+
+/// How rsup runs under a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As an ordinary process.
+    Foreground,
+    /// As PID 1 of a PID namespace.
+    Pid1,
+}
+
+/// Both ways, or what of them this machine can do.
+pub(crate) fn both_ways() -> Vec<Way> {
+    match pid_namespace() {
+        Ok(_) => vec![Way::Foreground, Way::Pid1],
+        Err(why) => {
+            skip(&format!("the half as PID 1 {why}"));
+            vec![Way::Foreground]
+        }
+    }
+}
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A configuration in a directory of its own, and how rsup will be started on it. That directory is rsup's working
+/// directory, so programs may name files in it without a path; everybody may write there.
+pub(crate) struct Setup {
+    dir: tempfile::TempDir,
+    way: Way,
+    through: Vec<String>,
+    binary: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// A set-up with this configuration file.
+pub(crate) fn rsup(conf: &str) -> Setup {
+    let dir = tempfile::Builder::new().prefix("rsup-").tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(dir.path().join(CONF), conf).unwrap();
+    let args = vec!["-c".into(), CONF.into()];
+    Setup { dir, way: Way::Foreground, through: vec![], binary: binary(), args, env: vec![] }
+}
+
+impl Setup {
+    /// In the foreground or as PID 1.
+    pub(crate) fn run_as(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// As PID 1.
+    pub(crate) fn pid_1(self) -> Self {
+        self.run_as(Way::Pid1)
+    }
+
+    /// With these arguments before `-c supervisord.conf`.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.args.splice(0..0, args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// With these arguments and no others.
+    pub(crate) fn only_args(mut self, args: &[&str]) -> Self {
+        self.args.clear();
+        self.args(args)
+    }
+
+    /// Started by a shell that does this first.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        let words = ["sh", "-c", &format!("{script}\nexec \"$@\""), "sh"].map(String::from);
+        self.through.extend(words);
+        self
+    }
+
+    /// Started by a command that takes the rest of the line as a command.
+    pub(crate) fn through(mut self, words: &[&str]) -> Self {
+        self.through.extend(words.iter().map(|word| word.to_string()));
+        self
+    }
+
+    /// With this in its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Under another name.
+    pub(crate) fn called(mut self, name: &str) -> Self {
+        let link = self.path(name);
+        std::os::unix::fs::symlink(&self.binary, &link).unwrap();
+        self.binary = link;
+        self
+    }
+
+    /// With one more file beside the configuration.
+    pub(crate) fn file(self, name: &str, text: &str, mode: u32) -> Self {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        self
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts it; rsup's stdout goes to the file `stdout`, its stderr is the log.
+    pub(crate) fn start(self) -> Rsup {
+        let namespace = match self.way {
+            Way::Foreground => &[][..],
+            Way::Pid1 => pid_namespace().expect("the test asks for it first"),
+        };
+        let mut words: Vec<OsString> = namespace.iter().map(Into::into).collect();
+        words.extend(self.through.iter().map(Into::into));
+        words.push(self.binary.clone().into());
+        words.extend(self.args.iter().map(Into::into));
+
+        let stdout = File::options().create(true).append(true).open(self.path("stdout")).unwrap();
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", PATH)
+            .envs(self.env)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let log = Log::of(child.stderr.take().unwrap());
+        Rsup { dir: self.dir, way: self.way, child, log, read: 0, pid: OnceLock::new() }
+    }
+
+    /// Starts it and waits for its end.
+    pub(crate) fn run(self) -> (i32, Rsup) {
+        let mut rsup = self.start();
+        (rsup.exit_code(), rsup)
+    }
+}
+
+/// rsup at work. When it goes out of scope, everything below it is killed.
+pub(crate) struct Rsup {
+    dir: tempfile::TempDir,
+    way: Way,
+    child: Child,
+    log: Arc<Log>,
+    /// Lines that `expect` has passed.
+    read: usize,
+    pid: OnceLock<i32>,
+}
+
+impl Rsup {
+    /// Waits for the next line that contains this text, and passes it: what is expected after it comes after it.
+    pub(crate) fn expect(&mut self, text: &str) -> Line {
+        self.expect_all(&[text]).remove(0)
+    }
+
+    /// The same for several lines that may come in any order.
+    pub(crate) fn expect_all<T: AsRef<str>>(&mut self, texts: &[T]) -> Vec<Line> {
+        let mut taken = HashSet::new();
+        let mut found = vec![];
+        for text in texts.iter().map(AsRef::as_ref) {
+            let wanted = |(at, line): &(usize, &String)| line.contains(text) && !taken.contains(at);
+            let line = self.log.wait(|lines| {
+                let mut unread = lines.iter().enumerate().skip(self.read);
+                unread.find(wanted).map(|(at, line)| (at, line.clone()))
+            });
+            let (at, line) = line.unwrap_or_else(|| panic!("no line {text:?} after line {}", self.read));
+            taken.insert(at);
+            found.push(Line(line));
+        }
+        self.read = taken.into_iter().max().map_or(self.read, |last| last + 1);
+        found
+    }
+
+    /// All lines so far.
+    pub(crate) fn log(&self) -> Vec<Line> {
+        self.log.lines.lock().unwrap().0.iter().cloned().map(Line).collect()
+    }
+
+    /// The lines so far that contain this text.
+    pub(crate) fn lines(&self, text: &str) -> Vec<Line> {
+        self.log().into_iter().filter(|line| line.0.contains(text)).collect()
+    }
+
+    /// Its process id, as this test sees it.
+    pub(crate) fn pid(&self) -> i32 {
+        let started = self.child.id().cast_signed();
+        *self.pid.get_or_init(|| match self.way {
+            Way::Foreground => started,
+            Way::Pid1 => {
+                eventually("rsup runs as PID 1", || proc::children(started).first().map(|child| child.pid))
+            }
+        })
+    }
+
+    /// The process id, as this test sees it, of what the last `spawned:` line of this program names.
+    pub(crate) fn pid_of(&self, program: &str) -> i32 {
+        let text = format!("spawned: '{program}' with pid ");
+        let spawned = eventually(&text, || self.lines(&text).pop());
+        self.host_pid(spawned.number_after(&text))
+    }
+
+    /// The process id, as this test sees it, of what programs know by this number.
+    pub(crate) fn host_pid(&self, inner: i32) -> i32 {
+        let tree = self.tree();
+        let found = tree.iter().find(|process| proc::inner_pid(process.pid) == Some(inner));
+        found.unwrap_or_else(|| panic!("no process {inner} in {tree:?}")).pid
+    }
+
+    /// Everything below rsup.
+    pub(crate) fn tree(&self) -> Vec<proc::Process> {
+        proc::descendants(self.pid())
+    }
+
+    /// Sends rsup a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Sends a program a signal.
+    pub(crate) fn kill(&self, program: &str, signal: i32) {
+        kill(self.pid_of(program), signal);
+    }
+
+    /// Waits for rsup's end, and until nobody holds its stderr any more: nothing is left behind.
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        let status = eventually("rsup leaves", || self.child.try_wait().unwrap());
+        let closed = within(PATIENCE, || self.log.lines.lock().unwrap().1.then_some(()));
+        assert!(closed.is_some(), "a process was left behind: it holds rsup's stderr");
+        status.code().unwrap_or_else(|| panic!("rsup was killed: {status}"))
+    }
+
+    /// Asks rsup to leave, and waits until it has.
+    pub(crate) fn stop(&mut self) -> i32 {
+        self.signal(SIGTERM);
+        self.exit_code()
+    }
+
+    /// Whether rsup has left.
+    pub(crate) fn has_left(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What a file of its directory holds; nothing if there is none.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Waits until a file of its directory contains this text.
+    pub(crate) fn expect_in_file(&self, name: &str, text: &str) {
+        eventually(&format!("{name} contains {text:?}"), || self.read(name).contains(text).then_some(()));
+    }
+
+    /// Waits until all these programs say that they are ready (see `script`).
+    pub(crate) fn expect_ready(&self, programs: &[&str]) {
+        for program in programs {
+            self.expect_in_file(&format!("{program}.ready"), "ready");
+        }
+    }
+
+    /// Creates a file of its directory: a word to a program that waits for it.
+    pub(crate) fn touch(&self, name: &str) {
+        File::create(self.path(name)).unwrap();
+    }
+}
+
+impl Drop for Rsup {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let lines: Vec<_> = self.log().into_iter().map(|line| line.0).collect();
+            eprintln!("--- the log\n{}\n---", lines.join("\n"));
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let top = self.child.id().cast_signed();
+            if self.way == Way::Foreground {
+                kill(top, SIGSTOP);
+            }
+            let below = proc::descendants(top);
+            kill(top, SIGKILL);
+            below.iter().for_each(|process| kill(process.pid, SIGKILL));
+            let _status = self.child.wait();
+        }
+    }
+}
+
+/// A line of rsup's stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line(pub(crate) String);
+
+impl Line {
+    /// `2026-01-31 13:01:34,159 INFO text`, taken apart: the time in milliseconds of the day, the level, the text.
+    pub(crate) fn parts(&self) -> (u32, &str, &str) {
+        self.try_parts().unwrap_or_else(|| panic!("not a line of supervisord's form: {self:?}"))
+    }
+
+    fn try_parts(&self) -> Option<(u32, &str, &str)> {
+        let shape = "dddd-dd-dd dd:dd:dd,ddd ";
+        let stamp = self.0.get(..shape.len())?;
+        let fits = |(c, form): (char, char)| if form == 'd' { c.is_ascii_digit() } else { c == form };
+        let (level, text) = self.0[shape.len()..].split_once(' ')?;
+        let known = ["CRIT", "ERRO", "WARN", "INFO", "DEBG", "TRAC", "BLAT"].contains(&level);
+        let number = |range: std::ops::Range<usize>| stamp[range].parse::<u32>().ok();
+        (known && stamp.chars().zip(shape.chars()).all(fits)).then_some(())?;
+        let seconds = (number(11..13)? * 60 + number(14..16)?) * 60 + number(17..19)?;
+        Some((seconds * 1000 + number(20..23)?, level, text))
+    }
+
+    /// `INFO text`.
+    pub(crate) fn message(&self) -> String {
+        let (_, level, text) = self.parts();
+        format!("{level} {text}")
+    }
+
+    /// Milliseconds since an earlier line.
+    pub(crate) fn since(&self, earlier: &Self) -> u32 {
+        const DAY: u32 = 24 * 60 * 60 * 1000;
+        (DAY + self.parts().0 - earlier.parts().0) % DAY
+    }
+
+    /// The number that follows this text.
+    pub(crate) fn number_after(&self, text: &str) -> i32 {
+        let (_, rest) = self.0.split_once(text).unwrap_or_else(|| panic!("no {text:?} in {self:?}"));
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().unwrap_or_else(|_| panic!("no number after {text:?} in {self:?}"))
+    }
+}
+
+/// Lines as they arrive, and whether the stream has ended.
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    grew: Condvar,
+}
+
+impl Log {
+    fn of(stream: impl std::io::Read + Send + 'static) -> Arc<Self> {
+        let log = Arc::new(Self { lines: Mutex::default(), grew: Condvar::new() });
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                writer.lines.lock().unwrap().0.push(String::from_utf8_lossy(&line).into_owned());
+                writer.grew.notify_all();
+            }
+            writer.lines.lock().unwrap().1 = true;
+            writer.grew.notify_all();
+        });
+        log
+    }
+
+    /// Waits until the lines hold what is asked for; gives up when they end or time is over.
+    fn wait<T>(&self, mut find: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.lines.lock().unwrap();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match find(&state.0) {
+                None if !state.1 && !left.is_zero() => state = self.grew.wait_timeout(state, left).unwrap().0,
+                found => return found,
+            }
+        }
+    }
+}
+
+/// A `[program:x]` section; it may be followed by more keys.
+pub(crate) fn program(name: &str, command: &str) -> String {
+    format!("[program:{name}]\ncommand={command}\n")
+}
+
+/// A `[program:x]` that runs a shell script without single quotes; it may be followed by more keys.
+pub(crate) fn script(name: &str, script: &str) -> String {
+    program(name, &format!("sh -c '{script}'"))
+}
+
+/// A `[program:x]` that runs a handler on a signal, and says that it is ready for it. It may be followed by more keys.
+pub(crate) fn handler(name: &str, signal: &str, handler: &str) -> String {
+    script(name, &format!("trap \"{handler}\" {signal}; {}", forever(name)))
+}
+
+/// The end of a script that says that it is ready, and stays: in short naps, so that a shell runs its traps.
+pub(crate) fn forever(name: &str) -> String {
+    format!("echo ready > {name}.ready; while :; do sleep 0.02; done")
+}
+
+/// A directory entry, for those who look for files.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}

@@ -1,0 +1,82 @@
+//! Reading /proc.
+
+use std::fs;
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) name: String,
+    pub(crate) state: char,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+}
+
+impl Process {
+    /// Dead, and not waited for.
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.state == 'Z'
+    }
+}
+
+/// A process, if there is one.
+pub(crate) fn process(pid: i32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let name = head.split_once('(')?.1.to_owned();
+    let mut fields = tail.split(' ');
+    let state = fields.next()?.chars().next()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(Process { pid, name, state, parent: number()?, group: number()? })
+}
+
+/// Every process of the machine.
+fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries.filter_map(|entry| process(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The children of a process.
+pub(crate) fn children(parent: i32) -> Vec<Process> {
+    all().into_iter().filter(|process| process.parent == parent).collect()
+}
+
+/// Everything below a process, parents before children. Of a PID 1: its whole namespace.
+pub(crate) fn descendants(root: i32) -> Vec<Process> {
+    let all = all();
+    let mut found: Vec<Process> = vec![];
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        let below = all.iter().filter(|process| process.parent == parent);
+        parents.extend(below.clone().map(|process| process.pid));
+        found.extend(below.cloned());
+    }
+    found
+}
+
+/// A line of `/proc/PID/status`, without its name.
+pub(crate) fn status(pid: i32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    field(&status, key).map(str::to_owned)
+}
+
+/// A line of the text of a `/proc/PID/status`, without its name.
+pub(crate) fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
+}
+
+/// The number by which a process is known in its own PID namespace.
+pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
+    status(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn open_descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// How often a process has been taken from the processor, or gave it away: it rises with every wake-up.
+pub(crate) fn context_switches(pid: i32) -> u64 {
+    let of = |key| status(pid, key).unwrap().parse::<u64>().unwrap();
+    of("voluntary_ctxt_switches") + of("nonvoluntary_ctxt_switches")
+}
