@@ -97,6 +97,11 @@ const SIGNALS: u64 = u64::MAX;
 /// Dead children that one turn takes in: a storm of them must not keep a stop waiting.
 const REAP_BATCH: usize = 1024;
 
+/// Descriptors that rsup needs whatever it runs, and for each process: the writing end of its stdin, and for a moment
+/// the pipe that tells of its exec.
+const DESCRIPTORS: u64 = 16;
+const DESCRIPTORS_EACH: u64 = 2;
+
 fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
 }
@@ -113,9 +118,10 @@ impl Supervisor {
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
         let specs = config.processes.iter().map(|process| process.spec.clone()).collect();
+        let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
         let slot = |process| Slot {
             name: program::name(process),
-            program: program::prepare(process),
+            program: program::prepare(process, descriptors),
             leader: None,
             group: None,
             pid: 0,

@@ -15,11 +15,11 @@ pub(super) fn name(process: &Process) -> String {
     process.name.clone()
 }
 
-/// Prepares the program.
+/// Prepares the program; `descriptors` is its soft limit on them where rsup's own is another.
 ///
 /// # Errors
 /// supervisord's text behind `spawnerr:`.
-pub(super) fn prepare(process: &Process) -> Result<Program, String> {
+pub(super) fn prepare(process: &Process, descriptors: Option<u64>) -> Result<Program, String> {
     let argv = process
         .argv
         .as_ref()
@@ -44,6 +44,7 @@ pub(super) fn prepare(process: &Process) -> Result<Program, String> {
         envp: environment.iter().map(variable).collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
         directory: process.directory.as_deref().map(CString::new).transpose().map_err(unsayable)?,
         umask: process.umask,
+        descriptors,
         ids,
         stdout: output(&process.stdout_logfile, 1),
         stderr: if process.redirect_stderr { Output::WithStdout } else { output(&process.stderr_logfile, 2) },

@@ -15,7 +15,7 @@ pub use clock::{LocalTime, local_time, monotonic_nanos};
 pub use nix::errno::Errno;
 pub use process::{
     Limit, Pid, adopt_orphans, become_user, close_inherited, group_exists, has_terminal, host_name, is_pid1,
-    kill_children, raise_limits, send, send_to_group, send_to_self,
+    kill_children, make_room, raise_limits, send, send_to_group, send_to_self,
 };
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, take_over};

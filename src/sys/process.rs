@@ -156,6 +156,22 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut tell: impl FnMut(Limit)) {
     }
 }
 
+/// Makes room for this many descriptors in rsup itself, as far as the hard limit allows. Returns the soft limit that
+/// programs are to have all the same, where that is another one now.
+pub fn make_room(descriptors: u64) -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let wanted = descriptors.min(hard);
+    (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
+}
+
+/// Sets the soft limit on descriptors. Async-signal-safe.
+pub(super) fn limit_descriptors(soft: u64) {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Lower than it is, which is always allowed.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
 /// Becomes another user for good: groups, group, user, in this order, since each step takes away the right to the one
 /// before. Async-signal-safe.
 ///

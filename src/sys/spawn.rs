@@ -4,7 +4,7 @@
 //! hold up PID 1. The child reports each step that failed through a close-on-exec pipe; the pipe's end without a report
 //! says that the exec worked.
 
-use super::process::{UserStep, is_own_user, switch_user};
+use super::process::{UserStep, is_own_user, limit_descriptors, switch_user};
 use super::stdio::is_pipe;
 use super::{Errno, Ids, Pid, check, signals};
 use nix::fcntl::OFlag;
@@ -26,6 +26,8 @@ pub struct Program {
     pub directory: Option<CString>,
     /// Its umask; rsup's own if none.
     pub umask: Option<u32>,
+    /// Its soft limit on descriptors; rsup's own if none.
+    pub descriptors: Option<u64>,
     /// Whom it runs as; rsup's own user if none.
     pub ids: Option<Ids>,
     /// Its descriptor 1.
@@ -269,6 +271,9 @@ fn prepare_and_exec(
     let (candidate, path) = find(&program.candidates)?;
     let failed = |step: Step| move |errno: Errno| Report { step, candidate, errno };
     connect(program, stdin.as_raw_fd(), status).map_err(failed(Step::Streams))?;
+    if let Some(soft) = program.descriptors {
+        limit_descriptors(soft);
+    }
     if let Some(ids) = program.ids.as_ref().filter(|ids| !is_own_user(ids)) {
         switch_user(ids).map_err(|(step, errno)| {
             let step = match step {
