@@ -117,7 +117,7 @@ impl SignalFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Hands over the signals that wait. Returns whether there were any; there may be more.
+    /// Hands over the signals that wait, up to a batch. Returns whether there may be more.
     pub fn read(&self, mut receive: impl FnMut(Arrived)) -> bool {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
         let fd = self.0.as_raw_fd();
@@ -130,7 +130,7 @@ impl SignalFd {
             let from_kernel = info.ssi_code == SI_KERNEL;
             receive(Arrived { signal: info.ssi_signo, sender: info.ssi_pid, from_kernel });
         }
-        count > 0
+        count == BATCH
     }
 }
 
