@@ -1,0 +1,174 @@
+//! The command line: getopt's spellings, since Dockerfiles use them; what is printed where; and what is refused.
+
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+use crate::support::{binary, rsup, script};
+
+/// A program that leaves with 7, so that it can be seen to have run.
+fn seven() -> String {
+    script("job", "exit 7") + "startsecs=0\nautorestart=false\n"
+}
+
+/// Runs rsup with these arguments and without any file.
+fn run(args: &[&str]) -> Output {
+    Command::new(binary()).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn getopts_spellings_all_work() {
+    let spellings: [&[&str]; 11] = [
+        &["-c", "supervisord.conf"],
+        &["-csupervisord.conf"],
+        &["-nc", "supervisord.conf"],
+        &["-ncsupervisord.conf"],
+        &["--configuration", "supervisord.conf"],
+        &["--configuration=supervisord.conf"],
+        &["--conf", "supervisord.conf"],
+        &["--conf=supervisord.conf"],
+        &["-n", "-e", "debug", "--configuration=supervisord.conf"],
+        &["-c", "/there/is/none", "-c", "supervisord.conf"],
+        &["-nktl", "x.log", "-j/x.pid", "-y1MB", "-z", "3", "-i", "id", "-q/tmp", "-c", "supervisord.conf"],
+    ];
+    for args in spellings {
+        let (code, rsup) = rsup(&seven()).only_args(args).run();
+        assert_eq!(code, 7, "{args:?}: {:?}", rsup.log());
+    }
+}
+
+#[test]
+fn supervisords_other_options_are_taken_and_do_nothing() {
+    let args = "--nodaemon --logfile=/x/y.log --logfile_maxbytes=1MB --logfile_backups=3 --pidfile=/x/y.pid \
+                --identifier=me --childlogdir=/x --nocleanup --strip_ansi";
+    let args: Vec<_> = args.split_whitespace().collect();
+    let (code, rsup) = rsup(&seven()).args(&args).run();
+    assert_eq!(code, 7, "{:?}", rsup.log());
+    let files = crate::support::files_below(&rsup.path("."));
+    assert_eq!(files.len(), 2, "nothing beside the configuration and the test's stdout: {files:?}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for help in ["-h", "-?", "--help"] {
+        let output = run(&[help]);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{help}");
+        assert!(text(&output.stdout).contains("--configuration"), "{help}");
+    }
+    for version in ["-v", "--version"] {
+        let output = run(&[version]);
+        let expected = concat!("rsup ", env!("CARGO_PKG_VERSION"), "\n");
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), expected), "{version}");
+    }
+}
+
+#[test]
+fn under_supervisords_name_it_is_supervisord() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisord = dir.path().join("supervisord");
+    symlink(binary(), &supervisord).unwrap();
+    let version = Command::new(&supervisord).arg("-v").output().unwrap();
+    assert_eq!((version.status.code(), text(&version.stdout).as_str()), (Some(0), "4.3.0\n"));
+    let words = Command::new(&supervisord).args(["-n", "extra", "words"]).output().unwrap();
+    assert_eq!(words.status.code(), Some(2));
+    let said = text(&words.stderr);
+    assert!(said.contains("positional arguments are not supported: ['extra', 'words']"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_on_stderr() {
+    let cases: [(&[&str], &str); 12] = [
+        (&["-x"], "option -x not recognized"),
+        (&["--bogus"], "option --bogus not recognized"),
+        (&["-c"], "option -c requires argument"),
+        (&["--configuration"], "option --configuration requires argument"),
+        (&["--log", "x"], "option --log not a unique prefix"),
+        (&["--nodaemon=1"], "option --nodaemon must not have an argument"),
+        (&["-e", "warning"], "invalid value for -e 'warning': bad logging level name 'warning'"),
+        (&["-m", "9"], "9 can not be converted to an octal type"),
+        (&["-a", "many"], "invalid literal for int() with base 10: 'many'"),
+        (&["--shutdown-on", "never-ever"], "never-ever"),
+        (&["--"], "--"),
+        (&["-c", "x.conf", "true"], "-c"),
+    ];
+    for (args, said) in cases {
+        let output = run(args);
+        let error = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""), "{args:?}: {error}");
+        assert!(error.contains(said), "{args:?} says {error}");
+    }
+}
+
+#[test]
+fn an_option_beats_the_file() {
+    let conf = |keys: &str| {
+        format!("[supervisord]\n{keys}\n{}", script("job", "umask; pwd; ulimit -Sn; exit 7"))
+            + "startsecs=0\nautorestart=false\n"
+    };
+    let (code, rsup) = rsup(&conf("minfds=600")).args(&["-a", "700"]).after("ulimit -Sn 512").run();
+    assert_eq!((code, rsup.read("stdout").lines().last()), (7, Some("700")), "{:?}", rsup.log());
+}
+
+#[test]
+fn shutdown_on_holds_for_programs_that_do_not_say_it() {
+    let conf = "[program:stays]\ncommand=sleep 1000\n".to_owned() + &seven();
+    let (code, rsup) = rsup(&conf).args(&["--shutdown-on=exited"]).run();
+    assert_eq!(code, 7);
+    assert_eq!(rsup.lines("stopped: stays").len(), 1);
+}
+
+#[test]
+fn stop_timeout_is_one_deadline_for_the_whole_stop() {
+    let deaf = |name: &str, priority: u32| {
+        crate::support::handler(name, "TERM", "") + &format!("stopwaitsecs=600\npriority={priority}\n")
+    };
+    let conf = deaf("a", 1) + &deaf("b", 2);
+    let in_file = format!("[supervisord]\nstop_timeout=1\n{conf}");
+    for setup in [rsup(&conf).args(&["--stop-timeout", "1"]), rsup(&in_file)] {
+        let mut rsup = setup.start();
+        rsup.expect_ready(&["a", "b"]);
+        assert_eq!(rsup.stop(), 0);
+        assert_eq!(rsup.lines("terminated by SIGKILL").len(), 2, "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn check_starts_nothing_and_names_everything_that_is_wrong() {
+    let conf = script("witness", "echo ran > witness; exec sleep 1000");
+    let (code, good) = rsup(&conf).args(&["--check"]).run();
+    assert_eq!(code, 0, "{:?}", good.log());
+    let mistakes = "startsecs=x\npriority=y\nautostrat=true\n";
+    let (code, bad) = rsup(&(conf + mistakes)).args(&["--check"]).run();
+    assert_eq!(code, 2);
+    let said: String =
+        (bad.log().into_iter().map(|line| line.0 + "\n")).collect::<String>() + &bad.read("stdout");
+    for words in
+        ["supervisord.conf:3: ", "'x'", "supervisord.conf:4: ", "'y'", "supervisord.conf:5: ", "autostart"]
+    {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
+    assert!(!good.path("witness").exists() && !bad.path("witness").exists());
+}
+
+#[test]
+fn print_config_shows_every_process_in_start_order() {
+    let conf =
+        "[program:b]\ncommand=sleep 1\npriority=1\n[program:a]\ncommand=sleep 2\nuser=nobody-of-this-name\n";
+    let (code, rsup) = rsup(conf).args(&["--print-config"]).run();
+    assert_eq!(code, 0, "{:?}", rsup.log());
+    let shown: serde_json::Value = serde_json::from_str(&rsup.read("stdout")).unwrap();
+    let names = shown["programs"].as_array().unwrap().iter().map(|program| program["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(shown["programs"][1]["user"], "nobody-of-this-name");
+}
+
+#[test]
+fn the_sample_is_a_file_that_works() {
+    let sample = run(&["--echo-config"]);
+    assert_eq!(sample.status.code(), Some(0));
+    let (code, rsup) = rsup(&text(&sample.stdout)).args(&["--check"]).run();
+    assert_eq!(code, 0, "{:?}", rsup.log());
+}
