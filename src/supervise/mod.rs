@@ -13,6 +13,7 @@ use crate::policy::{
 use crate::sys::{
     self, Child, Dead, ExecStatus, Inherited, Limit, Pid, Poller, Program, Report, SignalFd, Status,
 };
+use program::Sockets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
@@ -33,7 +34,8 @@ pub fn run(name: &str, config: &Config, notices: &[Notice], inherited: Inherited
     // Before the user is switched, who may not raise them.
     raise_limits(config, &mut log);
     become_user(config, &mut log)?;
-    let supervisor = Supervisor::new(config, log, inherited);
+    let sockets = program::sockets(config, &mut log)?;
+    let supervisor = Supervisor::new(config, &sockets, log, inherited);
     Ok(supervisor.map_err(|errno| format!("Error: can't watch signals: {errno}\n"))?.run())
 }
 
@@ -73,7 +75,7 @@ struct Slot {
     /// The step that failed in the leader, which is about to exit.
     failure: Option<Report>,
     /// Keeps the leader's stdin from ending.
-    stdin: Option<OwnedFd>,
+    silence: Option<OwnedFd>,
 }
 
 struct Supervisor {
@@ -107,7 +109,7 @@ fn now() -> Time {
 }
 
 impl Supervisor {
-    fn new(config: &Config, log: Log, inherited: Inherited) -> Result<Self, sys::Errno> {
+    fn new(config: &Config, sockets: &Sockets, log: Log, inherited: Inherited) -> Result<Self, sys::Errno> {
         let signals = SignalFd::new()?;
         let poller = Poller::new()?;
         poller.add(&signals, SIGNALS)?;
@@ -121,13 +123,13 @@ impl Supervisor {
         let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
         let slot = |process| Slot {
             name: program::name(process),
-            program: program::prepare(process, descriptors),
+            program: program::prepare(process, sockets, descriptors),
             leader: None,
             group: None,
             pid: 0,
             exec: None,
             failure: None,
-            stdin: None,
+            silence: None,
         };
         Ok(Self {
             log,
@@ -227,12 +229,12 @@ impl Supervisor {
             Err(text) => Err(text.clone()),
         };
         match spawned {
-            Ok(Child { pid, status, stdin }) => {
+            Ok(Child { pid, status, silence }) => {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.pid = pid.number();
                 slot.failure = None;
-                slot.stdin = Some(stdin);
+                slot.silence = silence;
                 self.pids.insert(pid, id);
                 // Without a place on the list, the exit or the next look at this process tells.
                 let _ = self.poller.add_once(&status, id.0 as u64);
@@ -323,7 +325,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.leader = None;
         slot.exec = None;
-        slot.stdin = None;
+        slot.silence = None;
         let rest = slot.group.is_some_and(sys::group_exists);
         if rest {
             self.leaderless.insert(id);

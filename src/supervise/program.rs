@@ -1,11 +1,16 @@
 //! From a process of the file to what the kernel needs to start it.
 
-use crate::config::{LogFile, Process, repr};
-use crate::sys::{self, Output, Program};
+use crate::config::{Address, Config, LogFile, Process, Socket, repr};
+use crate::log::Log;
+use crate::policy::Level;
+use crate::sys::{self, Input, Output, Program};
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::{env, io};
 
 /// Where a command is looked for when no PATH says it (supervisord's list).
 const DEFAULT_PATH: &str = "/bin:/usr/bin:/usr/local/bin";
@@ -19,7 +24,11 @@ pub(super) fn name(process: &Process) -> String {
 ///
 /// # Errors
 /// supervisord's text behind `spawnerr:`.
-pub(super) fn prepare(process: &Process, descriptors: Option<u64>) -> Result<Program, String> {
+pub(super) fn prepare(
+    process: &Process,
+    sockets: &Sockets,
+    descriptors: Option<u64>,
+) -> Result<Program, String> {
     let argv = process
         .argv
         .as_ref()
@@ -46,9 +55,49 @@ pub(super) fn prepare(process: &Process, descriptors: Option<u64>) -> Result<Pro
         umask: process.umask,
         descriptors,
         ids,
+        stdin: sockets.get(&process.group).map_or(Input::Silence, |socket| Input::Socket(Rc::clone(socket))),
         stdout: output(&process.stdout_logfile, 1),
         stderr: if process.redirect_stderr { Output::WithStdout } else { output(&process.stderr_logfile, 2) },
     })
+}
+
+/// The sockets of `[fcgi-program:x]` by group: each is made once, whatever becomes of the processes.
+pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
+
+/// Makes the sockets.
+///
+/// # Errors
+/// supervisord's text about the first that cannot be made.
+pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, String> {
+    let mut sockets = Sockets::new();
+    for process in &config.processes {
+        if let (Some(socket), false) = (&process.socket, sockets.contains_key(&process.group)) {
+            let url = socket_url(&socket.address);
+            log.line(Level::Info, format_args!("Creating socket {url}"));
+            let made = listen(socket, process.user.as_deref())
+                .map_err(|why| format!("Error: Could not create FastCGI socket {url}: {why}\n"))?;
+            sockets.insert(process.group.clone(), Rc::new(made));
+        }
+    }
+    Ok(sockets)
+}
+
+fn socket_url(address: &Address) -> String {
+    match address {
+        Address::Tcp(host, port) => format!("tcp://{host}:{port}"),
+        Address::Unix(path) => format!("unix://{path}"),
+    }
+}
+
+/// A unix socket belongs to its `socket_owner`, else to the program's user.
+fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
+    match &socket.address {
+        Address::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
+        Address::Unix(path) => {
+            let owner = socket.owner.as_deref().or(user).and_then(|user| sys::look_up(user).ok());
+            sys::listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
+        }
+    }
 }
 
 /// rsup's own environment, the `SUPERVISOR_` variables, and what the file says: later ones beat earlier ones, so the

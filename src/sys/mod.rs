@@ -6,6 +6,7 @@ mod clock;
 mod process;
 mod reap;
 mod signals;
+mod socket;
 mod spawn;
 mod stdio;
 mod users;
@@ -19,7 +20,8 @@ pub use process::{
 };
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, take_over};
-pub use spawn::{Child, ExecStatus, Output, Program, Report, SpawnError, Step, candidates, spawn};
+pub use socket::{listen_tcp, listen_unix};
+pub use spawn::{Child, ExecStatus, Input, Output, Program, Report, SpawnError, Step, candidates, spawn};
 pub use stdio::{open_missing, write_line, write_out};
 pub use users::{Ids, UserError, look_up};
 pub use wait::Poller;

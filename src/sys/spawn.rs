@@ -10,6 +10,7 @@ use super::{Errno, Ids, Pid, check, signals};
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 /// Everything a start needs, prepared once: between fork and exec nothing may be allocated.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Program {
     pub descriptors: Option<u64>,
     /// Whom it runs as; rsup's own user if none.
     pub ids: Option<Ids>,
+    /// Its descriptor 0.
+    pub stdin: Input,
     /// Its descriptor 1.
     pub stdout: Output,
     /// Its descriptor 2.
@@ -50,6 +53,15 @@ impl From<Vec<CString>> for Strings {
         let pointers = owned.iter().map(|text| text.as_ptr()).chain(end).collect();
         Self { _owned: owned, pointers }
     }
+}
+
+/// What a program reads.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A pipe that nobody writes and that never ends.
+    Silence,
+    /// A listening socket, which is rsup's to keep open.
+    Socket(Rc<OwnedFd>),
 }
 
 /// Where a stream of a program goes.
@@ -85,8 +97,8 @@ pub struct Child {
     pub pid: Pid,
     /// Tells whether the exec works.
     pub status: ExecStatus,
-    /// The writing end of its stdin. Nobody writes; while it is open the program's stdin does not end.
-    pub stdin: OwnedFd,
+    /// The writing end of [`Input::Silence`]. Nobody writes; while it is open the program's stdin does not end.
+    pub silence: Option<OwnedFd>,
 }
 
 /// Why nothing was forked.
@@ -230,7 +242,12 @@ pub fn candidates(word: &str, path: &str) -> Vec<CString> {
 /// # Errors
 /// Says what could not be made.
 pub fn spawn(program: &Program) -> Result<Child, SpawnError> {
-    let (stdin, stdin_writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(SpawnError::Pipe)?;
+    let (stdin, silence) = match &program.stdin {
+        Input::Silence => nix::unistd::pipe2(OFlag::O_CLOEXEC)
+            .map(|(reader, writer)| (Rc::new(reader), Some(writer)))
+            .map_err(SpawnError::Pipe)?,
+        Input::Socket(socket) => (Rc::clone(socket), None),
+    };
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let (status, status_writer) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
     // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
@@ -243,7 +260,7 @@ pub fn spawn(program: &Program) -> Result<Child, SpawnError> {
     // Here and in the child: whoever comes first, a signal to the group finds it. It fails when the exec came first.
     // SAFETY: numbers.
     unsafe { libc::setpgid(pid.number(), pid.number()) };
-    Ok(Child { pid, status: ExecStatus(status), stdin: stdin_writer })
+    Ok(Child { pid, status: ExecStatus(status), silence })
 }
 
 /// The child's life until it is the program, or has reported why not. Async-signal-safe throughout.
