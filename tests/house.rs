@@ -141,13 +141,13 @@ fn every_long_option_is_in_the_readme() {
 
 #[test]
 fn no_file_names_a_place_of_somebodys_machine() {
-    let places = ["/home/", "/work/", "/tmp/wt-", "/Users/"].map(|place| format!("\"{place}"));
+    let places = ["/home/", "/root/", "/Users/"];
     let kept = ["src", "tests", "docker", ".github", ".ci"].map(|dir| repository().join(dir));
     let top = ["Cargo.toml", "Makefile", "README.md", "CHANGELOG.md"].map(|file| repository().join(file));
     let files = kept.iter().filter(|dir| dir.exists()).flat_map(|dir| files_below(dir)).chain(top);
     for path in files.filter(|path| !path.ends_with("house.rs")) {
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let place = places.iter().map(|place| &place[1..]).find(|place| names(&text, place));
+        let place = places.iter().find(|place| names(&text, place));
         assert_eq!(place, None, "{}", path.display());
     }
 }
