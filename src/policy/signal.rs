@@ -12,8 +12,10 @@ const NAMES: [&str; 31] = [
     "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
     "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS",
 ];
-/// Other names of the same signals, and the two ends of the real-time range as glibc (and so Python) numbers them.
-const ALIASES: [(&str, u8); 5] = [("CLD", 17), ("IOT", 6), ("IO", 29), ("RTMIN", 34), ("RTMAX", 64)];
+/// The two ends of the real-time range as glibc, and so Python and supervisord, numbers them.
+const REAL_TIME: [(&str, u8); 2] = [("RTMIN", 34), ("RTMAX", 64)];
+/// Other names of the same signals.
+const ALIASES: [(&str, u8); 3] = [("CLD", 17), ("IOT", 6), ("IO", 29)];
 
 impl Signal {
     /// Hangup.
@@ -51,8 +53,7 @@ impl Signal {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("SIG").unwrap_or(name);
-        let numbered = NAMES.iter().zip(1..).map(|(name, number)| (*name, number));
-        numbered.chain(ALIASES).find(|(known, _)| *known == name).map(|(_, number)| Self(number))
+        named().chain(ALIASES).find(|(known, _)| *known == name).map(|(_, number)| Self(number))
     }
 
     /// Its number.
@@ -65,9 +66,14 @@ impl Signal {
 /// `SIGTERM`; for numbers without a name supervisord's `signal 40`.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.checked_sub(1).and_then(|index| NAMES.get(usize::from(index))) {
-            Some(name) => write!(f, "SIG{name}"),
+        match named().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => write!(f, "SIG{name}"),
             None => write!(f, "signal {}", self.0),
         }
     }
+}
+
+/// The signals that have a name, each once.
+fn named() -> impl Iterator<Item = (&'static str, u8)> {
+    NAMES.into_iter().zip(1..).chain(REAL_TIME)
 }
