@@ -238,7 +238,7 @@ mod tests {
             ("[s]\na = 1\n  2\n\n  3 ; c\n\n", "[1:s;]\n.a=2:1\\n2\\n\\n3\n"),
             ("[s]\na=1\n  ; no part of it\n  2", "[1:s;]\n.a=2:1\\n2\n"),
             ("  [s]\n  A: 1\n  b=2\n", "[1:s;]\n.a=2:1\n.b=3:2\n"),
-            ("[s]\na=1\n [t]\n b=2\n", "[1:s;]\n.a=2:1\\n[t]\\nb=2\n"),
+            ("[s]\na=1\n [t]\n b=2\n", "[1:s;]\n.a=2:1\\n[t\\]\\nb=2\n"),
             ("[ s ] junk\n", "[1: s ;]\n"),
             ("[a]b]\n[program:y\n[x=1\n", "[1:a\\]b;]\n.[program=2:y\n.[x=3:1\n"),
             ("[s]\na=x \\\nb=\\n", "[1:s;]\n.a=2:x \\\\\n.b=3:\\\\n\n"),

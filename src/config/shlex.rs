@@ -171,9 +171,8 @@ mod tests {
             ("\"a\\", Err(NO_ESCAPED)),
         ];
         for (text, want) in table {
-            let got = split(text);
-            let got = got.as_ref().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
-            assert_eq!(got, want.map(<[&str]>::to_vec).as_ref().map_err(|error| error), "{text:?}");
+            let want = want.map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+            assert_eq!(split(text), want, "{text:?}");
         }
     }
 

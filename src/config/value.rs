@@ -4,11 +4,17 @@ use super::python::{int, repr, strip};
 use super::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
+/// Text as supervisord quotes it in messages: a Python literal.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    repr(text)
+}
+
 /// A boolean: four words for each, in any case, and nothing else.
 ///
 /// # Errors
 /// supervisord's text.
-pub fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     known_boolean(&text.to_lowercase()).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
 
@@ -46,7 +52,10 @@ pub fn octal(text: &str) -> Result<u32, String> {
 }
 
 /// A number of bytes: `KB`, `MB` and `GB` multiply, other suffixes are none.
-pub(super) fn byte_size(text: &str) -> Result<i64, String> {
+///
+/// # Errors
+/// supervisord's text.
+pub fn byte_size(text: &str) -> Result<i64, String> {
     let lower = text.to_lowercase();
     let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
     let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
