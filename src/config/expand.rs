@@ -108,7 +108,7 @@ impl<'a> Formatter<'a> {
 
     fn run(mut self) -> Result<String, Fault> {
         while let Some(c) = self.next() {
-            if c == '%' {
+            if c == '%' && self.accept(&['%']).is_none() {
                 self.field()?;
             } else {
                 self.out.push(c);
@@ -197,10 +197,6 @@ impl<'a> Formatter<'a> {
     }
 
     fn convert(&mut self, conversion: char, spec: &Spec) -> Result<(), Fault> {
-        if conversion == '%' {
-            self.out.push('%');
-            return Ok(());
-        }
         let argument = self.take()?;
         let text = match (conversion, argument) {
             ('s' | 'r' | 'a', Argument::Item(item)) => number::pad(&text_of(conversion, item, spec), spec),
@@ -308,7 +304,6 @@ mod tests {
             ("%(here)r", "'/etc'"),
             ("%(one)c", "é"),
             ("%(one)a", "'\\xe9'"),
-            ("%(here)%", "%"),
             ("%(here)08s", "    /etc"),
         ];
         for (text, want) in table {
@@ -320,6 +315,7 @@ mod tests {
     fn what_is_wrong_is_said_in_pythons_words() {
         let table = [
             ("%", "incomplete format"),
+            ("%(here)%", "unsupported format character '%' (0x25) at index 7"),
             ("%(here", "incomplete format key"),
             ("%(here)", "incomplete format"),
             ("date +%Y", "unsupported format character 'Y' (0x59) at index 7"),
