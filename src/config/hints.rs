@@ -2,9 +2,12 @@
 
 use super::keys;
 use super::section::{Context, Reader};
+use super::value::boolean;
 use super::{LogFile, Process};
 use crate::policy::{AutoRestart, Level};
 
+/// So many unknown keys are worth a suggestion; a file with more is no configuration.
+const MAX_SUGGESTIONS: usize = 100;
 /// `docker stop` kills after so many seconds.
 const DOCKER_PATIENCE: i64 = 10;
 
@@ -16,15 +19,16 @@ pub(super) fn unknown(context: &mut Context<'_>) {
         let mut reader = context.reader(section);
         match keys::of_section(&section.name) {
             None => {
-                let hint = meant(keys::nearest_section(&section.name));
-                reader.warn("", format!("unknown section{hint}"));
                 count = count.saturating_add(1);
+                let hint = meant(count, || keys::nearest_section(&section.name));
+                reader.warn("", format!("unknown section{hint}"));
             }
             Some(Some(tables)) => {
                 let known = |key: &&String| tables.iter().any(|table| table.contains(&key.as_str()));
                 for key in section.values.keys().filter(|key| !known(key)) {
-                    reader.warn(key, format!("unknown key{}", meant(keys::nearest(key, tables))));
                     count = count.saturating_add(1);
+                    let hint = meant(count, || keys::nearest(key, tables));
+                    reader.warn(key, format!("unknown key{hint}"));
                 }
             }
             Some(None) => {}
@@ -37,19 +41,22 @@ pub(super) fn unknown(context: &mut Context<'_>) {
     }
 }
 
-fn meant(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |known| format!(", did you mean {known}?"))
+fn meant(count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String {
+    let known = (count <= MAX_SUGGESTIONS).then(nearest).flatten();
+    known.map_or_else(String::new, |known| format!(", did you mean {known}?"))
 }
 
 /// What of a program deserves a word, going by the first of its processes.
 pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
-    for (key, file) in
-        [("stdout_logfile", &process.stdout_logfile), ("stderr_logfile", &process.stderr_logfile)]
-    {
+    for (stream, file) in [("stdout", &process.stdout_logfile), ("stderr", &process.stderr_logfile)] {
+        let (key, syslog_key) = (format!("{stream}_logfile"), format!("{stream}_syslog"));
         match file {
-            LogFile::Syslog => syslog(keys, key),
-            LogFile::Path(path) if grows(path) => growing(keys, key, path),
-            LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
+            LogFile::Path(path) if grows(path) => growing(keys, &key, path),
+            LogFile::Syslog if keys.raw(&syslog_key).is_none() => syslog(keys, &key),
+            LogFile::Syslog | LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
+        }
+        if keys.raw(&syslog_key).is_some_and(|value| boolean(&value.text) == Ok(true)) {
+            syslog(keys, &syslog_key);
         }
     }
     let spec = &process.spec;

@@ -60,8 +60,24 @@ impl Sections {
         section.values.keys().chain(inherited).map(String::as_str)
     }
 
-    /// Adds the canonical text of one file. `here` is its directory when it is included (see [`Self::replace_here`]).
-    pub(super) fn merge(&mut self, canonical: &str, file: usize, here: Option<&str>) -> Result<(), String> {
+    /// Adds the canonical sections of one file. `here` is its directory when it is included (see
+    /// [`Self::replace_here`]).
+    pub(super) fn merge(
+        &mut self,
+        canonical: &[String],
+        file: usize,
+        here: Option<&str>,
+    ) -> Result<(), String> {
+        for text in canonical {
+            self.merge_section(text, file, here)?;
+        }
+        if let Some(here) = here {
+            self.hand_down_here(here);
+        }
+        Ok(())
+    }
+
+    fn merge_section(&mut self, canonical: &str, file: usize, here: Option<&str>) -> Result<(), String> {
         let option = ParseOption { enabled_quote: false, enabled_escape: true, ..ParseOption::default() };
         let ini = Ini::load_from_str_opt(canonical, option).map_err(|error| error.to_string())?;
         for (header, properties) in &ini {
@@ -76,9 +92,6 @@ impl Sections {
                 let text = here.map_or_else(|| text.to_owned(), |here| text.replace(HERE, here));
                 values.insert(key.to_owned(), Value { text, place: Place { file, line } });
             }
-        }
-        if let Some(here) = here {
-            self.hand_down_here(here);
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use super::python::{is_space, repr, strip, strip_end};
 /// A file, read line by line.
 #[derive(Debug, Default)]
 pub(super) struct Logical {
-    /// A header or an entry per line, each with the number of its line in front: `[LINE:NAME;]`, `.KEY=LINE:VALUE`.
-    /// The colon and the other marks keep rust-ini from trimming what Python keeps; the rest is escaped.
-    pub(super) canonical: String,
+    /// A text for each header: it and its entries, one per line, each with the number of its line in front:
+    /// `[LINE:NAME;]`, `.KEY=LINE:VALUE`. The marks keep rust-ini from trimming what Python keeps; the rest is escaped.
+    pub(super) canonical: Vec<String>,
     /// Lines that are no configuration, with supervisord's words for them.
     pub(super) errors: Vec<(usize, String)>,
     /// Lines whose comment starts inside quotes, with what is left of them.
@@ -174,15 +174,15 @@ impl Reader {
     }
 
     fn write_header(&mut self, name: &str, number: usize) {
-        let out = &mut self.out.canonical;
-        out.push_str(&format!("[{number}:"));
-        escape(out, name);
-        out.push_str(";]\n");
+        let mut text = format!("[{number}:");
+        escape(&mut text, name);
+        text.push_str(";]\n");
+        self.out.canonical.push(text);
     }
 
     fn finish_option(&mut self) {
         let Some(Pending { key, value, line }) = self.pending.take() else { return };
-        let out = &mut self.out.canonical;
+        let Some(out) = self.out.canonical.last_mut() else { return };
         out.push('.');
         escape(out, &key);
         out.push_str(&format!("={line}:"));
@@ -246,7 +246,7 @@ mod tests {
         ];
         for (text, want) in table {
             let got = read(text);
-            assert_eq!(got.canonical, want, "{text:?}");
+            assert_eq!(got.canonical.concat(), want, "{text:?}");
             assert!(got.errors.is_empty(), "{text:?}");
         }
     }
@@ -263,6 +263,6 @@ mod tests {
                 (7, "Source contains parsing errors: '=3'"),
             ]
         );
-        assert_eq!(got.canonical, "[3:s;]\n.x=4:1\\ngoes on\n");
+        assert_eq!(got.canonical.concat(), "[3:s;]\n.x=4:1\\ngoes on\n");
     }
 }

@@ -13,11 +13,10 @@ use super::{Inputs, Loaded, Overrides, lines};
 use crate::policy::Level;
 
 /// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
-const MAX_BYTES: u64 = 64 << 20;
-/// How many files may be included.
+const MAX_BYTES: u64 = 16 << 20;
+/// How many files may be included, and how many paths a pattern may match on its way: `/*/*/*/*` must not walk for
+/// ever.
 const MAX_FILES: usize = 10_000;
-/// How many paths a pattern may match on its way: `/*/*/*/*/*` must not walk for ever.
-const MAX_MATCHES: usize = 100_000;
 
 /// The configuration file: the one named, else the first of supervisord's search path that exists. `program` is the
 /// path of rsup's own executable, beside whose directory the search begins.
@@ -220,7 +219,7 @@ fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     let directories =
         if is_magic(directory) { expand_pattern(directory) } else { vec![PathBuf::from(directory)] };
     let matches = directories.iter().flat_map(|directory| inside(directory, name));
-    matches.take(MAX_MATCHES).collect()
+    matches.take(MAX_FILES).collect()
 }
 
 /// The entries of one directory that match the last part of a pattern.
@@ -236,7 +235,7 @@ fn inside(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
     let visible = names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
     let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
-    matching.take(MAX_MATCHES).map(|name| directory.join(name)).collect()
+    matching.take(MAX_FILES).map(|name| directory.join(name)).collect()
 }
 
 /// The absolute directory of a file, without `.` and `..` but with its symbolic links.

@@ -168,7 +168,7 @@ pub enum LogFile {
     Auto,
     /// `NONE` or `off`.
     None,
-    /// `syslog`, by either key, unless a path is given beside it.
+    /// `syslog`, or `NONE` beside `stdout_syslog=true`: the stream is inherited.
     Syslog,
     /// A path as written (`~` too), `/dev/stdout` and its kin included. Empty: no file, as supervisord has it.
     Path(String),
@@ -246,5 +246,5 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     // A section that two groups list was read twice.
     let mut seen = BTreeSet::new();
     notices.retain(|notice| seen.insert(notice.text.clone()));
-    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
+    Loaded { config: config.filter(|_| report.errors() == 0), report, notices }
 }

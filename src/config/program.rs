@@ -51,10 +51,10 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
     let mut out = Vec::new();
     for number in first..first.saturating_add(count) {
         let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
-        let errors = keys.context.report.counts().0;
-        out.push(process(&mut keys, names, &template, &process_name));
+        let errors = keys.context.report.errors();
+        out.push(process(&mut keys, names, base, &template, &process_name));
         // What is wrong with one is wrong with all.
-        if keys.context.report.counts().0 > errors {
+        if keys.context.report.errors() > errors {
             break;
         }
     }
@@ -88,7 +88,7 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
         priority: keys.value_or("priority", names, 999, integer),
         killasgroup,
         user: user(keys, names),
-        environment: base.environment.to_vec(),
+        environment: Vec::new(),
         serverurl: keys.text("serverurl", names).and_then(server_url),
         redirect_stderr: keys.value_or("redirect_stderr", names, false, boolean),
         stdout_logfile: LogFile::Auto,
@@ -139,14 +139,13 @@ fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
 fn process(
     keys: &mut Reader<'_, '_>,
     mut names: Names<'_>,
+    base: &Base<'_>,
     template: &Process,
     process_name: &str,
 ) -> Process {
     let mut process = template.clone();
     names.own = own_environment(keys, &names);
-    for (name, value) in &names.own {
-        shlex::set(&mut process.environment, name, value);
-    }
+    process.environment = shlex::overlay(base.environment, &names.own);
     process.directory = keys.text("directory", &names);
     process.stdout_logfile = stream(keys, &names, "stdout");
     process.stderr_logfile = stream(keys, &names, "stderr");
@@ -185,5 +184,5 @@ fn stream(keys: &mut Reader<'_, '_>, names: &Names<'_>, stream: &str) -> LogFile
     let _without_effect = keys.value(&format!("{key}_backups"), names, integer);
     let _without_effect = keys.value(&format!("{key}_maxbytes"), names, byte_size);
     let syslog = keys.value_or(&format!("{stream}_syslog"), names, false, boolean);
-    if syslog && !matches!(file, LogFile::Path(_)) { LogFile::Syslog } else { file }
+    if syslog && file == LogFile::None { LogFile::Syslog } else { file }
 }

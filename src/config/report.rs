@@ -36,19 +36,15 @@ struct Finding {
 pub struct Report {
     files: Vec<String>,
     findings: Vec<Finding>,
+    /// How often an error was added, repeated ones too.
+    errors: usize,
 }
 
 impl Report {
-    /// Whether nothing must be started.
+    /// How many errors there are; with any, nothing must be started.
     #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.count(Severity::Error) > 0
-    }
-
-    /// How many errors and how many warnings there are.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        (self.count(Severity::Error), self.count(Severity::Warning))
+    pub fn errors(&self) -> usize {
+        self.errors
     }
 
     /// Its lines in order, the warnings too or only the errors.
@@ -70,6 +66,7 @@ impl Report {
 
     /// Reports something about a key (or none) of a section (or none).
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
+        self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
         self.findings.push(Finding { place, severity, section, key, text });
     }
@@ -78,10 +75,7 @@ impl Report {
     pub(super) fn finish(&mut self) {
         self.findings.sort_unstable();
         self.findings.dedup();
-    }
-
-    fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity).count()
+        self.errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     }
 
     fn render(&self, finding: &Finding) -> String {

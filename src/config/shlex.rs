@@ -1,5 +1,7 @@
 //! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
 
+use std::collections::BTreeMap;
+
 /// What separates tokens from each other.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 /// Unbalanced quotes.
@@ -19,23 +21,42 @@ pub(super) fn split(command: &str) -> Result<Vec<String>, &'static str> {
 /// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let tokens = tokens(text, &Grammar { is_word: is_pair_word, comments: true })?;
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut pairs = Pairs::default();
     for group in tokens.chunks(4) {
         let (key, value) = match group {
             [key, equals, value, ..] if equals == "=" => (key, value),
             _ => return Err(format!("Unexpected end of key/value pairs in value '{text}'")),
         };
-        set(&mut pairs, key, value);
+        pairs.set(key, value);
     }
-    Ok(pairs)
+    Ok(pairs.pairs)
 }
 
-/// Sets a variable, at its first place when there is one.
-pub(super) fn set(pairs: &mut Vec<(String, String)>, key: &str, value: &str) {
-    match pairs.iter_mut().find(|(known, _)| known == key) {
-        Some((_, old)) => value.clone_into(old),
-        None => pairs.push((key.to_owned(), value.to_owned())),
+/// Variables in the order of their first mention.
+#[derive(Default)]
+struct Pairs {
+    pairs: Vec<(String, String)>,
+    places: BTreeMap<String, usize>,
+}
+
+impl Pairs {
+    /// Sets a variable, at its first place when it has one.
+    fn set(&mut self, key: &str, value: &str) {
+        let place = *self.places.entry(key.to_owned()).or_insert(self.pairs.len());
+        match self.pairs.get_mut(place) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.pairs.push((key.to_owned(), value.to_owned())),
+        }
     }
+}
+
+/// The variables of the first, overlaid by those of the second.
+pub(super) fn overlay(below: &[(String, String)], above: &[(String, String)]) -> Vec<(String, String)> {
+    let mut pairs = Pairs::default();
+    for (key, value) in below.iter().chain(above) {
+        pairs.set(key, value);
+    }
+    pairs.pairs
 }
 
 /// Letters (Latin-1 ones too), digits, and what supervisord adds: paths, URLs and options need no quotes.
