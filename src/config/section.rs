@@ -82,6 +82,9 @@ impl<'a> Reader<'_, 'a> {
     /// A key's text, expanded.
     pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
         let raw = self.raw(key)?;
+        if !raw.text.contains('%') {
+            return Some(raw.text.clone());
+        }
         let option = format!("{}.{key}", self.section.name);
         expand(&raw.text, names, &option).map_err(|why| self.error(key, why)).ok()
     }
