@@ -24,8 +24,8 @@ pub(super) fn unknown(context: &mut Context<'_>) {
                 reader.warn("", format!("unknown section{hint}"));
             }
             Some(Some(tables)) => {
-                let known = |key: &&String| tables.iter().any(|table| table.contains(&key.as_str()));
-                for key in section.values.keys().filter(|key| !known(key)) {
+                let known = |key: &str| tables.iter().any(|table| table.contains(&key));
+                for key in sections.own_keys(section).filter(|key| !known(key)) {
                     count = count.saturating_add(1);
                     let hint = meant(count, || keys::nearest(key, tables));
                     reader.warn(key, format!("unknown key{hint}"));

@@ -54,6 +54,12 @@ impl Sections {
         section.values.get(key).or_else(|| self.defaults.get(key))
     }
 
+    /// The keys that stand in a section itself.
+    pub(super) fn own_keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
+        // A copy of an inherited value does not count (see `hand_down_here`).
+        section.values.keys().filter(|key| !self.defaults.contains_key(*key)).map(String::as_str)
+    }
+
     /// The keys a section inherits or has itself.
     pub(super) fn keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
         let inherited = self.defaults.keys().filter(|key| !section.values.contains_key(*key));

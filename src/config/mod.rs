@@ -39,6 +39,8 @@ mod server;
 mod shlex;
 mod socket;
 mod supervisord;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 pub use load::{find, load};

@@ -98,7 +98,8 @@ impl Report {
             line.push_str(": ");
         }
         line.push_str(&finding.text);
-        line
+        // Some texts quote a value as it is; a finding is one line all the same.
+        line.replace('\n', "\\n")
     }
 }
 
