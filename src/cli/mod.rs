@@ -1,12 +1,14 @@
 //! argv to [`Cli`]: a pure normaliser for getopt's spellings (`-nc FILE`, `-cFILE`, `--conf=FILE`, options given twice),
 //! then argh, which declares the options and writes the help. Nothing is printed here and nothing exits.
 
+mod getopt;
+
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
+use self::getopt::{Given, Line, Role};
 use crate::config::{Overrides, value};
 use crate::policy::{Level, ShutdownOn};
 
@@ -52,11 +54,9 @@ pub struct Exit {
 
 /// rsup runs the programs of a supervisord configuration file, or one command, and is a good PID 1 for them.
 #[derive(FromArgs)]
-#[argh(
-    note = "Without -c the file is looked for where supervisord looks. A command takes no -c; write -- before one
-that begins with a dash. -n, -l, -y, -z, -j, -i, -q, -k, -t and their long names are
-supervisord's: taken, without effect."
-)]
+#[argh(note = "Without -c the file is looked for where supervisord looks for it. Options end at\n\
+           the command, or at --. supervisord's other options (-n -l -y -z -j -i -q -k -t\n\
+           and their long names) are taken and have no effect.")]
 struct Options {
     /// the supervisord.conf to run
     #[argh(option, short = 'c', arg_name = "file")]
@@ -121,75 +121,6 @@ struct Options {
     command: Vec<String>,
 }
 
-/// How the normaliser treats an option.
-struct Flag {
-    short: Option<char>,
-    /// With `-` where supervisord writes `_`.
-    long: &'static str,
-    takes_value: bool,
-    role: Role,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Help,
-    Version,
-    /// With a file and with a command.
-    Any,
-    /// With a file only.
-    File,
-    /// supervisord's; without effect.
-    Idle,
-}
-
-const fn flag(short: Option<char>, long: &'static str, takes_value: bool, role: Role) -> Flag {
-    Flag { short, long, takes_value, role }
-}
-
-const FLAGS: [Flag; 25] = [
-    flag(Some('h'), "help", false, Role::Help),
-    flag(Some('v'), "version", false, Role::Version),
-    flag(Some('c'), "configuration", true, Role::File),
-    flag(None, "check", false, Role::File),
-    flag(None, "print-config", false, Role::File),
-    flag(None, "echo-config", false, Role::File),
-    flag(None, "shutdown-on", true, Role::File),
-    flag(None, "stop-timeout", true, Role::Any),
-    flag(Some('e'), "loglevel", true, Role::Any),
-    flag(Some('s'), "silent", false, Role::Any),
-    flag(Some('u'), "user", true, Role::File),
-    flag(Some('m'), "umask", true, Role::File),
-    flag(Some('d'), "directory", true, Role::File),
-    flag(Some('a'), "minfds", true, Role::File),
-    flag(None, "minprocs", true, Role::File),
-    flag(Some('n'), "nodaemon", false, Role::Idle),
-    flag(Some('l'), "logfile", true, Role::Idle),
-    flag(Some('y'), "logfile-maxbytes", true, Role::Idle),
-    flag(Some('z'), "logfile-backups", true, Role::Idle),
-    flag(Some('j'), "pidfile", true, Role::Idle),
-    flag(Some('i'), "identifier", true, Role::Idle),
-    flag(Some('q'), "childlogdir", true, Role::Idle),
-    flag(Some('k'), "nocleanup", false, Role::Idle),
-    flag(Some('t'), "strip-ansi", false, Role::Idle),
-    flag(None, "profile-options", true, Role::Idle),
-];
-
-/// An option as it was given.
-struct Given {
-    flag: &'static Flag,
-    /// As getopt reports it: `-e` or the whole long name.
-    spelling: String,
-    value: Option<OsString>,
-}
-
-/// What stands where on the command line.
-struct Line {
-    options: Vec<Given>,
-    /// Whether `--` ended the options.
-    dashes: bool,
-    words: Vec<OsString>,
-}
-
 /// Reads argv, its first word included.
 ///
 /// # Errors
@@ -220,7 +151,7 @@ impl From<String> for Refusal {
 }
 
 fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, Refusal> {
-    let line = split(argv)?;
+    let line = getopt::split(argv)?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| value::literal(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
@@ -259,94 +190,6 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
         () if options.check => Mode::Check,
         () => Mode::Supervise,
     }
-}
-
-/// Options end at `--` or at the first word; `-` alone is a word.
-fn split(argv: &[OsString]) -> Result<Line, String> {
-    let mut options = Vec::new();
-    let mut rest = argv.iter();
-    let mut dashes = false;
-    while let Some(word) = rest.as_slice().first() {
-        let bytes = word.as_bytes();
-        match bytes {
-            b"--" => {
-                dashes = true;
-                let _dashes = rest.next();
-                break;
-            }
-            [b'-', b'-', long @ ..] => {
-                let _word = rest.next();
-                options.push(long_option(long, &mut rest)?);
-            }
-            [b'-', cluster @ ..] if !cluster.is_empty() => {
-                let _word = rest.next();
-                short_options(cluster, &mut rest, &mut options)?;
-            }
-            _ => break,
-        }
-    }
-    Ok(Line { options, dashes, words: rest.cloned().collect() })
-}
-
-/// `--name`, `--name VALUE`, `--name=VALUE`, where any unique beginning of the name will do and `_` is `-`.
-fn long_option<'a>(bytes: &[u8], rest: &mut impl Iterator<Item = &'a OsString>) -> Result<Given, String> {
-    let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => (bytes.get(..at).unwrap_or(bytes), bytes.get(at.saturating_add(1)..)),
-        None => (bytes, None),
-    };
-    let typed = String::from_utf8_lossy(name);
-    let flag = long_flag(&typed)?;
-    let full = spelling(flag, &typed);
-    let value = match (flag.takes_value, attached) {
-        (true, Some(value)) => Some(OsString::from_vec(value.to_vec())),
-        (true, None) => Some(rest.next().ok_or_else(|| format!("option {full} requires argument"))?.clone()),
-        (false, Some(_)) => return Err(format!("option {full} must not have an argument")),
-        (false, None) => None,
-    };
-    Ok(Given { flag, spelling: full, value })
-}
-
-fn long_flag(typed: &str) -> Result<&'static Flag, String> {
-    let wanted = typed.replace('_', "-");
-    let mut candidates = FLAGS.iter().filter(|flag| flag.long.starts_with(&wanted));
-    let exact = FLAGS.iter().find(|flag| flag.long == wanted);
-    match (exact, candidates.next(), candidates.next()) {
-        (Some(flag), ..) | (None, Some(flag), None) => Ok(flag),
-        (None, None, _) => Err(format!("option --{typed} not recognized")),
-        (None, Some(_), Some(_)) => Err(format!("option --{typed} not a unique prefix")),
-    }
-}
-
-/// The whole name of a long option, in the spelling of its own world.
-fn spelling(flag: &Flag, typed: &str) -> String {
-    let is_supervisords = flag.role == Role::Idle && !typed.contains('-');
-    if is_supervisords { format!("--{}", flag.long.replace('-', "_")) } else { format!("--{}", flag.long) }
-}
-
-/// `-n`, `-nc FILE`, `-cFILE`: the first that takes a value takes the rest of the word, or the next one.
-fn short_options<'a>(
-    cluster: &[u8],
-    rest: &mut impl Iterator<Item = &'a OsString>,
-    options: &mut Vec<Given>,
-) -> Result<(), String> {
-    let mut letters = cluster;
-    while let [letter, after @ ..] = letters {
-        let letter = if *letter == b'?' { 'h' } else { char::from(*letter) };
-        let spelling = format!("-{letter}");
-        let found = FLAGS.iter().find(|flag| flag.short == Some(letter));
-        let flag = found.ok_or_else(|| format!("option {spelling} not recognized"))?;
-        if !flag.takes_value {
-            options.push(Given { flag, spelling, value: None });
-            letters = after;
-            continue;
-        }
-        let value =
-            if after.is_empty() { rest.next().cloned() } else { Some(OsString::from_vec(after.to_vec())) };
-        let value = Some(value.ok_or_else(|| format!("option {spelling} requires argument"))?);
-        options.push(Given { flag, spelling, value });
-        break;
-    }
-    Ok(())
 }
 
 /// Hands each option's last appearance to argh. Values are checked one by one in the order given, so that the first
@@ -435,6 +278,9 @@ fn version(as_supervisord: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::getopt::FLAGS;
     use super::*;
 
     fn run(line: &str) -> Result<Cli, Exit> {
