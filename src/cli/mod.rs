@@ -183,12 +183,16 @@ fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, Refusal> {
 }
 
 fn mode(options: &Options, words: Vec<OsString>) -> Mode {
-    match () {
-        () if !words.is_empty() => Mode::Command(words),
-        () if options.echo_config => Mode::EchoConfig,
-        () if options.print_config => Mode::PrintConfig,
-        () if options.check => Mode::Check,
-        () => Mode::Supervise,
+    if !words.is_empty() {
+        Mode::Command(words)
+    } else if options.echo_config {
+        Mode::EchoConfig
+    } else if options.print_config {
+        Mode::PrintConfig
+    } else if options.check {
+        Mode::Check
+    } else {
+        Mode::Supervise
     }
 }
 

@@ -251,6 +251,7 @@ fn includes_override_and_know_where_they_are() {
             format!("Included extra file \"{here}/d/1.ini\" during parsing"),
             format!("Included extra file \"{here}/d/2.ini\" during parsing"),
             format!("Included extra file \"{here}/d/directory.ini\" during parsing"),
+            format!("could not read {here}/d/directory.ini"),
             format!("No file matches via include \"{here}/none*\""),
             format!("Included extra file \"{here}/main\" during parsing"),
         ]
