@@ -52,7 +52,8 @@ impl<'a> Names<'a> {
     fn list(&self) -> String {
         let variables = self.environment.keys().chain(self.own.iter().map(|(name, _)| name));
         let named = self.named.iter().map(|(name, _)| (*name).to_owned());
-        let all: BTreeSet<String> = variables.map(|name| format!("ENV_{name}")).chain(named).collect();
+        let mut all = BTreeSet::new();
+        all.extend(variables.map(|name| format!("ENV_{name}")).chain(named));
         all.into_iter().collect::<Vec<_>>().join(", ")
     }
 }

@@ -1,6 +1,6 @@
 //! Which group each process belongs to, and the order of all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ini::Section;
 use super::program::{Base, Origin, processes};
@@ -23,15 +23,18 @@ pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
     groups.extend(of_kind(context, base, &claimed, Kind::Program));
     groups.extend(listener::pools(context, base));
     groups.extend(of_kind(context, base, &claimed, Kind::FcgiProgram));
-    groups.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+    let mut ordered = BTreeMap::new();
+    for group in groups {
+        ordered.entry((group.priority, group.name.clone())).or_insert(group.processes);
+    }
     let mut seen = BTreeSet::new();
-    let visible = groups.into_iter().filter(|group| seen.insert(group.name.clone()));
-    visible.flat_map(|group| unique(group.processes)).collect()
+    let visible = ordered.into_iter().filter(|((_, name), _)| seen.insert(name.clone()));
+    visible.flat_map(|(_, processes)| unique(processes)).collect()
 }
 
 /// Of processes with one name the last definition stays, at the place of the first.
 fn unique(processes: Vec<Process>) -> Vec<Process> {
-    let mut places = std::collections::BTreeMap::new();
+    let mut places = BTreeMap::new();
     let mut out: Vec<Process> = Vec::new();
     for process in processes {
         let place = *places.entry(process.name.clone()).or_insert(out.len());

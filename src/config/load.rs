@@ -1,10 +1,11 @@
 //! Finds the configuration file and reads it and its includes: the only file of the room that looks at the disk.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::expand::{Environment, Item, Names, expand};
+use super::expand::{Item, Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
 use super::report::{Notice, Report, Severity};
@@ -149,7 +150,7 @@ impl Loader {
             self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
             return;
         };
-        let environment: Environment = inputs.environment.iter().cloned().collect();
+        let environment = inputs.variables();
         let named = vec![("here", Item::Text(here.as_str())), ("host_node_name", Item::Text(inputs.host))];
         let names = Names { environment: &environment, own: Vec::new(), named };
         match expand(&files.text, &names, "include.files") {
@@ -206,10 +207,10 @@ impl Loader {
 }
 
 /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
-fn glob(pattern: &str) -> Vec<PathBuf> {
-    let mut matches = expand_pattern(pattern);
-    matches.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-    matches
+fn glob(pattern: &str) -> BTreeSet<PathBuf> {
+    let mut sorted = BTreeSet::new();
+    sorted.extend(expand_pattern(pattern));
+    sorted
 }
 
 fn expand_pattern(pattern: &str) -> Vec<PathBuf> {

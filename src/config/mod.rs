@@ -66,6 +66,14 @@ pub struct Inputs<'a> {
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
+impl Inputs<'_> {
+    fn variables(&self) -> Environment {
+        let mut variables = Environment::new();
+        variables.extend(self.environment.iter().cloned());
+        variables
+    }
+}
+
 /// What the command line says about `[supervisord]`; it beats the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -229,7 +237,7 @@ pub struct Supervisord {
 
 /// Sections to configuration, in supervisord's order.
 fn assemble(mut context: Context<'_>) -> Loaded {
-    let mut variables: Environment = context.inputs.environment.iter().cloned().collect();
+    let mut variables = context.inputs.variables();
     let supervisord = supervisord::read(&mut context, &mut variables);
     let config = supervisord.map(|supervisord| {
         let base = Base {
@@ -243,10 +251,9 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     });
     server::read(&mut context, &variables);
     hints::unknown(&mut context);
-    let Context { mut report, mut notices, .. } = context;
-    report.finish();
+    let Context { report, mut notices, .. } = context;
     // A section that two groups list was read twice.
     let mut seen = BTreeSet::new();
     notices.retain(|notice| seen.insert(notice.text.clone()));
-    Loaded { config: config.filter(|_| report.errors() == 0), report, notices }
+    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
 }

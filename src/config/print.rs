@@ -1,5 +1,7 @@
 //! `--print-config` and `--echo-config`.
 
+use std::collections::BTreeMap;
+
 use super::{Address, Config, Kind, LogFile, Process, Supervisord};
 use crate::policy::{AutoRestart, ShutdownOn};
 
@@ -51,9 +53,11 @@ impl Config {
 
     /// The listeners among the other processes, where supervisord would start them.
     fn in_start_order(&self) -> Vec<&Process> {
-        let mut all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
-        all.sort_by(|a, b| (a.spec.group_priority, &a.group).cmp(&(b.spec.group_priority, &b.group)));
-        all
+        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for process in self.processes.iter().chain(&self.listeners) {
+            groups.entry((process.spec.group_priority, &process.group)).or_default().push(process);
+        }
+        groups.into_values().flatten().collect()
     }
 }
 

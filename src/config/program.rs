@@ -1,5 +1,7 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
+use std::collections::BTreeMap;
+
 use super::expand::{Environment, Item, Names, expand};
 use super::ini::Section;
 use super::keys::{STDERR, STDOUT, Stream};
@@ -30,7 +32,8 @@ pub(super) struct Origin<'a> {
     pub(super) socket: Option<Socket>,
 }
 
-/// The processes of a section in their order: by name, since they share the priority.
+/// The processes of a section in their order: by name, since they share the priority. Of those with one name the last
+/// stays.
 pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: &Origin<'a>) -> Vec<Process> {
     let common = context.common(base.variables);
     let host = Item::Text(context.inputs.host);
@@ -49,21 +52,21 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         keys.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
         return Vec::new();
     }
-    let mut out = Vec::new();
+    let mut out = BTreeMap::new();
     for number in first..first.saturating_add(count) {
         let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
-        out.push(process(&mut keys, names, base, &template, &process_name));
+        let process = process(&mut keys, names, base, &template, &process_name);
+        out.insert(process.name.clone(), process);
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
             break;
         }
     }
-    if let Some(process) = out.first() {
+    if let Some(process) = out.values().next() {
         hints::process(&mut keys, process);
     }
-    out.sort_by(|a, b| a.name.cmp(&b.name));
-    out
+    out.into_values().collect()
 }
 
 /// What the processes of a section share.

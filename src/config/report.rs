@@ -1,5 +1,6 @@
 //! Everything that is wrong with a configuration, and what is to be logged of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::ini::Place;
@@ -35,16 +36,17 @@ struct Finding {
 #[derive(Debug, Default)]
 pub struct Report {
     files: Vec<String>,
-    findings: Vec<Finding>,
+    /// In order, each once: a section that two groups list is read twice.
+    findings: BTreeSet<Finding>,
     /// How often an error was added, repeated ones too.
     errors: usize,
 }
 
 impl Report {
-    /// How many errors there are; with any, nothing must be started.
+    /// Whether nothing must be started.
     #[must_use]
-    pub fn errors(&self) -> usize {
-        self.errors
+    pub fn has_errors(&self) -> bool {
+        self.errors > 0
     }
 
     /// Its lines in order, the warnings too or only the errors.
@@ -68,14 +70,12 @@ impl Report {
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
-        self.findings.push(Finding { place, severity, section, key, text });
+        self.findings.insert(Finding { place, severity, section, key, text });
     }
 
-    /// Puts the findings in order, each once: a section that two groups list is read twice.
-    pub(super) fn finish(&mut self) {
-        self.findings.sort_unstable();
-        self.findings.dedup();
-        self.errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    /// How often an error was added.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
     }
 
     fn render(&self, finding: &Finding) -> String {

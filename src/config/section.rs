@@ -52,7 +52,10 @@ impl<'a> Context<'a> {
 
     /// Logs a line at start.
     pub(super) fn notice(&mut self, level: Level, text: String) {
-        self.notices.push(Notice { level, text });
+        // The processes of one section come to the same lines.
+        if self.notices.last().is_none_or(|last| last.text != text) {
+            self.notices.push(Notice { level, text });
+        }
     }
 
     /// Opens a section for reading.
