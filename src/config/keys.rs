@@ -135,7 +135,7 @@ pub(super) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option
 /// The section that may have been meant: `program:` for `[Program:x]`.
 pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    near(&super::python::strip(kind).to_lowercase(), SECTIONS.iter().copied())
+    near(&super::python::strip(kind).to_ascii_lowercase(), SECTIONS.iter().copied())
 }
 
 fn near(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

@@ -155,7 +155,7 @@ impl Reader {
             return;
         };
         self.finish_option();
-        let key = strip_end(key).to_lowercase();
+        let key = strip_end(key).to_ascii_lowercase();
         if key.is_empty() {
             self.malformed(line, number);
         } else {

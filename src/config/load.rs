@@ -1,6 +1,5 @@
 //! Finds the configuration file and reads it and its includes: the only file of the room that looks at the disk.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::expand::{Item, Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
+use super::order::Order;
 use super::report::{Notice, Report, Severity};
 use super::section::{Context, MAX_PROCESSES};
 use super::{Inputs, Loaded, Overrides, lines};
@@ -207,10 +207,13 @@ impl Loader {
 }
 
 /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
-fn glob(pattern: &str) -> BTreeSet<PathBuf> {
-    let mut sorted = BTreeSet::new();
-    sorted.extend(expand_pattern(pattern));
-    sorted
+fn glob(pattern: &str) -> Vec<PathBuf> {
+    let paths = expand_pattern(pattern);
+    let mut order = Order::default();
+    for path in &paths {
+        order.push(0, path.to_string_lossy().into_owned());
+    }
+    order.apply(paths).collect()
 }
 
 fn expand_pattern(pattern: &str) -> Vec<PathBuf> {

@@ -30,6 +30,7 @@ mod lines;
 mod listener;
 mod load;
 mod number;
+mod order;
 mod print;
 mod program;
 mod python;
@@ -47,10 +48,8 @@ pub use load::{find, load};
 pub use print::SAMPLE;
 pub use report::{Notice, Report};
 
-use std::collections::BTreeSet;
-
 use crate::policy::{Level, ShutdownOn, Spec};
-use expand::Environment;
+use order::{Index, Pairs};
 use program::Base;
 use section::Context;
 
@@ -67,9 +66,9 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    fn variables(&self) -> Environment {
-        let mut variables = Environment::new();
-        variables.extend(self.environment.iter().cloned());
+    fn variables(&self) -> Pairs {
+        let mut variables = Pairs::default();
+        variables.set_all(self.environment);
         variables
     }
 }
@@ -253,7 +252,7 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     hints::unknown(&mut context);
     let Context { report, mut notices, .. } = context;
     // A section that two groups list was read twice.
-    let mut seen = BTreeSet::new();
-    notices.retain(|notice| seen.insert(notice.text.clone()));
+    let mut seen = Index::default();
+    notices.retain(|notice| seen.admit(&notice.text));
     Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
 }

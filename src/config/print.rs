@@ -1,7 +1,6 @@
 //! `--print-config` and `--echo-config`.
 
-use std::collections::BTreeMap;
-
+use super::order::Order;
 use super::{Address, Config, Kind, LogFile, Process, Supervisord};
 use crate::policy::{AutoRestart, ShutdownOn};
 
@@ -53,11 +52,12 @@ impl Config {
 
     /// The listeners among the other processes, where supervisord would start them.
     fn in_start_order(&self) -> Vec<&Process> {
-        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for process in self.processes.iter().chain(&self.listeners) {
-            groups.entry((process.spec.group_priority, &process.group)).or_default().push(process);
+        let all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
+        let mut order = Order::default();
+        for process in &all {
+            order.push(process.spec.group_priority, process.group.clone());
         }
-        groups.into_values().flatten().collect()
+        order.apply(all).collect()
     }
 }
 

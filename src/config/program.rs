@@ -1,10 +1,9 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
-use std::collections::BTreeMap;
-
-use super::expand::{Environment, Item, Names, expand};
+use super::expand::{Item, Names, expand};
 use super::ini::Section;
 use super::keys::{STDERR, STDOUT, Stream};
+use super::order::{Order, Pairs};
 use super::section::{Context, Reader};
 use super::value::{
     auto_restart, boolean, byte_size, exit_codes, integer, log_file, name, octal, server_url, shutdown_on,
@@ -16,7 +15,7 @@ use crate::policy::{AutoRestart, ShutdownOn, Signal, Spec};
 /// What all programs start from.
 pub(super) struct Base<'a> {
     /// For `%(ENV_X)s`: rsup's environment and the next.
-    pub(super) variables: &'a Environment,
+    pub(super) variables: &'a Pairs,
     /// `[supervisord] environment`.
     pub(super) environment: &'a [(String, String)],
     /// For programs that do not say it.
@@ -32,8 +31,7 @@ pub(super) struct Origin<'a> {
     pub(super) socket: Option<Socket>,
 }
 
-/// The processes of a section in their order: by name, since they share the priority. Of those with one name the last
-/// stays.
+/// The processes of a section in their order: by name, since they share the priority.
 pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: &Origin<'a>) -> Vec<Process> {
     let common = context.common(base.variables);
     let host = Item::Text(context.inputs.host);
@@ -52,21 +50,23 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         keys.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
         return Vec::new();
     }
-    let mut out = BTreeMap::new();
+    let mut out = Vec::new();
+    let mut order = Order::default();
     for number in first..first.saturating_add(count) {
         let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
         let process = process(&mut keys, names, base, &template, &process_name);
-        out.insert(process.name.clone(), process);
+        order.push(0, process.name.clone());
+        out.push(process);
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
             break;
         }
     }
-    if let Some(process) = out.values().next() {
+    if let Some(process) = out.first() {
         hints::process(&mut keys, process);
     }
-    out.into_values().collect()
+    order.apply(out).collect()
 }
 
 /// What the processes of a section share.

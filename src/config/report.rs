@@ -1,9 +1,9 @@
 //! Everything that is wrong with a configuration, and what is to be logged of it.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::ini::Place;
+use super::order::Order;
 use crate::policy::Level;
 
 /// A line for the log at start.
@@ -16,14 +16,14 @@ pub struct Notice {
 }
 
 /// How bad a finding is: with an error nothing is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Severity {
     Error,
     Warning,
 }
 
-/// One error or warning. The order of the fields is the order of the report.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One error or warning.
+#[derive(Debug, PartialEq, Eq)]
 struct Finding {
     place: Option<Place>,
     severity: Severity,
@@ -36,8 +36,7 @@ struct Finding {
 #[derive(Debug, Default)]
 pub struct Report {
     files: Vec<String>,
-    /// In order, each once: a section that two groups list is read twice.
-    findings: BTreeSet<Finding>,
+    findings: Vec<Finding>,
     /// How often an error was added, repeated ones too.
     errors: usize,
 }
@@ -49,10 +48,17 @@ impl Report {
         self.errors > 0
     }
 
-    /// Its lines in order, the warnings too or only the errors.
+    /// Its lines by file and line, the warnings too or only the errors; each once, for a section that two groups list
+    /// is read twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
-        let wanted = move |finding: &&Finding| warnings || finding.severity == Severity::Error;
-        self.findings.iter().filter(wanted).map(|finding| self.render(finding))
+        let mut order = Order::default();
+        for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
+        {
+            order.push(finding.place.map_or(0, Place::rank), self.render(finding));
+        }
+        let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
+        lines.dedup();
+        lines.into_iter()
     }
 
     /// Registers a file by the name it is reported under.
@@ -70,7 +76,11 @@ impl Report {
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
-        self.findings.insert(Finding { place, severity, section, key, text });
+        let finding = Finding { place, severity, section, key, text };
+        // The processes of one section come to the same findings.
+        if self.findings.last() != Some(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     /// How often an error was added.
