@@ -1,12 +1,8 @@
 //! supervisord's `%` expansion: Python's `%` formatting of a whole value with a dictionary of names.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::number::{self, Spec};
+use super::order::{Order, Pairs};
 use super::python::{ascii, repr};
-
-/// Variables by their name, without the `ENV_` that expansion puts in front.
-pub(super) type Environment = BTreeMap<String, String>;
 
 /// No value that means anything is longer; a few bytes of file must not become gigabytes.
 const MAX_LENGTH: usize = 16 << 20;
@@ -24,7 +20,7 @@ pub(super) enum Item<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Names<'a> {
     /// `ENV_*`: rsup's environment and `[supervisord] environment`.
-    pub(super) environment: &'a Environment,
+    pub(super) environment: &'a Pairs,
     /// `ENV_*` of the program's own `environment`, which come first.
     pub(super) own: Vec<(String, String)>,
     /// The others.
@@ -45,15 +41,20 @@ impl<'a> Names<'a> {
         }
         let variable = name.strip_prefix("ENV_")?;
         let own = self.own.iter().find(|(known, _)| known == variable).map(|(_, value)| value);
-        own.or_else(|| self.environment.get(variable)).map(|value| Item::Text(value))
+        own.map(String::as_str).or_else(|| self.environment.get(variable)).map(Item::Text)
     }
 
     /// All names, sorted, as the message about an unknown one lists them.
     fn list(&self) -> String {
-        let variables = self.environment.keys().chain(self.own.iter().map(|(name, _)| name));
-        let named = self.named.iter().map(|(name, _)| (*name).to_owned());
-        let all: BTreeSet<String> = variables.map(|name| format!("ENV_{name}")).chain(named).collect();
-        all.into_iter().collect::<Vec<_>>().join(", ")
+        let variables =
+            self.environment.as_slice().iter().chain(&self.own).map(|(name, _)| format!("ENV_{name}"));
+        let mut all = Order::default();
+        for name in variables.chain(self.named.iter().map(|(name, _)| (*name).to_owned())) {
+            all.push(0, name);
+        }
+        let mut all: Vec<_> = all.into_iter().map(|(name, _)| name).collect();
+        all.dedup();
+        all.join(", ")
     }
 }
 
@@ -267,8 +268,9 @@ mod tests {
     use super::*;
 
     fn run(text: &str) -> Result<String, String> {
-        let environment =
-            Environment::from([("A".to_owned(), "a%b".to_owned()), ("Q".to_owned(), "global".to_owned())]);
+        let mut environment = Pairs::default();
+        environment.set("A", "a%b");
+        environment.set("Q", "global");
         let names = Names {
             environment: &environment,
             own: vec![("Q".to_owned(), "own".to_owned())],

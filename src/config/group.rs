@@ -1,8 +1,7 @@
 //! Which group each process belongs to, and the order of all of them.
 
-use std::collections::BTreeSet;
-
 use super::ini::Section;
+use super::order::{Index, Order};
 use super::program::{Base, Origin, processes};
 use super::section::Context;
 use super::value::{integer, list};
@@ -18,23 +17,26 @@ pub(super) struct Group {
 /// All processes in start order: groups by priority and name, their processes as each group has them. Of groups with
 /// one name the first in this order stays and the others vanish, as in supervisord, where they cannot be told apart.
 pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
-    let mut claimed = BTreeSet::new();
+    let mut claimed = Index::default();
     let mut groups = heterogeneous(context, base, &mut claimed);
     groups.extend(of_kind(context, base, &claimed, Kind::Program));
     groups.extend(listener::pools(context, base));
     groups.extend(of_kind(context, base, &claimed, Kind::FcgiProgram));
-    groups.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
-    let mut seen = BTreeSet::new();
-    let visible = groups.into_iter().filter(|group| seen.insert(group.name.clone()));
+    let mut order = Order::default();
+    for group in &groups {
+        order.push(group.priority, group.name.clone());
+    }
+    let mut seen = Index::default();
+    let visible = order.apply(groups).filter(|group| seen.admit(&group.name));
     visible.flat_map(|group| unique(group.processes)).collect()
 }
 
 /// Of processes with one name the last definition stays, at the place of the first.
 fn unique(processes: Vec<Process>) -> Vec<Process> {
-    let mut places = std::collections::BTreeMap::new();
+    let mut places = Index::default();
     let mut out: Vec<Process> = Vec::new();
     for process in processes {
-        let place = *places.entry(process.name.clone()).or_insert(out.len());
+        let place = places.place(&process.name, out.len());
         match out.get_mut(place) {
             Some(old) => *old = process,
             None => out.push(process),
@@ -44,11 +46,7 @@ fn unique(processes: Vec<Process>) -> Vec<Process> {
 }
 
 /// The groups of `[group:x]` sections, which claim the programs they list.
-fn heterogeneous<'a>(
-    context: &mut Context<'a>,
-    base: &Base<'_>,
-    claimed: &mut BTreeSet<&'a str>,
-) -> Vec<Group> {
+fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut Index) -> Vec<Group> {
     let sections: Vec<_> = context.starting_with("group:").collect();
     let mut groups = Vec::new();
     for (section, _) in sections {
@@ -59,7 +57,7 @@ fn heterogeneous<'a>(
         let priority = keys.value_or("priority", &names, 999, integer);
         let mut processes = Vec::new();
         for member in members(context, section, &programs) {
-            claimed.insert(&member.name);
+            claimed.admit(&member.name);
             let origin = Origin {
                 section: member,
                 kind: Kind::Program,
@@ -100,15 +98,10 @@ fn members<'a>(context: &mut Context<'a>, section: &'a Section, programs: &str) 
 }
 
 /// A group for each section of a kind that no `[group:x]` has claimed.
-fn of_kind<'a>(
-    context: &mut Context<'a>,
-    base: &Base<'_>,
-    claimed: &BTreeSet<&'a str>,
-    kind: Kind,
-) -> Vec<Group> {
+fn of_kind<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &Index, kind: Kind) -> Vec<Group> {
     let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
     let sections: Vec<_> = context.starting_with(prefix).map(|(section, _)| section).collect();
-    let free = sections.into_iter().filter(|section| !claimed.contains(section.name.as_str()));
+    let free = sections.into_iter().filter(|section| claimed.get(&section.name).is_none());
     free.filter_map(|section| homogeneous(context, base, section, kind)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Warnings: what supervisord ignores without a word, and what it accepts but bites in a container.
 
-use super::keys;
+use super::keys::{self, STDERR, STDOUT};
 use super::section::{Context, Reader};
 use super::value::boolean;
 use super::{LogFile, Process};
@@ -24,8 +24,8 @@ pub(super) fn unknown(context: &mut Context<'_>) {
                 reader.warn("", format!("unknown section{hint}"));
             }
             Some(Some(tables)) => {
-                let known = |key: &&String| tables.iter().any(|table| table.contains(&key.as_str()));
-                for key in section.values.keys().filter(|key| !known(key)) {
+                let known = |key: &str| tables.iter().any(|table| table.contains(&key));
+                for key in sections.own_keys(section).filter(|key| !known(key)) {
                     count = count.saturating_add(1);
                     let hint = meant(count, || keys::nearest(key, tables));
                     reader.warn(key, format!("unknown key{hint}"));
@@ -48,15 +48,13 @@ fn meant(count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String
 
 /// What of a program deserves a word, going by the first of its processes.
 pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
-    for (stream, file) in [("stdout", &process.stdout_logfile), ("stderr", &process.stderr_logfile)] {
-        let (key, syslog_key) = (format!("{stream}_logfile"), format!("{stream}_syslog"));
+    for (stream, file) in [(&STDOUT, &process.stdout_logfile), (&STDERR, &process.stderr_logfile)] {
+        let by_key = keys.raw(stream.syslog).is_some_and(|value| boolean(&value.text) == Ok(true));
         match file {
-            LogFile::Path(path) if grows(path) => growing(keys, &key, path),
-            LogFile::Syslog if keys.raw(&syslog_key).is_none() => syslog(keys, &key),
-            LogFile::Syslog | LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
-        }
-        if keys.raw(&syslog_key).is_some_and(|value| boolean(&value.text) == Ok(true)) {
-            syslog(keys, &syslog_key);
+            _ if by_key => syslog(keys, stream.syslog),
+            LogFile::Syslog => syslog(keys, stream.logfile),
+            LogFile::Path(path) if grows(path) => growing(keys, stream.logfile, path),
+            LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
         }
     }
     let spec = &process.spec;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use ini::{Ini, ParseOption};
 
+use super::order::Index;
+
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -12,6 +14,14 @@ pub(super) struct Place {
     pub(super) file: usize,
     /// Number of the line, from 1.
     pub(super) line: usize,
+}
+
+impl Place {
+    /// A number that orders places: by file, then by line.
+    pub(super) fn rank(self) -> i64 {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        number(self.file).saturating_mul(1 << 32).saturating_add(number(self.line))
+    }
 }
 
 /// The text of a key.
@@ -34,7 +44,7 @@ pub(super) struct Section {
 #[derive(Debug, Default)]
 pub(super) struct Sections {
     pub(super) all: Vec<Section>,
-    index: BTreeMap<String, usize>,
+    index: Index,
     defaults: BTreeMap<String, Value>,
 }
 
@@ -46,12 +56,18 @@ const HERE: &str = "%(here)s";
 impl Sections {
     /// The section with exactly this name.
     pub(super) fn find(&self, name: &str) -> Option<&Section> {
-        self.index.get(name).and_then(|at| self.all.get(*at))
+        self.index.get(name).and_then(|at| self.all.get(at))
     }
 
     /// A key of a section or of `[DEFAULT]`.
     pub(super) fn get<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Value> {
         section.values.get(key).or_else(|| self.defaults.get(key))
+    }
+
+    /// The keys that stand in a section itself.
+    pub(super) fn own_keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
+        // A copy of an inherited value does not count (see `hand_down_here`).
+        section.values.keys().filter(|key| !self.defaults.contains_key(*key)).map(String::as_str)
     }
 
     /// The keys a section inherits or has itself.
@@ -106,7 +122,7 @@ impl Sections {
             return &mut self.defaults;
         }
         let next = self.all.len();
-        let at = *self.index.entry(name.to_owned()).or_insert(next);
+        let at = self.index.place(name, next);
         if at == next {
             self.all.push(Section { name: name.to_owned(), place, values: BTreeMap::new() });
         }

@@ -58,6 +58,33 @@ const PROGRAM: &[&str] = &[
     "user",
     "shutdown_on",
 ];
+/// The keys of one stream of a program.
+pub(super) struct Stream {
+    pub(super) logfile: &'static str,
+    pub(super) backups: &'static str,
+    pub(super) maxbytes: &'static str,
+    pub(super) syslog: &'static str,
+    pub(super) capture: &'static str,
+    pub(super) events: &'static str,
+}
+/// `stdout_…`.
+pub(super) const STDOUT: Stream = Stream {
+    logfile: "stdout_logfile",
+    backups: "stdout_logfile_backups",
+    maxbytes: "stdout_logfile_maxbytes",
+    syslog: "stdout_syslog",
+    capture: "stdout_capture_maxbytes",
+    events: "stdout_events_enabled",
+};
+/// `stderr_…`.
+pub(super) const STDERR: Stream = Stream {
+    logfile: "stderr_logfile",
+    backups: "stderr_logfile_backups",
+    maxbytes: "stderr_logfile_maxbytes",
+    syslog: "stderr_syslog",
+    capture: "stderr_capture_maxbytes",
+    events: "stderr_events_enabled",
+};
 const LISTENER: &[&str] = &["buffer_size", "events", "result_handler"];
 const FCGI: &[&str] = &["socket", "socket_backlog", "socket_mode", "socket_owner"];
 const GROUP: &[&str] = &["priority", "programs"];
@@ -108,7 +135,7 @@ pub(super) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option
 /// The section that may have been meant: `program:` for `[Program:x]`.
 pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    near(&super::python::strip(kind).to_lowercase(), SECTIONS.iter().copied())
+    near(&super::python::strip(kind).to_ascii_lowercase(), SECTIONS.iter().copied())
 }
 
 fn near(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

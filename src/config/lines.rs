@@ -28,16 +28,7 @@ pub(super) fn read(text: &str) -> Logical {
 
 /// Lines end at `\n`, `\r\n` and a lone `\r`, as in Python's text mode, and at nothing else.
 fn physical(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (line, after) = rest.split_once(['\n', '\r']).unwrap_or((rest, ""));
-        let ended_by_cr = rest.as_bytes().get(line.len()) == Some(&b'\r');
-        rest = if ended_by_cr { after.strip_prefix('\n').unwrap_or(after) } else { after };
-        Some(line)
-    })
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 /// Where the comment of a line begins.
@@ -46,6 +37,9 @@ fn physical(text: &str) -> impl Iterator<Item = &str> {
 /// and the first `#` together, then at the second of each, and stops at the first pass with a hit: in `a#b #c ;d`
 /// the first `#` does not count and the first `;` does, so ` #c` stays.
 fn comment_start(line: &str) -> Option<usize> {
+    if !line.bytes().any(|byte| matches!(byte, b';' | b'#')) {
+        return None;
+    }
     if strip(line).starts_with(['#', ';']) {
         return Some(0);
     }
@@ -161,7 +155,7 @@ impl Reader {
             return;
         };
         self.finish_option();
-        let key = strip_end(key).to_lowercase();
+        let key = strip_end(key).to_ascii_lowercase();
         if key.is_empty() {
             self.malformed(line, number);
         } else {
@@ -193,13 +187,15 @@ impl Reader {
 
 /// Writes text so that rust-ini's escapes give it back.
 fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\\' | ']' => out.extend(['\\', c]),
-            _ => out.push(c),
-        }
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\n' | b'\\' | b']')) {
+        let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(plain);
+        out.push('\\');
+        out.push(special.chars().next().filter(|c| *c != '\n').unwrap_or('n'));
+        rest = special.get(1..).unwrap_or("");
     }
+    out.push_str(rest);
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn own_keys(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
         keys.error("buffer_size", format!("[{section}] section sets invalid buffer_size ({size})"));
     }
     let _without_effect = keys.text("result_handler", names);
-    let events = keys.text("events", names).unwrap_or_default().to_uppercase();
+    let events = keys.text("events", names).unwrap_or_default().to_ascii_uppercase();
     let events = list(&events);
     if events.is_empty() {
         keys.error("events", format!("[{section}] section requires an \"events\" line"));

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::expand::{Environment, Item, Names, expand};
+use super::expand::{Item, Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
+use super::order::Order;
 use super::report::{Notice, Report, Severity};
 use super::section::{Context, MAX_PROCESSES};
 use super::{Inputs, Loaded, Overrides, lines};
@@ -14,6 +15,8 @@ use crate::policy::Level;
 
 /// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
 const MAX_BYTES: u64 = 16 << 20;
+/// Why a file that exceeds this is not read.
+const TOO_LARGE: &str = ": too large";
 /// How many files may be included, and how many paths a pattern may match on its way: `/*/*/*/*` must not walk for
 /// ever.
 const MAX_FILES: usize = 10_000;
@@ -49,7 +52,7 @@ pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
 #[must_use]
 pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let mut loader = Loader::new(file);
-    loader.main(inputs);
+    loader.main(file, inputs);
     let Loader { sections, here, report, notices, .. } = loader;
     let context = Context {
         sections: &sections,
@@ -64,7 +67,6 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
 }
 
 struct Loader {
-    file: String,
     /// Directory of the main file, as named: symbolic links are not resolved.
     here: String,
     sections: Sections,
@@ -77,7 +79,6 @@ struct Loader {
 impl Loader {
     fn new(file: &Path) -> Self {
         Loader {
-            file: file.to_string_lossy().into_owned(),
             here: directory(file),
             sections: Sections::default(),
             report: Report::default(),
@@ -86,14 +87,15 @@ impl Loader {
         }
     }
 
-    fn main(&mut self, inputs: &Inputs<'_>) {
-        let file = self.file.clone();
-        let path = Path::new(&file);
-        let id = self.report.add_file(file.clone());
-        match self.read(path) {
-            Ok(bytes) => self.merge(id, &bytes, None),
-            Err(_) if !path.exists() => self.error(None, format!("could not find config file {file}")),
-            Err(why) => self.error(None, format!("could not read config file {file}{why}")),
+    fn main(&mut self, file: &Path, inputs: &Inputs<'_>) {
+        let name = file.to_string_lossy().into_owned();
+        match self.read(file) {
+            Ok(bytes) => {
+                let id = self.report.add_file(name);
+                self.merge(id, &bytes, None);
+            }
+            Err(_) if !file.exists() => self.error(None, format!("could not find config file {name}")),
+            Err(why) => self.error(None, format!("could not read config file {name}{why}")),
         }
         if self.sections.find("include").is_some() {
             self.includes(inputs);
@@ -112,7 +114,7 @@ impl Loader {
         let file = fs::File::open(path).map_err(|_| "")?;
         let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
-        self.bytes_left = self.bytes_left.checked_sub(length).ok_or(": too large")?;
+        self.bytes_left = self.bytes_left.checked_sub(length).ok_or(TOO_LARGE)?;
         Ok(bytes)
     }
 
@@ -148,7 +150,7 @@ impl Loader {
             self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
             return;
         };
-        let environment: Environment = inputs.environment.iter().cloned().collect();
+        let environment = inputs.variables();
         let named = vec![("here", Item::Text(here.as_str())), ("host_node_name", Item::Text(inputs.host))];
         let names = Names { environment: &environment, own: Vec::new(), named };
         match expand(&files.text, &names, "include.files") {
@@ -191,8 +193,10 @@ impl Loader {
                 self.merge(id, &bytes, Some(&directory(path)));
             }
             Err(why) => {
+                let severity = if why == TOO_LARGE { Severity::Error } else { Severity::Warning };
                 let why = format!("could not read {name}{why}");
-                self.report.add(Severity::Warning, Some(place), ("include", "files"), why);
+                self.report.add(severity, Some(place), ("include", "files"), why.clone());
+                self.notices.push(Notice { level: Level::Warn, text: why });
             }
         }
     }
@@ -204,9 +208,12 @@ impl Loader {
 
 /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
 fn glob(pattern: &str) -> Vec<PathBuf> {
-    let mut matches = expand_pattern(pattern);
-    matches.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-    matches
+    let paths = expand_pattern(pattern);
+    let mut order = Order::default();
+    for path in &paths {
+        order.push(0, path.to_string_lossy().into_owned());
+    }
+    order.apply(paths).collect()
 }
 
 fn expand_pattern(pattern: &str) -> Vec<PathBuf> {

@@ -30,6 +30,7 @@ mod lines;
 mod listener;
 mod load;
 mod number;
+mod order;
 mod print;
 mod program;
 mod python;
@@ -39,6 +40,8 @@ mod server;
 mod shlex;
 mod socket;
 mod supervisord;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 pub use load::{find, load};
@@ -46,10 +49,8 @@ pub use print::SAMPLE;
 pub use python::repr;
 pub use report::{Notice, Report};
 
-use std::collections::BTreeSet;
-
 use crate::policy::{Level, ShutdownOn, Spec};
-use expand::Environment;
+use order::{Index, Pairs};
 use program::Base;
 use section::Context;
 
@@ -63,6 +64,14 @@ pub struct Inputs<'a> {
     /// Whether the users of this `user=` text exist here, else supervisord's text (`Invalid user name nosuch`);
     /// for `--print-config` one that accepts everything.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
+}
+
+impl Inputs<'_> {
+    fn variables(&self) -> Pairs {
+        let mut variables = Pairs::default();
+        variables.set_all(self.environment);
+        variables
+    }
 }
 
 /// What the command line says about `[supervisord]`; it beats the file.
@@ -228,7 +237,7 @@ pub struct Supervisord {
 
 /// Sections to configuration, in supervisord's order.
 fn assemble(mut context: Context<'_>) -> Loaded {
-    let mut variables: Environment = context.inputs.environment.iter().cloned().collect();
+    let mut variables = context.inputs.variables();
     let supervisord = supervisord::read(&mut context, &mut variables);
     let config = supervisord.map(|supervisord| {
         let base = Base {
@@ -242,10 +251,9 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     });
     server::read(&mut context, &variables);
     hints::unknown(&mut context);
-    let Context { mut report, mut notices, .. } = context;
-    report.finish();
+    let Context { report, mut notices, .. } = context;
     // A section that two groups list was read twice.
-    let mut seen = BTreeSet::new();
-    notices.retain(|notice| seen.insert(notice.text.clone()));
-    Loaded { config: config.filter(|_| report.errors() == 0), report, notices }
+    let mut seen = Index::default();
+    notices.retain(|notice| seen.admit(&notice.text));
+    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
 }

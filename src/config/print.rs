@@ -1,5 +1,6 @@
 //! `--print-config` and `--echo-config`.
 
+use super::order::Order;
 use super::{Address, Config, Kind, LogFile, Process, Supervisord};
 use crate::policy::{AutoRestart, ShutdownOn};
 
@@ -51,9 +52,12 @@ impl Config {
 
     /// The listeners among the other processes, where supervisord would start them.
     fn in_start_order(&self) -> Vec<&Process> {
-        let mut all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
-        all.sort_by(|a, b| (a.spec.group_priority, &a.group).cmp(&(b.spec.group_priority, &b.group)));
-        all
+        let all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
+        let mut order = Order::default();
+        for process in &all {
+            order.push(process.spec.group_priority, process.group.clone());
+        }
+        order.apply(all).collect()
     }
 }
 

@@ -1,7 +1,9 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
-use super::expand::{Environment, Item, Names, expand};
+use super::expand::{Item, Names, expand};
 use super::ini::Section;
+use super::keys::{STDERR, STDOUT, Stream};
+use super::order::{Order, Pairs};
 use super::section::{Context, Reader};
 use super::value::{
     auto_restart, boolean, byte_size, exit_codes, integer, log_file, name, octal, server_url, shutdown_on,
@@ -13,7 +15,7 @@ use crate::policy::{AutoRestart, ShutdownOn, Signal, Spec};
 /// What all programs start from.
 pub(super) struct Base<'a> {
     /// For `%(ENV_X)s`: rsup's environment and the next.
-    pub(super) variables: &'a Environment,
+    pub(super) variables: &'a Pairs,
     /// `[supervisord] environment`.
     pub(super) environment: &'a [(String, String)],
     /// For programs that do not say it.
@@ -49,10 +51,13 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         return Vec::new();
     }
     let mut out = Vec::new();
+    let mut order = Order::default();
     for number in first..first.saturating_add(count) {
         let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
-        out.push(process(&mut keys, names, base, &template, &process_name));
+        let process = process(&mut keys, names, base, &template, &process_name);
+        order.push(0, process.name.clone());
+        out.push(process);
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
             break;
@@ -61,8 +66,7 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
     if let Some(process) = out.first() {
         hints::process(&mut keys, process);
     }
-    out.sort_by(|a, b| a.name.cmp(&b.name));
-    out
+    order.apply(out).collect()
 }
 
 /// What the processes of a section share.
@@ -72,9 +76,9 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
     if spec.stopasgroup && !killasgroup {
         keys.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
     }
-    for stream in ["stdout", "stderr"] {
-        let _without_effect = keys.value(&format!("{stream}_capture_maxbytes"), names, byte_size);
-        let _without_effect = keys.value(&format!("{stream}_events_enabled"), names, boolean);
+    for stream in [&STDOUT, &STDERR] {
+        let _without_effect = keys.value(stream.capture, names, byte_size);
+        let _without_effect = keys.value(stream.events, names, boolean);
     }
     Process {
         kind: origin.kind,
@@ -147,8 +151,8 @@ fn process(
     names.own = own_environment(keys, &names);
     process.environment = shlex::overlay(base.environment, &names.own);
     process.directory = keys.text("directory", &names);
-    process.stdout_logfile = stream(keys, &names, "stdout");
-    process.stderr_logfile = stream(keys, &names, "stderr");
+    process.stdout_logfile = stream(keys, &names, &STDOUT);
+    process.stderr_logfile = stream(keys, &names, &STDERR);
     if process.redirect_stderr {
         if matches!(process.stderr_logfile, LogFile::Path(_)) {
             hints::ignored_stderr_logfile(keys);
@@ -177,12 +181,11 @@ fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String,
 }
 
 /// Where `stdout` or `stderr` goes. supervisord expands the file's name twice.
-fn stream(keys: &mut Reader<'_, '_>, names: &Names<'_>, stream: &str) -> LogFile {
-    let key = format!("{stream}_logfile");
-    let again = |text: &str| expand(text, names, &key).map(|text| log_file(&text));
-    let file = keys.value_or(&key, names, LogFile::Auto, again);
-    let _without_effect = keys.value(&format!("{key}_backups"), names, integer);
-    let _without_effect = keys.value(&format!("{key}_maxbytes"), names, byte_size);
-    let syslog = keys.value_or(&format!("{stream}_syslog"), names, false, boolean);
+fn stream(keys: &mut Reader<'_, '_>, names: &Names<'_>, stream: &Stream) -> LogFile {
+    let again = |text: &str| expand(text, names, stream.logfile).map(|text| log_file(&text));
+    let file = keys.value_or(stream.logfile, names, LogFile::Auto, again);
+    let _without_effect = keys.value(stream.backups, names, integer);
+    let _without_effect = keys.value(stream.maxbytes, names, byte_size);
+    let syslog = keys.value_or(stream.syslog, names, false, boolean);
     if syslog && file == LogFile::None { LogFile::Syslog } else { file }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::ini::Place;
+use super::order::Order;
 use crate::policy::Level;
 
 /// A line for the log at start.
@@ -15,14 +16,14 @@ pub struct Notice {
 }
 
 /// How bad a finding is: with an error nothing is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Severity {
     Error,
     Warning,
 }
 
-/// One error or warning. The order of the fields is the order of the report.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One error or warning.
+#[derive(Debug, PartialEq, Eq)]
 struct Finding {
     place: Option<Place>,
     severity: Severity,
@@ -41,16 +42,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many errors there are; with any, nothing must be started.
+    /// Whether nothing must be started.
     #[must_use]
-    pub fn errors(&self) -> usize {
-        self.errors
+    pub fn has_errors(&self) -> bool {
+        self.errors > 0
     }
 
-    /// Its lines in order, the warnings too or only the errors.
+    /// Its lines by file and line, the warnings too or only the errors; each once, for a section that two groups list
+    /// is read twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
-        let wanted = move |finding: &&Finding| warnings || finding.severity == Severity::Error;
-        self.findings.iter().filter(wanted).map(|finding| self.render(finding))
+        let mut order = Order::default();
+        for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
+        {
+            order.push(finding.place.map_or(0, Place::rank), self.render(finding));
+        }
+        let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
+        lines.dedup();
+        lines.into_iter()
     }
 
     /// Registers a file by the name it is reported under.
@@ -68,14 +76,16 @@ impl Report {
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
-        self.findings.push(Finding { place, severity, section, key, text });
+        let finding = Finding { place, severity, section, key, text };
+        // The processes of one section come to the same findings.
+        if self.findings.last() != Some(&finding) {
+            self.findings.push(finding);
+        }
     }
 
-    /// Puts the findings in order, each once: a section that two groups list is read twice.
-    pub(super) fn finish(&mut self) {
-        self.findings.sort_unstable();
-        self.findings.dedup();
-        self.errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    /// How often an error was added.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
     }
 
     fn render(&self, finding: &Finding) -> String {
@@ -98,7 +108,8 @@ impl Report {
             line.push_str(": ");
         }
         line.push_str(&finding.text);
-        line
+        // Some texts quote a value as it is; a finding is one line all the same.
+        line.replace('\n', "\\n")
     }
 }
 

@@ -1,8 +1,9 @@
 //! Typed access to the keys of one section: each is expanded with the names its place allows, read, and reported
 //! where it stands when it is wrong. Reading goes on with the default, so that one run finds everything.
 
-use super::expand::{Environment, Item, Names, expand};
+use super::expand::{Item, Names, expand};
 use super::ini::{Place, Section, Sections, Value};
+use super::order::Pairs;
 use super::report::{Notice, Report, Severity};
 use super::value::name;
 use super::{Inputs, Overrides};
@@ -26,12 +27,12 @@ pub(super) const MAX_PROCESSES: i64 = 131_072;
 
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
-    pub(super) fn variables<'e>(environment: &'e Environment) -> Names<'e> {
+    pub(super) fn variables<'e>(environment: &'e Pairs) -> Names<'e> {
         Names { environment, own: Vec::new(), named: Vec::new() }
     }
 
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
-    pub(super) fn common<'e>(&self, environment: &'e Environment) -> Names<'e>
+    pub(super) fn common<'e>(&self, environment: &'e Pairs) -> Names<'e>
     where
         'a: 'e,
     {
@@ -52,7 +53,10 @@ impl<'a> Context<'a> {
 
     /// Logs a line at start.
     pub(super) fn notice(&mut self, level: Level, text: String) {
-        self.notices.push(Notice { level, text });
+        // The processes of one section come to the same lines.
+        if self.notices.last().is_none_or(|last| last.text != text) {
+            self.notices.push(Notice { level, text });
+        }
     }
 
     /// Opens a section for reading.
@@ -82,6 +86,9 @@ impl<'a> Reader<'_, 'a> {
     /// A key's text, expanded.
     pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
         let raw = self.raw(key)?;
+        if !raw.text.contains('%') {
+            return Some(raw.text.clone());
+        }
         let option = format!("{}.{key}", self.section.name);
         expand(&raw.text, names, &option).map_err(|why| self.error(key, why)).ok()
     }

@@ -1,13 +1,14 @@
 //! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
 //! nothing of the machine, and one line says that they have no effect.
 
-use super::expand::{Environment, Item, Names};
+use super::expand::{Item, Names};
+use super::order::Pairs;
 use super::section::{Context, Reader};
 use super::value::{inet_address, octal};
 use crate::policy::Level;
 
 /// Reads them all.
-pub(super) fn read(context: &mut Context<'_>, environment: &Environment) {
+pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
     let names = Context::variables(environment);
     let here = Item::Text(context.here);
     let sections = context.sections;

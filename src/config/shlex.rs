@@ -1,6 +1,6 @@
 //! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
 
-use std::collections::BTreeMap;
+use super::order::Pairs;
 
 /// What separates tokens from each other.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -29,34 +29,15 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         };
         pairs.set(key, value);
     }
-    Ok(pairs.pairs)
-}
-
-/// Variables in the order of their first mention.
-#[derive(Default)]
-struct Pairs {
-    pairs: Vec<(String, String)>,
-    places: BTreeMap<String, usize>,
-}
-
-impl Pairs {
-    /// Sets a variable, at its first place when it has one.
-    fn set(&mut self, key: &str, value: &str) {
-        let place = *self.places.entry(key.to_owned()).or_insert(self.pairs.len());
-        match self.pairs.get_mut(place) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.pairs.push((key.to_owned(), value.to_owned())),
-        }
-    }
+    Ok(pairs.into_vec())
 }
 
 /// The variables of the first, overlaid by those of the second.
 pub(super) fn overlay(below: &[(String, String)], above: &[(String, String)]) -> Vec<(String, String)> {
     let mut pairs = Pairs::default();
-    for (key, value) in below.iter().chain(above) {
-        pairs.set(key, value);
-    }
-    pairs.pairs
+    pairs.set_all(below);
+    pairs.set_all(above);
+    pairs.into_vec()
 }
 
 /// Letters (Latin-1 ones too), digits, and what supervisord adds: paths, URLs and options need no quotes.

@@ -1,7 +1,8 @@
 //! `[supervisord]`.
 
 use super::Supervisord;
-use super::expand::{Environment, Item};
+use super::expand::Item;
+use super::order::Pairs;
 use super::section::{Context, Reader};
 use super::shlex;
 use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on, text};
@@ -9,7 +10,7 @@ use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and lays the command line over it. Its variables go into the environment that all later
 /// sections expand with, but not those keys of its own.
-pub(super) fn read(context: &mut Context<'_>, environment: &mut Environment) -> Option<Supervisord> {
+pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option<Supervisord> {
     let section = context.sections.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
@@ -40,9 +41,7 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Environment) -> 
     warn_of_daemon(&mut keys, &supervisord);
     check_user(&mut keys, &supervisord);
     drop(names);
-    for (name, value) in &supervisord.environment {
-        environment.insert(name.clone(), value.clone());
-    }
+    environment.set_all(&supervisord.environment);
     lay_over(&mut supervisord, overrides);
     Some(supervisord)
 }

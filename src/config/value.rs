@@ -15,7 +15,8 @@ pub fn literal(text: &str) -> String {
 /// # Errors
 /// supervisord's text.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    known_boolean(&text.to_lowercase()).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
+    known_boolean(&text.to_ascii_lowercase())
+        .ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
 
 fn known_boolean(lower: &str) -> Option<bool> {
@@ -56,7 +57,7 @@ pub fn octal(text: &str) -> Result<u32, String> {
 /// # Errors
 /// supervisord's text.
 pub fn byte_size(text: &str) -> Result<i64, String> {
-    let lower = text.to_lowercase();
+    let lower = text.to_ascii_lowercase();
     let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
     let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
     let (digits, unit) = unit.unwrap_or((&lower, 1));
@@ -70,7 +71,7 @@ pub(super) fn signal(text: &str) -> Result<Signal, String> {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
         return named.ok_or_else(|| format!("value {} is not a valid signal number", repr(text)));
     }
-    let name = strip(text).to_uppercase();
+    let name = strip(text).to_ascii_uppercase();
     Signal::from_name(&name).ok_or_else(|| format!("value {} is not a valid signal name", repr(text)))
 }
 
@@ -85,7 +86,7 @@ pub(super) fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
 
 /// `autorestart`: a boolean or `unexpected`.
 pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
-    let lower = text.to_lowercase();
+    let lower = text.to_ascii_lowercase();
     match (known_boolean(&lower), lower.as_str()) {
         (Some(true), _) => Ok(AutoRestart::Always),
         (Some(false), _) => Ok(AutoRestart::Never),
@@ -99,7 +100,7 @@ pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
 /// # Errors
 /// A text in supervisord's manner.
 pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
-    match text.to_lowercase().as_str() {
+    match text.to_ascii_lowercase().as_str() {
         "never" => Ok(ShutdownOn::Never),
         "fatal" => Ok(ShutdownOn::Fatal),
         "exited" => Ok(ShutdownOn::Exited),
@@ -112,12 +113,13 @@ pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
 /// # Errors
 /// supervisord's text.
 pub fn log_level(text: &str) -> Result<Level, String> {
-    Level::from_name(&text.to_lowercase()).ok_or_else(|| format!("bad logging level name {}", repr(text)))
+    Level::from_name(&text.to_ascii_lowercase())
+        .ok_or_else(|| format!("bad logging level name {}", repr(text)))
 }
 
 /// Where a program's output goes. Whether the directory exists is the machine's matter.
 pub(super) fn log_file(text: &str) -> LogFile {
-    match text.to_lowercase().as_str() {
+    match text.to_ascii_lowercase().as_str() {
         "none" | "off" => LogFile::None,
         "auto" => LogFile::Auto,
         "syslog" => LogFile::Syslog,
@@ -186,9 +188,9 @@ pub(super) fn address(text: &str, unix_only_keys: bool) -> Result<Address, Strin
     let is_host = |host: &str| !host.is_empty() && !host.contains(|c| c == ':' || super::python::is_space(c));
     match text.strip_prefix("tcp://").and_then(|rest| rest.split_once(':')) {
         Some((host, digits))
-            if is_host(host) && !digits.is_empty() && digits.chars().all(char::is_numeric) =>
+            if is_host(host) && !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) =>
         {
-            Ok(Address::Tcp(host.to_lowercase(), port(digits)?))
+            Ok(Address::Tcp(host.to_ascii_lowercase(), port(digits)?))
         }
         _ => Err(format!("('Bad socket format %s', {})", repr(text))),
     }

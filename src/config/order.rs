@@ -1,0 +1,113 @@
+//! Order and uniqueness for the whole room, each for one type of key only: every further type of tree or sort would
+//! be kilobytes of program for lists of a few lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Things by (number, text) and, where both are the same, by their place before.
+#[derive(Default)]
+pub(super) struct Order(BTreeSet<(i64, String, usize)>);
+
+impl Order {
+    /// Adds the next thing, by its keys.
+    pub(super) fn push(&mut self, number: i64, text: String) {
+        let place = self.0.len();
+        self.0.insert((number, text, place));
+    }
+
+    /// The texts with their former places, in order.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (String, usize)> {
+        self.0.into_iter().map(|(_, text, place)| (text, place))
+    }
+
+    /// The things themselves, in order.
+    pub(super) fn apply<T>(self, things: Vec<T>) -> impl Iterator<Item = T> {
+        let mut things: Vec<_> = things.into_iter().map(Some).collect();
+        self.into_iter().filter_map(move |(_, place)| things.get_mut(place).and_then(Option::take))
+    }
+}
+
+/// Places by name.
+#[derive(Debug, Default)]
+pub(super) struct Index(BTreeMap<String, usize>);
+
+impl Index {
+    /// The place of a name.
+    pub(super) fn get(&self, name: &str) -> Option<usize> {
+        self.0.get(name).copied()
+    }
+
+    /// The place of a name, which is this one when it is new.
+    pub(super) fn place(&mut self, name: &str, new: usize) -> usize {
+        *self.0.entry(name.to_owned()).or_insert(new)
+    }
+
+    /// Whether this name was not there before; now it is.
+    pub(super) fn admit(&mut self, name: &str) -> bool {
+        self.0.insert(name.to_owned(), 0).is_none()
+    }
+}
+
+/// Variables in the order of their first mention.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    pairs: Vec<(String, String)>,
+    places: Index,
+}
+
+impl Pairs {
+    /// Sets a variable, at its first place when it has one.
+    pub(super) fn set(&mut self, key: &str, value: &str) {
+        let place = self.places.place(key, self.pairs.len());
+        match self.pairs.get_mut(place) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.pairs.push((key.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Sets them all.
+    pub(super) fn set_all(&mut self, pairs: &[(String, String)]) {
+        for (key, value) in pairs {
+            self.set(key, value);
+        }
+    }
+
+    /// The value of a variable.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        let place = self.places.get(key)?;
+        self.pairs.get(place).map(|(_, value)| value.as_str())
+    }
+
+    /// All of them.
+    pub(super) fn as_slice(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+
+    /// All of them.
+    pub(super) fn into_vec(self) -> Vec<(String, String)> {
+        self.pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_come_in_order() {
+        let mut order = Order::default();
+        for (number, text) in [(2, "a"), (1, "b"), (1, "a"), (1, "b")] {
+            order.push(number, text.to_owned());
+        }
+        assert_eq!(order.apply(vec!['w', 'x', 'y', 'z']).collect::<String>(), "yxzw");
+    }
+
+    #[test]
+    fn variables_keep_their_first_place() {
+        let mut pairs = Pairs::default();
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            pairs.set(key, value);
+        }
+        assert_eq!((pairs.get("a"), pairs.get("c")), (Some("3"), None));
+        assert_eq!(pairs.into_vec(), [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]);
+    }
+}

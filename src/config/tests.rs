@@ -1,0 +1,332 @@
+//! Whole files: what they come to, and what is said about them.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::policy::{AutoRestart, Signal};
+
+fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
+    let environment = [("HOME".to_owned(), "/root".to_owned()), ("X".to_owned(), "from outside".to_owned())];
+    let check_user = |user: &str| match user {
+        "nosuch" => Err("Invalid user name nosuch".to_owned()),
+        _ => Ok(()),
+    };
+    load(file, overrides, &Inputs { environment: &environment, host: "node1", check_user: &check_user })
+}
+
+fn load_text(text: &str) -> Loaded {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("supervisord.conf");
+    fs::write(&file, text).unwrap();
+    load_file(&file, &Overrides::default())
+}
+
+fn config(text: &str) -> Config {
+    let loaded = load_text(text);
+    let report = loaded.report.to_string();
+    loaded.config.unwrap_or_else(|| panic!("{text}\n{report}"))
+}
+
+/// The one process of a `[program:x]` with these keys and a command.
+fn program(keys: &str) -> Process {
+    config(&format!("[program:x]\ncommand=c\n{keys}\n")).processes.remove(0)
+}
+
+/// The texts of the errors, without what comes before them.
+fn errors(text: &str) -> Vec<String> {
+    let loaded = load_text(text);
+    assert!(loaded.config.is_none(), "{text}");
+    loaded.report.lines(false).map(|line| line.split_once(" error: ").unwrap().1.to_owned()).collect()
+}
+
+fn names(config: &Config) -> String {
+    let names = config.processes.iter().map(|process| format!("{}:{}", process.group, process.name));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn defaults_are_supervisords() {
+    let process = program("");
+    let spec = &process.spec;
+    assert!(spec.autostart && !spec.stopasgroup && !process.killasgroup && !process.redirect_stderr);
+    assert_eq!(spec.autorestart, AutoRestart::Unexpected);
+    assert_eq!((spec.startsecs, spec.startretries, spec.stopwaitsecs), (1, 3, 10));
+    assert_eq!((spec.stopsignal, spec.exitcodes.as_slice()), (Signal::TERM, [0].as_slice()));
+    assert_eq!((process.priority, spec.group_priority), (999, 999));
+    assert_eq!((process.stdout_logfile, process.stderr_logfile), (LogFile::Auto, LogFile::Auto));
+    assert_eq!((process.directory, process.umask, process.user), (None, None, None));
+    let supervisord = config("").supervisord;
+    assert_eq!((supervisord.minfds, supervisord.minprocs, supervisord.umask), (1024, 200, 0o022));
+    assert_eq!((supervisord.loglevel, supervisord.shutdown_on), (Level::Info, ShutdownOn::Never));
+}
+
+#[test]
+fn keys_are_read() {
+    let process = program(
+        "priority=1\nstopasgroup=true\nexitcodes=\nuser=1000:1000\nserverurl=Auto\nredirect_stderr=yes\n\
+         stderr_logfile=none\nstdout_logfile=/dev/stdout\numask=027\nshutdown_on=fatal",
+    );
+    assert!(process.killasgroup && process.spec.exitcodes.is_empty());
+    assert_eq!((process.spec.shutdown_on, process.umask), (ShutdownOn::Fatal, Some(0o27)));
+    assert_eq!((process.user.as_deref(), process.serverurl), (Some("1000:1000"), None));
+    assert_eq!(process.stdout_logfile, LogFile::Path("/dev/stdout".to_owned()));
+}
+
+#[test]
+fn environments_add_up() {
+    let text = "[supervisord]\nenvironment=A=1,B=2\n[program:x]\nenvironment=B=\"%(ENV_A)s%(ENV_X)s\",C=3\n\
+                command=%(ENV_B)s %(ENV_C)s %(host_node_name)s\ndirectory=/%(program_name)s/%(group_name)s\n";
+    let process = config(text).processes.remove(0);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(process.environment, [pair("A", "1"), pair("B", "1from outside"), pair("C", "3")]);
+    assert_eq!(process.command, "1from outside 3 node1");
+    assert_eq!(process.directory.as_deref(), Some("/x/x"));
+}
+
+#[test]
+fn log_files_are_expanded_twice() {
+    assert_eq!(program("stdout_logfile=/%%%%").stdout_logfile, LogFile::Path("/%".to_owned()));
+    let wrong = errors("[program:x]\ncommand=c\nstdout_logfile=/%%\n");
+    assert_eq!(
+        wrong,
+        [
+            "[program:x] stdout_logfile: Format string '/%' for 'stdout_logfile' is badly formatted: incomplete format"
+        ]
+    );
+}
+
+#[test]
+fn numprocs_make_processes_in_the_order_of_their_names() {
+    let text = "[program:w]\ncommand=c %(process_num)02d/%(numprocs)d\nnumprocs=3\nnumprocs_start=9\n\
+                process_name=%(program_name)s%(process_num)d\n";
+    let config = config(text);
+    assert_eq!(names(&config), "w:w10 w:w11 w:w9");
+    assert_eq!(config.processes[2].command, "c 09/3");
+    assert_eq!(names(&self::config("[program:w]\ncommand=c\nnumprocs=0\n")), "");
+}
+
+#[test]
+fn groups_sort_by_priority_and_name() {
+    let text = "[program:b]\ncommand=c\n[program:A]\ncommand=c\n[program:z]\ncommand=c\npriority=-1\n\
+                [program:a10]\ncommand=c\n[program:a9]\ncommand=c\n[program: s ]\ncommand=c\npriority=1\n";
+    assert_eq!(names(&config(text)), "z:z s:s A:A a10:a10 a9:a9 b:b");
+}
+
+#[test]
+fn groups_claim_their_programs_in_their_own_order() {
+    let text = "[program:a]\ncommand=c\npriority=1\n[program:b]\ncommand=c\n[fcgi-program:f]\ncommand=c\n\
+                [group:g]\nprograms=b, a,f\n[group:h]\nprograms=a\npriority=2\n";
+    let config = config(text);
+    assert_eq!(names(&config), "h:a g:b g:a g:f");
+    assert_eq!(config.processes[3].socket, None);
+}
+
+#[test]
+fn of_two_groups_with_one_name_the_first_in_order_stays() {
+    let text = "[group:g]\nprograms=a\n[program:a]\ncommand=c\n[program:g]\ncommand=d\n";
+    assert_eq!(names(&config(text)), "g:a");
+    assert_eq!(names(&config(&format!("{text}priority=5\n"))), "g:g");
+    let twice = "[program:a]\ncommand=c\nprocess_name=p\n[program:b]\ncommand=d\nprocess_name=p\n[group:g]\nprograms=a,b\n";
+    assert_eq!(config(twice).processes.iter().map(|p| p.command.as_str()).collect::<Vec<_>>(), ["d"]);
+}
+
+#[test]
+fn listeners_are_read_and_not_run() {
+    let loaded = load_text("[eventlistener:l]\ncommand=c\nevents=process_state_fatal,TICK_5\n");
+    let config = loaded.config.unwrap();
+    assert!(config.processes.is_empty() && config.listeners.len() == 1);
+    assert_eq!(config.listeners[0].spec.group_priority, -1);
+    let notice = &loaded.notices[0];
+    assert!(notice.level == Level::Warn && notice.text.contains("shutdown_on=fatal"), "{}", notice.text);
+}
+
+#[test]
+fn sockets_are_read() {
+    let text = "[fcgi-program:f]\ncommand=c\nsocket=unix:///run/%(program_name)s.sock\nsocket_mode=0770\nsocket_backlog=9\n";
+    let socket = config(text).processes.remove(0).socket.unwrap();
+    let address = Address::Unix("/run/f.sock".to_owned());
+    assert_eq!(socket, Socket { address, owner: None, mode: 0o770, backlog: Some(9) });
+}
+
+#[test]
+fn what_is_wrong_is_said_in_supervisords_words() {
+    let table = [
+        ("[program:x]", "[program:x]: program section program:x does not specify a command"),
+        ("[program:a b]\ncommand=c", "[program:a b]: Invalid name: 'a b' because of character: ' '"),
+        (
+            "[program:x]\ncommand=c\nnumprocs=2",
+            "[program:x] process_name: %(process_num) must be present within process_name when numprocs > 1",
+        ),
+        (
+            "[program:x]\ncommand=c\nstopasgroup=1\nkillasgroup=0",
+            "[program:x] killasgroup: Cannot set stopasgroup=true and killasgroup=false",
+        ),
+        ("[program:x]\ncommand=c\nuser=nosuch", "[program:x] user: Invalid user name nosuch"),
+        ("[supervisord]\nuser=nosuch", "[supervisord] user: Invalid user name nosuch"),
+        (
+            "[program:x]\ncommand=c\nstartsecs=",
+            "[program:x] startsecs: invalid literal for int() with base 10: ''",
+        ),
+        (
+            "[program:x]\ncommand=c\npriority=%(program_name)s",
+            "[program:x] priority: Format string '%(program_name)s' for 'program:x.priority' contains names ('program_name') which cannot be expanded. Available names: ENV_HOME, ENV_X, here",
+        ),
+        ("[group:g]\nprograms=zz", "programs: [group:g] names unknown program or fcgi-program zz"),
+        ("[eventlistener:l]\ncommand=c", "events: [eventlistener:l] section requires an \"events\" line"),
+        (
+            "[eventlistener:l]\ncommand=c\nevents=FOO",
+            "events: Unknown event type FOO in [eventlistener:l] events",
+        ),
+        ("[fcgi-program:f]\ncommand=c", "socket: [fcgi-program:f] section requires a \"socket\" line"),
+        (
+            "[fcgi-program:f]\ncommand=c\nsocket=foo",
+            "socket: ('Bad socket format %s', 'foo') in [fcgi-program:f] socket",
+        ),
+        ("[unix_http_server]", "section [unix_http_server] has no file value"),
+        ("[inet_http_server]\nport=0", "[inet_http_server] port: not a valid port number: '0' "),
+        (
+            "[inet_http_server]\nport=9001\nusername=u",
+            "Section [inet_http_server] contains incomplete authentication: If a username or a password is specified, both the username and password must be specified",
+        ),
+        ("[rpcinterface:r]", "section [rpcinterface:r] does not specify a supervisor.rpcinterface_factory"),
+        ("[include]", ".ini file has [include] section, but no files setting"),
+        (
+            "[program:x]\ncommand=c\nnumprocs=1000000000\nprocess_name=%(process_num)s",
+            "[program:x] numprocs: numprocs=1000000000 makes more processes than a machine can run",
+        ),
+    ];
+    for (text, want) in table {
+        let found = errors(text);
+        assert!(found.iter().any(|line| line == want), "{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn one_run_finds_every_mistake_at_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(
+        path("main.conf"),
+        "[include]\nfiles=more.conf\n[program:a]\ncomand=x\nstartsecs=1.5\n\n[program:a]\nautostart=maybe\n",
+    )
+    .unwrap();
+    fs::write(path("more.conf"), "[program:b]\ncommand=y\njunk\nstopsignal=FOO\n").unwrap();
+    let loaded = load_file(&path("main.conf"), &Overrides::default());
+    let found: Vec<_> = loaded.report.lines(true).collect();
+    let at = |name: &str, rest: &str| format!("{}:{rest}", path(name).display());
+    assert_eq!(
+        found,
+        [
+            at("main.conf", "3: error: [program:a]: program section program:a does not specify a command"),
+            at("main.conf", "4: warning: [program:a] comand: unknown key, did you mean command?"),
+            at("main.conf", "5: error: [program:a] startsecs: invalid literal for int() with base 10: '1.5'"),
+            at("main.conf", "8: error: [program:a] autostart: not a valid boolean value: 'maybe'"),
+            at("more.conf", "3: error: Source contains parsing errors: 'junk'"),
+            at("more.conf", "4: error: [program:b] stopsignal: value 'FOO' is not a valid signal name"),
+        ]
+    );
+}
+
+#[test]
+fn includes_override_and_know_where_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().to_str().unwrap().to_owned();
+    fs::create_dir(format!("{here}/d")).unwrap();
+    fs::write(
+        format!("{here}/main"),
+        "[include]\nfiles=d/*.ini none* main\n[program:a]\ncommand=a %(here)s\npriority=1\n",
+    )
+    .unwrap();
+    fs::write(format!("{here}/d/2.ini"), "[program:b]\ncommand=b %(here)s\n[program:a]\npriority=2\n")
+        .unwrap();
+    fs::write(format!("{here}/d/1.ini"), "[program:a]\npriority=3\n[include]\nfiles=/etc/*\n").unwrap();
+    fs::write(format!("{here}/d/.hidden.ini"), "junk").unwrap();
+    fs::create_dir(format!("{here}/d/directory.ini")).unwrap();
+    let loaded = load_file(&directory.path().join("main"), &Overrides::default());
+    let texts: Vec<_> = loaded.notices.iter().map(|notice| notice.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            format!("Included extra file \"{here}/d/1.ini\" during parsing"),
+            format!("Included extra file \"{here}/d/2.ini\" during parsing"),
+            format!("Included extra file \"{here}/d/directory.ini\" during parsing"),
+            format!("could not read {here}/d/directory.ini"),
+            format!("No file matches via include \"{here}/none*\""),
+            format!("Included extra file \"{here}/main\" during parsing"),
+        ]
+    );
+    let config = loaded.config.unwrap();
+    let commands: Vec<_> = config.processes.iter().map(|process| process.command.as_str()).collect();
+    assert_eq!(commands, [format!("a {here}"), format!("b {here}/d")]);
+    assert_eq!(config.processes[0].priority, 1);
+}
+
+#[test]
+fn the_command_line_beats_the_file_and_a_program_beats_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f");
+    fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
+    let overrides = Overrides {
+        loglevel: Some(Level::Debug),
+        user: Some("root".to_owned()),
+        shutdown_on: Some(ShutdownOn::Fatal),
+        ..Overrides::default()
+    };
+    let config = load_file(&file, &overrides).config.unwrap();
+    assert_eq!(config.supervisord.loglevel, Level::Debug);
+    assert_eq!(config.supervisord.user.as_deref(), Some("root"));
+    assert_eq!(config.processes[0].spec.shutdown_on, ShutdownOn::Fatal);
+    assert_eq!(config.processes[1].spec.shutdown_on, ShutdownOn::Never);
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    for (path, want) in [
+        ("/nowhere/x.conf", "error: could not find config file /nowhere/x.conf"),
+        ("/dev/zero", "error: could not read config file /dev/zero: not a regular file"),
+        ("/etc", "error: could not read config file /etc"),
+    ] {
+        let loaded = load_file(Path::new(path), &Overrides::default());
+        assert_eq!(loaded.report.lines(true).collect::<Vec<_>>(), [want]);
+    }
+}
+
+#[test]
+fn containers_get_their_warnings() {
+    let text = "[supervisord]\nnodaemon=false\n[program:x]\ncommand=c\nautorestart=false\nstopwaitsecs=30\n\
+                stdout_logfile=/var/log/x.log\nstderr_syslog=true\n";
+    let loaded = load_text(text);
+    let keys: Vec<_> = loaded
+        .report
+        .lines(true)
+        .map(|line| line.split_once("] ").unwrap().1.split_once(':').unwrap().0.to_owned())
+        .collect();
+    assert_eq!(keys, ["nodaemon", "autorestart", "stopwaitsecs", "stdout_logfile", "stderr_syslog"]);
+}
+
+#[test]
+fn the_sample_has_nothing_to_complain_about() {
+    let loaded = load_text(SAMPLE);
+    assert_eq!(loaded.report.to_string(), "");
+    // With every suggestion taken, too.
+    let all: String = SAMPLE
+        .lines()
+        .map(|line| {
+            format!("{}\n", line.strip_prefix(';').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        })
+        .collect();
+    let report = load_text(&all).report.to_string();
+    assert!(!report.contains("error") && !report.contains("unknown"), "{report}");
+}
+
+#[test]
+fn json_can_be_read_back() {
+    let text = "[program:x]\ncommand=a \"b\\\"c\" 'd\n  e'\nenvironment=T=\"tab\tquote'\"\n[eventlistener:l]\ncommand=c\nevents=EVENT\n";
+    let json: serde_json::Value = serde_json::from_str(&config(text).to_json()).unwrap();
+    let programs = json["programs"].as_array().unwrap();
+    assert_eq!(programs[0]["kind"], "eventlistener");
+    assert_eq!(programs[1]["argv"], serde_json::json!(["a", "b\"c", "d\ne"]));
+    assert_eq!(programs[1]["environment"]["T"], "tab\tquote'");
+    assert_eq!(programs[1]["user"], serde_json::Value::Null);
+}
