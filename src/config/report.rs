@@ -94,6 +94,8 @@ impl Report {
             line = format!("{file}:{}: ", place.line);
         }
         line.push_str(match finding.severity {
+            // Without a place it is not about a line of a file: supervisord's own spelling.
+            Severity::Error if line.is_empty() => "Error: ",
             Severity::Error => "error: ",
             Severity::Warning => "warning: ",
         });

@@ -283,9 +283,9 @@ fn the_command_line_beats_the_file_and_a_program_beats_both() {
 #[test]
 fn only_regular_files_are_read() {
     for (path, want) in [
-        ("/nowhere/x.conf", "error: could not find config file /nowhere/x.conf"),
-        ("/dev/zero", "error: could not read config file /dev/zero: not a regular file"),
-        ("/etc", "error: could not read config file /etc"),
+        ("/nowhere/x.conf", "Error: could not find config file /nowhere/x.conf"),
+        ("/dev/zero", "Error: could not read config file /dev/zero: not a regular file"),
+        ("/etc", "Error: could not read config file /etc"),
     ] {
         let loaded = load_file(Path::new(path), &Overrides::default());
         assert_eq!(loaded.report.lines(true).collect::<Vec<_>>(), [want]);
