@@ -1,14 +1,17 @@
 //! A line to stderr, never waiting for its reader; the only writer.
 
 use crate::policy::Level;
-use crate::sys;
+use crate::sys::{self, LogStream};
 use std::fmt::{self, Write};
 
 /// rsup's own log.
 #[derive(Debug)]
 pub struct Log {
+    stream: LogStream,
     threshold: Level,
     silent: bool,
+    /// The end of a line of which only the beginning fitted.
+    rest: Vec<u8>,
     /// Lines that did not fit since the last that did.
     dropped: u64,
 }
@@ -17,25 +20,45 @@ impl Log {
     /// Shows lines of this level and above; none at all where it is silent.
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
-        Self { threshold, silent, dropped: 0 }
+        Self { stream: LogStream::stderr(), threshold, silent, rest: Vec::new(), dropped: 0 }
     }
 
     /// Logs one line in supervisord's format.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
-        if self.silent || level > self.threshold {
+        if !self.shows(level) {
             return;
         }
-        if self.dropped > 0 {
+        if self.dropped > 0 && self.shows(Level::Warn) {
             let lost = format_args!("{} log lines were lost: nobody read them", self.dropped).to_string();
-            if !Line::format(Level::Warn, lost).write() {
+            if !self.write(Line::format(Level::Warn, lost).as_bytes()) {
                 self.dropped += 1;
                 return;
             }
             self.dropped = 0;
         }
-        if !Line::format(level, text).write() {
+        if !self.write(Line::format(level, text).as_bytes()) {
             self.dropped += 1;
         }
+    }
+
+    fn shows(&self, level: Level) -> bool {
+        !self.silent && level <= self.threshold
+    }
+
+    /// Writes a line, whole or not at all; what does not fit of one that has begun is written before the next.
+    fn write(&mut self, line: &[u8]) -> bool {
+        if !self.rest.is_empty() {
+            let written = self.stream.write(&self.rest);
+            self.rest.drain(..written.min(self.rest.len()));
+            if !self.rest.is_empty() {
+                return false;
+            }
+        }
+        let written = self.stream.write(line);
+        if written > 0 {
+            self.rest.extend(line.iter().skip(written));
+        }
+        written > 0
     }
 }
 
@@ -79,8 +102,8 @@ impl Line {
         }
     }
 
-    fn write(&self) -> bool {
-        sys::write_line(self.bytes.get(..self.length).unwrap_or_default())
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 

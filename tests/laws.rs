@@ -2,8 +2,8 @@
 //! groups outlive their leaders, time jumps. Whatever happens, the laws hold.
 
 use rsup::policy::{
-    Action, AutoRestart, Event, Exit, Fleet, Message, Notice, ProcId, Process, ProcessAction, Settings,
-    ShutdownOn, Signal, Spec, State, Time, To,
+    Action, AutoRestart, Event, Exit, Fleet, Message, Notice, ProcId, Process, ProcessAction, Received,
+    Settings, ShutdownOn, Signal, Spec, Standing, State, Time, To,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -93,7 +93,8 @@ impl World {
             if turn == 1_000 || self.one_in(120) {
                 let signal = *self.random.choice(&[Signal::TERM, Signal::INT, Signal::QUIT]).unwrap();
                 self.stop_began.get_or_insert(self.now);
-                self.fleet.shutdown(signal, self.time());
+                let standing = Standing { is_pid1: true, has_terminal: false, hup_ignored: false };
+                self.fleet.receive(Received { signal, from_kernel: false }, standing, self.time());
                 self.act();
             }
             self.settle();
@@ -224,9 +225,10 @@ impl World {
     }
 
     fn tell_of_children(&mut self) {
+        let dead = self.random.bool();
         let any =
             self.orphans > 0 || self.beings.iter().any(|being| being.leader.is_some() || being.members > 0);
-        self.fleet.children(any, self.time());
+        self.fleet.children(dead, any, self.time());
         self.act();
     }
 
@@ -240,6 +242,7 @@ impl World {
                 Action::Announce(Notice::Received(_)) => self.signalled = true,
                 Action::Announce(_) => {}
                 Action::Reap => self.waiting_for_children = true,
+                Action::Forward(_) | Action::Suspend => self.fail("only what is to be passed on is"),
                 Action::Sweep(signal) => {
                     self.signal_all(signal);
                     self.waiting_for_children = true;

@@ -1,7 +1,10 @@
 //! The law of all processes together: who starts and stops when, the nearest deadline, and when rsup leaves with what.
 
 use super::process::GRACE;
-use super::{Event, Process, ProcessAction, ShutdownOn, Signal, Spec, State, Time};
+use super::{
+    Cause, Event, Notice, Process, ProcessAction, Received, Route, ShutdownOn, Signal, Spec, Standing, State,
+    Time, route,
+};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A process by its place in start order.
@@ -17,45 +20,14 @@ pub enum Action {
     Announce(Notice),
     /// Ask the kernel for dead children, and answer with [`Fleet::children`].
     Reap,
-    /// Send a signal to everything that is left and not ours to name, then [`Action::Reap`].
+    /// Send a signal to the process group of every process.
+    Forward(Signal),
+    /// Stop rsup itself, until it is continued.
+    Suspend,
+    /// Send a signal to everything that is left and was not sent it yet, then do [`Action::Reap`].
     Sweep(Signal),
     /// Leave with this exit code.
     Leave(u8),
-}
-
-/// A line about all processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A signal asked for the end.
-    Received(Signal),
-    /// These are still there.
-    Waiting(Vec<ProcId>),
-    /// No process has `autostart`.
-    NothingToStart,
-    /// Something did not die of SIGKILL, or cannot be reached.
-    LeftBehind,
-    /// The last line.
-    Leaving {
-        /// Why.
-        cause: Cause,
-        /// With what.
-        code: u8,
-    },
-}
-
-/// Why rsup leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It was told to.
-    Signal(Signal),
-    /// A process with `shutdown_on` went FATAL.
-    Fatal(ProcId),
-    /// A process with `shutdown_on=exited` ended for good.
-    Exited(ProcId),
-    /// Nothing runs and nothing will.
-    AllEnded,
-    /// There was nothing to run.
-    NothingToStart,
 }
 
 /// What the fleet has to know about where it runs.
@@ -192,8 +164,20 @@ impl Fleet {
         }
     }
 
+    /// A signal has come.
+    pub fn receive(&mut self, received: Received, standing: Standing, now: Time) {
+        let signal = received.signal;
+        match route(received, standing) {
+            Route::Shutdown => self.shutdown(signal, now),
+            Route::Forward => self.actions.push_back(Action::Forward(signal)),
+            Route::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
+            Route::Drop => self.actions.push_back(Action::Announce(Notice::Dropped(signal))),
+            Route::Reap => self.actions.push_back(Action::Announce(Notice::ChildQuit)),
+        }
+    }
+
     /// A signal asks for the end. The second one, at least a second after the first, means it.
-    pub fn shutdown(&mut self, signal: Signal, now: Time) {
+    fn shutdown(&mut self, signal: Signal, now: Time) {
         if self.has_left() {
             return;
         }
@@ -208,20 +192,27 @@ impl Fleet {
         }
     }
 
-    /// The kernel was asked for dead children, and says whether there are living ones.
-    pub fn children(&mut self, any: bool, now: Time) {
+    /// The kernel was asked for dead children: whether it had some, and whether there are living ones.
+    pub fn children(&mut self, dead: bool, living: bool, now: Time) {
         match self.phase {
-            Phase::Up if !any && self.busy == 0 => self.sweep(self.verdict_of_all(), now),
-            Phase::Sweeping { verdict, .. } if !any => self.leave(verdict),
+            Phase::Up if !living && self.busy == 0 => self.sweep(self.verdict_of_all(), now),
+            Phase::Sweeping { verdict, .. } if !living => self.leave(verdict),
+            // Where rsup is not PID 1, a death may have given it children that it could not reach before.
+            Phase::Sweeping { kill_at, .. } if dead => {
+                let signal = if kill_at.is_some() { Signal::TERM } else { Signal::KILL };
+                self.actions.push_back(Action::Sweep(signal));
+            }
             Phase::Up | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Left => {}
         }
     }
 
-    /// The last sweep could reach nobody: there is no list of what is left.
-    pub fn unreachable(&mut self) {
-        if let Phase::Sweeping { verdict, .. } = self.phase {
-            self.actions.push_back(Action::Announce(Notice::LeftBehind));
-            self.leave(verdict);
+    /// The last sweep could reach nobody: there is no list of what is left. Only what has been sent SIGKILL before is
+    /// still waited for.
+    pub fn unreachable(&mut self, now: Time) {
+        if let Phase::Sweeping { verdict, leave_at, .. } = self.phase {
+            let patience = if self.busy == 0 { now } else { now.after(GRACE) };
+            let leave_at = Some(leave_at.unwrap_or(patience));
+            self.phase = Phase::Sweeping { verdict, kill_at: None, leave_at };
         }
     }
 
@@ -310,7 +301,9 @@ impl Fleet {
             (State::Exited { restart_at: None }, ShutdownOn::Exited) => {
                 self.stop(Verdict { cause: Cause::Exited(id), code: status.unwrap_or(0) }, now);
             }
-            _ => {}
+            (State::Exited { .. }, ShutdownOn::Never | ShutdownOn::Fatal | ShutdownOn::Exited) => {}
+            (State::Stopped | State::Starting { .. } | State::Running, _) => {}
+            (State::Backoff { .. } | State::Stopping { .. }, _) => {}
         }
     }
 
@@ -350,7 +343,8 @@ impl Fleet {
                 cancelled.push(*id);
                 false
             }
-            Action::To(..) | Action::Announce(_) | Action::Reap | Action::Sweep(_) | Action::Leave(_) => true,
+            Action::To(..) | Action::Announce(_) | Action::Reap => true,
+            Action::Forward(_) | Action::Suspend | Action::Sweep(_) | Action::Leave(_) => true,
         });
         for id in cancelled {
             self.step(id, Event::Cancelled, now);
@@ -389,8 +383,14 @@ impl Fleet {
 
     /// Nobody waits any longer: SIGKILL to everything.
     fn kill(&mut self, now: Time) {
-        let (Phase::Stopping { verdict, .. } | Phase::Sweeping { verdict, .. }) = self.phase else { return };
-        self.phase = Phase::Sweeping { verdict, kill_at: None, leave_at: Some(now.after(GRACE)) };
+        let (verdict, leave_at) = match self.phase {
+            Phase::Stopping { verdict, .. } => (verdict, None),
+            Phase::Sweeping { verdict, leave_at, .. } => (verdict, leave_at),
+            Phase::Up | Phase::Left => return,
+        };
+        // Whoever asks again and again does not put the end off.
+        let leave_at = Some(leave_at.unwrap_or_else(|| now.after(GRACE)));
+        self.phase = Phase::Sweeping { verdict, kill_at: None, leave_at };
         for id in self.ids(0) {
             self.step(id, Event::Kill, now);
         }

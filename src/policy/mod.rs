@@ -13,9 +13,9 @@ mod spec;
 mod time;
 
 pub use exit::Exit;
-pub use fleet::{Action, Cause, Fleet, Notice, ProcId, Settings};
+pub use fleet::{Action, Fleet, ProcId, Settings};
 pub use level::Level;
-pub use message::Message;
+pub use message::{Cause, Message, Notice};
 pub use process::{Action as ProcessAction, Event, Process, Rest, State, To};
 pub use route::{Received, Route, Standing, route};
 pub use signal::Signal;

@@ -223,8 +223,14 @@ impl Process {
                 | Fatal => {}
             },
             Event::SpawnFailed => match self.state {
-                Starting { .. } => self.fail(spec, now, act),
-                Stopping { .. } => self.state = Stopped,
+                Starting { .. } => {
+                    act(Action::Log(Message::SpawnError));
+                    self.fail(spec, now, act);
+                }
+                Stopping { .. } => {
+                    act(Action::Log(Message::SpawnError));
+                    self.state = Stopped;
+                }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
             Event::Cancelled => match self.state {
@@ -259,7 +265,7 @@ impl Process {
                 Starting { up_since: Some(since) } if now >= since.after(spec.startsecs) => {
                     self.succeed(spec, act);
                 }
-                Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_leader(act),
+                Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(act),
                 Backoff { .. } | Exited { .. } => {
                     self.tick_rest(now, act);
                     self.start_if_due(now, act);
@@ -286,7 +292,7 @@ impl Process {
                 Stopping { .. } => {}
             },
             Event::Kill => match self.state {
-                Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_leader(act),
+                Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_all(act),
                 Backoff { .. } => {
                     self.state = Fatal;
                     self.kill_rest(now, act);
@@ -304,6 +310,7 @@ impl Process {
     fn start(&mut self, now: Time, act: &mut impl FnMut(Action)) {
         if !self.held {
             self.state = State::Starting { up_since: None };
+            self.rest = Rest::None;
             self.started = Some(now);
             act(Action::Spawn);
         }
@@ -453,7 +460,7 @@ impl Process {
             Rest::Alone | Rest::Clearing { .. } => {
                 self.rest = Rest::Killed { until: now.after(GRACE) };
                 act(Action::Log(Message::Killing));
-                act(Action::Send(Signal::KILL, To::Group));
+                kill(To::Group, act);
             }
             Rest::None | Rest::Killed { .. } => {}
         }
@@ -462,16 +469,23 @@ impl Process {
     fn stop(&mut self, spec: &Spec, now: Time, act: &mut impl FnMut(Action)) {
         self.state = State::Stopping { kill_at: Some(now.after(spec.stopwaitsecs)) };
         let to = if spec.stopasgroup { To::Group } else { To::Leader };
-        act(Action::Log(Message::Stopping { signal: spec.stopsignal, to }));
+        act(Action::Log(Message::Sending { signal: spec.stopsignal, to }));
         act(Action::Send(spec.stopsignal, to));
         act(Action::Send(Signal::CONT, To::Group));
     }
 
-    fn kill_leader(&mut self, act: &mut impl FnMut(Action)) {
+    /// The leader too, since it may have left its group.
+    fn kill_all(&mut self, act: &mut impl FnMut(Action)) {
         self.state = State::Stopping { kill_at: None };
         act(Action::Log(Message::Killing));
-        act(Action::Send(Signal::KILL, To::Group));
+        act(Action::Send(Signal::KILL, To::Leader));
+        kill(To::Group, act);
     }
+}
+
+fn kill(to: To, act: &mut impl FnMut(Action)) {
+    act(Action::Log(Message::Sending { signal: Signal::KILL, to }));
+    act(Action::Send(Signal::KILL, to));
 }
 
 /// What becomes of the group's other members when the leader has ended by itself.

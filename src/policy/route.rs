@@ -9,8 +9,6 @@ pub struct Received {
     pub signal: Signal,
     /// The kernel sent it (`SI_KERNEL`): the terminal driver, for the signals of the terminal.
     pub from_kernel: bool,
-    /// rsup's own doing: SIGPIPE of a log line.
-    pub from_self: bool,
 }
 
 /// Where rsup runs, as far as signals mean something else there.
@@ -44,10 +42,10 @@ pub enum Route {
 pub fn route(received: Received, standing: Standing) -> Route {
     match received.signal {
         Signal::CHLD => Route::Reap,
-        _ if received.from_self => Route::Drop,
         Signal::TERM | Signal::INT | Signal::QUIT => Route::Shutdown,
-        Signal::HUP if standing.hup_ignored && received.from_kernel => Route::Drop,
-        Signal::HUP if standing.has_terminal && !standing.is_pid1 && !standing.hup_ignored => Route::Shutdown,
+        // As it came: the terminal sends it when it closes, and so does the shell.
+        Signal::HUP if standing.hup_ignored && !standing.is_pid1 => Route::Drop,
+        Signal::HUP if standing.has_terminal && !standing.is_pid1 => Route::Shutdown,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if standing.is_pid1 => Route::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => Route::Suspend,
         // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them.

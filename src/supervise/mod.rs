@@ -4,14 +4,14 @@
 mod program;
 mod text;
 
-use crate::config::{Config, Notice};
+use crate::config::{self, Config, Notice};
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Exit, Fleet, Level, Message, ProcId, ProcessAction, Received, Route, Settings, Signal,
-    Standing, Time, To, route,
+    Action, Event, Exit, Fleet, Level, ProcId, ProcessAction, Received, Settings, Signal, Standing, Time, To,
 };
 use crate::sys::{
-    self, Child, Dead, ExecStatus, Inherited, Limit, Pid, Poller, Program, Report, SignalFd, Status,
+    self, Arrived, Child, Dead, ExecStatus, Inherited, Limit, Pid, Poller, Program, Report, SignalFd, Status,
+    Step,
 };
 use program::Sockets;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,8 @@ struct Slot {
     exec: Option<ExecStatus>,
     /// The step that failed in the leader, which is about to exit.
     failure: Option<Report>,
+    /// Why the last start failed.
+    why: String,
     /// Keeps the leader's stdin from ending.
     silence: Option<OwnedFd>,
 }
@@ -91,6 +93,9 @@ struct Supervisor {
     standing: Standing,
     /// The last reaping was cut short.
     more_dead: bool,
+    /// The signal of the last sweep, and the children that were sent it.
+    swept: Option<Signal>,
+    told: BTreeSet<Pid>,
 }
 
 /// The poller's tag of the signals; a process has its place in start order.
@@ -121,14 +126,15 @@ impl Supervisor {
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
         let specs = config.processes.iter().map(|process| process.spec.clone()).collect();
         let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
-        let slot = |process| Slot {
-            name: program::name(process),
+        let slot = |process: &config::Process| Slot {
+            name: process.name.clone(),
             program: program::prepare(process, sockets, descriptors),
             leader: None,
             group: None,
             pid: 0,
             exec: None,
             failure: None,
+            why: String::new(),
             silence: None,
         };
         Ok(Self {
@@ -141,6 +147,8 @@ impl Supervisor {
             signals,
             standing,
             more_dead: false,
+            swept: None,
+            told: BTreeSet::new(),
         })
     }
 
@@ -160,23 +168,35 @@ impl Supervisor {
 
     /// Turns what has happened into events. The order matters: an exec is known to have worked before the program's
     /// death is taken in, and every death before a signal is acted on (its number may be free) and before any timed
-    /// transition (a dead program is not RUNNING).
+    /// transition (a dead program is not RUNNING), even where the news of it has not been read yet.
     fn take_in(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let mut arrived = Vec::new();
         for tag in ready.drain(..) {
             match usize::try_from(tag).map(ProcId) {
                 Ok(id) if tag != SIGNALS => self.exec_progress(id, now),
-                Ok(_) | Err(_) => while self.signals.read(|signal| arrived.push(signal)) {},
+                Ok(_) | Err(_) => self.signals.read(|signal| arrived.push(signal)),
             }
         }
-        if !arrived.is_empty() || self.more_dead {
+        let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);
+        if due || self.more_dead || !arrived.is_empty() {
             self.reap(now);
         }
         for signal in arrived {
             self.receive(signal, now);
         }
         self.fleet.tick(now);
+    }
+
+    fn receive(&mut self, arrived: Arrived, now: Time) {
+        // rsup's own doing: SIGPIPE of a log line that nobody reads. A line about it would be the next.
+        if arrived.sender == std::process::id() {
+            return;
+        }
+        if let Some(signal) = Signal::from_number(arrived.signal.into()) {
+            let received = Received { signal, from_kernel: arrived.from_kernel };
+            self.fleet.receive(received, self.standing, now);
+        }
     }
 
     /// Does what the law asks for, until it asks for nothing more or to leave.
@@ -186,10 +206,12 @@ impl Supervisor {
                 Action::To(id, action) => self.act_on(id, action),
                 Action::Announce(notice) => {
                     let name = |id: ProcId| self.slots.get(id.0).map_or("", |slot| slot.name.as_str());
-                    let (level, text) = text::notice(&notice, name);
+                    let (level, text) = notice.line(name);
                     self.log.line(level, text);
                 }
                 Action::Reap => self.reap(now()),
+                Action::Forward(signal) => self.forward(signal),
+                Action::Suspend => sys::send_to_self(Signal::STOP.number()),
                 Action::Sweep(signal) => self.sweep(signal),
                 Action::Leave(code) => return Some(code),
             }
@@ -198,26 +220,32 @@ impl Supervisor {
     }
 
     fn act_on(&mut self, id: ProcId, action: ProcessAction) {
-        let Some(slot) = self.slots.get_mut(id.0) else { return };
         match action {
             ProcessAction::Spawn => self.spawn(id),
-            ProcessAction::Send(signal, To::Leader) => {
-                slot.leader.map(|leader| sys::send(leader, signal.number()));
-            }
-            ProcessAction::Send(signal, To::Group) => {
-                slot.group.map(|group| sys::send_to_group(group, signal.number()));
-            }
+            ProcessAction::Send(signal, to) => self.send(id, signal, to),
             ProcessAction::Forget => {
-                slot.group = None;
                 self.leaderless.remove(&id);
+                if let Some(slot) = self.slots.get_mut(id.0) {
+                    slot.group = None;
+                }
             }
-            ProcessAction::Log(message) => self.say(id, &message),
+            ProcessAction::Log(message) => {
+                if let Some(Slot { name, pid, why, .. }) = self.slots.get(id.0) {
+                    self.log.line(message.level(), message.about(name, *pid, why));
+                }
+            }
         }
     }
 
-    fn say(&mut self, id: ProcId, message: &Message) {
-        if let Some(slot) = self.slots.get(id.0) {
-            self.log.line(message.level(), message.about(&slot.name, slot.pid));
+    fn send(&mut self, id: ProcId, signal: Signal, to: To) {
+        let Some(slot) = self.slots.get(id.0) else { return };
+        let sent = match to {
+            To::Leader => slot.leader.map(|leader| sys::send(leader, signal.number())),
+            To::Group => slot.group.map(|group| sys::send_to_group(group, signal.number())),
+        };
+        if let Some(Err(errno)) = sent {
+            let (level, text) = text::unsent(&slot.name, slot.pid, errno);
+            self.log.line(level, text);
         }
     }
 
@@ -233,15 +261,18 @@ impl Supervisor {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.pid = pid.number();
-                slot.failure = None;
                 slot.silence = silence;
-                self.pids.insert(pid, id);
-                // Without a place on the list, the exit or the next look at this process tells.
-                let _ = self.poller.add_once(&status, id.0 as u64);
+                slot.failure = None;
+                if let Err(errno) = self.poller.add_once(&status, id.0 as u64) {
+                    // Nobody would ever learn that it runs.
+                    slot.failure = Some(Report { step: Step::Streams, candidate: 0, errno });
+                    let _ = sys::send(pid, Signal::KILL.number());
+                }
                 slot.exec = Some(status);
+                self.pids.insert(pid, id);
             }
-            Err(text) => {
-                self.log.line(Level::Info, format_args!("spawnerr: {text}"));
+            Err(why) => {
+                slot.why = why;
                 self.fleet.apply(id, Event::SpawnFailed, now());
             }
         }
@@ -259,68 +290,80 @@ impl Supervisor {
                 *failure = Some(report);
             }
         });
-        if known {
-            slot.exec = None;
-            // A failed start is told when its child is reaped: until then there is one.
-            if slot.failure.is_none() {
-                self.fleet.apply(id, Event::Spawned, now);
-            }
+        if !known {
+            // There is more to come. Should it go unwatched, the exit tells.
+            let _ = self.poller.watch_again(exec, id.0 as u64);
+            return;
+        }
+        slot.exec = None;
+        // A failed start is told when its child is reaped: until then there is one.
+        if slot.failure.is_none() {
+            self.fleet.apply(id, Event::Spawned, now);
         }
     }
 
     /// Takes in dead children until none is left, then asks after the groups: a zombie is still a member.
     fn reap(&mut self, now: Time) {
         let mut dead = Vec::new();
-        let mut any = true;
+        let (mut orphans, mut living) = (false, true);
         self.more_dead = true;
         for _ in 0..REAP_BATCH {
             match sys::reap() {
-                Ok(Some(child)) => match self.pids.get(&child.pid) {
-                    Some(id) => dead.push((*id, child)),
-                    None => self.log.line(Level::Debug, text::unknown_child(child)),
+                Ok(Some(child)) => match self.take_off_the_books(child) {
+                    Some(id) => dead.push((id, child)),
+                    None => orphans = true,
                 },
                 Ok(None) => {
                     self.more_dead = false;
                     break;
                 }
                 Err(_) => {
-                    self.more_dead = false;
-                    any = false;
+                    (self.more_dead, living) = (false, false);
                     break;
                 }
             }
         }
+        let any_dead = orphans || !dead.is_empty();
         for (id, child) in dead {
             self.leader_changed(id, child, now);
         }
-        if !any {
+        if !living {
             self.lose_all(now);
         }
         self.leave_empty_groups(now);
         if !self.more_dead {
-            self.fleet.children(any, now);
+            self.fleet.children(any_dead, living, now);
         }
     }
 
+    /// Whose leader it is. Its number is free from here on, so it must not be found again.
+    fn take_off_the_books(&mut self, child: Dead) -> Option<ProcId> {
+        let id = match child.status {
+            Status::Stopped(_) => self.pids.get(&child.pid).copied(),
+            Status::Exited(_) | Status::Signaled { .. } | Status::Other => {
+                self.told.remove(&child.pid);
+                self.pids.remove(&child.pid)
+            }
+        };
+        if id.is_none() {
+            self.log.line(Level::Debug, text::unknown_child(child));
+        }
+        id
+    }
+
     fn leader_changed(&mut self, id: ProcId, child: Dead, now: Time) {
-        let exit = match child.status {
-            Status::Exited(code) => Exit::Code(code),
-            Status::Signaled { signal, core } => match Signal::from_number(signal.into()) {
-                Some(signal) => Exit::Signal { signal, core },
-                None => Exit::Unknown,
-            },
+        match child.status {
             Status::Stopped(signal) => {
                 let name = self.slots.get(id.0).map_or("", |slot| slot.name.as_str());
-                return self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));
+                self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));
             }
-            Status::Other => return,
-        };
-        self.pids.remove(&child.pid);
-        self.leader_ended(id, exit, now);
+            status => self.leader_ended(id, text::exit(status), now),
+        }
     }
 
     fn leader_ended(&mut self, id: ProcId, exit: Exit, now: Time) {
-        // The pipe has its end by now; its news comes first.
+        // The pipe has its end by now; its news comes first. A child that was killed before its exec looks like one
+        // that was killed right behind it.
         self.exec_progress(id, now);
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.leader = None;
@@ -334,7 +377,7 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), &slot.program) {
             (Some(report), Ok(program)) => {
-                self.log.line(Level::Info, format_args!("spawnerr: {}", text::failed_step(program, report)));
+                slot.why = text::failed_step(program, report);
                 Event::SpawnFailed
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, rest },
@@ -349,6 +392,7 @@ impl Supervisor {
         }
     }
 
+    /// Forgets the groups that have no member any more: their numbers may be somebody else's next.
     fn leave_empty_groups(&mut self, now: Time) {
         let (slots, fleet) = (&mut self.slots, &mut self.fleet);
         self.leaderless.retain(|id| {
@@ -362,39 +406,48 @@ impl Supervisor {
         });
     }
 
-    /// A signal that is not about children.
-    fn receive(&mut self, arrived: sys::Arrived, now: Time) {
-        let Some(signal) = Signal::from_number(arrived.signal.into()) else { return };
-        let from_self = arrived.sender == std::process::id();
-        let received = Received { signal, from_kernel: arrived.from_kernel, from_self };
-        match route(received, self.standing) {
-            Route::Shutdown => self.fleet.shutdown(signal, now),
-            Route::Forward => self.forward(signal),
-            Route::Suspend => {
-                self.forward(Signal::STOP);
-                sys::send_to_self(Signal::STOP.number());
-            }
-            Route::Drop => self.log.line(Level::Debug, text::dropped_signal(signal)),
-            // Every wake-up reaps.
-            Route::Reap => {}
-        }
-    }
-
     /// To every group in the books: a group's number is ours while it has a member.
     fn forward(&mut self, signal: Signal) {
+        self.leave_empty_groups(now());
         for group in self.slots.iter().filter_map(|slot| slot.group) {
+            // Whoever is gone or not ours to signal does not keep the others from theirs.
             let _ = sys::send_to_group(group, signal.number());
         }
     }
 
+    /// Tells everything else that is left to go, each once by each signal. Process 1 reaches all of its namespace; else
+    /// there are the children, and those that their deaths bring.
     fn sweep(&mut self, signal: Signal) {
-        let reached = sys::kill_children(signal.number());
-        if reached && signal == Signal::TERM {
-            let _ = sys::kill_children(Signal::CONT.number());
+        let first = self.swept.replace(signal) != Some(signal);
+        if first {
+            self.told.clear();
         }
-        self.reap(now());
+        let reached = if self.standing.is_pid1 {
+            if first {
+                tell_to_go(signal, sys::send_to_all);
+            }
+            true
+        } else if let Some(children) = sys::children() {
+            for child in children.into_iter().filter(|child| self.told.insert(*child)) {
+                tell_to_go(signal, |signal| sys::send(child, signal));
+            }
+            true
+        } else {
+            false
+        };
+        let now = now();
+        self.reap(now);
         if !reached {
-            self.fleet.unreachable();
+            self.fleet.unreachable(now);
         }
+    }
+}
+
+/// Behind SIGTERM comes SIGCONT: a stopped process cannot act on the first without the second.
+fn tell_to_go(signal: Signal, send: impl Fn(i32) -> Result<(), sys::Errno>) {
+    // Whoever has gone meanwhile was not to be told.
+    let _ = send(signal.number());
+    if signal == Signal::TERM {
+        let _ = send(Signal::CONT.number());
     }
 }

@@ -13,12 +13,7 @@ use std::rc::Rc;
 use std::{env, io};
 
 /// Where a command is looked for when no PATH says it (supervisord's list).
-const DEFAULT_PATH: &str = "/bin:/usr/bin:/usr/local/bin";
-
-/// The name by which log lines call it.
-pub(super) fn name(process: &Process) -> String {
-    process.name.clone()
-}
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
 
 /// Prepares the program; `descriptors` is its soft limit on them where rsup's own is another.
 ///
@@ -35,8 +30,7 @@ pub(super) fn prepare(
         .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
     let word = argv.first().ok_or("command is empty")?;
     let environment = environment(process);
-    let path = environment.get("PATH".as_bytes()).map(|path| String::from_utf8_lossy(path).into_owned());
-    let path = path.filter(|path| !path.is_empty());
+    let path = environment.get(&b"PATH"[..]).filter(|path| !path.is_empty());
     let ids = match &process.user {
         Some(user) => {
             Some(sys::look_up(user).map_err(|_| format!("couldn't setuid to {user}: Can't find user"))?)
@@ -48,7 +42,7 @@ pub(super) fn prepare(
     let variable = |(key, value): (&Vec<u8>, &Vec<u8>)| CString::new([key, &b"="[..], value].concat());
     Ok(Program {
         word: word.clone(),
-        candidates: sys::candidates(word, path.as_deref().unwrap_or(DEFAULT_PATH)),
+        candidates: sys::candidates(word.as_bytes(), path.map_or(DEFAULT_PATH, Vec::as_slice)),
         argv: argv.collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
         envp: environment.iter().map(variable).collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
         directory: process.directory.as_deref().map(CString::new).transpose().map_err(unsayable)?,
@@ -122,7 +116,7 @@ fn output(file: &LogFile, own: i32) -> Output {
         LogFile::Auto | LogFile::Syslog => Output::inherit(own),
         LogFile::None => Output::Discard,
         LogFile::Path(path) => match path.as_str() {
-            "" => Output::Discard,
+            "" | "/dev/null" => Output::Discard,
             "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" | "/proc/1/fd/1" => Output::inherit(1),
             "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" | "/proc/1/fd/2" => Output::inherit(2),
             path => CString::new(expand_home(path)).map_or_else(|_| Output::inherit(own), Output::File),

@@ -1,31 +1,8 @@
 //! What is said about facts of the kernel, in supervisord's words where it has some.
 
 use crate::config::repr;
-use crate::policy::{Cause, Level, Notice, ProcId, Signal};
+use crate::policy::{Exit, Level, Signal};
 use crate::sys::{Dead, Errno, Pid, Program, Report, SpawnError, Status, Step};
-
-/// A line about all processes, and its level.
-pub(super) fn notice<'a>(notice: &Notice, name: impl Fn(ProcId) -> &'a str) -> (Level, String) {
-    match notice {
-        Notice::Received(signal) => (Level::Warn, format!("received {signal} indicating exit request")),
-        Notice::Waiting(ids) => {
-            let names: Vec<&str> = ids.iter().map(|id| name(*id)).collect();
-            (Level::Info, format!("waiting for {} to die", names.join(", ")))
-        }
-        Notice::NothingToStart => (Level::Error, "no program to start".to_owned()),
-        Notice::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
-        Notice::Leaving { cause, code } => {
-            let why = match cause {
-                Cause::Signal(signal) => format!("received {signal}"),
-                Cause::Fatal(id) => format!("{} entered FATAL state (shutdown_on)", name(*id)),
-                Cause::Exited(id) => format!("{} exited (shutdown_on)", name(*id)),
-                Cause::AllEnded => "no program runs, and none will".to_owned(),
-                Cause::NothingToStart => "no program to start".to_owned(),
-            };
-            (Level::Info, format!("rsup exits with status {code}: {why}"))
-        }
-    }
-}
 
 /// Why nothing was forked.
 pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
@@ -74,14 +51,9 @@ pub(super) fn unusable_log_file(name: &str, report: Report) -> String {
 
 /// An orphan, whose end concerns nobody.
 pub(super) fn unknown_child(Dead { pid, status }: Dead) -> String {
-    let pid = pid.number();
     match status {
-        Status::Exited(code) => format!("reaped unknown pid {pid} (exit status {code})"),
-        Status::Signaled { signal, .. } => {
-            format!("reaped unknown pid {pid} (terminated by {})", signal_name(signal))
-        }
-        Status::Stopped(signal) => format!("unknown pid {pid} stopped by {}", signal_name(signal)),
-        Status::Other => format!("unknown pid {pid} has changed its state"),
+        Status::Stopped(signal) => format!("unknown pid {} stopped by {}", pid.number(), signal_name(signal)),
+        status => format!("reaped unknown pid {} ({})", pid.number(), exit(status)),
     }
 }
 
@@ -90,9 +62,27 @@ pub(super) fn stopped_child(name: &str, pid: Pid, signal: i32) -> String {
     format!("{name} ({}) stopped by {}", pid.number(), signal_name(signal))
 }
 
-/// A signal that goes nowhere.
-pub(super) fn dropped_signal(signal: Signal) -> String {
-    format!("received {signal}, which has no effect here")
+/// A signal that did not reach a program: no wonder where it has just ended, else supervisord's worst line.
+pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
+    match errno {
+        Errno::ESRCH => (
+            Level::Debug,
+            format!("unable to signal {name} (pid {pid}), it probably just exited on its own: {errno:?}"),
+        ),
+        _ => (Level::Critical, format!("unknown problem killing {name} ({pid}): {errno:?}")),
+    }
+}
+
+/// How a child ended, in the words of the law.
+pub(super) fn exit(status: Status) -> Exit {
+    match status {
+        Status::Exited(code) => Exit::Code(code),
+        Status::Signaled { signal, core } => match Signal::from_number(signal.into()) {
+            Some(signal) => Exit::Signal { signal, core },
+            None => Exit::Unknown,
+        },
+        Status::Stopped(_) | Status::Other => Exit::Unknown,
+    }
 }
 
 fn signal_name(signal: i32) -> String {

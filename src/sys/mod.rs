@@ -15,14 +15,14 @@ mod wait;
 pub use clock::{LocalTime, local_time, monotonic_nanos};
 pub use nix::errno::Errno;
 pub use process::{
-    Limit, Pid, adopt_orphans, become_user, close_inherited, group_exists, has_terminal, host_name, is_pid1,
-    kill_children, make_room, raise_limits, send, send_to_group, send_to_self,
+    Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, has_terminal, host_name,
+    is_pid1, make_room, raise_limits, send, send_to_all, send_to_group, send_to_self,
 };
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, take_over};
 pub use socket::{listen_tcp, listen_unix};
 pub use spawn::{Child, ExecStatus, Input, Output, Program, Report, SpawnError, Step, candidates, spawn};
-pub use stdio::{open_missing, write_line, write_out};
+pub use stdio::{LogStream, open_missing, write_out};
 pub use users::{Ids, UserError, look_up};
 pub use wait::Poller;
 

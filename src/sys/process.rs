@@ -65,21 +65,20 @@ pub fn send_to_self(signal: i32) {
     let _ = kill(own, signal);
 }
 
-/// Sends a signal to everything that is left: as process 1 to the whole namespace, else to each child. Returns whether
-/// that could be done at all; who has no /proc has no list of its children.
+/// Sends a signal to everything in the PID namespace but rsup. Only process 1 may mean that: to others it is the whole
+/// machine.
+///
+/// # Errors
+/// EPERM where rsup is not process 1, else of `kill(2)`.
+pub fn send_to_all(signal: i32) -> Result<(), Errno> {
+    if is_pid1() { kill(-1, signal) } else { Err(Errno::EPERM) }
+}
+
+/// The living and dead children of rsup; none where there is no /proc to list them.
 #[must_use]
-pub fn kill_children(signal: i32) -> bool {
-    if is_pid1() {
-        // Nobody there is as good as everybody told.
-        let _ = kill(-1, signal);
-        return true;
-    }
-    let Ok(children) = fs::read_to_string("/proc/thread-self/children") else { return false };
-    for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new) {
-        // It may have died since; it is still ours, for nobody has reaped it.
-        let _ = send(pid, signal);
-    }
-    true
+pub fn children() -> Option<Vec<Pid>> {
+    let children = fs::read_to_string("/proc/thread-self/children").ok()?;
+    Some(children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new).collect())
 }
 
 /// Whether rsup is process 1 of its PID namespace.
@@ -114,9 +113,10 @@ pub fn host_name() -> String {
     node.to_str().unwrap_or_default().to_owned()
 }
 
-/// Closes every descriptor above 2 that rsup was started with: listeners and locks are not PID 1's to hold.
+/// Closes every descriptor above 2: listeners and locks that rsup was started with are not PID 1's to hold. To be called
+/// before rsup opens any of its own.
 pub fn close_inherited() {
-    // SAFETY: numbers; at this point rsup itself has nothing open above 2.
+    // SAFETY: numbers; by the caller's duty nobody in rsup owns what is closed.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if check(closed).is_err() {
         // Linux before 5.9.
@@ -151,7 +151,12 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut tell: impl FnMut(Limit)) {
         if let Ok((soft, hard)) = getrlimit(resource)
             && soft < wanted
         {
-            tell(Limit { name, wanted, raised: setrlimit(resource, wanted, hard.max(wanted)).is_ok() });
+            let raised = setrlimit(resource, wanted, hard.max(wanted)).is_ok();
+            if !raised {
+                // As far as it goes.
+                let _ = setrlimit(resource, hard, hard);
+            }
+            tell(Limit { name, wanted, raised });
         }
     }
 }
@@ -207,8 +212,8 @@ pub fn become_user(ids: &Ids) -> Result<(), Errno> {
     switch_user(ids).map_err(|(_, errno)| errno)
 }
 
-/// Whether rsup is this user already.
+/// Whether rsup is this user already, and no group was asked for beside it.
 pub(super) fn is_own_user(ids: &Ids) -> bool {
     // SAFETY: takes nothing, cannot fail.
-    ids.uid == unsafe { libc::getuid() }
+    !ids.names_group && ids.uid == unsafe { libc::getuid() }
 }

@@ -72,8 +72,8 @@ enum Disposition {
 
 /// Sets SIG_DFL and says what it was. SIGKILL and SIGSTOP are refused.
 fn set_default(signal: u32) -> Result<Disposition, Errno> {
-    // The kernel's `struct sigaction` differs between machines, but all zeros is SIG_DFL without flags on each, the
-    // handler comes first, and none is longer than this.
+    // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
+    // s390) the handler comes first, all zeros is SIG_DFL without flags, and it is no longer than this.
     let default = [0_usize; 8];
     let mut old = [0_usize; 8];
     // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
@@ -117,8 +117,8 @@ impl SignalFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Hands over the signals that wait, up to a batch. Returns whether there may be more.
-    pub fn read(&self, mut receive: impl FnMut(Arrived)) -> bool {
+    /// Hands over the signals that wait, up to a batch: whoever sends them without end must not hold up the loop.
+    pub fn read(&self, mut receive: impl FnMut(Arrived)) {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
         let fd = self.0.as_raw_fd();
         // SAFETY: `batch` has room for the bytes that are asked for.
@@ -130,7 +130,6 @@ impl SignalFd {
             let from_kernel = info.ssi_code == SI_KERNEL;
             receive(Arrived { signal: info.ssi_signo, sender: info.ssi_pid, from_kernel });
         }
-        count == BATCH
     }
 }
 

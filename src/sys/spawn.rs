@@ -5,7 +5,7 @@
 //! says that the exec worked.
 
 use super::process::{UserStep, is_own_user, limit_descriptors, switch_user};
-use super::stdio::is_pipe;
+use super::stdio::is_writable_pipe;
 use super::{Errno, Ids, Pid, check, signals};
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString, c_char};
@@ -86,7 +86,7 @@ impl Output {
     /// rsup's own stream of this number: a pipe is opened anew for each program where /proc allows that.
     #[must_use]
     pub fn inherit(fd: RawFd) -> Self {
-        Self::Inherit { fd, reopen: is_pipe(fd) }
+        Self::Inherit { fd, reopen: is_writable_pipe(fd) }
     }
 }
 
@@ -223,18 +223,16 @@ impl AsFd for ExecStatus {
 /// Where a command may be, as supervisord looks for it: a word with a slash is the path itself; else every entry of
 /// `path`, an empty one being the current directory.
 #[must_use]
-pub fn candidates(word: &str, path: &str) -> Vec<CString> {
-    let paths: Vec<String> = if word.contains('/') {
-        vec![word.to_owned()]
-    } else {
-        let join = |directory: &str| match directory {
-            "" => word.to_owned(),
-            _ => format!("{}/{word}", directory.trim_end_matches('/')),
-        };
-        path.split(':').map(join).collect()
-    };
+pub fn candidates(word: &[u8], path: &[u8]) -> Vec<CString> {
     // A path with a NUL byte names no file.
-    paths.into_iter().filter_map(|path| CString::new(path).ok()).collect()
+    if word.contains(&b'/') {
+        return CString::new(word).into_iter().collect();
+    }
+    let join = |directory: &[u8]| match directory {
+        b"" => CString::new(word).ok(),
+        _ => CString::new([directory, b"/", word].concat()).ok(),
+    };
+    path.split(|byte| *byte == b':').filter_map(join).collect()
 }
 
 /// Forks, and starts the program in the child. Returns at once, whatever the child will meet.
@@ -369,7 +367,7 @@ fn source(output: &Output, to: RawFd, step: Step, status: &OwnedFd) -> Result<Op
     };
     opened.map(Some).or_else(|errno| {
         tell(status, Report { step, candidate: 0, errno });
-        Ok(Some(to))
+        source(&Output::inherit(to), to, step, status)
     })
 }
 

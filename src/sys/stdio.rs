@@ -1,7 +1,9 @@
 //! Descriptors 0, 1 and 2: there in any case, and written to without ever waiting for a reader.
 
 use super::{Errno, check};
-use std::os::fd::{BorrowedFd, IntoRawFd};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// Puts something on each of 0 to 2 that is closed, so that no descriptor of rsup's own lands there: /dev/null, or
 /// where there is none a pipe's reading end, on which reads end at once and writes fail.
@@ -10,7 +12,7 @@ pub fn open_missing() {
         // SAFETY: a number.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
             // The lowest free number is `fd`: those below were seen to. Left open on purpose.
-            if nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())
+            if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty())
                 .map(IntoRawFd::into_raw_fd)
                 .is_err()
             {
@@ -25,6 +27,7 @@ pub fn open_missing() {
 enum Kind {
     Pipe,
     Socket,
+    Terminal,
     Other,
 }
 
@@ -34,69 +37,102 @@ fn kind(fd: i32) -> Kind {
     match nix::sys::stat::fstat(fd).map(|stat| stat.st_mode & libc::S_IFMT) {
         Ok(libc::S_IFIFO) => Kind::Pipe,
         Ok(libc::S_IFSOCK) => Kind::Socket,
+        Ok(libc::S_IFCHR) => Kind::Terminal,
         Ok(_) | Err(_) => Kind::Other,
     }
 }
 
-/// Whether a stream is a pipe.
-pub(super) fn is_pipe(fd: i32) -> bool {
-    kind(fd) == Kind::Pipe
+/// Whether a stream is a pipe's writing end; [`open_missing`] may have put a reading one there.
+pub(super) fn is_writable_pipe(fd: i32) -> bool {
+    // SAFETY: a number.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    kind(fd) == Kind::Pipe && flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
 const STDERR: i32 = 2;
 
-/// Writes a line to stderr, whole or not at all, and never waits: the reader may be slow, or gone, or one of the
-/// programs. O_NONBLOCK is not the way, for the programs share the description. Returns whether it was written.
-#[must_use]
-pub fn write_line(line: &[u8]) -> bool {
-    let written = match kind(STDERR) {
-        Kind::Pipe => write_to_pipe(line),
-        Kind::Socket => {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: `line` is as long as its length.
-            let sent = unsafe { libc::send(STDERR, line.as_ptr().cast(), line.len(), flags) };
-            check(sent as libc::c_long)
-        }
-        Kind::Other => write_if_ready(line),
-    };
-    written.is_ok_and(|length| usize::try_from(length) == Ok(line.len()))
+/// stderr as a log writes to it: without ever waiting, for the reader may be slow, or gone, or one of the programs.
+/// O_NONBLOCK on the descriptor itself is not the way, for the programs share its description.
+#[derive(Debug)]
+pub struct LogStream {
+    kind: Kind,
+    /// A description of its own that does not wait, where there can be one: terminals have no other way.
+    own: Option<OwnedFd>,
 }
 
-/// `pwritev2` is the one call that can refuse to wait on a pipe that others want to wait on. Up to PIPE_BUF bytes it is
-/// all or nothing.
-fn write_to_pipe(line: &[u8]) -> Result<libc::c_long, Errno> {
-    let slice = libc::iovec { iov_base: line.as_ptr().cast_mut().cast(), iov_len: line.len() };
+impl LogStream {
+    /// The stream that descriptor 2 is now.
+    #[must_use]
+    pub fn stderr() -> Self {
+        let kind = kind(STDERR);
+        let own = if kind == Kind::Terminal {
+            let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            nix::fcntl::open("/proc/self/fd/2", flags, Mode::empty()).ok()
+        } else {
+            None
+        };
+        Self { kind, own }
+    }
+
+    /// Writes as much as fits now; up to PIPE_BUF bytes to a pipe all or nothing. Returns how much that was.
+    #[must_use]
+    pub fn write(&self, bytes: &[u8]) -> usize {
+        let written = match (self.kind, &self.own) {
+            (Kind::Pipe, _) => write_to_pipe(bytes),
+            (Kind::Socket, _) => {
+                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+                // SAFETY: `bytes` is as long as its length.
+                check(unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) } as libc::c_long)
+            }
+            (Kind::Terminal | Kind::Other, Some(own)) => write(own.as_raw_fd(), bytes),
+            (Kind::Terminal | Kind::Other, None) => write_if_ready(bytes),
+        };
+        written.ok().and_then(|length| usize::try_from(length).ok()).unwrap_or(0)
+    }
+}
+
+/// `pwritev2` is the one call that can refuse to wait on a pipe that others want to wait on.
+fn write_to_pipe(bytes: &[u8]) -> Result<libc::c_long, Errno> {
+    let slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let (no_offset, flags) = (-1 as libc::c_long, libc::RWF_NOWAIT);
     // SAFETY: `slice` is one buffer, read only, which outlives the call.
     let written = unsafe {
         libc::syscall(libc::SYS_pwritev2, STDERR, &raw const slice, 1, no_offset, no_offset, flags)
     };
     match check(written) {
-        // Linux before 5.5 has no RWF_NOWAIT on pipes.
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => write_if_ready(line),
-        result => result,
+        // Full, or nobody reads it.
+        Err(errno @ (Errno::EAGAIN | Errno::EPIPE)) => Err(errno),
+        // Linux before 5.5 has no such flag for pipes, and a filter of system calls may not know the call.
+        Err(_) => write_if_ready(bytes),
+        written => written,
     }
 }
 
-fn write_if_ready(line: &[u8]) -> Result<libc::c_long, Errno> {
-    let mut poll = libc::pollfd { fd: STDERR, events: libc::POLLOUT, revents: 0 };
+fn write_if_ready(bytes: &[u8]) -> Result<libc::c_long, Errno> {
+    if poll_for_room(STDERR, 0) { write(STDERR, bytes) } else { Err(Errno::EAGAIN) }
+}
+
+/// Whether there is room for something, after this many milliseconds at most; -1 for ever.
+fn poll_for_room(fd: i32, timeout: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: `poll` is one record, which outlives the call.
-    unsafe { libc::poll(&raw mut poll, 1, 0) };
-    if poll.revents & libc::POLLOUT == 0 {
-        return Err(Errno::EAGAIN);
-    }
-    // SAFETY: `line` is as long as its length.
-    let written = unsafe { libc::write(STDERR, line.as_ptr().cast(), line.len()) };
-    check(written as libc::c_long)
+    unsafe { libc::poll(&raw mut poll, 1, timeout) };
+    poll.revents & libc::POLLOUT != 0
+}
+
+fn write(fd: i32, bytes: &[u8]) -> Result<libc::c_long, Errno> {
+    // SAFETY: `bytes` is as long as its length.
+    check(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as libc::c_long)
 }
 
 /// Writes all of `text` to descriptor 1 or 2, waiting for the reader: for what a command line asked to be printed.
 pub fn write_out(fd: i32, mut text: &[u8]) {
     while !text.is_empty() {
-        // SAFETY: `text` is as long as its length.
-        let written = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
-        // A reader that is gone wants no more.
-        let Ok(length @ 1..) = usize::try_from(written) else { return };
-        text = text.get(length..).unwrap_or_default();
+        match write(fd, text).map(usize::try_from) {
+            Ok(Ok(length @ 1..)) => text = text.get(length..).unwrap_or_default(),
+            Err(Errno::EAGAIN) if poll_for_room(fd, -1) => {}
+            // A reader that is gone wants no more.
+            _ => return,
+        }
     }
 }

@@ -13,6 +13,8 @@ pub struct Ids {
     pub gid: u32,
     /// All groups, the first included.
     pub groups: Vec<u32>,
+    /// Whether the group was named, and is not just the user's own.
+    pub names_group: bool,
 }
 
 /// Why a `user` is none.
@@ -46,7 +48,7 @@ pub fn look_up(text: &str) -> Result<Ids, UserError> {
         Some(group) => group_id(group).ok_or(UserError::UnknownGroup)?,
         None => entry.gid,
     };
-    Ok(Ids { uid: entry.uid, gid, groups: entry.groups(gid) })
+    Ok(Ids { uid: entry.uid, gid, groups: entry.groups(gid), names_group: group.is_some() })
 }
 
 struct Entry {

@@ -31,7 +31,7 @@ impl Poller {
     /// # Errors
     /// Of `epoll_ctl(2)`.
     pub fn add(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        self.control(fd, tag, libc::EPOLLIN)
+        self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN)
     }
 
     /// Wakes when `fd` can be read, once. Once, since closing our end does not take it off the list while a child
@@ -40,14 +40,22 @@ impl Poller {
     /// # Errors
     /// Of `epoll_ctl(2)`.
     pub fn add_once(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        self.control(fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
+        self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    fn control(&self, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
+    /// Wakes once more for a descriptor of [`Poller::add_once`].
+    ///
+    /// # Errors
+    /// Of `epoll_ctl(2)`.
+    pub fn watch_again(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
+    }
+
+    fn control(&self, operation: i32, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
         let (list, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
         // SAFETY: `event` lives through the call.
-        check(unsafe { libc::epoll_ctl(list, libc::EPOLL_CTL_ADD, fd, &raw mut event) }.into()).map(drop)
+        check(unsafe { libc::epoll_ctl(list, operation, fd, &raw mut event) }.into()).map(drop)
     }
 
     /// Waits until something is ready or the time is over; for ever without a time. Hands over the tags of what is
