@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::{
-    SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script,
+    SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script, within,
 };
 
 /// The life of a program from its start through a crash to the end of rsup.
@@ -95,5 +96,25 @@ fn without_descriptors_to_spare() {
     rsup.expect_all(&["spawnerr: too many open files to spawn 'w39'", "gave up: w39", "success: w0 "]);
     rsup.kill("w0", SIGKILL);
     rsup.expect("success: w0 ");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn with_a_chatty_log_whose_reader_is_gone() {
+    // Every line that cannot be written makes a SIGPIPE, about which there must not be a line.
+    let conf = program("web", "sleep 1000");
+    let mut rsup = rsup(&conf).args(&["-e", "debug"]).after("mkfifo pipe; exec 8<>pipe 2>pipe 8<&-").start();
+    let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
+    kill(eventually("the program runs", running).pid, SIGKILL);
+    eventually("it runs again", running);
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", rsup.pid())).unwrap();
+        status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let quiet = || {
+        let before = switches();
+        within(Duration::from_millis(1500), || (switches() != before).then_some(())).is_none()
+    };
+    eventually("rsup is idle", || quiet().then_some(()));
     assert_eq!(rsup.stop(), 0);
 }

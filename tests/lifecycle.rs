@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Line, Rsup, SIGKILL, Way, both_ways, forever, kill, needs, never, pid_namespace, program, rsup, script,
+    Line, Rsup, SIGCONT, SIGKILL, SIGSTOP, Way, both_ways, forever, kill, needs, never, pid_namespace,
+    program, rsup, script,
 };
 
 /// Log stamps are cut to milliseconds, and taken a little after the fact.
@@ -339,4 +340,29 @@ fn silent_says_nothing() {
         let (code, rsup) = setup.run();
         assert_eq!((code, rsup.log()), (3, vec![Line("from the program".into())]));
     }
+}
+
+#[test]
+fn a_program_whose_log_file_cannot_be_opened_runs_all_the_same() {
+    let conf = program("web", "sleep 1000") + "stdout_logfile=/nowhere/web.log\n";
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("WARN can't open stdout_logfile of 'web': ENOENT");
+    rsup.expect("spawned: 'web' with pid");
+    rsup.expect("success: web entered RUNNING state");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_program_that_is_dead_is_never_called_running() {
+    // Death and the end of startsecs are news of the same turn, for rsup is held up until both are past.
+    let mut rsup = rsup(&(program("victim", "sleep 1000") + "startsecs=1\n")).start();
+    rsup.expect("spawned: 'victim'");
+    rsup.signal(SIGSTOP);
+    rsup.kill("victim", SIGKILL);
+    let lines = rsup.log().len();
+    never("a held-up rsup writes nothing", Duration::from_millis(1500), || rsup.log().len() != lines);
+    rsup.signal(SIGCONT);
+    rsup.expect("exited: victim (terminated by SIGKILL; not expected)");
+    assert_eq!(rsup.lines("success: victim").len(), 0);
+    assert_eq!(rsup.stop(), 0);
 }

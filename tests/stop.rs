@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, forever, handler,
-    kill, needs, never, pid_namespace, program, rsup, script,
+    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, eventually, forever,
+    handler, kill, needs, never, pid_namespace, proc, program, rsup, script,
 };
 
 /// Log stamps are cut to milliseconds, and taken a little after the fact.
@@ -234,4 +234,22 @@ fn killing_pid_1s_programs_by_their_group_is_no_harm_to_pid_1() {
     rsup.expect("exited: web");
     rsup.expect("success: web");
     assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn without_being_pid_1_it_reaches_what_deaths_bring_to_it_too() {
+    // Each in a session of its own, and the child of the one before; none ignores anything.
+    let conf = script("nest", "setsid sh ./outer.sh & exec sleep 1000") + "stopwaitsecs=5\n";
+    let setup = rsup(&conf).file("outer.sh", "setsid sh ./inner.sh & sleep 1000", 0o755).file(
+        "inner.sh",
+        "setsid sleep 1000 & echo in > in; wait",
+        0o755,
+    );
+    let mut rsup = setup.start();
+    rsup.expect_in_file("in", "in\n");
+    let all = rsup.tree();
+    assert!(all.len() >= 5, "{all:?}");
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(rsup.lines("left behind").len(), 0);
+    eventually("everything is gone", || all.iter().all(|one| proc::process(one.pid).is_none()).then_some(()));
 }
