@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 mod clock;
+mod fork;
 mod process;
 mod reap;
 mod signals;
@@ -13,6 +14,7 @@ mod users;
 mod wait;
 
 pub use clock::{LocalTime, local_time, monotonic_nanos};
+pub use fork::{ExecStatus, Report, SpawnError, Step, Strings, candidates};
 pub use nix::errno::Errno;
 pub use process::{
     Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, has_terminal, host_name,
@@ -21,7 +23,7 @@ pub use process::{
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, take_over};
 pub use socket::{listen_tcp, listen_unix};
-pub use spawn::{Child, ExecStatus, Input, Output, Program, Report, SpawnError, Step, candidates, spawn};
+pub use spawn::{Child, Input, Output, Program, spawn};
 pub use stdio::{LogStream, open_missing, write_out};
 pub use users::{Ids, UserError, look_up};
 pub use wait::Poller;

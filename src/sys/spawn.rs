@@ -1,15 +1,13 @@
-//! Starting a program: fork, the steps in the child, exec, and how the parent learns what came of it.
-//!
-//! Not `vfork` nor `posix_spawn`, which hold the parent up until the exec: a hung mount below one program must not
-//! hold up PID 1. The child reports each step that failed through a close-on-exec pipe; the pipe's end without a report
-//! says that the exec worked.
+//! Starting a program of the configuration: what it gets, and the steps between fork and exec.
 
+use super::fork::{exec, fork, tell};
 use super::process::{UserStep, is_own_user, limit_descriptors, switch_user};
 use super::stdio::is_writable_pipe;
-use super::{Errno, Ids, Pid, check, signals};
+use super::{Errno, ExecStatus, Ids, Pid, Report, SpawnError, Step, Strings, check, signals};
 use nix::fcntl::OFlag;
-use std::ffi::{CStr, CString, c_char};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// Everything a start needs, prepared once: between fork and exec nothing may be allocated.
@@ -37,22 +35,6 @@ pub struct Program {
     pub stdout: Output,
     /// Its descriptor 2.
     pub stderr: Output,
-}
-
-/// Strings as `execve` takes them.
-#[derive(Debug)]
-pub struct Strings {
-    /// What the pointers point into; each string stays where it is when the list moves.
-    _owned: Vec<CString>,
-    pointers: Vec<*const c_char>,
-}
-
-impl From<Vec<CString>> for Strings {
-    fn from(owned: Vec<CString>) -> Self {
-        let end = std::iter::once(std::ptr::null());
-        let pointers = owned.iter().map(|text| text.as_ptr()).chain(end).collect();
-        Self { _owned: owned, pointers }
-    }
 }
 
 /// What a program reads.
@@ -101,140 +83,6 @@ pub struct Child {
     pub silence: Option<OwnedFd>,
 }
 
-/// Why nothing was forked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpawnError {
-    /// No pipe could be made.
-    Pipe(Errno),
-    /// No process could be made.
-    Fork(Errno),
-}
-
-/// A step between fork and exec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Step {
-    /// The file for stdout could not be opened; rsup's own stream is used instead.
-    Stdout,
-    /// The same for stderr.
-    Stderr,
-    /// None of the candidates exists.
-    NotFound,
-    /// The candidate is a directory.
-    Directory,
-    /// The candidate has no x bit.
-    NotExecutable,
-    /// The candidate has an x bit, but not for rsup.
-    NoPermission,
-    /// Descriptors 0 to 2 could not be put in place.
-    Streams,
-    /// setgroups(2) failed.
-    Groups,
-    /// setgid(2) failed.
-    Gid,
-    /// setuid(2) failed.
-    Uid,
-    /// The directory could not be entered.
-    Chdir,
-    /// execve(2) failed.
-    Exec,
-}
-
-impl Step {
-    const ALL: [Self; 12] = [
-        Self::Stdout,
-        Self::Stderr,
-        Self::NotFound,
-        Self::Directory,
-        Self::NotExecutable,
-        Self::NoPermission,
-        Self::Streams,
-        Self::Groups,
-        Self::Gid,
-        Self::Uid,
-        Self::Chdir,
-        Self::Exec,
-    ];
-
-    /// Whether the start goes on in spite of it.
-    #[must_use]
-    pub fn is_harmless(self) -> bool {
-        matches!(self, Self::Stdout | Self::Stderr)
-    }
-}
-
-/// A step that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Which.
-    pub step: Step,
-    /// Which of the candidates it was about.
-    pub candidate: usize,
-    /// Why.
-    pub errno: Errno,
-}
-
-impl Report {
-    const SIZE: usize = 8;
-
-    fn to_bytes(self) -> [u8; Self::SIZE] {
-        let [a, b, c, d] = (self.errno as i32).to_le_bytes();
-        let [e, f, ..] = self.candidate.to_le_bytes();
-        [self.step as u8, 0, e, f, a, b, c, d]
-    }
-
-    fn from_bytes([step, _, e, f, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
-        let step = *Step::ALL.get(usize::from(step))?;
-        let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
-        Some(Self { step, candidate: usize::from(u16::from_le_bytes([e, f])), errno })
-    }
-}
-
-/// The parent's end of the pipe that says whether an exec works.
-#[derive(Debug)]
-pub struct ExecStatus(OwnedFd);
-
-impl ExecStatus {
-    /// Hands over the reports that are there. Returns whether there will be no more: the exec has worked, unless one
-    /// of the reports was about a step without which the start cannot go on.
-    #[must_use]
-    pub fn read(&self, mut receive: impl FnMut(Report)) -> bool {
-        let mut bytes = [0; Report::SIZE];
-        loop {
-            match nix::unistd::read(&self.0, &mut bytes) {
-                Ok(0) => return true,
-                Ok(_) => {
-                    if let Some(report) = Report::from_bytes(bytes) {
-                        receive(report);
-                    }
-                }
-                Err(_) => return false,
-            }
-        }
-    }
-}
-
-impl AsFd for ExecStatus {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Where a command may be, as supervisord looks for it: a word with a slash is the path itself; else every entry of
-/// `path`, an empty one being the current directory.
-#[must_use]
-pub fn candidates(word: &[u8], path: &[u8]) -> Vec<CString> {
-    // A path with a NUL byte names no file.
-    if word.contains(&b'/') {
-        return CString::new(word).into_iter().collect();
-    }
-    let join = |directory: &[u8]| match directory {
-        b"" => CString::new(word).ok(),
-        _ => CString::new([directory, b"/", word].concat()).ok(),
-    };
-    path.split(|byte| *byte == b':').filter_map(join).collect()
-}
-
 /// Forks, and starts the program in the child. Returns at once, whatever the child will meet.
 ///
 /// # Errors
@@ -246,42 +94,12 @@ pub fn spawn(program: &Program) -> Result<Child, SpawnError> {
             .map_err(SpawnError::Pipe)?,
         Input::Socket(socket) => (Rc::clone(socket), None),
     };
-    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let (status, status_writer) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
-    // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
-    // program or ends.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        run_child(program, &stdin, &status_writer);
-    }
-    let pid = Pid::new(pid).ok_or_else(|| SpawnError::Fork(Errno::last()))?;
-    // Here and in the child: whoever comes first, a signal to the group finds it. It fails when the exec came first.
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(pid.number(), pid.number()) };
-    Ok(Child { pid, status: ExecStatus(status), silence })
-}
-
-/// The child's life until it is the program, or has reported why not. Async-signal-safe throughout.
-fn run_child(program: &Program, stdin: &OwnedFd, status: &OwnedFd) -> ! {
-    let Err(report) = prepare_and_exec(program, stdin, status);
-    tell(status, report);
-    // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
-    unsafe { libc::_exit(127) }
-}
-
-fn tell(status: &OwnedFd, report: Report) {
-    // An empty pipe has room for it. Were the reader gone, nobody would want to know.
-    let _ = nix::unistd::write(status, &report.to_bytes());
+    let (pid, status) = fork(|status| prepare_and_exec(program, &stdin, status))?;
+    Ok(Child { pid, status, silence })
 }
 
 /// The steps, in supervisord's order.
-fn prepare_and_exec(
-    program: &Program,
-    stdin: &OwnedFd,
-    status: &OwnedFd,
-) -> Result<std::convert::Infallible, Report> {
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(0, 0) };
+fn prepare_and_exec(program: &Program, stdin: &OwnedFd, status: &OwnedFd) -> Result<Infallible, Report> {
     // By rsup's own rights, in rsup's own directory: as supervisord looks before it forks.
     let (candidate, path) = find(&program.candidates)?;
     let failed = |step: Step| move |errno: Errno| Report { step, candidate, errno };
@@ -308,9 +126,7 @@ fn prepare_and_exec(
     }
     // Last, so that nothing disturbs the steps before; a signal that came meanwhile hits now.
     signals::unblock_all().map_err(failed(Step::Exec))?;
-    // SAFETY: the path ends in NUL, and both lists are ended by a null pointer and point to strings that do.
-    unsafe { libc::execve(path.as_ptr(), program.argv.pointers.as_ptr(), program.envp.pointers.as_ptr()) };
-    Err(failed(Step::Exec)(Errno::last()))
+    Err(failed(Step::Exec)(exec(path, &program.argv, &program.envp)))
 }
 
 /// The first candidate that exists, if it can be executed.
