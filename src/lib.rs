@@ -56,7 +56,7 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
             supervise::run(name, &config, &notices, inherited)
         }
-        Mode::Command(_) => Err("Error: running one command is not supported yet\n".to_owned()),
+        Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited),
     }
 }
 

@@ -29,7 +29,8 @@ impl Log {
             return;
         }
         if self.dropped > 0 && self.shows(Level::Warn) {
-            let lost = format_args!("{} log lines were lost: nobody read them", self.dropped).to_string();
+            let lost =
+                format_args!("log lines lost: {} (they were not read in time)", self.dropped).to_string();
             if !self.write(Line::format(Level::Warn, lost).as_bytes()) {
                 self.dropped += 1;
                 return;

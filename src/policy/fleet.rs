@@ -241,7 +241,10 @@ impl Fleet {
                 self.phase = Phase::Stopping { verdict, told, report_at: now.after(REPORT_INTERVAL) };
                 self.report();
             }
-            Phase::Sweeping { kill_at, .. } if due(kill_at) => self.kill(now),
+            Phase::Sweeping { kill_at, .. } if due(kill_at) => {
+                self.actions.push_back(Action::Announce(Notice::KillingTheRest));
+                self.kill(now);
+            }
             Phase::Sweeping { verdict, leave_at, .. } if due(leave_at) => {
                 self.actions.push_back(Action::Announce(Notice::LeftBehind));
                 self.leave(verdict);

@@ -114,6 +114,8 @@ pub enum Notice {
     NothingToStart,
     /// Something did not die of SIGKILL, or cannot be reached.
     LeftBehind,
+    /// What else runs did not go in time.
+    KillingTheRest,
     /// A signal came that has no effect here.
     Dropped(Signal),
     /// A child has changed its state.
@@ -154,6 +156,7 @@ impl Notice {
             }
             Self::NothingToStart => (Level::Error, "no program to start".to_owned()),
             Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
+            Self::KillingTheRest => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Leaving { cause, code } => {

@@ -1,8 +1,11 @@
 //! The hallway: facts from the kernel become events of the law, and its actions become calls. The only room that sees
 //! both policy and sys.
 
+mod command;
 mod program;
 mod text;
+
+pub use command::run_command;
 
 use crate::config::{self, Config, Notice};
 use crate::log::Log;
@@ -43,10 +46,11 @@ fn raise_limits(config: &Config, log: &mut Log) {
     let at_least = |number: i64| u64::try_from(number).unwrap_or(0);
     let (minfds, minprocs) = (at_least(config.supervisord.minfds), at_least(config.supervisord.minprocs));
     sys::raise_limits(minfds, minprocs, |Limit { name, wanted, raised }| {
+        let key = if name == "RLIMIT_NOFILE" { "minfds" } else { "minprocs" };
         if raised {
             log.line(Level::Info, format_args!("Increased {name} limit to {wanted}"));
         } else {
-            log.line(Level::Warn, format_args!("{name} limit is below {wanted} and can't be raised"));
+            log.line(Level::Warn, format_args!("{name} limit is below {wanted} ({key}) and can't be raised"));
         }
     });
 }
@@ -93,6 +97,8 @@ struct Supervisor {
     standing: Standing,
     /// The last reaping was cut short.
     more_dead: bool,
+    /// It has stopped its programs and itself, and was not continued yet.
+    suspended: bool,
     /// The signal of the last sweep, and the children that were sent it.
     swept: Option<Signal>,
     told: BTreeSet<Pid>,
@@ -147,6 +153,7 @@ impl Supervisor {
             signals,
             standing,
             more_dead: false,
+            suspended: false,
             swept: None,
             told: BTreeSet::new(),
         })
@@ -210,8 +217,14 @@ impl Supervisor {
                     self.log.line(level, text);
                 }
                 Action::Reap => self.reap(now()),
-                Action::Forward(signal) => self.forward(signal),
-                Action::Suspend => sys::send_to_self(Signal::STOP.number()),
+                Action::Forward(signal) => {
+                    self.forward(signal);
+                    self.suspended &= signal != Signal::CONT;
+                }
+                Action::Suspend => {
+                    self.suspended = true;
+                    sys::send_to_self(Signal::STOP.number());
+                }
                 Action::Sweep(signal) => self.sweep(signal),
                 Action::Leave(code) => return Some(code),
             }
@@ -353,6 +366,8 @@ impl Supervisor {
 
     fn leader_changed(&mut self, id: ProcId, child: Dead, now: Time) {
         match child.status {
+            // rsup's own doing.
+            Status::Stopped(_) if self.suspended => {}
             Status::Stopped(signal) => {
                 let name = self.slots.get(id.0).map_or("", |slot| slot.name.as_str());
                 self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));

@@ -115,12 +115,26 @@ fn output(file: &LogFile, own: i32) -> Output {
     match file {
         LogFile::Auto | LogFile::Syslog => Output::inherit(own),
         LogFile::None => Output::Discard,
-        LogFile::Path(path) => match path.as_str() {
-            "" | "/dev/null" => Output::Discard,
-            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" | "/proc/1/fd/1" => Output::inherit(1),
-            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" | "/proc/1/fd/2" => Output::inherit(2),
-            path => CString::new(expand_home(path)).map_or_else(|_| Output::inherit(own), Output::File),
+        LogFile::Path(path) => match (path.as_str(), descriptor(path)) {
+            ("" | "/dev/null", _) => Output::Discard,
+            (_, Some("1")) => Output::inherit(1),
+            (_, Some("2")) => Output::inherit(2),
+            (_, Some(_)) => Output::NotOpen,
+            (path, None) => {
+                CString::new(expand_home(path)).map_or_else(|_| Output::inherit(own), Output::File)
+            }
         },
+    }
+}
+
+/// The number of the descriptor that a path stands for.
+fn descriptor(path: &str) -> Option<&str> {
+    match path {
+        "/dev/stdout" => Some("1"),
+        "/dev/stderr" => Some("2"),
+        _ => {
+            ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"].iter().find_map(|folder| path.strip_prefix(folder))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub struct Strings {
     /// What the pointers point into; each string stays where it is when the list moves.
-    _owned: Vec<CString>,
+    owned: Vec<CString>,
     pointers: Vec<*const c_char>,
 }
 
@@ -22,7 +22,7 @@ impl From<Vec<CString>> for Strings {
     fn from(owned: Vec<CString>) -> Self {
         let end = std::iter::once(std::ptr::null());
         let pointers = owned.iter().map(|text| text.as_ptr()).chain(end).collect();
-        Self { _owned: owned, pointers }
+        Self { owned, pointers }
     }
 }
 
@@ -158,6 +158,18 @@ pub fn candidates(word: &[u8], path: &[u8]) -> Vec<CString> {
         _ => CString::new([directory, b"/", word].concat()).ok(),
     };
     path.split(|byte| *byte == b':').filter_map(join).collect()
+}
+
+impl Strings {
+    /// Puts another string in the place of the first that begins so. Async-signal-safe.
+    pub(super) fn replace(&mut self, beginning: &[u8], text: &[u8]) {
+        let index = self.owned.iter().position(|string| string.as_bytes().starts_with(beginning));
+        if let (Some(place), Ok(text)) =
+            (index.and_then(|index| self.pointers.get_mut(index)), CStr::from_bytes_until_nul(text))
+        {
+            *place = text.as_ptr();
+        }
+    }
 }
 
 /// Forks a process that leads a group of its own and does `steps` until it is another program, or reports why not.

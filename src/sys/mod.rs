@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 mod clock;
+mod command;
 mod fork;
 mod process;
 mod reap;
@@ -10,15 +11,17 @@ mod signals;
 mod socket;
 mod spawn;
 mod stdio;
+pub mod terminal;
 mod users;
 mod wait;
 
 pub use clock::{LocalTime, local_time, monotonic_nanos};
+pub use command::launch;
 pub use fork::{ExecStatus, Report, SpawnError, Step, Strings, candidates};
 pub use nix::errno::Errno;
 pub use process::{
     Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, has_terminal, host_name,
-    is_pid1, make_room, raise_limits, send, send_to_all, send_to_group, send_to_self,
+    is_pid1, is_readable_file, make_room, raise_limits, send, send_to_all, send_to_group, send_to_self,
 };
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, take_over};

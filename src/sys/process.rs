@@ -100,6 +100,12 @@ pub fn has_terminal() -> bool {
     nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).is_ok()
 }
 
+/// Whether this is a file that rsup may read: something that was meant to be read, say, and not to be run.
+#[must_use]
+pub fn is_readable_file(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file()) && fs::File::open(path).is_ok()
+}
+
 /// The name of this host as `uname(2)` gives it; empty where it is not text.
 #[must_use]
 pub fn host_name() -> String {

@@ -15,8 +15,9 @@ const SET_SIZE: usize = size_of::<u64>();
 /// What rsup was started with, before it took the signals over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inherited {
-    /// Bit n - 1 stands for signal n.
+    /// Bit n - 1 stands for signal n, here and below.
     ignored: u64,
+    blocked: u64,
 }
 
 impl Inherited {
@@ -24,6 +25,21 @@ impl Inherited {
     #[must_use]
     pub fn ignores(&self, signal: i32) -> bool {
         u32::try_from(signal - 1).is_ok_and(|bit| self.ignored.checked_shr(bit).unwrap_or(0) & 1 == 1)
+    }
+
+    /// Gives back what was taken over, but for an ignored SIGCHLD, which no program expects. The last act of a child
+    /// before its exec. Async-signal-safe.
+    ///
+    /// # Errors
+    /// Of `rt_sigprocmask(2)`.
+    pub(super) fn give_back(self) -> Result<(), Errno> {
+        for signal in (1..=64_u32).filter(|signal| self.ignored >> (signal - 1) & 1 == 1) {
+            if signal != libc::SIGCHLD.cast_unsigned() {
+                // It was ignored before, so it can be.
+                let _ = set_disposition(signal, libc::SIG_IGN);
+            }
+        }
+        set_mask(self.blocked).map(drop)
     }
 }
 
@@ -33,56 +49,43 @@ impl Inherited {
 /// # Errors
 /// Of `rt_sigprocmask(2)`.
 pub fn take_over() -> Result<Inherited, Errno> {
-    set_mask(ALL)?;
-    let mut inherited = Inherited::default();
+    let mut inherited = Inherited { ignored: 0, blocked: set_mask(ALL)? };
     for signal in 1..=64_u32 {
         // An ignored signal is thrown away even where it is blocked.
-        if set_default(signal) == Ok(Disposition::Ignored) {
+        if set_disposition(signal, libc::SIG_DFL) == Ok(libc::SIG_IGN) {
             inherited.ignored |= 1 << (signal - 1);
         }
     }
     Ok(inherited)
 }
 
-/// Replaces the whole mask: what was blocked before does not matter.
-fn set_mask(mask: u64) -> Result<(), Errno> {
-    // SAFETY: the kernel reads SET_SIZE bytes from `mask`, which lives through the call, and writes nothing.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const mask,
-            std::ptr::null_mut::<u64>(),
-            SET_SIZE,
-        )
-    };
-    check(result).map(drop)
+/// Replaces the whole mask: what was blocked before does not matter. Returns it all the same.
+fn set_mask(mask: u64) -> Result<u64, Errno> {
+    let mut old = 0_u64;
+    let (new, old_place) = (&raw const mask, &raw mut old);
+    // SAFETY: the kernel reads and writes SET_SIZE bytes; both sets live through the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old_place, SET_SIZE) };
+    check(result).map(|_| old)
 }
 
 /// Unblocks everything: the last act of a child before its exec. Async-signal-safe.
 pub(super) fn unblock_all() -> Result<(), Errno> {
-    set_mask(0)
+    set_mask(0).map(drop)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Disposition {
-    Ignored,
-    Other,
-}
-
-/// Sets SIG_DFL and says what it was. SIGKILL and SIGSTOP are refused.
-fn set_default(signal: u32) -> Result<Disposition, Errno> {
+/// Sets SIG_DFL or SIG_IGN and returns the handler that was there. SIGKILL and SIGSTOP are refused.
+fn set_disposition(signal: u32, handler: usize) -> Result<usize, Errno> {
     // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
-    // s390) the handler comes first, all zeros is SIG_DFL without flags, and it is no longer than this.
-    let default = [0_usize; 8];
+    // s390) the handler comes first, zeros behind it are no flags and no mask, and it is no longer than this.
+    let new = [handler, 0, 0, 0, 0, 0, 0, 0];
     let mut old = [0_usize; 8];
     // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
-    let result = unsafe {
-        libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old.as_mut_ptr(), SET_SIZE)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new.as_ptr(), old.as_mut_ptr(), SET_SIZE) };
     check(result)?;
     let [handler, ..] = old;
-    Ok(if handler == libc::SIG_IGN { Disposition::Ignored } else { Disposition::Other })
+    Ok(handler)
 }
 
 /// A signal as it was received.

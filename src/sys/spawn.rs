@@ -58,6 +58,8 @@ pub enum Output {
     },
     /// Appended to this file.
     File(CString),
+    /// A descriptor that rsup was not started with: what has its number now is rsup's own, and not to be had.
+    NotOpen,
     /// Thrown away.
     Discard,
     /// Where stdout goes.
@@ -179,6 +181,7 @@ fn source(output: &Output, to: RawFd, step: Step, status: &OwnedFd) -> Result<Op
         }
         Output::Inherit { fd, reopen: false } => return copy(*fd, to),
         Output::File(path) => open(path, libc::O_CREAT | libc::O_APPEND),
+        Output::NotOpen => Err(Errno::EBADF),
         Output::Discard => open(c"/dev/null", 0),
     };
     opened.map(Some).or_else(|errno| {

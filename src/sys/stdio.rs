@@ -84,7 +84,7 @@ impl LogStream {
                 // SAFETY: `bytes` is as long as its length.
                 check(unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) } as libc::c_long)
             }
-            (Kind::Terminal | Kind::Other, Some(own)) => write(own.as_raw_fd(), bytes),
+            (Kind::Terminal | Kind::Other, Some(own)) => write_to_terminal(own.as_raw_fd(), bytes),
             (Kind::Terminal | Kind::Other, None) => write_if_ready(bytes),
         };
         written.ok().and_then(|length| usize::try_from(length).ok()).unwrap_or(0)
@@ -106,6 +106,21 @@ fn write_to_pipe(bytes: &[u8]) -> Result<libc::c_long, Errno> {
         Err(_) => write_if_ready(bytes),
         written => written,
     }
+}
+
+/// A terminal has one writer at a time, and says EAGAIN to others while it has room: then it is their turn in no time.
+fn write_to_terminal(fd: i32, bytes: &[u8]) -> Result<libc::c_long, Errno> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        match write(fd, bytes) {
+            Err(Errno::EAGAIN) if poll_for_room(fd, 0) => {
+                // SAFETY: takes nothing, cannot fail.
+                unsafe { libc::sched_yield() };
+            }
+            written => return written,
+        }
+    }
+    Err(Errno::EAGAIN)
 }
 
 fn write_if_ready(bytes: &[u8]) -> Result<libc::c_long, Errno> {

@@ -37,6 +37,8 @@ pub fn look_up(text: &str) -> Result<Ids, UserError> {
         None => (text, None),
     };
     let entry = match user.parse() {
+        // To the kernel this is "no change".
+        Ok(u32::MAX) => return Err(UserError::UnknownUser),
         Ok(uid) => passwd(User::from_uid(Uid::from_raw(uid))).unwrap_or(Entry { name: None, uid, gid: uid }),
         Err(_) => match passwd(User::from_name(user)) {
             Some(entry) => entry,
