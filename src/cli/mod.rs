@@ -94,11 +94,11 @@ struct Options {
     #[argh(option, short = 'u', arg_name = "user")]
     user: Option<String>,
 
-    /// the file mode creation mask, in octal
+    /// checked, without effect: rsup stays in the foreground
     #[argh(option, short = 'm', arg_name = "mask", from_str_fn(value::octal))]
     umask: Option<u32>,
 
-    /// the directory to run in
+    /// without effect: rsup stays in the foreground
     #[argh(option, short = 'd', arg_name = "directory")]
     directory: Option<String>,
 
