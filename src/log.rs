@@ -1,7 +1,7 @@
 //! A line to stderr, never waiting for its reader; the only writer.
 
 use crate::policy::Level;
-use crate::sys::{self, LogStream};
+use crate::sys::{self, Errno, LogStream};
 use std::fmt::{self, Write};
 
 /// rsup's own log.
@@ -14,52 +14,69 @@ pub struct Log {
     rest: Vec<u8>,
     /// Lines that did not fit since the last that did.
     dropped: u64,
+    /// The last write found no room, but there will be some.
+    full: bool,
 }
 
 impl Log {
     /// Shows lines of this level and above; none at all where it is silent.
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
-        Self { stream: LogStream::stderr(), threshold, silent, rest: Vec::new(), dropped: 0 }
+        Self { stream: LogStream::stderr(), threshold, silent, rest: Vec::new(), dropped: 0, full: false }
     }
 
-    /// Logs one line in supervisord's format.
+    /// Logs one line in supervisord's format. A line that does not fit is dropped whole, and counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
-        if !self.shows(level) {
-            return;
-        }
-        if self.dropped > 0 && self.shows(Level::Warn) {
-            let lost =
-                format_args!("log lines lost: {} (they were not read in time)", self.dropped).to_string();
-            if !self.write(Line::format(Level::Warn, lost).as_bytes()) {
-                self.dropped += 1;
-                return;
-            }
-            self.dropped = 0;
-        }
-        if !self.write(Line::format(level, text).as_bytes()) {
+        if self.shows(level) && !(self.catch_up() && self.write(&Line::format(level, text))) {
             self.dropped += 1;
         }
+    }
+
+    /// The stream to be watched for room, while there is something to catch up with.
+    #[must_use]
+    pub fn awaits_room(&self) -> Option<&LogStream> {
+        self.full.then_some(&self.stream)
+    }
+
+    /// Writes what is left of the last line that began, and says how many were dropped since.
+    pub fn catch_up(&mut self) -> bool {
+        if !self.rest.is_empty() {
+            let written = self.try_write(self.rest.len(), |log| log.stream.write(&log.rest));
+            self.rest.drain(..written.min(self.rest.len()));
+            if !self.rest.is_empty() {
+                return false;
+            }
+        }
+        let dropped = self.dropped;
+        let told = dropped == 0
+            || !self.shows(Level::Warn)
+            || self.write(&Line::format(
+                Level::Warn,
+                format_args!("log lines lost: {dropped} (they were not read in time)"),
+            ));
+        if told {
+            self.dropped = 0;
+        }
+        told
     }
 
     fn shows(&self, level: Level) -> bool {
         !self.silent && level <= self.threshold
     }
 
-    /// Writes a line, whole or not at all; what does not fit of one that has begun is written before the next.
-    fn write(&mut self, line: &[u8]) -> bool {
-        if !self.rest.is_empty() {
-            let written = self.stream.write(&self.rest);
-            self.rest.drain(..written.min(self.rest.len()));
-            if !self.rest.is_empty() {
-                return false;
-            }
-        }
-        let written = self.stream.write(line);
+    /// Writes a line; what does not fit of one that has begun is written later.
+    fn write(&mut self, line: &Line) -> bool {
+        let written = self.try_write(line.length, |log| log.stream.write(line.as_bytes()));
         if written > 0 {
-            self.rest.extend(line.iter().skip(written));
+            self.rest.extend(line.as_bytes().iter().skip(written));
         }
         written > 0
+    }
+
+    fn try_write(&mut self, length: usize, write: impl FnOnce(&Self) -> Result<usize, Errno>) -> usize {
+        let written = write(self);
+        self.full = written.map_or_else(|errno| errno == Errno::EAGAIN, |written| written < length);
+        written.unwrap_or(0)
     }
 }
 

@@ -1,11 +1,13 @@
 //! A hostile machine: rsup goes on.
 
 use std::fs::File;
+use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script, within,
+    Rsup, SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script,
+    within,
 };
 
 /// The life of a program from its start through a crash to the end of rsup.
@@ -99,6 +101,16 @@ fn without_descriptors_to_spare() {
     assert_eq!(rsup.stop(), 0);
 }
 
+/// Whether rsup sleeps for a while without being woken.
+fn is_idle(rsup: &Rsup) -> bool {
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", rsup.pid())).unwrap();
+        status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = switches();
+    within(Duration::from_millis(1500), || (switches() != before).then_some(())).is_none()
+}
+
 #[test]
 fn with_a_chatty_log_whose_reader_is_gone() {
     // Every line that cannot be written makes a SIGPIPE, about which there must not be a line.
@@ -107,14 +119,28 @@ fn with_a_chatty_log_whose_reader_is_gone() {
     let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
     kill(eventually("the program runs", running).pid, SIGKILL);
     eventually("it runs again", running);
-    let switches = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", rsup.pid())).unwrap();
-        status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let quiet = || {
-        let before = switches();
-        within(Duration::from_millis(1500), || (switches() != before).then_some(())).is_none()
-    };
-    eventually("rsup is idle", || quiet().then_some(()));
+    eventually("rsup is idle", || is_idle(&rsup).then_some(()));
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn with_a_stderr_that_is_read_late() {
+    let setup = rsup(&(program("web", "sleep 1000") + "startsecs=0\n"))
+        .after("dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe");
+    let pipe = setup.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut reader = File::options().read(true).write(true).open(&pipe).unwrap();
+    let mut rsup = setup.start();
+    let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
+    eventually("the program runs", running);
+    eventually("rsup is idle", || is_idle(&rsup).then_some(()));
+    // The count comes by itself, once there is room for it.
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while !text.contains("log lines lost: ") {
+        let length = reader.read(&mut buffer).unwrap();
+        text.extend(buffer[..length].iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)));
+    }
+    assert_eq!(text.matches("spawned:").count(), 0, "{text}");
     assert_eq!(rsup.stop(), 0);
 }

@@ -104,8 +104,9 @@ struct Supervisor {
     told: BTreeSet<Pid>,
 }
 
-/// The poller's tag of the signals; a process has its place in start order.
+/// The poller's tags of the signals and the log; a process has its place in start order.
 const SIGNALS: u64 = u64::MAX;
+const LOG: u64 = u64::MAX - 1;
 
 /// Dead children that one turn takes in: a storm of them must not keep a stop waiting.
 const REAP_BATCH: usize = 1024;
@@ -167,6 +168,10 @@ impl Supervisor {
             if let Some(code) = self.act() {
                 return code;
             }
+            if let Some(stream) = self.log.awaits_room() {
+                // Unwatched, the next line catches up.
+                let _ = self.poller.wake_on_room(stream, LOG);
+            }
             let deadline = if self.more_dead { Some(now()) } else { self.fleet.deadline() };
             self.poller.wait(deadline.map(|deadline| deadline.until(now())), |tag| ready.push(tag));
             self.take_in(&mut ready);
@@ -180,9 +185,10 @@ impl Supervisor {
         let now = now();
         let mut arrived = Vec::new();
         for tag in ready.drain(..) {
-            match usize::try_from(tag).map(ProcId) {
-                Ok(id) if tag != SIGNALS => self.exec_progress(id, now),
-                Ok(_) | Err(_) => self.signals.read(|signal| arrived.push(signal)),
+            match tag {
+                SIGNALS => self.signals.read(|signal| arrived.push(signal)),
+                LOG => drop(self.log.catch_up()),
+                place => self.exec_progress(ProcId(usize::try_from(place).unwrap_or(usize::MAX)), now),
             }
         }
         let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);

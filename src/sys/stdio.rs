@@ -3,7 +3,7 @@
 use super::{Errno, check};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// Puts something on each of 0 to 2 that is closed, so that no descriptor of rsup's own lands there: /dev/null, or
 /// where there is none a pipe's reading end, on which reads end at once and writes fail.
@@ -75,8 +75,10 @@ impl LogStream {
     }
 
     /// Writes as much as fits now; up to PIPE_BUF bytes to a pipe all or nothing. Returns how much that was.
-    #[must_use]
-    pub fn write(&self, bytes: &[u8]) -> usize {
+    ///
+    /// # Errors
+    /// EAGAIN where there will be room later, another where there may never be.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let written = match (self.kind, &self.own) {
             (Kind::Pipe, _) => write_to_pipe(bytes),
             (Kind::Socket, _) => {
@@ -87,7 +89,15 @@ impl LogStream {
             (Kind::Terminal | Kind::Other, Some(own)) => write_to_terminal(own.as_raw_fd(), bytes),
             (Kind::Terminal | Kind::Other, None) => write_if_ready(bytes),
         };
-        written.ok().and_then(|length| usize::try_from(length).ok()).unwrap_or(0)
+        written.map(|length| usize::try_from(length).unwrap_or(0))
+    }
+}
+
+/// What becomes ready when there is room.
+impl AsFd for LogStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: 0 to 2 are open from `open_missing` on, and nobody closes them.
+        self.own.as_ref().map_or(unsafe { BorrowedFd::borrow_raw(STDERR) }, AsFd::as_fd)
     }
 }
 

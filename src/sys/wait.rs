@@ -51,6 +51,18 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
+    /// Wakes when there is room to write to `fd`, once.
+    ///
+    /// # Errors
+    /// Of `epoll_ctl(2)`: EPERM for files, which always have room.
+    pub fn wake_on_room(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
+        let events = libc::EPOLLOUT | libc::EPOLLONESHOT;
+        match self.control(libc::EPOLL_CTL_MOD, fd, tag, events) {
+            Err(Errno::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, tag, events),
+            changed => changed,
+        }
+    }
+
     fn control(&self, operation: i32, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
         let (list, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
