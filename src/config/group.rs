@@ -57,7 +57,7 @@ fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut I
         let priority = keys.value_or("priority", &names, 999, integer);
         let mut processes = Vec::new();
         for member in members(context, section, &programs) {
-            claimed.admit(&member.name);
+            claimed.admit(member.name);
             let origin = Origin {
                 section: member,
                 kind: Kind::Program,
@@ -74,13 +74,12 @@ fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut I
 
 /// The sections of the programs that a group lists. (In the message about an unknown one supervisord puts the section
 /// of the one before into the brackets.)
-fn members<'a>(context: &mut Context<'a>, section: &'a Section, programs: &str) -> Vec<&'a Section> {
-    let sections = context.sections;
-    let mut members: Vec<&Section> = Vec::new();
+fn members<'a>(context: &mut Context<'a>, section: &'a Section<'a>, programs: &str) -> Vec<&'a Section<'a>> {
+    let mut members: Vec<&Section<'_>> = Vec::new();
     for program in list(programs) {
-        let plain = sections.find(&format!("program:{program}"));
-        let fcgi = sections.find(&format!("fcgi-program:{program}"));
-        let before = members.last().map_or(&section.name, |member| &member.name);
+        let plain = context.find(&format!("program:{program}"));
+        let fcgi = context.find(&format!("fcgi-program:{program}"));
+        let before = members.last().map_or(section.name, |member| member.name);
         match (plain, fcgi) {
             (Some(member), None) | (None, Some(member)) => members.push(member),
             (None, None) => {
@@ -101,14 +100,14 @@ fn members<'a>(context: &mut Context<'a>, section: &'a Section, programs: &str) 
 fn of_kind<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &Index, kind: Kind) -> Vec<Group> {
     let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
     let sections: Vec<_> = context.starting_with(prefix).map(|(section, _)| section).collect();
-    let free = sections.into_iter().filter(|section| claimed.get(&section.name).is_none());
+    let free = sections.into_iter().filter(|section| claimed.get(section.name).is_none());
     free.filter_map(|section| homogeneous(context, base, section, kind)).collect()
 }
 
 fn homogeneous<'a>(
     context: &mut Context<'a>,
     base: &Base<'_>,
-    section: &'a Section,
+    section: &'a Section<'a>,
     kind: Kind,
 ) -> Option<Group> {
     let names = context.common(base.variables);

@@ -1,10 +1,13 @@
-//! Canonical text to sections. The only file that names rust-ini, which splits and unescapes it; what belongs
-//! together, across files too, is merged here.
+//! Logical lines to sections. The only file that names rust-ini, which keeps them: in order, each section with its keys.
+//! Its parser is not used, since comments, quotes, continuations and indentation are something else to it than to Python
+//! (see `lines.rs`); nor does it know where a value stands, so each has its place in front.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use ini::{Ini, ParseOption};
+use ini::{Ini, Properties};
 
+use super::keys;
+use super::lines::{self, Line};
 use super::order::Index;
 
 /// Where something stands.
@@ -25,27 +28,64 @@ impl Place {
 }
 
 /// The text of a key.
-#[derive(Clone, Debug)]
-pub(super) struct Value {
-    pub(super) text: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value<'a> {
+    written: &'a str,
     pub(super) place: Place,
+    /// The directory that `%(here)s` is replaced by as plain text, before anything else.
+    here: Option<&'a str>,
 }
 
-/// A section, merged from all its appearances: the last value of a key counts.
+impl<'a> Value<'a> {
+    /// Reads `FILE:LINE:TEXT`.
+    fn located(text: &'a str) -> Option<Self> {
+        let (file, rest) = text.split_once(':')?;
+        let (line, written) = rest.split_once(':')?;
+        Some(Value { written, place: Place { file: file.parse().ok()?, line: line.parse().ok()? }, here: None })
+    }
+
+    fn has_here(&self) -> bool {
+        self.written.contains(HERE)
+    }
+
+    /// The text, not yet expanded.
+    pub(super) fn text(&self) -> Cow<'a, str> {
+        match self.here {
+            Some(here) if self.has_here() => self.written.replace(HERE, here).into(),
+            _ => self.written.into(),
+        }
+    }
+}
+
+/// A section, opened for reading: its own keys and those it inherits.
 #[derive(Debug)]
-pub(super) struct Section {
-    pub(super) name: String,
+pub(super) struct Section<'a> {
+    pub(super) name: &'a str,
     /// Its first header.
     pub(super) place: Place,
-    pub(super) values: BTreeMap<String, Value>,
+    /// The keys that something reads. Few, so that looking for one is cheap, whatever else the section holds.
+    pub(super) values: Vec<(&'a str, Value<'a>)>,
+    /// Its own other keys, and where they stand.
+    pub(super) unknown: Vec<(&'a str, Place)>,
 }
 
-/// What the files come to: sections in the order of their first appearance, and `[DEFAULT]`, which is none of them.
+impl<'a> Section<'a> {
+    /// A key's text and place.
+    pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
+        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+}
+
+/// What the files come to: sections in the order of their first appearance, merged from all of them, the last value of a
+/// key counting. rust-ini's general section is `[DEFAULT]`, with every value that a key of it ever had.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
-    pub(super) all: Vec<Section>,
+    ini: Ini,
+    /// The sections' places in this order, and their first headers.
     index: Index,
-    defaults: BTreeMap<String, Value>,
+    headers: Vec<Place>,
+    /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
+    directories: Vec<String>,
 }
 
 /// What Python calls the section whose keys all others inherit.
@@ -54,128 +94,176 @@ const DEFAULT: &str = "DEFAULT";
 const HERE: &str = "%(here)s";
 
 impl Sections {
-    /// The section with exactly this name.
-    pub(super) fn find(&self, name: &str) -> Option<&Section> {
-        self.index.get(name).and_then(|at| self.all.get(at))
+    /// Adds the sections of one file. `wrong` hears of the lines that are no configuration, or not what they seem.
+    pub(super) fn merge<'a>(&mut self, text: &'a str, file: usize, mut wrong: impl FnMut(usize, Line<'a>)) {
+        let mut header = None;
+        let mut entries = Properties::new();
+        lines::read(text, |line, what| match what {
+            Line::Header(name) => {
+                self.add(header.replace((name, Place { file, line })), std::mem::take(&mut entries));
+            }
+            Line::Entry(key, value) => entries.insert(key.to_ascii_lowercase(), format!("{file}:{line}:{value}")),
+            Line::Wrong(_) | Line::CutQuotes(_) => wrong(line, what),
+        });
+        self.add(header, entries);
     }
 
-    /// A key of a section or of `[DEFAULT]`.
-    pub(super) fn get<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Value> {
-        section.values.get(key).or_else(|| self.defaults.get(key))
-    }
-
-    /// The keys that stand in a section itself.
-    pub(super) fn own_keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
-        // A copy of an inherited value does not count (see `hand_down_here`).
-        section.values.keys().filter(|key| !self.defaults.contains_key(*key)).map(String::as_str)
-    }
-
-    /// The keys a section inherits or has itself.
-    pub(super) fn keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
-        let inherited = self.defaults.keys().filter(|key| !section.values.contains_key(*key));
-        section.values.keys().chain(inherited).map(String::as_str)
-    }
-
-    /// Adds the canonical sections of one file. `here` is its directory when it is included (see
-    /// [`Self::replace_here`]).
-    pub(super) fn merge(
-        &mut self,
-        canonical: &[String],
-        file: usize,
-        here: Option<&str>,
-    ) -> Result<(), String> {
-        for text in canonical {
-            self.merge_section(text, file, here)?;
-        }
-        if let Some(here) = here {
-            self.hand_down_here(here);
-        }
-        Ok(())
-    }
-
-    fn merge_section(&mut self, canonical: &str, file: usize, here: Option<&str>) -> Result<(), String> {
-        let option = ParseOption { enabled_quote: false, enabled_escape: true, ..ParseOption::default() };
-        let ini = Ini::load_from_str_opt(canonical, option).map_err(|error| error.to_string())?;
-        for (header, properties) in &ini {
-            let Some((line, name)) = header.and_then(located) else { continue };
-            let name = name.strip_suffix(';').unwrap_or(name);
-            let here = here.filter(|_| name != DEFAULT);
-            let values = self.values_of(name, Place { file, line });
-            for (key, text) in properties {
-                let (Some(key), Some((line, text))) = (key.strip_prefix('.'), located(text)) else {
-                    continue;
-                };
-                let text = here.map_or_else(|| text.to_owned(), |here| text.replace(HERE, here));
-                values.insert(key.to_owned(), Value { text, place: Place { file, line } });
+    /// Adds a header and what stands below it.
+    fn add(&mut self, header: Option<(&str, Place)>, entries: Properties) {
+        match header {
+            None => {}
+            Some((DEFAULT, _)) => {
+                let defaults = self.ini.entry(None).or_insert_with(Properties::new);
+                entries.into_iter().for_each(|(key, value)| defaults.append(key, value));
+            }
+            Some((name, place)) => {
+                if self.index.place(name, self.headers.len()) == self.headers.len() {
+                    self.headers.push(place);
+                }
+                match self.ini.entry(Some(name.to_owned())) {
+                    ini::SectionEntry::Vacant(new) => drop(new.insert(entries)),
+                    ini::SectionEntry::Occupied(old) => {
+                        let old = old.into_mut();
+                        entries.into_iter().for_each(|(key, value)| old.insert(key, value));
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     /// Makes sure that there is a section of this name.
     pub(super) fn ensure(&mut self, name: &str) {
-        let _values = self.values_of(name, Place { file: 0, line: 1 });
+        self.add(Some((name, Place { file: 0, line: 1 })), Properties::new());
     }
 
-    fn values_of(&mut self, name: &str, place: Place) -> &mut BTreeMap<String, Value> {
-        if name == DEFAULT {
-            return &mut self.defaults;
-        }
-        let next = self.all.len();
-        let at = self.index.place(name, next);
-        if at == next {
-            self.all.push(Section { name: name.to_owned(), place, values: BTreeMap::new() });
-        }
-        self.all.get_mut(at).map_or(&mut self.defaults, |section| &mut section.values)
+    /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
+    /// text, when there is an `[include]`, and after each included file.
+    pub(super) fn replace_here(&mut self, directory: &str) {
+        self.directories.push(directory.to_owned());
     }
 
-    /// Replaces `%(here)s` in all values by the main file's directory. supervisord does so, as plain text, when there
-    /// is an `[include]`, and after each included file with that one's directory.
-    pub(super) fn replace_here(&mut self, here: &str) {
-        for value in self.all.iter_mut().flat_map(|section| section.values.values_mut()) {
-            value.text = value.text.replace(HERE, here);
-        }
-        self.hand_down_here(here);
+    /// The place of the section with exactly this name among all of them.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.index.get(name)
     }
 
-    /// A value of `[DEFAULT]` with `%(here)s` stays as it is, but each section known by now gets a copy with the
-    /// directory of the file just read, which is its own from then on.
-    fn hand_down_here(&mut self, here: &str) {
-        let affected = self.defaults.iter().filter(|(_, value)| value.text.contains(HERE));
-        for (key, value) in affected {
-            for section in self.all.iter_mut().filter(|section| !section.values.contains_key(key)) {
-                let copy = Value { text: value.text.replace(HERE, here), place: value.place };
-                section.values.insert(key.clone(), copy);
+    /// All sections, opened for reading.
+    pub(super) fn open(&self) -> Vec<Section<'_>> {
+        let mut defaults: Vec<Inherited<'_>> = Vec::new();
+        for (key, _) in self.defaults().filter(|(key, _)| keys::is_known(key)) {
+            if defaults.iter().all(|known| known.key != key) {
+                defaults.extend(self.history(key));
             }
         }
+        self.headed().map(|(name, place, entries)| self.section(name, place, entries, &defaults)).collect()
+    }
+
+    /// One section, opened for reading: its own keys alone.
+    pub(super) fn find(&self, wanted: &str) -> Option<Section<'_>> {
+        let (name, place, entries) = self.headed().find(|(name, ..)| *name == wanted)?;
+        Some(self.section(name, place, entries, &[]))
+    }
+
+    /// Every value that a key of `[DEFAULT]` ever had.
+    pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let entries = self.ini.section(None::<String>).into_iter().flatten();
+        entries.filter_map(|(key, text)| Some((key, self.value(text)?)))
+    }
+
+    fn headed(&self) -> impl Iterator<Item = (&str, Place, &Properties)> {
+        let named = self.ini.iter().filter_map(|(name, entries)| Some((name?, entries)));
+        named.zip(&self.headers).map(|((name, entries), place)| (name, *place, entries))
+    }
+
+    fn section<'a>(
+        &'a self,
+        name: &'a str,
+        place: Place,
+        entries: &'a Properties,
+        defaults: &[Inherited<'a>],
+    ) -> Section<'a> {
+        let mut section = Section { name, place, values: Vec::new(), unknown: Vec::new() };
+        let Some(known) = keys::of_section(name) else { return section };
+        let is_read = |key| known.is_none_or(|tables| tables.iter().any(|table| table.contains(&key)));
+        for (key, text) in entries {
+            match self.value(text) {
+                Some(value) if is_read(key) => section.values.push((key, value)),
+                Some(value) => section.unknown.push((key, value.place)),
+                None => {}
+            }
+        }
+        for default in defaults.iter().filter(|default| is_read(default.key)) {
+            if section.get(default.key).is_none() {
+                section.values.push((default.key, default.since(place.file, &self.directories)));
+            }
+        }
+        section
+    }
+
+    fn value<'a>(&'a self, text: &'a str) -> Option<Value<'a>> {
+        let value = Value::located(text)?;
+        Some(Value { here: self.directories.get(value.place.file).map(String::as_str), ..value })
+    }
+
+    /// What sections inherit of a key of `[DEFAULT]`.
+    fn history<'a>(&'a self, key: &'a str) -> Option<Inherited<'a>> {
+        let mut values = self.ini.section(None::<String>)?.get_all(key).filter_map(|text| self.value(text)).peekable();
+        let mut handed_down = Vec::new();
+        let mut last = None;
+        while let Some(value) = values.next() {
+            let until = values.peek().map_or(usize::MAX, |next| next.place.file);
+            if value.here.is_some() && until > value.place.file && value.has_here() {
+                handed_down.push((until, value));
+            }
+            last = Some(value);
+        }
+        Some(Inherited { key, handed_down, last: last? })
     }
 }
 
-/// Splits `LINE:TEXT`.
-fn located(text: &str) -> Option<(usize, &str)> {
-    let (line, text) = text.split_once(':')?;
-    Some((line.parse().ok()?, text))
+/// A key of `[DEFAULT]`.
+///
+/// Where `%(here)s` is replaced, that happens in each section: after each file, every section known by then gets a
+/// copy with that file's directory, which is its own from then on.
+struct Inherited<'a> {
+    key: &'a str,
+    /// The values with `%(here)s` that still stood when their file was at its end, each with the file that changed it.
+    handed_down: Vec<(usize, Value<'a>)>,
+    last: Value<'a>,
+}
+
+impl<'a> Inherited<'a> {
+    /// The value for a section that this file began.
+    fn since(&self, file: usize, directories: &'a [String]) -> Value<'a> {
+        let first = self.handed_down.partition_point(|(until, _)| *until <= file);
+        let copied = self.handed_down.get(first).map(|(_, value)| {
+            let at = value.place.file.max(file);
+            Value { here: directories.get(at).map(String::as_str), ..*value }
+        });
+        copied.unwrap_or(self.last)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines;
     use super::*;
 
     fn sections(texts: &[&str]) -> Sections {
         let mut sections = Sections::default();
         for (file, text) in texts.iter().enumerate() {
-            sections.merge(&lines::read(text).canonical, file, None).unwrap();
+            sections.merge(text, file, |line, what| panic!("{line}: {what:?}"));
         }
         sections
     }
 
     fn value(sections: &Sections, section: &str, key: &str) -> Option<String> {
-        sections.find(section).and_then(|section| sections.get(section, key)).map(|value| value.text.clone())
+        let all = sections.open();
+        let value = *all.get(sections.place(section)?)?.get(key)?;
+        Some(value.text().into_owned())
     }
 
     #[test]
-    fn values_survive_the_parser() {
+    fn values_survive() {
         let awkward = [
             "plain",
             "",
@@ -193,46 +281,61 @@ mod tests {
             "\0nul",
         ];
         for text in awkward {
-            let sections = sections(&[&format!("[s]\nkey={text}\nnext=1\n")]);
-            assert_eq!(value(&sections, "s", "key").as_deref(), Some(text.trim()), "{text:?}");
-            assert_eq!(value(&sections, "s", "next").as_deref(), Some("1"), "{text:?}");
+            let sections = sections(&[&format!("[program:s]\ncommand={text}\nuser=1\n")]);
+            assert_eq!(value(&sections, "program:s", "command").as_deref(), Some(text.trim()), "{text:?}");
+            assert_eq!(value(&sections, "program:s", "user").as_deref(), Some("1"), "{text:?}");
         }
     }
 
     #[test]
-    fn names_survive_the_parser() {
+    fn names_survive() {
         for name in [" program:y ", "a]b", "\\n", "a=b", "#x", "program:a\\"] {
-            assert!(sections(&[&format!("[{name}]\na=1\n")]).find(name).is_some(), "{name:?}");
+            assert!(sections(&[&format!("[{name}]\na=1\n")]).place(name).is_some(), "{name:?}");
         }
     }
 
     #[test]
     fn later_keys_win_at_the_first_place() {
-        let sections = sections(&["[a]\nx=1\nX=2\n[b]\n[a]\ny=3\n", "[b]\n[a]\ny=4\n[c]\n"]);
-        let names: Vec<_> = sections.all.iter().map(|section| section.name.as_str()).collect();
-        assert_eq!(names, ["a", "b", "c"]);
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("2"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("4"));
-        let place = sections.get(sections.find("a").unwrap(), "y").unwrap().place;
-        assert_eq!(place, Place { file: 1, line: 3 });
+        let sections = sections(&[
+            "[group:a]\nprograms=1\nPrograms=2\n[b]\n[group:a]\npriority=3\n",
+            "[b]\n[group:a]\npriority=4\n[c]\n",
+        ]);
+        let all = sections.open();
+        let names: Vec<_> = all.iter().map(|section| (section.name, section.place)).collect();
+        let place = |file, line| Place { file, line };
+        assert_eq!(names, [("group:a", place(0, 1)), ("b", place(0, 4)), ("c", place(1, 4))]);
+        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("2"));
+        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("4"));
+        assert_eq!(all[0].get("priority").unwrap().place, place(1, 3));
     }
 
     #[test]
     fn default_is_inherited_and_no_section() {
-        let sections = sections(&["[a]\nx=1\n[DEFAULT]\nx=9\ny=8\n"]);
-        assert_eq!(sections.all.len(), 1);
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("1"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("8"));
-        assert!(sections.find("DEFAULT").is_none());
+        let sections = sections(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
+        let all = sections.open();
+        assert_eq!(all.len(), 1);
+        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
+        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
+        assert_eq!(all[0].unknown, [("x", Place { file: 0, line: 3 })]);
+        assert!(sections.place("DEFAULT").is_none());
     }
 
     #[test]
     fn here_is_each_files_own() {
-        let mut sections = sections(&["[a]\nx=%(here)s\ny=%%(here)s\n"]);
-        sections.replace_here("/main");
-        sections.merge(&lines::read("[b]\nx=%(here)s\n").canonical, 1, Some("/inc")).unwrap();
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("/main"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("%/main"));
-        assert_eq!(value(&sections, "b", "x").as_deref(), Some("/inc"));
+        let mut sections = sections(&[
+            "[program:a]\ncommand=%(here)s\nuser=%%(here)s\n[DEFAULT]\ndirectory=%(here)s\n",
+            "[program:b]\ncommand=%(here)s\n[DEFAULT]\ndirectory=plain\n",
+            "[program:c]\n[program:a]\ncommand=%(here)s\n",
+            "[DEFAULT]\ndirectory=%(here)s\n[program:d]\ndirectory=own\n",
+            "[program:e]\n",
+        ]);
+        for directory in ["/0", "/1", "/2", "/3", "/4"] {
+            sections.replace_here(directory);
+        }
+        let got = |section: &str, key: &str| value(&sections, &format!("program:{section}"), key).unwrap();
+        assert_eq!((got("a", "command"), got("a", "user")), ("/2".to_owned(), "%/0".to_owned()));
+        assert_eq!(got("b", "command"), "/1");
+        let directories = ["a", "b", "c", "d", "e"].map(|section| got(section, "directory"));
+        assert_eq!(directories, ["/0", "/3", "/3", "own", "/4"]);
     }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::expand::{Item, Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
-use super::order::Order;
+use super::lines::Line;
+use super::order::{Index, Order};
 use super::report::{Notice, Report, Severity};
-use super::section::{Context, MAX_PROCESSES};
-use super::{Inputs, Loaded, Overrides, lines};
+use super::section::{Context, MAX_PROCESSES, MAX_TEXT};
+use super::{Inputs, Loaded, Overrides};
 use crate::policy::Level;
 
 /// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
@@ -56,12 +57,15 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let Loader { sections, here, report, notices, .. } = loader;
     let context = Context {
         sections: &sections,
+        all: &sections.open(),
         inputs,
         overrides,
         here: &here,
         report,
         notices,
         processes_left: MAX_PROCESSES,
+        text_left: MAX_TEXT,
+        users: Index::default(),
     };
     super::assemble(context)
 }
@@ -92,12 +96,12 @@ impl Loader {
         match self.read(file) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes, None);
+                self.merge(id, &bytes);
             }
             Err(_) if !file.exists() => self.error(None, format!("could not find config file {name}")),
             Err(why) => self.error(None, format!("could not read config file {name}{why}")),
         }
-        if self.sections.find("include").is_some() {
+        if self.sections.place("include").is_some() {
             self.includes(inputs);
         }
         self.sections.ensure("supervisord");
@@ -118,48 +122,43 @@ impl Loader {
         Ok(bytes)
     }
 
-    /// Takes a file's sections in. `here` is its directory when it is included.
-    fn merge(&mut self, file: usize, bytes: &[u8], here: Option<&str>) {
+    /// Takes a file's sections in.
+    fn merge(&mut self, file: usize, bytes: &[u8]) {
         if let Err(error) = std::str::from_utf8(bytes) {
             let (line, why) = undecodable(bytes, error);
             self.error(Some(Place { file, line }), why);
         }
-        let logical = lines::read(&String::from_utf8_lossy(bytes));
-        for (line, why) in logical.errors {
-            self.error(Some(Place { file, line }), why);
-        }
-        for (line, rest) in logical.cut_quotes {
-            let why = format!(
-                "a comment begins inside the quotes: only {} is left of this line",
-                super::python::repr(&rest)
-            );
-            self.report.add(Severity::Warning, Some(Place { file, line }), ("", ""), why);
-        }
-        if let Err(why) = self.sections.merge(&logical.canonical, file, here) {
-            self.error(Some(Place { file, line: 1 }), why);
-        }
+        let text = String::from_utf8_lossy(bytes);
+        self.sections.merge(&text, file, |line, what| {
+            let (severity, why) = match what {
+                Line::Wrong(why) => (Severity::Error, why),
+                Line::CutQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
+                Line::Header(_) | Line::Entry(..) => return,
+            };
+            self.report.add(severity, Some(Place { file, line }), ("", ""), why);
+        });
     }
 
     /// Reads what `[include] files` of the main file names; an `[include]` in an included file is without effect.
     fn includes(&mut self, inputs: &Inputs<'_>) {
-        let here = self.here.clone();
-        self.sections.replace_here(&here);
+        self.sections.replace_here(&self.here);
         let Some(section) = self.sections.find("include") else { return };
-        let Some(files) = self.sections.get(section, "files").cloned() else {
+        let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
             self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
             return;
         };
+        let place = files.place;
         let environment = inputs.variables();
-        let named = vec![("here", Item::Text(here.as_str())), ("host_node_name", Item::Text(inputs.host))];
+        let named = vec![("here", Item::Text(&self.here)), ("host_node_name", Item::Text(inputs.host))];
         let names = Names { environment: &environment, own: Vec::new(), named };
-        match expand(&files.text, &names, "include.files") {
+        match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
-                    self.include(&join(&here, pattern), files.place);
+                    self.include(&join(&self.here, pattern), place);
                 }
             }
-            Err(why) => self.report.add(Severity::Error, Some(files.place), ("include", "files"), why),
+            Err(why) => self.report.add(Severity::Error, Some(place), ("include", "files"), why),
         }
     }
 
@@ -190,7 +189,8 @@ impl Loader {
         match self.read(path) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes, Some(&directory(path)));
+                self.merge(id, &bytes);
+                self.sections.replace_here(&directory(path));
             }
             Err(why) => {
                 let severity = if why == TOO_LARGE { Severity::Error } else { Severity::Warning };
@@ -249,6 +249,10 @@ fn inside(directory: &Path, pattern: &str) -> Vec<PathBuf> {
 fn directory(file: &Path) -> String {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     normal(&absolute.parent().unwrap_or(Path::new("/")).to_string_lossy())
+}
+
+fn cut_quotes(rest: &str) -> String {
+    format!("a comment begins inside the quotes: only {} is left of this line", super::python::repr(rest))
 }
 
 /// Line and text of a decoding error, as Python words it.

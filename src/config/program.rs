@@ -1,7 +1,7 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
 use super::expand::{Item, Names, expand};
-use super::ini::Section;
+use super::ini::{Section, Value};
 use super::keys::{STDERR, STDOUT, Stream};
 use super::order::{Order, Pairs};
 use super::section::{Context, Reader};
@@ -24,7 +24,7 @@ pub(super) struct Base<'a> {
 
 /// Whose processes are wanted: a section, read for a group.
 pub(super) struct Origin<'a> {
-    pub(super) section: &'a Section,
+    pub(super) section: &'a Section<'a>,
     pub(super) kind: Kind,
     pub(super) group: String,
     pub(super) group_priority: i64,
@@ -93,7 +93,7 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
         killasgroup,
         user: user(keys, names),
         environment: Vec::new(),
-        serverurl: keys.text("serverurl", names).and_then(server_url),
+        serverurl: keys.text("serverurl", names).and_then(|text| server_url(&text)),
         redirect_stderr: keys.value_or("redirect_stderr", names, false, boolean),
         stdout_logfile: LogFile::Auto,
         stderr_logfile: LogFile::Auto,
@@ -119,16 +119,16 @@ fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_pri
 /// `user`, as written, once it is known to exist.
 fn user(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Option<String> {
     let user = keys.text("user", names)?;
-    if let Err(why) = (keys.context.inputs.check_user)(&user) {
+    if let Err(why) = keys.context.check_user(&user) {
         keys.error("user", why);
     }
-    Some(user)
+    Some(user.into_owned())
 }
 
 /// `process_name` before its expansion: only this text is checked.
 fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
-    let written = keys.raw("process_name").map_or("%(program_name)s", |value| value.text.as_str());
-    let name = name(written).unwrap_or_else(|why| {
+    let written = keys.raw("process_name").map_or("%(program_name)s".into(), Value::text);
+    let name = name(&written).unwrap_or_else(|why| {
         keys.error("process_name", why);
         String::new()
     });
@@ -150,7 +150,7 @@ fn process(
     let mut process = template.clone();
     names.own = own_environment(keys, &names);
     process.environment = shlex::overlay(base.environment, &names.own);
-    process.directory = keys.text("directory", &names);
+    process.directory = keys.owned("directory", &names);
     process.stdout_logfile = stream(keys, &names, &STDOUT);
     process.stderr_logfile = stream(keys, &names, &STDERR);
     if process.redirect_stderr {
@@ -163,7 +163,7 @@ fn process(
         let section = &keys.section.name;
         keys.error("", format!("program section {section} does not specify a command"));
     }
-    process.command = keys.text("command", &names).unwrap_or_default();
+    process.command = keys.owned("command", &names).unwrap_or_default();
     process.argv = shlex::split(&process.command);
     process.name = expand(process_name, &names, "process_name").unwrap_or_else(|why| {
         keys.error("process_name", why);
@@ -174,7 +174,7 @@ fn process(
 
 fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String, String)> {
     let Some(value) = keys.raw("environment") else { return Vec::new() };
-    expand(&value.text, names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
+    expand(&value.text(), names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
         keys.error("environment", why);
         Vec::new()
     })

@@ -1,9 +1,11 @@
 //! Typed access to the keys of one section: each is expanded with the names its place allows, read, and reported
 //! where it stands when it is wrong. Reading goes on with the default, so that one run finds everything.
 
+use std::borrow::Cow;
+
 use super::expand::{Item, Names, expand};
 use super::ini::{Place, Section, Sections, Value};
-use super::order::Pairs;
+use super::order::{Index, Pairs};
 use super::report::{Notice, Report, Severity};
 use super::value::name;
 use super::{Inputs, Overrides};
@@ -12,6 +14,8 @@ use crate::policy::Level;
 /// Everything that reading sections needs, and what it has found so far.
 pub(super) struct Context<'a> {
     pub(super) sections: &'a Sections,
+    /// The sections, opened.
+    pub(super) all: &'a [Section<'a>],
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) overrides: &'a Overrides,
     /// Directory of the main file.
@@ -20,10 +24,16 @@ pub(super) struct Context<'a> {
     pub(super) notices: Vec<Notice>,
     /// How many processes there may still be.
     pub(super) processes_left: i64,
+    /// How many bytes of text they may still hold.
+    pub(super) text_left: usize,
+    /// The users that are known to exist: looking for one reads /etc/passwd and /etc/group.
+    pub(super) users: Index,
 }
 
 /// More processes than the largest machines run are a mistake, and must not fill the memory.
 pub(super) const MAX_PROCESSES: i64 = 131_072;
+/// A long text that many processes inherit must not either.
+pub(super) const MAX_TEXT: usize = 32 << 20;
 
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
@@ -40,9 +50,17 @@ impl<'a> Context<'a> {
     }
 
     /// The sections whose name begins so, with the rest of the name.
-    pub(super) fn starting_with(&self, prefix: &str) -> impl Iterator<Item = (&'a Section, &'a str)> {
-        let sections = self.sections;
-        sections.all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+    pub(super) fn starting_with<'p>(
+        &self,
+        prefix: &'p str,
+    ) -> impl Iterator<Item = (&'a Section<'a>, &'a str)> + use<'a, 'p> {
+        let all = self.all;
+        all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+    }
+
+    /// The section with exactly this name.
+    pub(super) fn find(&self, name: &str) -> Option<&'a Section<'a>> {
+        self.sections.place(name).and_then(|at| self.all.get(at))
     }
 
     /// Whether there may be so many processes more.
@@ -59,8 +77,17 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether the users of this text exist.
+    pub(super) fn check_user(&mut self, user: &str) -> Result<(), String> {
+        if self.users.get(user).is_none() {
+            (self.inputs.check_user)(user)?;
+            self.users.admit(user);
+        }
+        Ok(())
+    }
+
     /// Opens a section for reading.
-    pub(super) fn reader<'c>(&'c mut self, section: &'a Section) -> Reader<'c, 'a> {
+    pub(super) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> Reader<'c, 'a> {
         Reader { context: self, section }
     }
 }
@@ -68,7 +95,7 @@ impl<'a> Context<'a> {
 /// One section, being read.
 pub(super) struct Reader<'c, 'a> {
     pub(super) context: &'c mut Context<'a>,
-    pub(super) section: &'a Section,
+    pub(super) section: &'a Section<'a>,
 }
 
 impl<'a> Reader<'_, 'a> {
@@ -79,18 +106,35 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// A key's text and place, as written.
-    pub(super) fn raw(&self, key: &str) -> Option<&'a Value> {
-        self.context.sections.get(self.section, key)
+    pub(super) fn raw(&self, key: &str) -> Option<&'a Value<'a>> {
+        self.section.get(key)
     }
 
     /// A key's text, expanded.
-    pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
-        let raw = self.raw(key)?;
-        if !raw.text.contains('%') {
-            return Some(raw.text.clone());
+    pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<Cow<'a, str>> {
+        self.expand(key, self.raw(key)?, names)
+    }
+
+    /// A key's text, expanded, from the value that is at hand.
+    pub(super) fn expand(&mut self, key: &str, value: &Value<'a>, names: &Names<'_>) -> Option<Cow<'a, str>> {
+        let text = value.text();
+        if !text.contains('%') {
+            return Some(text);
         }
         let option = format!("{}.{key}", self.section.name);
-        expand(&raw.text, names, &option).map_err(|why| self.error(key, why)).ok()
+        let at = (self.section.name, key);
+        match expand(&text, names, &option) {
+            Ok(text) => Some(text.into()),
+            Err(why) => {
+                self.context.report.add(Severity::Error, Some(value.place), at, why);
+                None
+            }
+        }
+    }
+
+    /// The same, to keep.
+    pub(super) fn owned(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
+        self.text(key, names).map(Cow::into_owned)
     }
 
     /// A key's value, if it is set and right.
@@ -137,6 +181,6 @@ impl<'a> Reader<'_, 'a> {
 
     fn add(&mut self, severity: Severity, key: &str, text: String) {
         let place = self.place(key);
-        self.context.report.add(severity, Some(place), (&self.section.name, key), text);
+        self.context.report.add(severity, Some(place), (self.section.name, key), text);
     }
 }

@@ -5,13 +5,13 @@ use super::expand::Item;
 use super::order::Pairs;
 use super::section::{Context, Reader};
 use super::shlex;
-use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on, text};
+use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on};
 use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and lays the command line over it. Its variables go into the environment that all later
 /// sections expand with, but not those keys of its own.
 pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option<Supervisord> {
-    let section = context.sections.find("supervisord")?;
+    let section = context.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
     let hosted = names.with(&[("host_node_name", Item::Text(context.inputs.host))]);
@@ -19,11 +19,11 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
     let mut supervisord = Supervisord {
         minfds: keys.value_or("minfds", &names, 1024, integer),
         minprocs: keys.value_or("minprocs", &names, 200, integer),
-        directory: keys.value("directory", &names, text),
-        user: keys.text("user", &names),
+        directory: keys.owned("directory", &names),
+        user: keys.owned("user", &names),
         umask: keys.value_or("umask", &names, 0o022, octal),
         loglevel: keys.value_or("loglevel", &names, Level::Info, log_level),
-        identifier: keys.value_or("identifier", &names, "supervisor".to_owned(), text),
+        identifier: keys.owned("identifier", &names).unwrap_or_else(|| "supervisor".to_owned()),
         nodaemon: keys.value_or("nodaemon", &names, false, boolean),
         silent: keys.value_or("silent", &names, false, boolean),
         environment: keys.value_or("environment", &hosted, Vec::new(), shlex::pairs),

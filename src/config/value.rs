@@ -127,12 +127,6 @@ pub(super) fn log_file(text: &str) -> LogFile {
     }
 }
 
-/// Text as it is.
-#[expect(clippy::unnecessary_wraps, reason = "the type of all the other readers")]
-pub(super) fn text(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
-}
-
 /// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
 pub(super) fn list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
@@ -148,8 +142,8 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// `serverurl`: `AUTO` is none.
-pub(super) fn server_url(text: String) -> Option<String> {
-    (!strip(&text).eq_ignore_ascii_case("auto")).then_some(text)
+pub(super) fn server_url(text: &str) -> Option<String> {
+    (!strip(text).eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }
 
 /// `[inet_http_server] port`: `port`, `host:port` or `*:port`.
