@@ -28,11 +28,10 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The same names and some more.
-    pub(super) fn with(&self, more: &[(&'static str, Item<'a>)]) -> Self {
-        let mut names = self.clone();
-        names.named.extend_from_slice(more);
-        names
+    /// These names and some more.
+    pub(super) fn with(mut self, more: &[(&'static str, Item<'a>)]) -> Self {
+        self.named.extend_from_slice(more);
+        self
     }
 
     fn get(&self, name: &str) -> Option<Item<'_>> {
@@ -94,9 +93,8 @@ enum Argument<'a> {
 
 /// Walks over one value as CPython's formatter does, so that the same errors come in the same order.
 struct Formatter<'a> {
-    rest: &'a str,
-    /// Characters read so far.
-    at: usize,
+    value: &'a str,
+    rest: std::str::Chars<'a>,
     names: &'a Names<'a>,
     argument: Argument<'a>,
     out: String,
@@ -104,32 +102,30 @@ struct Formatter<'a> {
 
 impl<'a> Formatter<'a> {
     fn new(value: &'a str, names: &'a Names<'a>) -> Self {
-        Formatter { rest: value, at: 0, names, argument: Argument::Dictionary, out: String::new() }
+        Formatter { value, rest: value.chars(), names, argument: Argument::Dictionary, out: String::new() }
     }
 
     fn run(mut self) -> Result<String, Fault> {
-        while let Some(c) = self.next() {
-            if c == '%' && self.accept(&['%']).is_none() {
-                self.field()?;
-            } else {
-                self.out.push(c);
+        while let Some((plain, rest)) = self.rest.as_str().split_once('%') {
+            self.out.push_str(plain);
+            self.rest = rest.chars();
+            match self.accept(&['%']) {
+                Some(percent) => self.out.push(percent),
+                None => self.field()?,
             }
             if self.out.len() > MAX_LENGTH {
                 return Err(format_fault("the result is too long"));
             }
         }
+        self.out.push_str(self.rest.as_str());
         Ok(self.out)
     }
 
-    fn next(&mut self) -> Option<char> {
-        let c = self.rest.chars().next()?;
-        self.rest = self.rest.get(c.len_utf8()..).unwrap_or("");
-        self.at = self.at.saturating_add(1);
-        Some(c)
-    }
-
     fn accept(&mut self, wanted: &[char]) -> Option<char> {
-        self.rest.starts_with(wanted).then(|| self.next()).flatten()
+        let mut ahead = self.rest.clone();
+        let c = ahead.next().filter(|c| wanted.contains(c))?;
+        self.rest = ahead;
+        Some(c)
     }
 
     /// Behind a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
@@ -146,23 +142,23 @@ impl<'a> Formatter<'a> {
             spec.precision = Some(self.size("precision too big")?.unwrap_or(0));
         }
         let _length_letter = self.accept(&['h', 'l', 'L']);
-        let conversion = self.next().ok_or_else(|| format_fault("incomplete format"))?;
+        let conversion = self.rest.next().ok_or_else(|| format_fault("incomplete format"))?;
         self.convert(conversion, &spec)
     }
 
     /// A name ends at the bracket that closes its first one.
     fn name(&mut self) -> Result<(), Fault> {
-        let start = self.rest;
+        let start = self.rest.as_str();
         let mut depth = 1_usize;
         while depth > 0 {
-            match self.next() {
+            match self.rest.next() {
                 Some('(') => depth = depth.saturating_add(1),
                 Some(')') => depth = depth.saturating_sub(1),
                 Some(_) => {}
                 None => return Err(format_fault("incomplete format key")),
             }
         }
-        let length = start.len().saturating_sub(self.rest.len()).saturating_sub(1);
+        let length = start.len().saturating_sub(self.rest.as_str().len()).saturating_sub(1);
         let name = start.get(..length).unwrap_or("");
         let item = self.names.get(name).ok_or_else(|| Fault::Unknown(name.to_owned()))?;
         self.argument = Argument::Item(item);
@@ -178,8 +174,8 @@ impl<'a> Formatter<'a> {
             };
         }
         let mut size = None;
-        while let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(10)) {
-            let _digit = self.next();
+        while let Some(digit) = self.accept(&['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+            let digit = digit.to_digit(10).unwrap_or(0);
             let digit = usize::try_from(digit).unwrap_or(0);
             let larger = size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit);
             size = Some(larger);
@@ -231,7 +227,8 @@ impl<'a> Formatter<'a> {
 
     fn unsupported(&self, conversion: char) -> String {
         let shown = if ('\u{1f}'..'\u{7f}').contains(&conversion) { conversion } else { '?' };
-        let (code, index) = (u32::from(conversion), self.at.saturating_sub(1));
+        let read = self.value.chars().count().saturating_sub(self.rest.clone().count());
+        let (code, index) = (u32::from(conversion), read.saturating_sub(1));
         format!("unsupported format character '{shown}' (0x{code:x}) at index {index}")
     }
 }

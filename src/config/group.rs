@@ -33,6 +33,9 @@ pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
 
 /// Of processes with one name the last definition stays, at the place of the first.
 fn unique(processes: Vec<Process>) -> Vec<Process> {
+    if processes.len() < 2 {
+        return processes;
+    }
     let mut places = Index::default();
     let mut out: Vec<Process> = Vec::new();
     for process in processes {

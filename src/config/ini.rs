@@ -25,6 +25,36 @@ impl Place {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         number(self.file).saturating_mul(1 << 32).saturating_add(number(self.line))
     }
+
+    /// `FILE:LINE:TEXT`. (Written digit by digit: formatting took a tenth of the time that a large file takes.)
+    fn before(self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len().saturating_add(24));
+        for number in [self.file, self.line] {
+            push_number(&mut out, number);
+            out.push(':');
+        }
+        out.push_str(text);
+        out
+    }
+}
+
+fn push_number(out: &mut String, number: usize) {
+    if number > 9 {
+        push_number(out, number / 10);
+    }
+    out.push(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'].get(number % 10).copied().unwrap_or('0'));
+}
+
+/// Takes a number and its `:` off the front of a text.
+fn leading_number(text: &str) -> Option<(usize, &str)> {
+    let mut number = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => number = number.wrapping_mul(10).wrapping_add((byte & 15).into()),
+            _ => return Some((number, text.get(at.saturating_add(1)..)?)),
+        }
+    }
+    None
 }
 
 /// The text of a key.
@@ -39,9 +69,9 @@ pub(super) struct Value<'a> {
 impl<'a> Value<'a> {
     /// Reads `FILE:LINE:TEXT`.
     fn located(text: &'a str) -> Option<Self> {
-        let (file, rest) = text.split_once(':')?;
-        let (line, written) = rest.split_once(':')?;
-        Some(Value { written, place: Place { file: file.parse().ok()?, line: line.parse().ok()? }, here: None })
+        let (file, rest) = leading_number(text)?;
+        let (line, written) = leading_number(rest)?;
+        Some(Value { written, place: Place { file, line }, here: None })
     }
 
     fn has_here(&self) -> bool {
@@ -102,7 +132,7 @@ impl Sections {
             Line::Header(name) => {
                 self.add(header.replace((name, Place { file, line })), std::mem::take(&mut entries));
             }
-            Line::Entry(key, value) => entries.insert(key.to_ascii_lowercase(), format!("{file}:{line}:{value}")),
+            Line::Entry(key, value) => entries.insert(key.to_ascii_lowercase(), Place { file, line }.before(&value)),
             Line::Wrong(_) | Line::CutQuotes(_) => wrong(line, what),
         });
         self.add(header, entries);

@@ -151,12 +151,13 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
     }
 
     fn option(&mut self, line: &str, value: &'a str, number: usize) {
-        let Some((key, value)) = value.split_once(['=', ':']) else {
+        let delimiter = value.bytes().position(|byte| matches!(byte, b'=' | b':'));
+        let Some((key, value)) = delimiter.and_then(|at| value.split_at_checked(at)) else {
             self.malformed(line, number);
             return;
         };
         self.finish_option();
-        let key = strip_end(key);
+        let (key, value) = (strip_end(key), value.get(1..).unwrap_or(""));
         if key.is_empty() {
             self.malformed(line, number);
         } else {

@@ -1,5 +1,7 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
+use std::iter::repeat_n;
+
 use super::expand::{Item, Names, expand};
 use super::ini::{Section, Value};
 use super::keys::{STDERR, STDOUT, Stream};
@@ -51,12 +53,10 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         return Vec::new();
     }
     let mut out = Vec::new();
-    let mut order = Order::default();
-    for number in first..first.saturating_add(count) {
-        let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
+    for (number, template) in (first..).zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
+        let names = names.clone().with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
-        let process = process(&mut keys, names, base, &template, &process_name);
-        order.push(0, process.name.clone());
+        let process = process(&mut keys, names, base, template, &process_name);
         out.push(process);
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
@@ -66,7 +66,18 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
     if let Some(process) = out.first() {
         hints::process(&mut keys, process);
     }
-    order.apply(out).collect()
+    sorted(out)
+}
+
+fn sorted(processes: Vec<Process>) -> Vec<Process> {
+    if processes.len() < 2 {
+        return processes;
+    }
+    let mut order = Order::default();
+    for process in &processes {
+        order.push(0, process.name.clone());
+    }
+    order.apply(processes).collect()
 }
 
 /// What the processes of a section share.
@@ -144,10 +155,9 @@ fn process(
     keys: &mut Reader<'_, '_>,
     mut names: Names<'_>,
     base: &Base<'_>,
-    template: &Process,
+    mut process: Process,
     process_name: &str,
 ) -> Process {
-    let mut process = template.clone();
     names.own = own_environment(keys, &names);
     process.environment = shlex::overlay(base.environment, &names.own);
     process.directory = keys.owned("directory", &names);

@@ -60,7 +60,7 @@ fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, here: Item<'_>) {
     if keys.raw("file").is_none() {
         keys.error("", format!("section [{}] has no file value", keys.section.name));
     }
-    let _without_effect = keys.text("file", &names.with(&[("here", here)]));
+    let _without_effect = keys.text("file", &names.clone().with(&[("here", here)]));
     login(keys, names);
     let _without_effect = keys.text("chown", names);
     let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));

@@ -34,6 +34,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 
 /// The variables of the first, overlaid by those of the second.
 pub(super) fn overlay(below: &[(String, String)], above: &[(String, String)]) -> Vec<(String, String)> {
+    if below.is_empty() {
+        return above.to_vec();
+    }
     let mut pairs = Pairs::default();
     pairs.set_all(below);
     pairs.set_all(above);
@@ -72,6 +75,15 @@ struct Token {
 }
 
 impl Token {
+    /// Takes in what means itself in words and quotes, as most text does; what is left then.
+    fn take_plain<'a>(&mut self, text: &'a str) -> &'a str {
+        let special = |byte: u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'/' | b'.' | b'-');
+        let length = text.bytes().position(special).unwrap_or(text.len());
+        let (plain, rest) = text.split_at_checked(length).unwrap_or((text, ""));
+        self.text.push_str(plain);
+        rest
+    }
+
     fn finish(&mut self, out: &mut Vec<String>) {
         let token = std::mem::take(self);
         if token.quoted || !token.text.is_empty() {
@@ -85,7 +97,11 @@ fn tokens(text: &str, grammar: &Grammar) -> Result<Vec<String>, &'static str> {
     let mut token = Token::default();
     let mut state = State::Blank;
     let mut rest = text.chars();
-    while let Some(c) = rest.next() {
+    loop {
+        if matches!(state, State::Word | State::Quote(_)) {
+            rest = token.take_plain(rest.as_str()).chars();
+        }
+        let Some(c) = rest.next() else { break };
         state = match state {
             State::Quote(quote) => in_quotes(c, quote, &mut token),
             State::Escape { quoted } => escaped(c, quoted, &mut token),

@@ -14,7 +14,7 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
     let section = context.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
-    let hosted = names.with(&[("host_node_name", Item::Text(context.inputs.host))]);
+    let hosted = names.clone().with(&[("host_node_name", Item::Text(context.inputs.host))]);
     let mut keys = context.reader(section);
     let mut supervisord = Supervisord {
         minfds: keys.value_or("minfds", &names, 1024, integer),
