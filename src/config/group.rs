@@ -50,16 +50,17 @@ fn unique(processes: Vec<Process>) -> Vec<Process> {
 
 /// The groups of `[group:x]` sections, which claim the programs they list.
 fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut Index) -> Vec<Group> {
-    let sections: Vec<_> = context.starting_with("group:").collect();
+    let mut sections = context.starting_with("group:").peekable();
+    let programs = sections.peek().map_or_else(Index::default, |_| names(context.all));
     let mut groups = Vec::new();
     for (section, _) in sections {
         let names = context.common(base.variables);
         let mut keys = context.reader(section);
         let Some(name) = keys.own_name() else { continue };
-        let programs = keys.text("programs", &names).unwrap_or_default();
+        let listed = keys.text("programs", &names).unwrap_or_default();
         let priority = keys.value_or("priority", &names, 999, integer);
         let mut processes = Vec::new();
-        for member in members(context, section, &programs) {
+        for member in members(context, &programs, section, &listed) {
             claimed.admit(member.name);
             let origin = Origin {
                 section: member,
@@ -75,13 +76,29 @@ fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut I
     groups
 }
 
+/// The places of the sections.
+fn names(sections: &[Section<'_>]) -> Index {
+    let mut names = Index::default();
+    for (at, section) in sections.iter().enumerate() {
+        let _place = names.place(section.name, at);
+    }
+    names
+}
+
 /// The sections of the programs that a group lists. (In the message about an unknown one supervisord puts the section
 /// of the one before into the brackets.)
-fn members<'a>(context: &mut Context<'a>, section: &'a Section<'a>, programs: &str) -> Vec<&'a Section<'a>> {
+fn members<'a>(
+    context: &mut Context<'a>,
+    programs: &Index,
+    section: &'a Section<'a>,
+    listed: &str,
+) -> Vec<&'a Section<'a>> {
+    let all = context.all;
+    let find = |name: String| programs.get(&name).and_then(|at| all.get(at));
     let mut members: Vec<&Section<'_>> = Vec::new();
-    for program in list(programs) {
-        let plain = context.find(&format!("program:{program}"));
-        let fcgi = context.find(&format!("fcgi-program:{program}"));
+    for program in list(listed) {
+        let plain = find(format!("program:{program}"));
+        let fcgi = find(format!("fcgi-program:{program}"));
         let before = members.last().map_or(section.name, |member| member.name);
         match (plain, fcgi) {
             (Some(member), None) | (None, Some(member)) => members.push(member),
@@ -102,8 +119,8 @@ fn members<'a>(context: &mut Context<'a>, section: &'a Section<'a>, programs: &s
 /// A group for each section of a kind that no `[group:x]` has claimed.
 fn of_kind<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &Index, kind: Kind) -> Vec<Group> {
     let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
-    let sections: Vec<_> = context.starting_with(prefix).map(|(section, _)| section).collect();
-    let free = sections.into_iter().filter(|section| claimed.get(section.name).is_none());
+    let sections = context.starting_with(prefix).map(|(section, _)| section);
+    let free = sections.filter(|section| claimed.get(section.name).is_none());
     free.filter_map(|section| homogeneous(context, base, section, kind)).collect()
 }
 

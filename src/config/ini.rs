@@ -1,6 +1,7 @@
-//! Logical lines to sections. The only file that names rust-ini, which keeps them: in order, each section with its keys.
-//! Its parser is not used, since comments, quotes, continuations and indentation are something else to it than to Python
-//! (see `lines.rs`); nor does it know where a value stands, so each has its place in front.
+//! Logical lines to sections. The only file that names rust-ini, which keeps the table of contents: the sections in the
+//! order of their first appearance, each with the parts of the files that it is made of. The values stay in the text.
+//! rust-ini's parser is not used: comments, quotes, continuations and indentation mean something else to it than to
+//! Python (see `lines.rs`), and it knows no line numbers.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,6 @@ use ini::{Ini, Properties};
 
 use super::keys;
 use super::lines::{self, Line};
-use super::order::Index;
 
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,36 +25,6 @@ impl Place {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         number(self.file).saturating_mul(1 << 32).saturating_add(number(self.line))
     }
-
-    /// `FILE:LINE:TEXT`. (Written digit by digit: formatting took a tenth of the time that a large file takes.)
-    fn before(self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len().saturating_add(24));
-        for number in [self.file, self.line] {
-            push_number(&mut out, number);
-            out.push(':');
-        }
-        out.push_str(text);
-        out
-    }
-}
-
-fn push_number(out: &mut String, number: usize) {
-    if number > 9 {
-        push_number(out, number / 10);
-    }
-    out.push(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'].get(number % 10).copied().unwrap_or('0'));
-}
-
-/// Takes a number and its `:` off the front of a text.
-fn leading_number(text: &str) -> Option<(usize, &str)> {
-    let mut number = 0_usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'0'..=b'9' => number = number.wrapping_mul(10).wrapping_add((byte & 15).into()),
-            _ => return Some((number, text.get(at.saturating_add(1)..)?)),
-        }
-    }
-    None
 }
 
 /// The text of a key.
@@ -67,21 +37,10 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reads `FILE:LINE:TEXT`.
-    fn located(text: &'a str) -> Option<Self> {
-        let (file, rest) = leading_number(text)?;
-        let (line, written) = leading_number(rest)?;
-        Some(Value { written, place: Place { file, line }, here: None })
-    }
-
-    fn has_here(&self) -> bool {
-        self.written.contains(HERE)
-    }
-
     /// The text, not yet expanded.
     pub(super) fn text(&self) -> Cow<'a, str> {
         match self.here {
-            Some(here) if self.has_here() => self.written.replace(HERE, here).into(),
+            Some(here) if self.written.contains(HERE) => self.written.replace(HERE, here).into(),
             _ => self.written.into(),
         }
     }
@@ -93,7 +52,8 @@ pub(super) struct Section<'a> {
     pub(super) name: &'a str,
     /// Its first header.
     pub(super) place: Place,
-    /// The keys that something reads. Few, so that looking for one is cheap, whatever else the section holds.
+    /// The keys that something reads: a few, so that looking for one is cheap, whatever else the section holds. Where
+    /// any key is fine, all of them in the order they are set.
     pub(super) values: Vec<(&'a str, Value<'a>)>,
     /// Its own other keys, and where they stand.
     pub(super) unknown: Vec<(&'a str, Place)>,
@@ -102,18 +62,56 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// A key's text and place.
     pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
-        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+        self.values.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+
+    /// The last value of a key counts.
+    fn set(&mut self, key: &'a str, value: Value<'a>) {
+        match self.values.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => self.values.push((key, value)),
+        }
     }
 }
 
-/// What the files come to: sections in the order of their first appearance, merged from all of them, the last value of a
-/// key counting. rust-ini's general section is `[DEFAULT]`, with every value that a key of it ever had.
+/// What stands below a header.
+#[derive(Debug)]
+struct Entry<'t> {
+    key: Cow<'t, str>,
+    value: Cow<'t, str>,
+    line: usize,
+}
+
+/// A header, and the entries below it.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    header: Place,
+    from: usize,
+    to: usize,
+}
+
+impl Part {
+    /// The key of the parts in the table of contents.
+    const KEY: &str = "part";
+
+    fn to_text(self) -> String {
+        format!("{}:{}:{}:{}", self.header.file, self.header.line, self.from, self.to)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let mut numbers = text.split(':').map_while(|number| number.parse().ok());
+        let header = Place { file: numbers.next()?, line: numbers.next()? };
+        Some(Part { header, from: numbers.next()?, to: numbers.next()? })
+    }
+}
+
+/// What the files come to: the sections, each merged from all its parts. rust-ini's general section, the one without a
+/// name, is `[DEFAULT]`.
 #[derive(Debug, Default)]
-pub(super) struct Sections {
-    ini: Ini,
-    /// The sections' places in this order, and their first headers.
-    index: Index,
-    headers: Vec<Place>,
+pub(super) struct Sections<'t> {
+    /// The entries of all files, as they were read.
+    entries: Vec<Entry<'t>>,
+    contents: Ini,
     /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
 }
@@ -123,131 +121,105 @@ const DEFAULT: &str = "DEFAULT";
 /// The name that is replaced as text, file by file, when there are includes.
 const HERE: &str = "%(here)s";
 
-impl Sections {
+impl<'t> Sections<'t> {
     /// Adds the sections of one file. `wrong` hears of the lines that are no configuration, or not what they seem.
-    pub(super) fn merge<'a>(&mut self, text: &'a str, file: usize, mut wrong: impl FnMut(usize, Line<'a>)) {
+    pub(super) fn merge(&mut self, text: &'t str, file: usize, mut wrong: impl FnMut(usize, Line<'t>)) {
         let mut header = None;
-        let mut entries = Properties::new();
         lines::read(text, |line, what| match what {
             Line::Header(name) => {
-                self.add(header.replace((name, Place { file, line })), std::mem::take(&mut entries));
+                let next = (name, Place { file, line }, self.entries.len());
+                self.close(header.replace(next));
             }
-            Line::Entry(key, value) => entries.insert(key.to_ascii_lowercase(), Place { file, line }.before(&value)),
+            Line::Entry(key, value) => self.entries.push(Entry { key, value, line }),
             Line::Wrong(_) | Line::CutQuotes(_) => wrong(line, what),
         });
-        self.add(header, entries);
-    }
-
-    /// Adds a header and what stands below it.
-    fn add(&mut self, header: Option<(&str, Place)>, entries: Properties) {
-        match header {
-            None => {}
-            Some((DEFAULT, _)) => {
-                let defaults = self.ini.entry(None).or_insert_with(Properties::new);
-                entries.into_iter().for_each(|(key, value)| defaults.append(key, value));
-            }
-            Some((name, place)) => {
-                if self.index.place(name, self.headers.len()) == self.headers.len() {
-                    self.headers.push(place);
-                }
-                match self.ini.entry(Some(name.to_owned())) {
-                    ini::SectionEntry::Vacant(new) => drop(new.insert(entries)),
-                    ini::SectionEntry::Occupied(old) => {
-                        let old = old.into_mut();
-                        entries.into_iter().for_each(|(key, value)| old.insert(key, value));
-                    }
-                }
-            }
-        }
+        self.close(header);
     }
 
     /// Makes sure that there is a section of this name.
     pub(super) fn ensure(&mut self, name: &str) {
-        self.add(Some((name, Place { file: 0, line: 1 })), Properties::new());
+        self.close(Some((name, Place { file: 0, line: 1 }, self.entries.len())));
+    }
+
+    /// Enters a header with the entries since.
+    fn close(&mut self, header: Option<(&str, Place, usize)>) {
+        let Some((name, header, from)) = header else { return };
+        let name = Some(name).filter(|name| *name != DEFAULT).map(str::to_owned);
+        let part = Part { header, from, to: self.entries.len() };
+        self.contents.entry(name).or_insert_with(Properties::new).append(Part::KEY, part.to_text());
     }
 
     /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
     /// text, when there is an `[include]`, and after each included file.
-    pub(super) fn replace_here(&mut self, directory: &str) {
-        self.directories.push(directory.to_owned());
+    pub(super) fn replace_here(&mut self, directory: String) {
+        self.directories.push(directory);
     }
 
-    /// The place of the section with exactly this name among all of them.
-    pub(super) fn place(&self, name: &str) -> Option<usize> {
-        self.index.get(name)
-    }
-
-    /// All sections, opened for reading.
+    /// All sections but `[DEFAULT]`, opened for reading.
     pub(super) fn open(&self) -> Vec<Section<'_>> {
-        let mut defaults: Vec<Inherited<'_>> = Vec::new();
-        for (key, _) in self.defaults().filter(|(key, _)| keys::is_known(key)) {
-            if defaults.iter().all(|known| known.key != key) {
-                defaults.extend(self.history(key));
-            }
-        }
-        self.headed().map(|(name, place, entries)| self.section(name, place, entries, &defaults)).collect()
+        let defaults = self.inherited();
+        let named = self.contents.iter().filter_map(|(name, parts)| Some((name?, parts)));
+        named.filter_map(|(name, parts)| self.section(name, parts, &defaults)).collect()
     }
 
-    /// One section, opened for reading: its own keys alone.
-    pub(super) fn find(&self, wanted: &str) -> Option<Section<'_>> {
-        let (name, place, entries) = self.headed().find(|(name, ..)| *name == wanted)?;
-        Some(self.section(name, place, entries, &[]))
+    /// The section with exactly this name, without what it inherits.
+    pub(super) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
+        self.section(name, self.contents.section(Some(name))?, &[])
     }
 
-    /// Every value that a key of `[DEFAULT]` ever had.
+    /// Every value that a key of `[DEFAULT]` ever had, in order.
     pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        let entries = self.ini.section(None::<String>).into_iter().flatten();
-        entries.filter_map(|(key, text)| Some((key, self.value(text)?)))
+        let parts = self.contents.section(None::<String>).into_iter().flat_map(|all| self.parts(all));
+        parts.flat_map(|part| self.entries_of(part))
     }
 
-    fn headed(&self) -> impl Iterator<Item = (&str, Place, &Properties)> {
-        let named = self.ini.iter().filter_map(|(name, entries)| Some((name?, entries)));
-        named.zip(&self.headers).map(|((name, entries), place)| (name, *place, entries))
+    fn parts<'a>(&'a self, all: &'a Properties) -> impl Iterator<Item = Part> + use<'a> {
+        all.iter().filter_map(|(_, text)| Part::from_text(text))
+    }
+
+    fn entries_of(&self, part: Part) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let file = part.header.file;
+        let here = self.directories.get(file).map(String::as_str);
+        self.entries.get(part.from..part.to).unwrap_or(&[]).iter().map(move |entry| {
+            let value = Value { written: &entry.value, place: Place { file, line: entry.line }, here };
+            (entry.key.as_ref(), value)
+        })
     }
 
     fn section<'a>(
         &'a self,
         name: &'a str,
-        place: Place,
-        entries: &'a Properties,
+        parts: &'a Properties,
         defaults: &[Inherited<'a>],
-    ) -> Section<'a> {
+    ) -> Option<Section<'a>> {
+        let place = self.parts(parts).next()?.header;
         let mut section = Section { name, place, values: Vec::new(), unknown: Vec::new() };
-        let Some(known) = keys::of_section(name) else { return section };
-        let is_read = |key| known.is_none_or(|tables| tables.iter().any(|table| table.contains(&key)));
-        for (key, text) in entries {
-            match self.value(text) {
-                Some(value) if is_read(key) => section.values.push((key, value)),
-                Some(value) => section.unknown.push((key, value.place)),
-                None => {}
+        let Some(known) = keys::of_section(name) else { return Some(section) };
+        for (key, value) in self.parts(parts).flat_map(|part| self.entries_of(part)) {
+            match known {
+                None => section.values.push((key, value)),
+                Some(tables) if keys::is_in(tables, key) => section.set(key, value),
+                Some(_) => section.unknown.push((key, value.place)),
             }
         }
-        for default in defaults.iter().filter(|default| is_read(default.key)) {
+        for default in defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key))) {
             if section.get(default.key).is_none() {
                 section.values.push((default.key, default.since(place.file, &self.directories)));
             }
         }
-        section
+        Some(section)
     }
 
-    fn value<'a>(&'a self, text: &'a str) -> Option<Value<'a>> {
-        let value = Value::located(text)?;
-        Some(Value { here: self.directories.get(value.place.file).map(String::as_str), ..value })
-    }
-
-    /// What sections inherit of a key of `[DEFAULT]`.
-    fn history<'a>(&'a self, key: &'a str) -> Option<Inherited<'a>> {
-        let mut values = self.ini.section(None::<String>)?.get_all(key).filter_map(|text| self.value(text)).peekable();
-        let mut handed_down = Vec::new();
-        let mut last = None;
-        while let Some(value) = values.next() {
-            let until = values.peek().map_or(usize::MAX, |next| next.place.file);
-            if value.here.is_some() && until > value.place.file && value.has_here() {
-                handed_down.push((until, value));
+    /// What sections inherit of the keys that something reads.
+    fn inherited(&self) -> Vec<Inherited<'_>> {
+        let mut all: Vec<Inherited<'_>> = Vec::new();
+        for (key, value) in self.defaults().filter(|(key, _)| keys::is_known(key)) {
+            match all.iter_mut().find(|known| known.key == key) {
+                Some(known) => known.change(value),
+                None => all.push(Inherited { key, handed_down: Vec::new(), last: value }),
             }
-            last = Some(value);
         }
-        Some(Inherited { key, handed_down, last: last? })
+        all
     }
 }
 
@@ -257,20 +229,25 @@ impl Sections {
 /// copy with that file's directory, which is its own from then on.
 struct Inherited<'a> {
     key: &'a str,
-    /// The values with `%(here)s` that still stood when their file was at its end, each with the file that changed it.
+    /// The values that were changed by a later file, each with that file.
     handed_down: Vec<(usize, Value<'a>)>,
     last: Value<'a>,
 }
 
 impl<'a> Inherited<'a> {
+    fn change(&mut self, value: Value<'a>) {
+        let old = std::mem::replace(&mut self.last, value);
+        if old.place.file < value.place.file && old.here.is_some() && old.written.contains(HERE) {
+            self.handed_down.push((value.place.file, old));
+        }
+    }
+
     /// The value for a section that this file began.
     fn since(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.handed_down.partition_point(|(until, _)| *until <= file);
-        let copied = self.handed_down.get(first).map(|(_, value)| {
-            let at = value.place.file.max(file);
-            Value { here: directories.get(at).map(String::as_str), ..*value }
-        });
-        copied.unwrap_or(self.last)
+        let value = self.handed_down.get(first).map_or(self.last, |(_, value)| *value);
+        let copied = value.place.file.max(file);
+        Value { here: directories.get(copied).map(String::as_str), ..value }
     }
 }
 
@@ -278,7 +255,7 @@ impl<'a> Inherited<'a> {
 mod tests {
     use super::*;
 
-    fn sections(texts: &[&str]) -> Sections {
+    fn sections<'t>(texts: &[&'t str]) -> Sections<'t> {
         let mut sections = Sections::default();
         for (file, text) in texts.iter().enumerate() {
             sections.merge(text, file, |line, what| panic!("{line}: {what:?}"));
@@ -286,9 +263,9 @@ mod tests {
         sections
     }
 
-    fn value(sections: &Sections, section: &str, key: &str) -> Option<String> {
+    fn value(sections: &Sections<'_>, section: &str, key: &str) -> Option<String> {
         let all = sections.open();
-        let value = *all.get(sections.place(section)?)?.get(key)?;
+        let value = all.iter().find(|open| open.name == section)?.get(key)?;
         Some(value.text().into_owned())
     }
 
@@ -311,7 +288,8 @@ mod tests {
             "\0nul",
         ];
         for text in awkward {
-            let sections = sections(&[&format!("[program:s]\ncommand={text}\nuser=1\n")]);
+            let file = format!("[program:s]\ncommand={text}\nuser=1\n");
+            let sections = sections(&[&file]);
             assert_eq!(value(&sections, "program:s", "command").as_deref(), Some(text.trim()), "{text:?}");
             assert_eq!(value(&sections, "program:s", "user").as_deref(), Some("1"), "{text:?}");
         }
@@ -320,7 +298,7 @@ mod tests {
     #[test]
     fn names_survive() {
         for name in [" program:y ", "a]b", "\\n", "a=b", "#x", "program:a\\"] {
-            assert!(sections(&[&format!("[{name}]\na=1\n")]).place(name).is_some(), "{name:?}");
+            assert!(sections(&[&format!("[{name}]\na=1\n")]).find(name).is_some(), "{name:?}");
         }
     }
 
@@ -347,7 +325,9 @@ mod tests {
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
         assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
         assert_eq!(all[0].unknown, [("x", Place { file: 0, line: 3 })]);
-        assert!(sections.place("DEFAULT").is_none());
+        assert!(sections.find("DEFAULT").is_none());
+        let defaults: Vec<_> = sections.defaults().map(|(key, _)| key).collect();
+        assert_eq!(defaults, ["priority", "programs", "files"]);
     }
 
     #[test]
@@ -360,7 +340,7 @@ mod tests {
             "[program:e]\n",
         ]);
         for directory in ["/0", "/1", "/2", "/3", "/4"] {
-            sections.replace_here(directory);
+            sections.replace_here(directory.to_owned());
         }
         let got = |section: &str, key: &str| value(&sections, &format!("program:{section}"), key).unwrap();
         assert_eq!((got("a", "command"), got("a", "user")), ("/2".to_owned(), "%/0".to_owned()));

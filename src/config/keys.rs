@@ -130,10 +130,15 @@ pub(super) fn of_section(name: &str) -> Option<Keys> {
     }
 }
 
+/// Whether one of these tables has this key.
+pub(super) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
+    tables.iter().any(|table| table.contains(&key))
+}
+
 /// Whether some section has this key.
 pub(super) fn is_known(key: &str) -> bool {
-    let tables = [SUPERVISORD, PROGRAM, LISTENER, FCGI, GROUP, INCLUDE, INET, UNIX, PLUGIN];
-    tables.iter().any(|table| table.contains(&key))
+    let tables = [[SUPERVISORD, PROGRAM], [LISTENER, FCGI], [GROUP, INCLUDE], [INET, UNIX], [PLUGIN, &[]]];
+    tables.into_iter().any(|tables| is_in(tables, key))
 }
 
 /// The known key nearest to this one, when it is near enough for a slip of the finger.

@@ -11,8 +11,8 @@ use super::python::{is_space, repr, strip, strip_end};
 pub(super) enum Line<'a> {
     /// The header of a section: its name, not stripped.
     Header(&'a str),
-    /// A key as it is spelt, and its value.
-    Entry(&'a str, Cow<'a, str>),
+    /// A key in lower case, and its value.
+    Entry(Cow<'a, str>, Cow<'a, str>),
     /// No configuration: supervisord's words for it.
     Wrong(String),
     /// What is left of a line whose comment begins inside quotes; the line itself comes too.
@@ -171,6 +171,11 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
 
     fn finish_option(&mut self) {
         if let Some(Pending { key, value, line, .. }) = self.pending.take() {
+            let key = if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                key.to_ascii_lowercase().into()
+            } else {
+                key.into()
+            };
             (self.take)(line, Line::Entry(key, value));
         }
     }
@@ -235,7 +240,7 @@ mod tests {
             ("[s]\na = 1\n  2\n\n  3 ; c\n\n", &["1:[s]", "2:a=1\n2\n\n3"]),
             ("[s]\na=1\n  ; no part of it\n  2", &["1:[s]", "2:a=1\n2"]),
             ("[s]\na=\n  1\n", &["1:[s]", "2:a=\n1"]),
-            ("  [s]\n  A: 1\n  b=2\n", &["1:[s]", "2:A=1", "3:b=2"]),
+            ("  [s]\n  A: 1\n  b=2\n", &["1:[s]", "2:a=1", "3:b=2"]),
             ("[s]\na=1\n [t]\n b=2\n", &["1:[s]", "2:a=1\n[t]\nb=2"]),
             ("[ s ] junk\n", &["1:[ s ]"]),
             ("[a]b]\n[program:y\n[x=1\n", &["1:[a]b]", "2:[program=y", "3:[x=1"]),

@@ -53,8 +53,16 @@ pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
 #[must_use]
 pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let mut loader = Loader::new(file);
-    loader.main(file, inputs);
-    let Loader { sections, here, report, notices, .. } = loader;
+    let main = loader.main(file);
+    let mut sections = Sections::default();
+    loader.merge(&mut sections, 0, &main);
+    let included = loader.includes(&mut sections, inputs);
+    for File { id, directory, text } in &included {
+        loader.merge(&mut sections, *id, text);
+        sections.replace_here(directory.clone());
+    }
+    sections.ensure("supervisord");
+    let Loader { here, report, notices, .. } = loader;
     let context = Context {
         sections: &sections,
         all: &sections.open(),
@@ -70,41 +78,48 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     super::assemble(context)
 }
 
+/// An included file.
+struct File {
+    /// Its number in the report.
+    id: usize,
+    directory: String,
+    text: String,
+}
+
 struct Loader {
     /// Directory of the main file, as named: symbolic links are not resolved.
     here: String,
-    sections: Sections,
     report: Report,
     notices: Vec<Notice>,
     /// Bytes that may still be read.
     bytes_left: u64,
+    included: Vec<File>,
 }
 
 impl Loader {
     fn new(file: &Path) -> Self {
         Loader {
             here: directory(file),
-            sections: Sections::default(),
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
+            included: Vec::new(),
         }
     }
 
-    fn main(&mut self, file: &Path, inputs: &Inputs<'_>) {
+    /// The text of the main file; nothing when it cannot be read.
+    fn main(&mut self, file: &Path) -> String {
         let name = file.to_string_lossy().into_owned();
-        match self.read(file) {
+        let why = match self.read(file) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes);
+                return self.decode(id, bytes);
             }
-            Err(_) if !file.exists() => self.error(None, format!("could not find config file {name}")),
-            Err(why) => self.error(None, format!("could not read config file {name}{why}")),
-        }
-        if self.sections.place("include").is_some() {
-            self.includes(inputs);
-        }
-        self.sections.ensure("supervisord");
+            Err(_) if !file.exists() => format!("could not find config file {name}"),
+            Err(why) => format!("could not read config file {name}{why}"),
+        };
+        self.error(None, why);
+        String::new()
     }
 
     /// A regular file's bytes. A FIFO would block and a device never ends.
@@ -122,14 +137,18 @@ impl Loader {
         Ok(bytes)
     }
 
-    /// Takes a file's sections in.
-    fn merge(&mut self, file: usize, bytes: &[u8]) {
-        if let Err(error) = std::str::from_utf8(bytes) {
-            let (line, why) = undecodable(bytes, error);
+    /// A file's text. What is no UTF-8 is an error, and replaced to find what else is wrong.
+    fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap_or_else(|error| {
+            let (line, why) = undecodable(error.as_bytes(), error.utf8_error());
             self.error(Some(Place { file, line }), why);
-        }
-        let text = String::from_utf8_lossy(bytes);
-        self.sections.merge(&text, file, |line, what| {
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        })
+    }
+
+    /// Takes a file's sections in.
+    fn merge<'t>(&mut self, sections: &mut Sections<'t>, file: usize, text: &'t str) {
+        sections.merge(text, file, |line, what| {
             let (severity, why) = match what {
                 Line::Wrong(why) => (Severity::Error, why),
                 Line::CutQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
@@ -140,9 +159,16 @@ impl Loader {
     }
 
     /// Reads what `[include] files` of the main file names; an `[include]` in an included file is without effect.
-    fn includes(&mut self, inputs: &Inputs<'_>) {
-        self.sections.replace_here(&self.here);
-        let Some(section) = self.sections.find("include") else { return };
+    fn includes(&mut self, sections: &mut Sections<'_>, inputs: &Inputs<'_>) -> Vec<File> {
+        if sections.find("include").is_some() {
+            sections.replace_here(self.here.clone());
+            self.include_all(sections, inputs);
+        }
+        std::mem::take(&mut self.included)
+    }
+
+    fn include_all(&mut self, sections: &Sections<'_>, inputs: &Inputs<'_>) {
+        let Some(section) = sections.find("include") else { return };
         let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
             self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
@@ -150,12 +176,13 @@ impl Loader {
         };
         let place = files.place;
         let environment = inputs.variables();
-        let named = vec![("here", Item::Text(&self.here)), ("host_node_name", Item::Text(inputs.host))];
+        let here = self.here.clone();
+        let named = vec![("here", Item::Text(&here)), ("host_node_name", Item::Text(inputs.host))];
         let names = Names { environment: &environment, own: Vec::new(), named };
         match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
-                    self.include(&join(&self.here, pattern), place);
+                    self.include(&join(&here, pattern), place);
                 }
             }
             Err(why) => self.report.add(Severity::Error, Some(place), ("include", "files"), why),
@@ -189,8 +216,8 @@ impl Loader {
         match self.read(path) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes);
-                self.sections.replace_here(&directory(path));
+                let text = self.decode(id, bytes);
+                self.included.push(File { id, directory: directory(path), text });
             }
             Err(why) => {
                 let severity = if why == TOO_LARGE { Severity::Error } else { Severity::Warning };

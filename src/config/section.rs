@@ -13,7 +13,7 @@ use crate::policy::Level;
 
 /// Everything that reading sections needs, and what it has found so far.
 pub(super) struct Context<'a> {
-    pub(super) sections: &'a Sections,
+    pub(super) sections: &'a Sections<'a>,
     /// The sections, opened.
     pub(super) all: &'a [Section<'a>],
     pub(super) inputs: &'a Inputs<'a>,
@@ -60,7 +60,7 @@ impl<'a> Context<'a> {
 
     /// The section with exactly this name.
     pub(super) fn find(&self, name: &str) -> Option<&'a Section<'a>> {
-        self.sections.place(name).and_then(|at| self.all.get(at))
+        self.all.iter().find(|section| section.name == name)
     }
 
     /// Whether there may be so many processes more.
