@@ -1,5 +1,7 @@
 //! supervisord's `%` expansion: Python's `%` formatting of a whole value with a dictionary of names.
 
+use std::fmt::Display;
+
 use super::number::{self, Spec};
 use super::order::{Order, Pairs};
 use super::python::{ascii, repr};
@@ -64,12 +66,12 @@ enum Fault {
 }
 
 /// Expands a value. `option` is what supervisord calls it in its messages: `program:x.command`.
-pub(super) fn expand(value: &str, names: &Names<'_>, option: &str) -> Result<String, String> {
+pub(super) fn expand(value: &str, names: &Names<'_>, option: impl Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());
     }
     Formatter::new(value, names).run().map_err(|fault| {
-        let (value, option) = (repr(value), repr(option));
+        let (value, option) = (repr(value), repr(&option.to_string()));
         match fault {
             Fault::Unknown(name) => format!(
                 "Format string {value} for {option} contains names ({}) which cannot be expanded. \
@@ -195,6 +197,10 @@ impl<'a> Formatter<'a> {
 
     fn convert(&mut self, conversion: char, spec: &Spec) -> Result<(), Fault> {
         let argument = self.take()?;
+        if let ('s', Argument::Item(Item::Text(text)), true) = (conversion, &argument, spec.is_plain()) {
+            self.out.push_str(text);
+            return Ok(());
+        }
         let text = match (conversion, argument) {
             ('s' | 'r' | 'a', Argument::Item(item)) => number::pad(&text_of(conversion, item, spec), spec),
             ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(Item::Int(n))) => {

@@ -38,7 +38,7 @@ pub(super) const MAX_TEXT: usize = 32 << 20;
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
     pub(super) fn variables<'e>(environment: &'e Pairs) -> Names<'e> {
-        Names { environment, own: Vec::new(), named: Vec::new() }
+        Names { environment, own: Vec::new(), named: Vec::with_capacity(6) }
     }
 
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
@@ -121,9 +121,8 @@ impl<'a> Reader<'_, 'a> {
         if !text.contains('%') {
             return Some(text);
         }
-        let option = format!("{}.{key}", self.section.name);
         let at = (self.section.name, key);
-        match expand(&text, names, &option) {
+        match expand(&text, names, format_args!("{}.{key}", self.section.name)) {
             Ok(text) => Some(text.into()),
             Err(why) => {
                 self.context.report.add(Severity::Error, Some(value.place), at, why);
