@@ -26,9 +26,12 @@ pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
     for group in &groups {
         order.push(group.priority, group.name.clone());
     }
+    let count = groups.iter().map(|group| group.processes.len()).sum();
     let mut seen = Index::default();
     let visible = order.apply(groups).filter(|group| seen.admit(&group.name));
-    visible.flat_map(|group| unique(group.processes)).collect()
+    let mut processes = Vec::with_capacity(count);
+    visible.for_each(|group| processes.extend(unique(group.processes)));
+    processes
 }
 
 /// Of processes with one name the last definition stays, at the place of the first.

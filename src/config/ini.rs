@@ -1,11 +1,11 @@
-//! Logical lines to sections. The only file that names rust-ini, which keeps the table of contents: the sections in the
-//! order of their first appearance, each with the parts of the files that it is made of. The values stay in the text.
-//! rust-ini's parser is not used: comments, quotes, continuations and indentation mean something else to it than to
-//! Python (see `lines.rs`), and it knows no line numbers.
+//! Logical lines to sections. The only file that names rust-ini, whose properties, which keep their order and may have
+//! several values, are the table of contents: for each section the parts of the files that it is made of. The values
+//! stay in the text. rust-ini's parser is not used: comments, quotes, continuations and indentation mean something else
+//! to it than to Python (see `lines.rs`), and it knows no line numbers.
 
 use std::borrow::Cow;
 
-use ini::{Ini, Properties};
+use ini::Properties;
 
 use super::keys;
 use super::lines::{self, Line};
@@ -91,9 +91,6 @@ struct Part {
 }
 
 impl Part {
-    /// The key of the parts in the table of contents.
-    const KEY: &str = "part";
-
     fn to_text(self) -> String {
         format!("{}:{}:{}:{}", self.header.file, self.header.line, self.from, self.to)
     }
@@ -105,19 +102,21 @@ impl Part {
     }
 }
 
-/// What the files come to: the sections, each merged from all its parts. rust-ini's general section, the one without a
-/// name, is `[DEFAULT]`.
+/// What the files come to: the sections, each merged from all its parts.
 #[derive(Debug, Default)]
 pub(super) struct Sections<'t> {
     /// The entries of all files, as they were read.
     entries: Vec<Entry<'t>>,
-    contents: Ini,
+    /// The parts of each section, by its name.
+    contents: Properties,
     /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
 }
 
 /// What Python calls the section whose keys all others inherit.
 const DEFAULT: &str = "DEFAULT";
+/// So many keys most sections have at most.
+const FEW: usize = 12;
 /// The name that is replaced as text, file by file, when there are includes.
 const HERE: &str = "%(here)s";
 
@@ -144,9 +143,7 @@ impl<'t> Sections<'t> {
     /// Enters a header with the entries since.
     fn close(&mut self, header: Option<(&str, Place, usize)>) {
         let Some((name, header, from)) = header else { return };
-        let name = Some(name).filter(|name| *name != DEFAULT).map(str::to_owned);
-        let part = Part { header, from, to: self.entries.len() };
-        self.contents.entry(name).or_insert_with(Properties::new).append(Part::KEY, part.to_text());
+        self.contents.append(name, Part { header, from, to: self.entries.len() }.to_text());
     }
 
     /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
@@ -158,23 +155,23 @@ impl<'t> Sections<'t> {
     /// All sections but `[DEFAULT]`, opened for reading.
     pub(super) fn open(&self) -> Vec<Section<'_>> {
         let defaults = self.inherited();
-        let named = self.contents.iter().filter_map(|(name, parts)| Some((name?, parts)));
-        named.filter_map(|(name, parts)| self.section(name, parts, &defaults)).collect()
+        let is_first = |name: &str, part: &str| self.contents.get(name).is_some_and(|first| std::ptr::eq(first, part));
+        let named = self.contents.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
+        named.filter_map(|(name, _)| self.section(name, &defaults)).collect()
     }
 
     /// The section with exactly this name, without what it inherits.
     pub(super) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
-        self.section(name, self.contents.section(Some(name))?, &[])
+        self.section(name, &[])
     }
 
     /// Every value that a key of `[DEFAULT]` ever had, in order.
     pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        let parts = self.contents.section(None::<String>).into_iter().flat_map(|all| self.parts(all));
-        parts.flat_map(|part| self.entries_of(part))
+        self.parts(DEFAULT).flat_map(|part| self.entries_of(part))
     }
 
-    fn parts<'a>(&'a self, all: &'a Properties) -> impl Iterator<Item = Part> + use<'a> {
-        all.iter().filter_map(|(_, text)| Part::from_text(text))
+    fn parts(&self, name: &str) -> impl Iterator<Item = Part> {
+        self.contents.get_all(name).filter_map(Part::from_text)
     }
 
     fn entries_of(&self, part: Part) -> impl Iterator<Item = (&str, Value<'_>)> {
@@ -186,25 +183,24 @@ impl<'t> Sections<'t> {
         })
     }
 
-    fn section<'a>(
-        &'a self,
-        name: &'a str,
-        parts: &'a Properties,
-        defaults: &[Inherited<'a>],
-    ) -> Option<Section<'a>> {
-        let place = self.parts(parts).next()?.header;
-        let mut section = Section { name, place, values: Vec::new(), unknown: Vec::new() };
+    fn section<'a>(&'a self, name: &'a str, defaults: &[Inherited<'a>]) -> Option<Section<'a>> {
+        let mut parts = self.parts(name).peekable();
+        let first = parts.peek()?;
+        let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
+        let mut section = Section { name, place: first.header, values, unknown: Vec::new() };
         let Some(known) = keys::of_section(name) else { return Some(section) };
-        for (key, value) in self.parts(parts).flat_map(|part| self.entries_of(part)) {
-            match known {
-                None => section.values.push((key, value)),
-                Some(tables) if keys::is_in(tables, key) => section.set(key, value),
-                Some(_) => section.unknown.push((key, value.place)),
+        for part in parts {
+            for (key, value) in self.entries_of(part) {
+                match known {
+                    None => section.values.push((key, value)),
+                    Some(tables) if keys::is_in(tables, key) => section.set(key, value),
+                    Some(_) => section.unknown.push((key, value.place)),
+                }
             }
         }
         for default in defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key))) {
             if section.get(default.key).is_none() {
-                section.values.push((default.key, default.since(place.file, &self.directories)));
+                section.values.push((default.key, default.since(section.place.file, &self.directories)));
             }
         }
         Some(section)
@@ -325,7 +321,6 @@ mod tests {
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
         assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
         assert_eq!(all[0].unknown, [("x", Place { file: 0, line: 3 })]);
-        assert!(sections.find("DEFAULT").is_none());
         let defaults: Vec<_> = sections.defaults().map(|(key, _)| key).collect();
         assert_eq!(defaults, ["priority", "programs", "files"]);
     }

@@ -124,12 +124,12 @@ impl Loader {
 
     /// A regular file's bytes. A FIFO would block and a device never ends.
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, &'static str> {
-        let kind = fs::metadata(path).map_err(|_| "")?;
-        if !kind.is_file() {
-            return Err(if kind.is_dir() { "" } else { ": not a regular file" });
+        let metadata = fs::metadata(path).map_err(|_| "")?;
+        if !metadata.is_file() {
+            return Err(if metadata.is_dir() { "" } else { ": not a regular file" });
         }
-        let mut bytes = Vec::new();
         let limit = self.bytes_left.saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1));
         let file = fs::File::open(path).map_err(|_| "")?;
         let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
