@@ -24,7 +24,7 @@ pub(super) struct Names<'a> {
     /// `ENV_*`: rsup's environment and `[supervisord] environment`.
     pub(super) environment: &'a Pairs,
     /// `ENV_*` of the program's own `environment`, which come first.
-    pub(super) own: Vec<(String, String)>,
+    pub(super) own: &'a [(String, String)],
     /// The others.
     pub(super) named: Vec<(&'static str, Item<'a>)>,
 }
@@ -48,7 +48,7 @@ impl<'a> Names<'a> {
     /// All names, sorted, as the message about an unknown one lists them.
     fn list(&self) -> String {
         let variables =
-            self.environment.as_slice().iter().chain(&self.own).map(|(name, _)| format!("ENV_{name}"));
+            self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
         let mut all = Order::default();
         for name in variables.chain(self.named.iter().map(|(name, _)| (*name).to_owned())) {
             all.push(0, name);
@@ -276,7 +276,7 @@ mod tests {
         environment.set("Q", "global");
         let names = Names {
             environment: &environment,
-            own: vec![("Q".to_owned(), "own".to_owned())],
+            own: &[("Q".to_owned(), "own".to_owned())],
             named: vec![
                 ("here", Item::Text("/etc")),
                 ("process_num", Item::Int(7)),

@@ -178,7 +178,7 @@ impl Loader {
         let environment = inputs.variables();
         let here = self.here.clone();
         let named = vec![("here", Item::Text(&here)), ("host_node_name", Item::Text(inputs.host))];
-        let names = Names { environment: &environment, own: Vec::new(), named };
+        let names = Names { environment: &environment, own: &[], named };
         match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {

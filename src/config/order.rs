@@ -61,11 +61,16 @@ const FEW: usize = 8;
 impl Pairs {
     /// Sets a variable, at its first place when it has one.
     pub(super) fn set(&mut self, key: &str, value: &str) {
-        if let Some((_, old)) = self.place(key).and_then(|place| self.pairs.get_mut(place)) {
-            value.clone_into(old);
+        self.take(key.to_owned(), value.to_owned());
+    }
+
+    /// The same with what need not be copied.
+    pub(super) fn take(&mut self, key: String, value: String) {
+        if let Some((_, old)) = self.place(&key).and_then(|place| self.pairs.get_mut(place)) {
+            *old = value;
             return;
         }
-        self.pairs.push((key.to_owned(), value.to_owned()));
+        self.pairs.push((key, value));
         if self.pairs.len() > FEW {
             let known = if self.pairs.len() == FEW.saturating_add(1) { 0 } else { self.pairs.len().saturating_sub(1) };
             for (place, (key, _)) in self.pairs.iter().enumerate().skip(known) {

@@ -153,13 +153,13 @@ fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
 /// One process. Its own variables can be used in all that follows them.
 fn process(
     keys: &mut Reader<'_, '_>,
-    mut names: Names<'_>,
+    names: Names<'_>,
     base: &Base<'_>,
     mut process: Process,
     process_name: &str,
 ) -> Process {
-    names.own = own_environment(keys, &names);
-    process.environment = shlex::overlay(base.environment, &names.own);
+    let own = own_environment(keys, &names);
+    let names = Names { own: &own, ..names };
     process.directory = keys.owned("directory", &names);
     process.stdout_logfile = stream(keys, &names, &STDOUT);
     process.stderr_logfile = stream(keys, &names, &STDERR);
@@ -179,6 +179,7 @@ fn process(
         keys.error("process_name", why);
         String::new()
     });
+    process.environment = shlex::overlay(base.environment, own);
     process
 }
 

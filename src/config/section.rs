@@ -38,7 +38,7 @@ pub(super) const MAX_TEXT: usize = 32 << 20;
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
     pub(super) fn variables<'e>(environment: &'e Pairs) -> Names<'e> {
-        Names { environment, own: Vec::new(), named: Vec::with_capacity(6) }
+        Names { environment, own: &[], named: Vec::with_capacity(6) }
     }
 
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.

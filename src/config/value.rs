@@ -15,16 +15,14 @@ pub fn literal(text: &str) -> String {
 /// # Errors
 /// supervisord's text.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    known_boolean(&text.to_ascii_lowercase())
-        .ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
+    known_boolean(text).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
 
-fn known_boolean(lower: &str) -> Option<bool> {
-    match lower {
-        "yes" | "true" | "on" | "1" => Some(true),
-        "no" | "false" | "off" | "0" => Some(false),
-        _ => None,
-    }
+fn known_boolean(text: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    is_one_of(["yes", "true", "on", "1"]).then_some(true).or_else(|| {
+        is_one_of(["no", "false", "off", "0"]).then_some(false)
+    })
 }
 
 /// An integer, as Python's `int()` reads it.
@@ -86,12 +84,11 @@ pub(super) fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
 
 /// `autorestart`: a boolean or `unexpected`.
 pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
-    let lower = text.to_ascii_lowercase();
-    match (known_boolean(&lower), lower.as_str()) {
-        (Some(true), _) => Ok(AutoRestart::Always),
-        (Some(false), _) => Ok(AutoRestart::Never),
-        (None, "unexpected") => Ok(AutoRestart::Unexpected),
-        (None, _) => Err(format!("invalid 'autorestart' value {}", repr(&lower))),
+    match known_boolean(text) {
+        Some(true) => Ok(AutoRestart::Always),
+        Some(false) => Ok(AutoRestart::Never),
+        None if text.eq_ignore_ascii_case("unexpected") => Ok(AutoRestart::Unexpected),
+        None => Err(format!("invalid 'autorestart' value {}", repr(&text.to_ascii_lowercase()))),
     }
 }
 
@@ -119,12 +116,9 @@ pub fn log_level(text: &str) -> Result<Level, String> {
 
 /// Where a program's output goes. Whether the directory exists is the machine's matter.
 pub(super) fn log_file(text: &str) -> LogFile {
-    match text.to_ascii_lowercase().as_str() {
-        "none" | "off" => LogFile::None,
-        "auto" => LogFile::Auto,
-        "syslog" => LogFile::Syslog,
-        _ => LogFile::Path(text.to_owned()),
-    }
+    let words = [("none", LogFile::None), ("off", LogFile::None), ("auto", LogFile::Auto), ("syslog", LogFile::Syslog)];
+    let word = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
 
 /// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
