@@ -14,6 +14,7 @@
 )]
 
 mod cli;
+mod corpus;
 mod docker;
 mod environment;
 mod faults;
@@ -22,6 +23,7 @@ mod input;
 mod kernel;
 mod laws;
 mod lifecycle;
+mod oracle;
 mod reaping;
 mod services;
 mod stop;

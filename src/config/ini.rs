@@ -155,7 +155,8 @@ impl<'t> Sections<'t> {
     /// All sections but `[DEFAULT]`, opened for reading.
     pub(super) fn open(&self) -> Vec<Section<'_>> {
         let defaults = self.inherited();
-        let is_first = |name: &str, part: &str| self.contents.get(name).is_some_and(|first| std::ptr::eq(first, part));
+        let is_first =
+            |name: &str, part: &str| self.contents.get(name).is_some_and(|first| std::ptr::eq(first, part));
         let named = self.contents.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
         named.filter_map(|(name, _)| self.section(name, &defaults)).collect()
     }
@@ -198,7 +199,9 @@ impl<'t> Sections<'t> {
                 }
             }
         }
-        for default in defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key))) {
+        for default in
+            defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key)))
+        {
             if section.get(default.key).is_none() {
                 section.values.push((default.key, default.since(section.place.file, &self.directories)));
             }
@@ -315,7 +318,8 @@ mod tests {
 
     #[test]
     fn default_is_inherited_and_no_section() {
-        let sections = sections(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
+        let sections =
+            sections(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
         let all = sections.open();
         assert_eq!(all.len(), 1);
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));

@@ -248,7 +248,11 @@ mod tests {
             ("\u{feff}[s]\r\na=\r\n", &["1:[s]", "2:a="]),
         ];
         for (text, want) in table {
-            assert_eq!(lines(text), (want.iter().map(|line| (*line).to_owned()).collect(), vec![]), "{text:?}");
+            assert_eq!(
+                lines(text),
+                (want.iter().map(|line| (*line).to_owned()).collect(), vec![]),
+                "{text:?}"
+            );
         }
     }
 

@@ -129,7 +129,8 @@ impl Loader {
             return Err(if metadata.is_dir() { "" } else { ": not a regular file" });
         }
         let limit = self.bytes_left.saturating_add(1);
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1));
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1));
         let file = fs::File::open(path).map_err(|_| "")?;
         let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);

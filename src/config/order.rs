@@ -72,7 +72,11 @@ impl Pairs {
         }
         self.pairs.push((key, value));
         if self.pairs.len() > FEW {
-            let known = if self.pairs.len() == FEW.saturating_add(1) { 0 } else { self.pairs.len().saturating_sub(1) };
+            let known = if self.pairs.len() == FEW.saturating_add(1) {
+                0
+            } else {
+                self.pairs.len().saturating_sub(1)
+            };
             for (place, (key, _)) in self.pairs.iter().enumerate().skip(known) {
                 let _place = self.places.place(key, place);
             }
@@ -80,7 +84,11 @@ impl Pairs {
     }
 
     fn place(&self, key: &str) -> Option<usize> {
-        if self.pairs.len() > FEW { self.places.get(key) } else { self.pairs.iter().position(|(known, _)| known == key) }
+        if self.pairs.len() > FEW {
+            self.places.get(key)
+        } else {
+            self.pairs.iter().position(|(known, _)| known == key)
+        }
     }
 
     /// Sets them all.

@@ -20,9 +20,9 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 
 fn known_boolean(text: &str) -> Option<bool> {
     let is_one_of = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
-    is_one_of(["yes", "true", "on", "1"]).then_some(true).or_else(|| {
-        is_one_of(["no", "false", "off", "0"]).then_some(false)
-    })
+    is_one_of(["yes", "true", "on", "1"])
+        .then_some(true)
+        .or_else(|| is_one_of(["no", "false", "off", "0"]).then_some(false))
 }
 
 /// An integer, as Python's `int()` reads it.
@@ -116,7 +116,12 @@ pub fn log_level(text: &str) -> Result<Level, String> {
 
 /// Where a program's output goes. Whether the directory exists is the machine's matter.
 pub(super) fn log_file(text: &str) -> LogFile {
-    let words = [("none", LogFile::None), ("off", LogFile::None), ("auto", LogFile::Auto), ("syslog", LogFile::Syslog)];
+    let words = [
+        ("none", LogFile::None),
+        ("off", LogFile::None),
+        ("auto", LogFile::Auto),
+        ("syslog", LogFile::Syslog),
+    ];
     let word = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
