@@ -13,6 +13,7 @@
     reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
 )]
 
+mod bounds;
 mod cli;
 mod corpus;
 mod docker;

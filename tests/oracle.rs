@@ -212,6 +212,7 @@ fn known(text: &str, difference: &str) -> Option<&'static str> {
     let others = [
         ("no section headers", "\u{feff}", "byte order mark"),
         ("needs a name, as in %(here)", "%", "% without a name"),
+        ("umask: ", "-", "negative umask"),
         ("embedded null byte", "\0", "NUL in a path"),
     ];
     others

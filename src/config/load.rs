@@ -14,12 +14,11 @@ use super::section::{Context, MAX_PROCESSES, MAX_TEXT};
 use super::{Inputs, Loaded, Overrides};
 use crate::policy::Level;
 
-/// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
-const MAX_BYTES: u64 = 16 << 20;
+/// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
+const MAX_BYTES: u64 = 4 << 20;
 /// Why a file that exceeds this is not read.
 const TOO_LARGE: &str = ": too large";
-/// How many files may be included, and how many paths a pattern may match on its way: `/*/*/*/*` must not walk for
-/// ever.
+/// How many paths all patterns may match, on their way too: `/*/*/*/*` must not walk for ever.
 const MAX_FILES: usize = 10_000;
 
 /// The configuration file: the one named, else the first of supervisord's search path that exists. `program` is the
@@ -72,7 +71,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
         report,
         notices,
         processes_left: MAX_PROCESSES,
-        text_left: MAX_TEXT,
+        text_left: Some(MAX_TEXT),
         users: Index::default(),
     };
     super::assemble(context)
@@ -93,6 +92,7 @@ struct Loader {
     notices: Vec<Notice>,
     /// Bytes that may still be read.
     bytes_left: u64,
+    walk: Walk,
     included: Vec<File>,
 }
 
@@ -103,6 +103,7 @@ impl Loader {
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
+            walk: Walk { left: MAX_FILES },
             included: Vec::new(),
         }
     }
@@ -191,18 +192,20 @@ impl Loader {
     }
 
     fn include(&mut self, pattern: &str, place: Place) {
-        let matches = glob(pattern);
+        if self.walk.left == 0 {
+            return;
+        }
+        let matches = self.walk.matches(pattern);
         if matches.is_empty() {
             let why = format!("No file matches via include \"{pattern}\"");
             self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
             self.notices.push(Notice { level: Level::Warn, text: why });
         }
+        if self.walk.left == 0 {
+            let why = format!("{pattern} comes to more files than the {MAX_FILES} that are looked at");
+            self.report.add(Severity::Error, Some(place), ("include", "files"), why);
+        }
         for path in matches {
-            if self.report.files() > MAX_FILES {
-                let why = format!("more than {MAX_FILES} files are included");
-                self.report.add(Severity::Error, Some(place), ("include", "files"), why);
-                return;
-            }
             self.include_file(&path, place);
         }
     }
@@ -234,43 +237,58 @@ impl Loader {
     }
 }
 
-/// The paths that match, sorted; a pattern without wildcards matches a path that exists.
-fn glob(pattern: &str) -> Vec<PathBuf> {
-    let paths = expand_pattern(pattern);
-    let mut order = Order::default();
-    for path in &paths {
-        order.push(0, path.to_string_lossy().into_owned());
-    }
-    order.apply(paths).collect()
+/// A walk through directories that ends when it comes to nothing.
+struct Walk {
+    /// How many paths may still be found.
+    left: usize,
 }
 
-fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
-    if !is_magic(pattern) {
-        let exists = fs::symlink_metadata(pattern).is_ok();
-        return exists.then(|| PathBuf::from(pattern)).into_iter().collect();
+impl Walk {
+    /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
+    fn matches(&mut self, pattern: &str) -> Vec<PathBuf> {
+        let paths = self.expand(pattern);
+        let mut order = Order::default();
+        for path in &paths {
+            order.push(0, path.to_string_lossy().into_owned());
+        }
+        order.apply(paths).collect()
     }
-    let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
-    let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
-    let directories =
-        if is_magic(directory) { expand_pattern(directory) } else { vec![PathBuf::from(directory)] };
-    let matches = directories.iter().flat_map(|directory| inside(directory, name));
-    matches.take(MAX_FILES).collect()
-}
 
-/// The entries of one directory that match the last part of a pattern.
-fn inside(directory: &Path, pattern: &str) -> Vec<PathBuf> {
-    if !is_magic(pattern) {
-        let path = directory.join(pattern);
-        return fs::symlink_metadata(&path).is_ok().then_some(path).into_iter().collect();
+    fn expand(&mut self, pattern: &str) -> Vec<PathBuf> {
+        if !is_magic(pattern) {
+            return self.existing(PathBuf::from(pattern));
+        }
+        let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
+        let directories =
+            if is_magic(directory) { self.expand(directory) } else { vec![PathBuf::from(directory)] };
+        directories.iter().flat_map(|directory| self.inside(directory, name)).collect()
     }
-    let Ok(entries) = fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
-    else {
-        return Vec::new();
-    };
-    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
-    let visible = names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
-    let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
-    matching.take(MAX_FILES).map(|name| directory.join(name)).collect()
+
+    /// The entries of one directory that match the last part of a pattern.
+    fn inside(&mut self, directory: &Path, pattern: &str) -> Vec<PathBuf> {
+        if !is_magic(pattern) {
+            return self.existing(directory.join(pattern));
+        }
+        let Ok(entries) =
+            fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
+        else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+        let visible =
+            names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
+        let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
+        let found: Vec<_> = matching.take(self.left).map(|name| directory.join(name)).collect();
+        self.left = self.left.saturating_sub(found.len());
+        found
+    }
+
+    fn existing(&mut self, path: PathBuf) -> Vec<PathBuf> {
+        let exists = self.left > 0 && fs::symlink_metadata(&path).is_ok();
+        self.left = self.left.saturating_sub(usize::from(exists));
+        exists.then_some(path).into_iter().collect()
+    }
 }
 
 /// The absolute directory of a file, without `.` and `..` but with its symbolic links.

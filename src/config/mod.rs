@@ -243,6 +243,7 @@ fn assemble(mut context: Context<'_>) -> Loaded {
         let base = Base {
             variables: &variables,
             environment: &supervisord.environment,
+            weight: program::weight(&[], &supervisord.environment),
             shutdown_on: supervisord.shutdown_on,
         };
         let mut processes = group::all(&mut context, &base);

@@ -20,6 +20,8 @@ pub(super) struct Base<'a> {
     pub(super) variables: &'a Pairs,
     /// `[supervisord] environment`.
     pub(super) environment: &'a [(String, String)],
+    /// About how many bytes that takes.
+    pub(super) weight: usize,
     /// For programs that do not say it.
     pub(super) shutdown_on: ShutdownOn,
 }
@@ -67,6 +69,14 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         hints::process(&mut keys, process);
     }
     sorted(out)
+}
+
+/// About how many bytes the words and variables of a process take.
+pub(super) fn weight(argv: &[String], environment: &[(String, String)]) -> usize {
+    let words = argv.iter().map(String::len);
+    let variables = environment.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    let parts = argv.len().saturating_add(environment.len());
+    words.chain(variables).sum::<usize>().saturating_add(parts.saturating_mul(size_of::<String>()))
 }
 
 fn sorted(processes: Vec<Process>) -> Vec<Process> {
@@ -179,12 +189,18 @@ fn process(
         keys.error("process_name", why);
         String::new()
     });
-    process.environment = shlex::overlay(base.environment, own);
+    let argv = process.argv.as_deref().unwrap_or(&[]);
+    if keys.context.has_room(weight(argv, &own).saturating_add(base.weight)) {
+        process.environment = shlex::overlay(base.environment, own);
+    }
     process
 }
 
 fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String, String)> {
     let Some(value) = keys.raw("environment") else { return Vec::new() };
+    if !keys.context.has_room(value.text().len()) {
+        return Vec::new();
+    }
     expand(&value.text(), names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
         keys.error("environment", why);
         Vec::new()

@@ -39,7 +39,14 @@ pub struct Report {
     findings: Vec<Finding>,
     /// How often an error was added, repeated ones too.
     errors: usize,
+    /// How many bytes the findings take.
+    size: usize,
+    /// How many found no room any more.
+    left_out: usize,
 }
+
+/// Nobody reads more; a mistake that each of a hundred thousand programs inherits must not fill the memory.
+const MAX_SIZE: usize = 8 << 20;
 
 impl Report {
     /// Whether nothing must be started.
@@ -58,6 +65,9 @@ impl Report {
         }
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
+        if self.left_out > 0 {
+            lines.push(format!("Error: {} findings more are left out", self.left_out));
+        }
         lines.into_iter()
     }
 
@@ -67,18 +77,21 @@ impl Report {
         self.files.len().saturating_sub(1)
     }
 
-    /// How many files are registered.
-    pub(super) fn files(&self) -> usize {
-        self.files.len()
-    }
-
     /// Reports something about a key (or none) of a section (or none).
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
         let finding = Finding { place, severity, section, key, text };
         // The processes of one section come to the same findings.
-        if self.findings.last() != Some(&finding) {
+        if self.findings.last() == Some(&finding) {
+            return;
+        }
+        let size =
+            size_of::<Finding>().saturating_add(finding.text.len()).saturating_add(finding.section.len());
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_SIZE {
+            self.left_out = self.left_out.saturating_add(1);
+        } else {
             self.findings.push(finding);
         }
     }

@@ -24,16 +24,16 @@ pub(super) struct Context<'a> {
     pub(super) notices: Vec<Notice>,
     /// How many processes there may still be.
     pub(super) processes_left: i64,
-    /// How many bytes of text they may still hold.
-    pub(super) text_left: usize,
+    /// How many bytes may still be read and kept.
+    pub(super) text_left: Option<usize>,
     /// The users that are known to exist: looking for one reads /etc/passwd and /etc/group.
     pub(super) users: Index,
 }
 
 /// More processes than the largest machines run are a mistake, and must not fill the memory.
 pub(super) const MAX_PROCESSES: i64 = 131_072;
-/// A long text that many processes inherit must not either.
-pub(super) const MAX_TEXT: usize = 32 << 20;
+/// A long text that many sections inherit must not either, nor take for ever.
+pub(super) const MAX_TEXT: usize = 64 << 20;
 
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
@@ -69,10 +69,23 @@ impl<'a> Context<'a> {
         self.processes_left >= 0
     }
 
+    /// Whether so many bytes more may be read or kept; once they may not, nothing is, and that is an error.
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        match self.text_left.and_then(|left| left.checked_sub(bytes)) {
+            Some(left) => self.text_left = Some(left),
+            None if self.text_left.take().is_some() => {
+                let why = "the sections come to more text than a machine can hold";
+                self.report.add(Severity::Error, None, ("", ""), why.to_owned());
+            }
+            None => {}
+        }
+        self.text_left.is_some()
+    }
+
     /// Logs a line at start.
     pub(super) fn notice(&mut self, level: Level, text: String) {
         // The processes of one section come to the same lines.
-        if self.notices.last().is_none_or(|last| last.text != text) {
+        if self.notices.last().is_none_or(|last| last.text != text) && self.has_room(text.len()) {
             self.notices.push(Notice { level, text });
         }
     }
@@ -118,6 +131,9 @@ impl<'a> Reader<'_, 'a> {
     /// A key's text, expanded, from the value that is at hand.
     pub(super) fn expand(&mut self, key: &str, value: &Value<'a>, names: &Names<'_>) -> Option<Cow<'a, str>> {
         let text = value.text();
+        if !self.context.has_room(text.len()) {
+            return None;
+        }
         if !text.contains('%') {
             return Some(text);
         }

@@ -41,13 +41,13 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     u64::try_from(integer(text)?).map_err(|_| format!("{} is below lower bound (0)", strip(text)))
 }
 
-/// A file mode. Only the low bits of a mode mean something, so a negative one is all of them.
+/// A file mode. Only the low bits of a mode mean something to the kernel, of a negative one too.
 ///
 /// # Errors
 /// supervisord's text.
 pub fn octal(text: &str) -> Result<u32, String> {
     let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
-    Ok(u32::try_from(mode).unwrap_or(0o777))
+    Ok(u32::try_from(mode).or_else(|_| u32::try_from(mode & 0o777)).unwrap_or(0))
 }
 
 /// A number of bytes: `KB`, `MB` and `GB` multiply, other suffixes are none.
