@@ -48,6 +48,16 @@ pub struct Report {
 /// Nobody reads more; a mistake that each of a hundred thousand programs inherits must not fill the memory.
 const MAX_SIZE: usize = 8 << 20;
 
+/// What a terminal is told before and after a severity.
+struct Paint {
+    error: &'static str,
+    warning: &'static str,
+    end: &'static str,
+}
+
+const PLAIN: Paint = Paint { error: "", warning: "", end: "" };
+const COLOURS: Paint = Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", end: "\x1b[0m" };
+
 impl Report {
     /// Whether nothing must be started.
     #[must_use]
@@ -58,10 +68,20 @@ impl Report {
     /// Its lines by file and line, the warnings too or only the errors; each once, for a section that two groups list
     /// is read twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
+        self.rendered(warnings, &PLAIN)
+    }
+
+    /// All lines for a terminal, the severities in colour.
+    #[must_use]
+    pub fn in_colour(&self) -> String {
+        self.rendered(true, &COLOURS).map(|line| line + "\n").collect()
+    }
+
+    fn rendered(&self, warnings: bool, paint: &Paint) -> impl Iterator<Item = String> + use<> {
         let mut order = Order::default();
         for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
         {
-            order.push(finding.place.map_or(0, Place::rank), self.render(finding));
+            order.push(finding.place.map_or(0, Place::rank), self.render(finding, paint));
         }
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
@@ -101,17 +121,18 @@ impl Report {
         self.errors
     }
 
-    fn render(&self, finding: &Finding) -> String {
+    fn render(&self, finding: &Finding, paint: &Paint) -> String {
         let mut line = String::new();
         if let Some((file, place)) = finding.place.and_then(|at| Some((self.files.get(at.file)?, at))) {
             line = format!("{file}:{}: ", place.line);
         }
-        line.push_str(match finding.severity {
+        let (colour, severity) = match finding.severity {
             // Without a place it is not about a line of a file: supervisord's own spelling.
-            Severity::Error if line.is_empty() => "Error: ",
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-        });
+            Severity::Error if line.is_empty() => (paint.error, "Error:"),
+            Severity::Error => (paint.error, "error:"),
+            Severity::Warning => (paint.warning, "warning:"),
+        };
+        line.extend([colour, severity, paint.end, " "]);
         let section = format!("[{}]", finding.section);
         // Some of supervisord's texts name the section themselves.
         if !finding.section.is_empty() && !finding.text.contains(&section) {
