@@ -36,8 +36,8 @@ bench: build ## from a program's death to its next life
 	RSUP_BIN=$(BIN) cargo bench --locked --bench restart
 
 fuzz: ## configuration files of any bytes, for FUZZ seconds (120)
-	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	cargo fuzz run --fuzz-dir tests/fuzz -s none load tests/conf -- -max_total_time=$(or $(FUZZ),120) -timeout=10
+	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cargo fuzz run --fuzz-dir tests/fuzz -s none load tests/fuzz/corpus tests/conf -- -max_total_time=$(or $(FUZZ),120) -timeout=10
 
 clean: ## nothing but sources
 	cargo clean
