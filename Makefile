@@ -4,7 +4,7 @@ BIN    := $(abspath $(DIR)/$(TARGET)/release/rsup)
 BUDGET := 524288
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint size docker bench clean
+.PHONY: help run build test lint size docker bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,10 @@ docker: build ## the image of docker/Dockerfile, and the tests in containers
 
 bench: build ## from a program's death to its next life
 	RSUP_BIN=$(BIN) cargo bench --locked --bench restart
+
+fuzz: ## configuration files of any bytes, for FUZZ seconds (120)
+	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cargo fuzz run --fuzz-dir tests/fuzz -s none load tests/fuzz/corpus tests/conf -- -max_total_time=$(or $(FUZZ),120) -timeout=10
 
 clean: ## nothing but sources
 	cargo clean

@@ -16,6 +16,7 @@ use cli::{Cli, Mode};
 use config::{Config, Inputs, Loaded};
 use std::env;
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 /// Usage and configuration errors, and a kernel that refuses what nothing can go without.
@@ -48,7 +49,9 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<
         }
         Mode::Check => {
             let loaded = load(cli, arguments, &check_user)?;
-            sys::write_out(STDERR, loaded.report.to_string().as_bytes());
+            let report = &loaded.report;
+            let text = if wants_colour() { report.in_colour() } else { report.to_string() };
+            sys::write_out(STDERR, text.as_bytes());
             Ok(if loaded.config.is_some() { 0 } else { FAILURE })
         }
         Mode::Supervise => {
@@ -58,6 +61,11 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<
         }
         Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited),
     }
+}
+
+/// Whether stderr is a terminal whose user has nothing against colours.
+fn wants_colour() -> bool {
+    std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn load(

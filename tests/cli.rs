@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use crate::support::{binary, rsup, script};
+use crate::support::{binary, installed, needs, rsup, script};
 
 /// A program that leaves with 7, so that it can be seen to have run.
 fn seven() -> String {
@@ -151,6 +151,21 @@ fn check_starts_nothing_and_names_everything_that_is_wrong() {
         assert!(said.contains(words), "no {words:?} in:\n{said}");
     }
     assert!(!good.path("witness").exists() && !bad.path("witness").exists());
+}
+
+#[test]
+fn check_is_in_colour_on_a_terminal_only() {
+    needs!(installed("script"));
+    let setup = rsup("[program:x]\nstartsecs=x\ncommand=x\n");
+    let check = format!("{} --check -c {}", binary().display(), setup.path("supervisord.conf").display());
+    let mut on_terminal = Command::new("script");
+    on_terminal.args(["-qc", &check, "/dev/null"]).env_remove("NO_COLOR");
+    let in_colour =
+        |output: Output| text(&output.stdout).contains("\x1b[1;31merror:\x1b[0m [program:x] startsecs: ");
+    assert!(in_colour(on_terminal.output().unwrap()));
+    assert!(!in_colour(on_terminal.env("NO_COLOR", "1").output().unwrap()));
+    let piped = Command::new("sh").args(["-c", &check]).output().unwrap();
+    assert!(!text(&piped.stderr).contains('\x1b'));
 }
 
 #[test]

@@ -165,6 +165,36 @@ fn an_included_file_is_named_when_the_mistake_is_there() {
 }
 
 #[test]
+fn check_gives_a_line_for_each_of_five_mistakes() {
+    let conf = "; five mistakes, two of them in the included file\n[program:web]\ncommand=web\nstartsecs=1.5\n\n\
+                [program:web two]\ncommand=\n  web\nnonsense\n\n[include]\nfiles=conf.d/*.conf\n";
+    let included = "[program:job]\nenvironment=A=\"1\"\n  ,B\ncommand=job %(nope)s\n";
+    let (code, rsup) = rsup(conf).args(&["--check"]).file("conf.d/job.conf", included, 0o644).run();
+    assert_eq!(code, 2, "{}", text(&rsup));
+    let here = rsup.path("conf.d/job.conf").canonicalize().unwrap();
+    let lines = text(&rsup);
+    let lines: Vec<_> = lines.lines().collect();
+    let in_job = |rest: &str| format!("{}:{rest}", here.display());
+    let wanted = [
+        "supervisord.conf:4: error: [program:web] startsecs: invalid literal for int() with base 10: '1.5'"
+            .into(),
+        "supervisord.conf:6: error: [program:web two]: Invalid name: 'web two' because of character: ' '"
+            .into(),
+        "supervisord.conf:9: error: Source contains parsing errors: 'nonsense'".into(),
+        in_job(
+            "2: error: [program:job] environment: Unexpected end of key/value pairs in value 'A=\"1\"\\n,B'",
+        ),
+        in_job(
+            "4: error: [program:job] command: Format string 'job %(nope)s' for 'program:job.command' contains names ('nope')",
+        ),
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, wanted) in lines.iter().zip(&wanted) {
+        assert!(line.starts_with(wanted), "{line}\n{wanted}");
+    }
+}
+
+#[test]
 fn an_unknown_option_is_refused() {
     let setup = rsup(&witness()).args(&["--bogus"]);
     refused(setup.run(), &["option --bogus not recognized"]);

@@ -13,7 +13,9 @@
     reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
 )]
 
+mod bounds;
 mod cli;
+mod corpus;
 mod docker;
 mod environment;
 mod faults;
@@ -22,6 +24,7 @@ mod input;
 mod kernel;
 mod laws;
 mod lifecycle;
+mod oracle;
 mod reaping;
 mod services;
 mod stop;

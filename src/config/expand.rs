@@ -1,5 +1,7 @@
 //! supervisord's `%` expansion: Python's `%` formatting of a whole value with a dictionary of names.
 
+use std::fmt::Display;
+
 use super::number::{self, Spec};
 use super::order::{Order, Pairs};
 use super::python::{ascii, repr};
@@ -22,17 +24,16 @@ pub(super) struct Names<'a> {
     /// `ENV_*`: rsup's environment and `[supervisord] environment`.
     pub(super) environment: &'a Pairs,
     /// `ENV_*` of the program's own `environment`, which come first.
-    pub(super) own: Vec<(String, String)>,
+    pub(super) own: &'a [(String, String)],
     /// The others.
     pub(super) named: Vec<(&'static str, Item<'a>)>,
 }
 
 impl<'a> Names<'a> {
-    /// The same names and some more.
-    pub(super) fn with(&self, more: &[(&'static str, Item<'a>)]) -> Self {
-        let mut names = self.clone();
-        names.named.extend_from_slice(more);
-        names
+    /// These names and some more.
+    pub(super) fn with(mut self, more: &[(&'static str, Item<'a>)]) -> Self {
+        self.named.extend_from_slice(more);
+        self
     }
 
     fn get(&self, name: &str) -> Option<Item<'_>> {
@@ -47,7 +48,7 @@ impl<'a> Names<'a> {
     /// All names, sorted, as the message about an unknown one lists them.
     fn list(&self) -> String {
         let variables =
-            self.environment.as_slice().iter().chain(&self.own).map(|(name, _)| format!("ENV_{name}"));
+            self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
         let mut all = Order::default();
         for name in variables.chain(self.named.iter().map(|(name, _)| (*name).to_owned())) {
             all.push(0, name);
@@ -65,12 +66,12 @@ enum Fault {
 }
 
 /// Expands a value. `option` is what supervisord calls it in its messages: `program:x.command`.
-pub(super) fn expand(value: &str, names: &Names<'_>, option: &str) -> Result<String, String> {
+pub(super) fn expand(value: &str, names: &Names<'_>, option: impl Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());
     }
     Formatter::new(value, names).run().map_err(|fault| {
-        let (value, option) = (repr(value), repr(option));
+        let (value, option) = (repr(value), repr(&option.to_string()));
         match fault {
             Fault::Unknown(name) => format!(
                 "Format string {value} for {option} contains names ({}) which cannot be expanded. \
@@ -94,9 +95,8 @@ enum Argument<'a> {
 
 /// Walks over one value as CPython's formatter does, so that the same errors come in the same order.
 struct Formatter<'a> {
-    rest: &'a str,
-    /// Characters read so far.
-    at: usize,
+    value: &'a str,
+    rest: std::str::Chars<'a>,
     names: &'a Names<'a>,
     argument: Argument<'a>,
     out: String,
@@ -104,32 +104,30 @@ struct Formatter<'a> {
 
 impl<'a> Formatter<'a> {
     fn new(value: &'a str, names: &'a Names<'a>) -> Self {
-        Formatter { rest: value, at: 0, names, argument: Argument::Dictionary, out: String::new() }
+        Formatter { value, rest: value.chars(), names, argument: Argument::Dictionary, out: String::new() }
     }
 
     fn run(mut self) -> Result<String, Fault> {
-        while let Some(c) = self.next() {
-            if c == '%' && self.accept(&['%']).is_none() {
-                self.field()?;
-            } else {
-                self.out.push(c);
+        while let Some((plain, rest)) = self.rest.as_str().split_once('%') {
+            self.out.push_str(plain);
+            self.rest = rest.chars();
+            match self.accept(&['%']) {
+                Some(percent) => self.out.push(percent),
+                None => self.field()?,
             }
             if self.out.len() > MAX_LENGTH {
                 return Err(format_fault("the result is too long"));
             }
         }
+        self.out.push_str(self.rest.as_str());
         Ok(self.out)
     }
 
-    fn next(&mut self) -> Option<char> {
-        let c = self.rest.chars().next()?;
-        self.rest = self.rest.get(c.len_utf8()..).unwrap_or("");
-        self.at = self.at.saturating_add(1);
-        Some(c)
-    }
-
     fn accept(&mut self, wanted: &[char]) -> Option<char> {
-        self.rest.starts_with(wanted).then(|| self.next()).flatten()
+        let mut ahead = self.rest.clone();
+        let c = ahead.next().filter(|c| wanted.contains(c))?;
+        self.rest = ahead;
+        Some(c)
     }
 
     /// Behind a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
@@ -146,23 +144,23 @@ impl<'a> Formatter<'a> {
             spec.precision = Some(self.size("precision too big")?.unwrap_or(0));
         }
         let _length_letter = self.accept(&['h', 'l', 'L']);
-        let conversion = self.next().ok_or_else(|| format_fault("incomplete format"))?;
+        let conversion = self.rest.next().ok_or_else(|| format_fault("incomplete format"))?;
         self.convert(conversion, &spec)
     }
 
     /// A name ends at the bracket that closes its first one.
     fn name(&mut self) -> Result<(), Fault> {
-        let start = self.rest;
+        let start = self.rest.as_str();
         let mut depth = 1_usize;
         while depth > 0 {
-            match self.next() {
+            match self.rest.next() {
                 Some('(') => depth = depth.saturating_add(1),
                 Some(')') => depth = depth.saturating_sub(1),
                 Some(_) => {}
                 None => return Err(format_fault("incomplete format key")),
             }
         }
-        let length = start.len().saturating_sub(self.rest.len()).saturating_sub(1);
+        let length = start.len().saturating_sub(self.rest.as_str().len()).saturating_sub(1);
         let name = start.get(..length).unwrap_or("");
         let item = self.names.get(name).ok_or_else(|| Fault::Unknown(name.to_owned()))?;
         self.argument = Argument::Item(item);
@@ -178,8 +176,8 @@ impl<'a> Formatter<'a> {
             };
         }
         let mut size = None;
-        while let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(10)) {
-            let _digit = self.next();
+        while let Some(digit) = self.accept(&['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+            let digit = digit.to_digit(10).unwrap_or(0);
             let digit = usize::try_from(digit).unwrap_or(0);
             let larger = size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit);
             size = Some(larger);
@@ -199,6 +197,10 @@ impl<'a> Formatter<'a> {
 
     fn convert(&mut self, conversion: char, spec: &Spec) -> Result<(), Fault> {
         let argument = self.take()?;
+        if let ('s', Argument::Item(Item::Text(text)), true) = (conversion, &argument, spec.is_plain()) {
+            self.out.push_str(text);
+            return Ok(());
+        }
         let text = match (conversion, argument) {
             ('s' | 'r' | 'a', Argument::Item(item)) => number::pad(&text_of(conversion, item, spec), spec),
             ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(Item::Int(n))) => {
@@ -231,7 +233,8 @@ impl<'a> Formatter<'a> {
 
     fn unsupported(&self, conversion: char) -> String {
         let shown = if ('\u{1f}'..'\u{7f}').contains(&conversion) { conversion } else { '?' };
-        let (code, index) = (u32::from(conversion), self.at.saturating_sub(1));
+        let read = self.value.chars().count().saturating_sub(self.rest.clone().count());
+        let (code, index) = (u32::from(conversion), read.saturating_sub(1));
         format!("unsupported format character '{shown}' (0x{code:x}) at index {index}")
     }
 }
@@ -273,7 +276,7 @@ mod tests {
         environment.set("Q", "global");
         let names = Names {
             environment: &environment,
-            own: vec![("Q".to_owned(), "own".to_owned())],
+            own: &[("Q".to_owned(), "own".to_owned())],
             named: vec![
                 ("here", Item::Text("/etc")),
                 ("process_num", Item::Int(7)),

@@ -26,13 +26,19 @@ pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
     for group in &groups {
         order.push(group.priority, group.name.clone());
     }
+    let count = groups.iter().map(|group| group.processes.len()).sum();
     let mut seen = Index::default();
     let visible = order.apply(groups).filter(|group| seen.admit(&group.name));
-    visible.flat_map(|group| unique(group.processes)).collect()
+    let mut processes = Vec::with_capacity(count);
+    visible.for_each(|group| processes.extend(unique(group.processes)));
+    processes
 }
 
 /// Of processes with one name the last definition stays, at the place of the first.
 fn unique(processes: Vec<Process>) -> Vec<Process> {
+    if processes.len() < 2 {
+        return processes;
+    }
     let mut places = Index::default();
     let mut out: Vec<Process> = Vec::new();
     for process in processes {
@@ -47,17 +53,18 @@ fn unique(processes: Vec<Process>) -> Vec<Process> {
 
 /// The groups of `[group:x]` sections, which claim the programs they list.
 fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut Index) -> Vec<Group> {
-    let sections: Vec<_> = context.starting_with("group:").collect();
+    let mut sections = context.starting_with("group:").peekable();
+    let programs = sections.peek().map_or_else(Index::default, |_| names(context.all));
     let mut groups = Vec::new();
     for (section, _) in sections {
         let names = context.common(base.variables);
         let mut keys = context.reader(section);
         let Some(name) = keys.own_name() else { continue };
-        let programs = keys.text("programs", &names).unwrap_or_default();
+        let listed = keys.text("programs", &names).unwrap_or_default();
         let priority = keys.value_or("priority", &names, 999, integer);
         let mut processes = Vec::new();
-        for member in members(context, section, &programs) {
-            claimed.admit(&member.name);
+        for member in members(context, &programs, section, &listed) {
+            claimed.admit(member.name);
             let origin = Origin {
                 section: member,
                 kind: Kind::Program,
@@ -72,15 +79,30 @@ fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut I
     groups
 }
 
+/// The places of the sections.
+fn names(sections: &[Section<'_>]) -> Index {
+    let mut names = Index::default();
+    for (at, section) in sections.iter().enumerate() {
+        let _place = names.place(section.name, at);
+    }
+    names
+}
+
 /// The sections of the programs that a group lists. (In the message about an unknown one supervisord puts the section
 /// of the one before into the brackets.)
-fn members<'a>(context: &mut Context<'a>, section: &'a Section, programs: &str) -> Vec<&'a Section> {
-    let sections = context.sections;
-    let mut members: Vec<&Section> = Vec::new();
-    for program in list(programs) {
-        let plain = sections.find(&format!("program:{program}"));
-        let fcgi = sections.find(&format!("fcgi-program:{program}"));
-        let before = members.last().map_or(&section.name, |member| &member.name);
+fn members<'a>(
+    context: &mut Context<'a>,
+    programs: &Index,
+    section: &'a Section<'a>,
+    listed: &str,
+) -> Vec<&'a Section<'a>> {
+    let all = context.all;
+    let find = |name: String| programs.get(&name).and_then(|at| all.get(at));
+    let mut members: Vec<&Section<'_>> = Vec::new();
+    for program in list(listed) {
+        let plain = find(format!("program:{program}"));
+        let fcgi = find(format!("fcgi-program:{program}"));
+        let before = members.last().map_or(section.name, |member| member.name);
         match (plain, fcgi) {
             (Some(member), None) | (None, Some(member)) => members.push(member),
             (None, None) => {
@@ -100,15 +122,15 @@ fn members<'a>(context: &mut Context<'a>, section: &'a Section, programs: &str) 
 /// A group for each section of a kind that no `[group:x]` has claimed.
 fn of_kind<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &Index, kind: Kind) -> Vec<Group> {
     let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
-    let sections: Vec<_> = context.starting_with(prefix).map(|(section, _)| section).collect();
-    let free = sections.into_iter().filter(|section| claimed.get(&section.name).is_none());
+    let sections = context.starting_with(prefix).map(|(section, _)| section);
+    let free = sections.filter(|section| claimed.get(section.name).is_none());
     free.filter_map(|section| homogeneous(context, base, section, kind)).collect()
 }
 
 fn homogeneous<'a>(
     context: &mut Context<'a>,
     base: &Base<'_>,
-    section: &'a Section,
+    section: &'a Section<'a>,
     kind: Kind,
 ) -> Option<Group> {
     let names = context.common(base.variables);

@@ -1,6 +1,7 @@
 //! Warnings: what supervisord ignores without a word, and what it accepts but bites in a container.
 
 use super::keys::{self, STDERR, STDOUT};
+use super::report::Severity;
 use super::section::{Context, Reader};
 use super::value::boolean;
 use super::{LogFile, Process};
@@ -13,25 +14,19 @@ const DOCKER_PATIENCE: i64 = 10;
 
 /// Sections and keys that nothing reads: a warning for each, and a line at start that counts them.
 pub(super) fn unknown(context: &mut Context<'_>) {
-    let sections = context.sections;
     let mut count = 0_usize;
-    for section in &sections.all {
-        let mut reader = context.reader(section);
-        match keys::of_section(&section.name) {
-            None => {
-                count = count.saturating_add(1);
-                let hint = meant(count, || keys::nearest_section(&section.name));
-                reader.warn("", format!("unknown section{hint}"));
-            }
-            Some(Some(tables)) => {
-                let known = |key: &str| tables.iter().any(|table| table.contains(&key));
-                for key in sections.own_keys(section).filter(|key| !known(key)) {
-                    count = count.saturating_add(1);
-                    let hint = meant(count, || keys::nearest(key, tables));
-                    reader.warn(key, format!("unknown key{hint}"));
-                }
-            }
-            Some(None) => {}
+    for section in context.all {
+        let known = keys::of_section(section.name);
+        if known.is_none() {
+            count = count.saturating_add(1);
+            let hint = meant(count, || keys::nearest_section(section.name));
+            context.reader(section).warn("", format!("unknown section{hint}"));
+        }
+        for (key, place) in &section.unknown {
+            count = count.saturating_add(1);
+            let hint = meant(count, || keys::nearest(key, known.flatten()?));
+            let at = (section.name, *key);
+            context.report.add(Severity::Warning, Some(*place), at, format!("unknown key{hint}"));
         }
     }
     if count > 0 {
@@ -49,7 +44,7 @@ fn meant(count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String
 /// What of a program deserves a word, going by the first of its processes.
 pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
     for (stream, file) in [(&STDOUT, &process.stdout_logfile), (&STDERR, &process.stderr_logfile)] {
-        let by_key = keys.raw(stream.syslog).is_some_and(|value| boolean(&value.text) == Ok(true));
+        let by_key = keys.raw(stream.syslog).is_some_and(|value| boolean(&value.text()) == Ok(true));
         match file {
             _ if by_key => syslog(keys, stream.syslog),
             LogFile::Syslog => syslog(keys, stream.logfile),

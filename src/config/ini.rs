@@ -1,11 +1,14 @@
-//! Canonical text to sections. The only file that names rust-ini, which splits and unescapes it; what belongs
-//! together, across files too, is merged here.
+//! Logical lines to sections. The only file that names rust-ini, whose properties, which keep their order and may have
+//! several values, are the table of contents: for each section the parts of the files that it is made of. The values
+//! stay in the text. rust-ini's parser is not used: comments, quotes, continuations and indentation mean something else
+//! to it than to Python (see `lines.rs`), and it knows no line numbers.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use ini::{Ini, ParseOption};
+use ini::Properties;
 
-use super::order::Index;
+use super::keys;
+use super::lines::{self, Line};
 
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,157 +28,248 @@ impl Place {
 }
 
 /// The text of a key.
-#[derive(Clone, Debug)]
-pub(super) struct Value {
-    pub(super) text: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value<'a> {
+    written: &'a str,
     pub(super) place: Place,
+    /// The directory that `%(here)s` is replaced by as plain text, before anything else.
+    here: Option<&'a str>,
 }
 
-/// A section, merged from all its appearances: the last value of a key counts.
+impl<'a> Value<'a> {
+    /// The text, not yet expanded.
+    pub(super) fn text(&self) -> Cow<'a, str> {
+        match self.here {
+            Some(here) if self.written.contains(HERE) => self.written.replace(HERE, here).into(),
+            _ => self.written.into(),
+        }
+    }
+}
+
+/// A section, opened for reading: its own keys and those it inherits.
 #[derive(Debug)]
-pub(super) struct Section {
-    pub(super) name: String,
+pub(super) struct Section<'a> {
+    pub(super) name: &'a str,
     /// Its first header.
     pub(super) place: Place,
-    pub(super) values: BTreeMap<String, Value>,
+    /// The keys that something reads: a few, so that looking for one is cheap, whatever else the section holds. Where
+    /// any key is fine, all of them in the order they are set.
+    pub(super) values: Vec<(&'a str, Value<'a>)>,
+    /// Its own other keys, and where they stand.
+    pub(super) unknown: Vec<(&'a str, Place)>,
 }
 
-/// What the files come to: sections in the order of their first appearance, and `[DEFAULT]`, which is none of them.
+impl<'a> Section<'a> {
+    /// A key's text and place.
+    pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
+        self.values.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+
+    /// The last value of a key counts.
+    fn set(&mut self, key: &'a str, value: Value<'a>) {
+        match self.values.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => self.values.push((key, value)),
+        }
+    }
+}
+
+/// What stands below a header.
+#[derive(Debug)]
+struct Entry<'t> {
+    key: Cow<'t, str>,
+    value: Cow<'t, str>,
+    line: usize,
+}
+
+/// A header, and the entries below it.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    header: Place,
+    from: usize,
+    to: usize,
+}
+
+impl Part {
+    fn to_text(self) -> String {
+        format!("{}:{}:{}:{}", self.header.file, self.header.line, self.from, self.to)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let mut numbers = text.split(':').map_while(|number| number.parse().ok());
+        let header = Place { file: numbers.next()?, line: numbers.next()? };
+        Some(Part { header, from: numbers.next()?, to: numbers.next()? })
+    }
+}
+
+/// What the files come to: the sections, each merged from all its parts.
 #[derive(Debug, Default)]
-pub(super) struct Sections {
-    pub(super) all: Vec<Section>,
-    index: Index,
-    defaults: BTreeMap<String, Value>,
+pub(super) struct Sections<'t> {
+    /// The entries of all files, as they were read.
+    entries: Vec<Entry<'t>>,
+    /// The parts of each section, by its name.
+    contents: Properties,
+    /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
+    directories: Vec<String>,
 }
 
 /// What Python calls the section whose keys all others inherit.
 const DEFAULT: &str = "DEFAULT";
+/// So many keys most sections have at most.
+const FEW: usize = 12;
 /// The name that is replaced as text, file by file, when there are includes.
 const HERE: &str = "%(here)s";
 
-impl Sections {
-    /// The section with exactly this name.
-    pub(super) fn find(&self, name: &str) -> Option<&Section> {
-        self.index.get(name).and_then(|at| self.all.get(at))
-    }
-
-    /// A key of a section or of `[DEFAULT]`.
-    pub(super) fn get<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Value> {
-        section.values.get(key).or_else(|| self.defaults.get(key))
-    }
-
-    /// The keys that stand in a section itself.
-    pub(super) fn own_keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
-        // A copy of an inherited value does not count (see `hand_down_here`).
-        section.values.keys().filter(|key| !self.defaults.contains_key(*key)).map(String::as_str)
-    }
-
-    /// The keys a section inherits or has itself.
-    pub(super) fn keys<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a str> {
-        let inherited = self.defaults.keys().filter(|key| !section.values.contains_key(*key));
-        section.values.keys().chain(inherited).map(String::as_str)
-    }
-
-    /// Adds the canonical sections of one file. `here` is its directory when it is included (see
-    /// [`Self::replace_here`]).
-    pub(super) fn merge(
-        &mut self,
-        canonical: &[String],
-        file: usize,
-        here: Option<&str>,
-    ) -> Result<(), String> {
-        for text in canonical {
-            self.merge_section(text, file, here)?;
-        }
-        if let Some(here) = here {
-            self.hand_down_here(here);
-        }
-        Ok(())
-    }
-
-    fn merge_section(&mut self, canonical: &str, file: usize, here: Option<&str>) -> Result<(), String> {
-        let option = ParseOption { enabled_quote: false, enabled_escape: true, ..ParseOption::default() };
-        let ini = Ini::load_from_str_opt(canonical, option).map_err(|error| error.to_string())?;
-        for (header, properties) in &ini {
-            let Some((line, name)) = header.and_then(located) else { continue };
-            let name = name.strip_suffix(';').unwrap_or(name);
-            let here = here.filter(|_| name != DEFAULT);
-            let values = self.values_of(name, Place { file, line });
-            for (key, text) in properties {
-                let (Some(key), Some((line, text))) = (key.strip_prefix('.'), located(text)) else {
-                    continue;
-                };
-                let text = here.map_or_else(|| text.to_owned(), |here| text.replace(HERE, here));
-                values.insert(key.to_owned(), Value { text, place: Place { file, line } });
+impl<'t> Sections<'t> {
+    /// Adds the sections of one file. `wrong` hears of the lines that are no configuration, or not what they seem.
+    pub(super) fn merge(&mut self, text: &'t str, file: usize, mut wrong: impl FnMut(usize, Line<'t>)) {
+        let mut header = None;
+        lines::read(text, |line, what| match what {
+            Line::Header(name) => {
+                let next = (name, Place { file, line }, self.entries.len());
+                self.close(header.replace(next));
             }
-        }
-        Ok(())
+            Line::Entry(key, value) => self.entries.push(Entry { key, value, line }),
+            Line::Wrong(_) | Line::CutQuotes(_) => wrong(line, what),
+        });
+        self.close(header);
     }
 
     /// Makes sure that there is a section of this name.
     pub(super) fn ensure(&mut self, name: &str) {
-        let _values = self.values_of(name, Place { file: 0, line: 1 });
+        self.close(Some((name, Place { file: 0, line: 1 }, self.entries.len())));
     }
 
-    fn values_of(&mut self, name: &str, place: Place) -> &mut BTreeMap<String, Value> {
-        if name == DEFAULT {
-            return &mut self.defaults;
-        }
-        let next = self.all.len();
-        let at = self.index.place(name, next);
-        if at == next {
-            self.all.push(Section { name: name.to_owned(), place, values: BTreeMap::new() });
-        }
-        self.all.get_mut(at).map_or(&mut self.defaults, |section| &mut section.values)
+    /// Enters a header with the entries since.
+    fn close(&mut self, header: Option<(&str, Place, usize)>) {
+        let Some((name, header, from)) = header else { return };
+        self.contents.append(name, Part { header, from, to: self.entries.len() }.to_text());
     }
 
-    /// Replaces `%(here)s` in all values by the main file's directory. supervisord does so, as plain text, when there
-    /// is an `[include]`, and after each included file with that one's directory.
-    pub(super) fn replace_here(&mut self, here: &str) {
-        for value in self.all.iter_mut().flat_map(|section| section.values.values_mut()) {
-            value.text = value.text.replace(HERE, here);
-        }
-        self.hand_down_here(here);
+    /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
+    /// text, when there is an `[include]`, and after each included file.
+    pub(super) fn replace_here(&mut self, directory: String) {
+        self.directories.push(directory);
     }
 
-    /// A value of `[DEFAULT]` with `%(here)s` stays as it is, but each section known by now gets a copy with the
-    /// directory of the file just read, which is its own from then on.
-    fn hand_down_here(&mut self, here: &str) {
-        let affected = self.defaults.iter().filter(|(_, value)| value.text.contains(HERE));
-        for (key, value) in affected {
-            for section in self.all.iter_mut().filter(|section| !section.values.contains_key(key)) {
-                let copy = Value { text: value.text.replace(HERE, here), place: value.place };
-                section.values.insert(key.clone(), copy);
+    /// All sections but `[DEFAULT]`, opened for reading.
+    pub(super) fn open(&self) -> Vec<Section<'_>> {
+        let defaults = self.inherited();
+        let is_first =
+            |name: &str, part: &str| self.contents.get(name).is_some_and(|first| std::ptr::eq(first, part));
+        let named = self.contents.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
+        named.filter_map(|(name, _)| self.section(name, &defaults)).collect()
+    }
+
+    /// The section with exactly this name, without what it inherits.
+    pub(super) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
+        self.section(name, &[])
+    }
+
+    /// Every value that a key of `[DEFAULT]` ever had, in order.
+    pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        self.parts(DEFAULT).flat_map(|part| self.entries_of(part))
+    }
+
+    fn parts(&self, name: &str) -> impl Iterator<Item = Part> {
+        self.contents.get_all(name).filter_map(Part::from_text)
+    }
+
+    fn entries_of(&self, part: Part) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let file = part.header.file;
+        let here = self.directories.get(file).map(String::as_str);
+        self.entries.get(part.from..part.to).unwrap_or(&[]).iter().map(move |entry| {
+            let value = Value { written: &entry.value, place: Place { file, line: entry.line }, here };
+            (entry.key.as_ref(), value)
+        })
+    }
+
+    fn section<'a>(&'a self, name: &'a str, defaults: &[Inherited<'a>]) -> Option<Section<'a>> {
+        let mut parts = self.parts(name).peekable();
+        let first = parts.peek()?;
+        let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
+        let mut section = Section { name, place: first.header, values, unknown: Vec::new() };
+        let Some(known) = keys::of_section(name) else { return Some(section) };
+        for part in parts {
+            for (key, value) in self.entries_of(part) {
+                match known {
+                    None => section.values.push((key, value)),
+                    Some(tables) if keys::is_in(tables, key) => section.set(key, value),
+                    Some(_) => section.unknown.push((key, value.place)),
+                }
             }
         }
+        for default in
+            defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key)))
+        {
+            if section.get(default.key).is_none() {
+                section.values.push((default.key, default.since(section.place.file, &self.directories)));
+            }
+        }
+        Some(section)
+    }
+
+    /// What sections inherit of the keys that something reads.
+    fn inherited(&self) -> Vec<Inherited<'_>> {
+        let mut all: Vec<Inherited<'_>> = Vec::new();
+        for (key, value) in self.defaults().filter(|(key, _)| keys::is_known(key)) {
+            match all.iter_mut().find(|known| known.key == key) {
+                Some(known) => known.change(value),
+                None => all.push(Inherited { key, handed_down: Vec::new(), last: value }),
+            }
+        }
+        all
     }
 }
 
-/// Splits `LINE:TEXT`.
-fn located(text: &str) -> Option<(usize, &str)> {
-    let (line, text) = text.split_once(':')?;
-    Some((line.parse().ok()?, text))
+/// A key of `[DEFAULT]`.
+///
+/// Where `%(here)s` is replaced, that happens in each section: after each file, every section known by then gets a
+/// copy with that file's directory, which is its own from then on.
+struct Inherited<'a> {
+    key: &'a str,
+    /// The values that were changed by a later file, each with that file.
+    handed_down: Vec<(usize, Value<'a>)>,
+    last: Value<'a>,
+}
+
+impl<'a> Inherited<'a> {
+    fn change(&mut self, value: Value<'a>) {
+        let old = std::mem::replace(&mut self.last, value);
+        if old.place.file < value.place.file && old.here.is_some() && old.written.contains(HERE) {
+            self.handed_down.push((value.place.file, old));
+        }
+    }
+
+    /// The value for a section that this file began.
+    fn since(&self, file: usize, directories: &'a [String]) -> Value<'a> {
+        let first = self.handed_down.partition_point(|(until, _)| *until <= file);
+        let value = self.handed_down.get(first).map_or(self.last, |(_, value)| *value);
+        let copied = value.place.file.max(file);
+        Value { here: directories.get(copied).map(String::as_str), ..value }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines;
     use super::*;
 
-    fn sections(texts: &[&str]) -> Sections {
+    fn sections<'t>(texts: &[&'t str]) -> Sections<'t> {
         let mut sections = Sections::default();
         for (file, text) in texts.iter().enumerate() {
-            sections.merge(&lines::read(text).canonical, file, None).unwrap();
+            sections.merge(text, file, |line, what| panic!("{line}: {what:?}"));
         }
         sections
     }
 
-    fn value(sections: &Sections, section: &str, key: &str) -> Option<String> {
-        sections.find(section).and_then(|section| sections.get(section, key)).map(|value| value.text.clone())
+    fn value(sections: &Sections<'_>, section: &str, key: &str) -> Option<String> {
+        let all = sections.open();
+        let value = all.iter().find(|open| open.name == section)?.get(key)?;
+        Some(value.text().into_owned())
     }
 
     #[test]
-    fn values_survive_the_parser() {
+    fn values_survive() {
         let awkward = [
             "plain",
             "",
@@ -193,14 +287,15 @@ mod tests {
             "\0nul",
         ];
         for text in awkward {
-            let sections = sections(&[&format!("[s]\nkey={text}\nnext=1\n")]);
-            assert_eq!(value(&sections, "s", "key").as_deref(), Some(text.trim()), "{text:?}");
-            assert_eq!(value(&sections, "s", "next").as_deref(), Some("1"), "{text:?}");
+            let file = format!("[program:s]\ncommand={text}\nuser=1\n");
+            let sections = sections(&[&file]);
+            assert_eq!(value(&sections, "program:s", "command").as_deref(), Some(text.trim()), "{text:?}");
+            assert_eq!(value(&sections, "program:s", "user").as_deref(), Some("1"), "{text:?}");
         }
     }
 
     #[test]
-    fn names_survive_the_parser() {
+    fn names_survive() {
         for name in [" program:y ", "a]b", "\\n", "a=b", "#x", "program:a\\"] {
             assert!(sections(&[&format!("[{name}]\na=1\n")]).find(name).is_some(), "{name:?}");
         }
@@ -208,31 +303,48 @@ mod tests {
 
     #[test]
     fn later_keys_win_at_the_first_place() {
-        let sections = sections(&["[a]\nx=1\nX=2\n[b]\n[a]\ny=3\n", "[b]\n[a]\ny=4\n[c]\n"]);
-        let names: Vec<_> = sections.all.iter().map(|section| section.name.as_str()).collect();
-        assert_eq!(names, ["a", "b", "c"]);
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("2"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("4"));
-        let place = sections.get(sections.find("a").unwrap(), "y").unwrap().place;
-        assert_eq!(place, Place { file: 1, line: 3 });
+        let sections = sections(&[
+            "[group:a]\nprograms=1\nPrograms=2\n[b]\n[group:a]\npriority=3\n",
+            "[b]\n[group:a]\npriority=4\n[c]\n",
+        ]);
+        let all = sections.open();
+        let names: Vec<_> = all.iter().map(|section| (section.name, section.place)).collect();
+        let place = |file, line| Place { file, line };
+        assert_eq!(names, [("group:a", place(0, 1)), ("b", place(0, 4)), ("c", place(1, 4))]);
+        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("2"));
+        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("4"));
+        assert_eq!(all[0].get("priority").unwrap().place, place(1, 3));
     }
 
     #[test]
     fn default_is_inherited_and_no_section() {
-        let sections = sections(&["[a]\nx=1\n[DEFAULT]\nx=9\ny=8\n"]);
-        assert_eq!(sections.all.len(), 1);
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("1"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("8"));
-        assert!(sections.find("DEFAULT").is_none());
+        let sections =
+            sections(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
+        let all = sections.open();
+        assert_eq!(all.len(), 1);
+        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
+        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
+        assert_eq!(all[0].unknown, [("x", Place { file: 0, line: 3 })]);
+        let defaults: Vec<_> = sections.defaults().map(|(key, _)| key).collect();
+        assert_eq!(defaults, ["priority", "programs", "files"]);
     }
 
     #[test]
     fn here_is_each_files_own() {
-        let mut sections = sections(&["[a]\nx=%(here)s\ny=%%(here)s\n"]);
-        sections.replace_here("/main");
-        sections.merge(&lines::read("[b]\nx=%(here)s\n").canonical, 1, Some("/inc")).unwrap();
-        assert_eq!(value(&sections, "a", "x").as_deref(), Some("/main"));
-        assert_eq!(value(&sections, "a", "y").as_deref(), Some("%/main"));
-        assert_eq!(value(&sections, "b", "x").as_deref(), Some("/inc"));
+        let mut sections = sections(&[
+            "[program:a]\ncommand=%(here)s\nuser=%%(here)s\n[DEFAULT]\ndirectory=%(here)s\n",
+            "[program:b]\ncommand=%(here)s\n[DEFAULT]\ndirectory=plain\n",
+            "[program:c]\n[program:a]\ncommand=%(here)s\n",
+            "[DEFAULT]\ndirectory=%(here)s\n[program:d]\ndirectory=own\n",
+            "[program:e]\n",
+        ]);
+        for directory in ["/0", "/1", "/2", "/3", "/4"] {
+            sections.replace_here(directory.to_owned());
+        }
+        let got = |section: &str, key: &str| value(&sections, &format!("program:{section}"), key).unwrap();
+        assert_eq!((got("a", "command"), got("a", "user")), ("/2".to_owned(), "%/0".to_owned()));
+        assert_eq!(got("b", "command"), "/1");
+        let directories = ["a", "b", "c", "d", "e"].map(|section| got(section, "directory"));
+        assert_eq!(directories, ["/0", "/3", "/3", "own", "/4"]);
     }
 }

@@ -90,6 +90,9 @@ const FCGI: &[&str] = &["socket", "socket_backlog", "socket_mode", "socket_owner
 const GROUP: &[&str] = &["priority", "programs"];
 const INCLUDE: &[&str] = &["files"];
 const INET: &[&str] = &["password", "port", "username"];
+const PLUGIN: &[&str] = &[FACTORY];
+/// The one key that every `[rpcinterface:x]` has.
+pub(super) const FACTORY: &str = "supervisor.rpcinterface_factory";
 const UNIX: &[&str] = &["chmod", "chown", "file", "password", "username"];
 
 /// Section names, or how they begin, as they are suggested.
@@ -125,6 +128,17 @@ pub(super) fn of_section(name: &str) -> Option<Keys> {
         _ if name.starts_with("unix_http_server") => Some(Some([UNIX, &[]])),
         _ => None,
     }
+}
+
+/// Whether one of these tables has this key.
+pub(super) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
+    tables.iter().any(|table| table.contains(&key))
+}
+
+/// Whether some section has this key.
+pub(super) fn is_known(key: &str) -> bool {
+    let tables = [[SUPERVISORD, PROGRAM], [LISTENER, FCGI], [GROUP, INCLUDE], [INET, UNIX], [PLUGIN, &[]]];
+    tables.into_iter().any(|tables| is_in(tables, key))
 }
 
 /// The known key nearest to this one, when it is near enough for a slip of the finger.

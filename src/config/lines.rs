@@ -1,29 +1,32 @@
 //! Physical lines to logical lines, by the rules of Python's `RawConfigParser` as supervisord sets it up (not strict,
-//! inline comments with `;` and `#`). The result is text that says the same in a form rust-ini cannot misread.
+//! inline comments with `;` and `#`). They are pieces of the text wherever that is possible: nothing is copied but
+//! values that go over several lines.
+
+use std::borrow::Cow;
 
 use super::python::{is_space, repr, strip, strip_end};
 
-/// A file, read line by line.
-#[derive(Debug, Default)]
-pub(super) struct Logical {
-    /// A text for each header: it and its entries, one per line, each with the number of its line in front:
-    /// `[LINE:NAME;]`, `.KEY=LINE:VALUE`. The marks keep rust-ini from trimming what Python keeps; the rest is escaped.
-    pub(super) canonical: Vec<String>,
-    /// Lines that are no configuration, with supervisord's words for them.
-    pub(super) errors: Vec<(usize, String)>,
-    /// Lines whose comment starts inside quotes, with what is left of them.
-    pub(super) cut_quotes: Vec<(usize, String)>,
+/// What a logical line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    /// The header of a section: its name, not stripped.
+    Header(&'a str),
+    /// A key in lower case, and its value.
+    Entry(Cow<'a, str>, Cow<'a, str>),
+    /// No configuration: supervisord's words for it.
+    Wrong(String),
+    /// What is left of a line whose comment begins inside quotes; the line itself comes too.
+    CutQuotes(&'a str),
 }
 
-/// Reads a whole file. A byte order mark is skipped.
-pub(super) fn read(text: &str) -> Logical {
-    let mut reader = Reader::default();
+/// Reads a whole file: hands out each line with the number of its first one. A byte order mark is skipped.
+pub(super) fn read<'a>(text: &'a str, take: impl FnMut(usize, Line<'a>)) {
+    let mut reader = Reader { take, in_section: false, lack_reported: false, pending: None, indent: 0 };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, number) in physical(text).zip(1..) {
         reader.line(line, number);
     }
     reader.finish_option();
-    reader.out
 }
 
 /// Lines end at `\n`, `\r\n` and a lone `\r`, as in Python's text mode, and at nothing else.
@@ -80,25 +83,26 @@ fn header(value: &str) -> Option<&str> {
 
 /// An entry that may still be continued.
 #[derive(Debug)]
-struct Pending {
-    key: String,
-    value: String,
+struct Pending<'a> {
+    key: &'a str,
+    value: Cow<'a, str>,
     line: usize,
+    /// Empty lines since: part of the value once it goes on.
+    blanks: usize,
 }
 
-#[derive(Debug, Default)]
-struct Reader {
-    out: Logical,
+struct Reader<'a, F> {
+    take: F,
     /// Whether a header was seen, and whether its lack was reported.
     in_section: bool,
     lack_reported: bool,
-    pending: Option<Pending>,
+    pending: Option<Pending<'a>>,
     /// The indentation of the last header or entry.
     indent: usize,
 }
 
-impl Reader {
-    fn line(&mut self, line: &str, number: usize) {
+impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
+    fn line(&mut self, line: &'a str, number: usize) {
         let comment = comment_start(line);
         let kept = comment.and_then(|at| line.get(..at)).unwrap_or(line);
         let value = strip(kept);
@@ -107,14 +111,11 @@ impl Reader {
             return;
         }
         if comment.is_some() && is_inside_quotes(kept) {
-            self.out.cut_quotes.push((number, value.to_owned()));
+            (self.take)(number, Line::CutQuotes(value));
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
-            Some(pending) if indent > self.indent => {
-                pending.value.push('\n');
-                pending.value.push_str(value);
-            }
+            Some(pending) if indent > self.indent => pending.go_on(value),
             _ => {
                 self.indent = indent;
                 self.header_or_option(line, value, number);
@@ -125,15 +126,15 @@ impl Reader {
     /// An empty line belongs to the value before it (which matters when the value goes on), a comment does not.
     fn blank(&mut self, comment: bool) {
         if let Some(pending) = self.pending.as_mut().filter(|_| !comment) {
-            pending.value.push('\n');
+            pending.blanks = pending.blanks.saturating_add(1);
         }
     }
 
-    fn header_or_option(&mut self, line: &str, value: &str, number: usize) {
+    fn header_or_option(&mut self, line: &str, value: &'a str, number: usize) {
         if let Some(name) = header(value) {
             self.finish_option();
             self.in_section = true;
-            self.write_header(name, number);
+            (self.take)(number, Line::Header(name));
         } else if !self.in_section {
             self.outside(number);
         } else {
@@ -145,62 +146,67 @@ impl Reader {
     fn outside(&mut self, number: usize) {
         if !self.lack_reported {
             self.lack_reported = true;
-            self.out.errors.push((number, "File contains no section headers.".to_owned()));
+            (self.take)(number, Line::Wrong("File contains no section headers.".to_owned()));
         }
     }
 
-    fn option(&mut self, line: &str, value: &str, number: usize) {
-        let Some((key, value)) = value.split_once(['=', ':']) else {
+    fn option(&mut self, line: &str, value: &'a str, number: usize) {
+        let delimiter = value.bytes().position(|byte| matches!(byte, b'=' | b':'));
+        let Some((key, value)) = delimiter.and_then(|at| value.split_at_checked(at)) else {
             self.malformed(line, number);
             return;
         };
         self.finish_option();
-        let key = strip_end(key).to_ascii_lowercase();
+        let (key, value) = (strip_end(key), value.get(1..).unwrap_or(""));
         if key.is_empty() {
             self.malformed(line, number);
         } else {
-            self.pending = Some(Pending { key, value: strip(value).to_owned(), line: number });
+            self.pending = Some(Pending { key, value: strip(value).into(), line: number, blanks: 0 });
         }
     }
 
     fn malformed(&mut self, line: &str, number: usize) {
-        self.out.errors.push((number, format!("Source contains parsing errors: {}", repr(line))));
-    }
-
-    fn write_header(&mut self, name: &str, number: usize) {
-        let mut text = format!("[{number}:");
-        escape(&mut text, name);
-        text.push_str(";]\n");
-        self.out.canonical.push(text);
+        (self.take)(number, Line::Wrong(format!("Source contains parsing errors: {}", repr(line))));
     }
 
     fn finish_option(&mut self) {
-        let Some(Pending { key, value, line }) = self.pending.take() else { return };
-        let Some(out) = self.out.canonical.last_mut() else { return };
-        out.push('.');
-        escape(out, &key);
-        out.push_str(&format!("={line}:"));
-        escape(out, strip_end(&value));
-        out.push('\n');
+        if let Some(Pending { key, value, line, .. }) = self.pending.take() {
+            let key = if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                key.to_ascii_lowercase().into()
+            } else {
+                key.into()
+            };
+            (self.take)(line, Line::Entry(key, value));
+        }
     }
 }
 
-/// Writes text so that rust-ini's escapes give it back.
-fn escape(out: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\n' | b'\\' | b']')) {
-        let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(plain);
-        out.push('\\');
-        out.push(special.chars().next().filter(|c| *c != '\n').unwrap_or('n'));
-        rest = special.get(1..).unwrap_or("");
+impl Pending<'_> {
+    /// Takes in a further line.
+    fn go_on(&mut self, more: &str) {
+        let value = self.value.to_mut();
+        for _line_end in 0..=std::mem::take(&mut self.blanks) {
+            value.push('\n');
+        }
+        value.push_str(more);
     }
-    out.push_str(rest);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Entries and headers as `LINE:[NAME]` and `LINE:KEY=VALUE`, and what is wrong.
+    fn lines(text: &str) -> (Vec<String>, Vec<(usize, String)>) {
+        let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+        read(text, |number, line| match line {
+            Line::Header(name) => lines.push(format!("{number}:[{name}]")),
+            Line::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
+            Line::Wrong(why) => wrong.push((number, why)),
+            Line::CutQuotes(rest) => wrong.push((number, format!("cut: {rest}"))),
+        });
+        (lines, wrong)
+    }
 
     #[test]
     fn comments_begin_where_python_says() {
@@ -230,35 +236,39 @@ mod tests {
 
     #[test]
     fn logical_lines() {
-        let table = [
-            ("[s]\na = 1\n  2\n\n  3 ; c\n\n", "[1:s;]\n.a=2:1\\n2\\n\\n3\n"),
-            ("[s]\na=1\n  ; no part of it\n  2", "[1:s;]\n.a=2:1\\n2\n"),
-            ("  [s]\n  A: 1\n  b=2\n", "[1:s;]\n.a=2:1\n.b=3:2\n"),
-            ("[s]\na=1\n [t]\n b=2\n", "[1:s;]\n.a=2:1\\n[t\\]\\nb=2\n"),
-            ("[ s ] junk\n", "[1: s ;]\n"),
-            ("[a]b]\n[program:y\n[x=1\n", "[1:a\\]b;]\n.[program=2:y\n.[x=3:1\n"),
-            ("[s]\na=x \\\nb=\\n", "[1:s;]\n.a=2:x \\\\\n.b=3:\\\\n\n"),
-            ("\u{feff}[s]\r\na=\r\n", "[1:s;]\n.a=2:\n"),
+        let table: [(&str, &[&str]); 9] = [
+            ("[s]\na = 1\n  2\n\n  3 ; c\n\n", &["1:[s]", "2:a=1\n2\n\n3"]),
+            ("[s]\na=1\n  ; no part of it\n  2", &["1:[s]", "2:a=1\n2"]),
+            ("[s]\na=\n  1\n", &["1:[s]", "2:a=\n1"]),
+            ("  [s]\n  A: 1\n  b=2\n", &["1:[s]", "2:a=1", "3:b=2"]),
+            ("[s]\na=1\n [t]\n b=2\n", &["1:[s]", "2:a=1\n[t]\nb=2"]),
+            ("[ s ] junk\n", &["1:[ s ]"]),
+            ("[a]b]\n[program:y\n[x=1\n", &["1:[a]b]", "2:[program=y", "3:[x=1"]),
+            ("[s]\na=x \\\nb=\\n", &["1:[s]", "2:a=x \\", "3:b=\\n"]),
+            ("\u{feff}[s]\r\na=\r\n", &["1:[s]", "2:a="]),
         ];
         for (text, want) in table {
-            let got = read(text);
-            assert_eq!(got.canonical.concat(), want, "{text:?}");
-            assert!(got.errors.is_empty(), "{text:?}");
+            assert_eq!(
+                lines(text),
+                (want.iter().map(|line| (*line).to_owned()).collect(), vec![]),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn every_bad_line_is_named() {
-        let got = read("foo=1\nbar=2\n[s]\nx=1\ngarbage line\n  goes on\n=3\n");
-        let lines: Vec<_> = got.errors.iter().map(|(line, text)| (*line, text.as_str())).collect();
+        let (read, wrong) = lines("foo=1\nbar=2\n[s]\nx=1\ngarbage line\n  goes on\n=3\ny='a ; b'\n");
+        let wrong: Vec<_> = wrong.iter().map(|(line, text)| (*line, text.as_str())).collect();
         assert_eq!(
-            lines,
+            wrong,
             [
                 (1, "File contains no section headers."),
                 (5, "Source contains parsing errors: 'garbage line'"),
                 (7, "Source contains parsing errors: '=3'"),
+                (8, "cut: y='a"),
             ]
         );
-        assert_eq!(got.canonical.concat(), "[3:s;]\n.x=4:1\\ngoes on\n");
+        assert_eq!(read, ["3:[s]", "4:x=1\ngoes on", "8:y='a"]);
     }
 }

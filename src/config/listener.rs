@@ -40,9 +40,8 @@ const EVENTS: [&str; 27] = [
 
 /// The pools, which start first and stop last unless they say otherwise.
 pub(super) fn pools(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Group> {
-    let sections: Vec<_> = context.starting_with("eventlistener:").collect();
     let mut pools = Vec::new();
-    for (section, name) in sections {
+    for (section, name) in context.starting_with("eventlistener:") {
         let names = context.common(base.variables);
         let mut keys = context.reader(section);
         let priority = keys.value_or("priority", &names, -1, integer);

@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use super::expand::{Item, Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
-use super::order::Order;
+use super::lines::Line;
+use super::order::{Index, Order};
 use super::report::{Notice, Report, Severity};
-use super::section::{Context, MAX_PROCESSES};
-use super::{Inputs, Loaded, Overrides, lines};
+use super::section::{Context, MAX_PROCESSES, MAX_TEXT};
+use super::{Inputs, Loaded, Overrides};
 use crate::policy::Level;
 
-/// What all files together may hold. Real ones hold a few KiB; this only keeps a mistake from filling the memory.
-const MAX_BYTES: u64 = 16 << 20;
+/// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
+const MAX_BYTES: u64 = 4 << 20;
 /// Why a file that exceeds this is not read.
 const TOO_LARGE: &str = ": too large";
-/// How many files may be included, and how many paths a pattern may match on its way: `/*/*/*/*` must not walk for
-/// ever.
+/// How many paths all patterns may match, on their way too: `/*/*/*/*` must not walk for ever.
 const MAX_FILES: usize = 10_000;
 
 /// The configuration file: the one named, else the first of supervisord's search path that exists. `program` is the
@@ -52,65 +52,86 @@ pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
 #[must_use]
 pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let mut loader = Loader::new(file);
-    loader.main(file, inputs);
-    let Loader { sections, here, report, notices, .. } = loader;
+    let main = loader.main(file);
+    let mut sections = Sections::default();
+    loader.merge(&mut sections, 0, &main);
+    let included = loader.includes(&mut sections, inputs);
+    for File { id, directory, text } in &included {
+        loader.merge(&mut sections, *id, text);
+        sections.replace_here(directory.clone());
+    }
+    sections.ensure("supervisord");
+    let Loader { here, report, notices, .. } = loader;
     let context = Context {
         sections: &sections,
+        all: &sections.open(),
         inputs,
         overrides,
         here: &here,
         report,
         notices,
         processes_left: MAX_PROCESSES,
+        text_left: Some(MAX_TEXT),
+        users: Index::default(),
     };
     super::assemble(context)
+}
+
+/// An included file.
+struct File {
+    /// Its number in the report.
+    id: usize,
+    directory: String,
+    text: String,
 }
 
 struct Loader {
     /// Directory of the main file, as named: symbolic links are not resolved.
     here: String,
-    sections: Sections,
     report: Report,
     notices: Vec<Notice>,
     /// Bytes that may still be read.
     bytes_left: u64,
+    walk: Walk,
+    included: Vec<File>,
 }
 
 impl Loader {
     fn new(file: &Path) -> Self {
         Loader {
             here: directory(file),
-            sections: Sections::default(),
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
+            walk: Walk { left: MAX_FILES },
+            included: Vec::new(),
         }
     }
 
-    fn main(&mut self, file: &Path, inputs: &Inputs<'_>) {
+    /// The text of the main file; nothing when it cannot be read.
+    fn main(&mut self, file: &Path) -> String {
         let name = file.to_string_lossy().into_owned();
-        match self.read(file) {
+        let why = match self.read(file) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes, None);
+                return self.decode(id, bytes);
             }
-            Err(_) if !file.exists() => self.error(None, format!("could not find config file {name}")),
-            Err(why) => self.error(None, format!("could not read config file {name}{why}")),
-        }
-        if self.sections.find("include").is_some() {
-            self.includes(inputs);
-        }
-        self.sections.ensure("supervisord");
+            Err(_) if !file.exists() => format!("could not find config file {name}"),
+            Err(why) => format!("could not read config file {name}{why}"),
+        };
+        self.error(None, why);
+        String::new()
     }
 
     /// A regular file's bytes. A FIFO would block and a device never ends.
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, &'static str> {
-        let kind = fs::metadata(path).map_err(|_| "")?;
-        if !kind.is_file() {
-            return Err(if kind.is_dir() { "" } else { ": not a regular file" });
+        let metadata = fs::metadata(path).map_err(|_| "")?;
+        if !metadata.is_file() {
+            return Err(if metadata.is_dir() { "" } else { ": not a regular file" });
         }
-        let mut bytes = Vec::new();
         let limit = self.bytes_left.saturating_add(1);
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1));
         let file = fs::File::open(path).map_err(|_| "")?;
         let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
@@ -118,64 +139,73 @@ impl Loader {
         Ok(bytes)
     }
 
-    /// Takes a file's sections in. `here` is its directory when it is included.
-    fn merge(&mut self, file: usize, bytes: &[u8], here: Option<&str>) {
-        if let Err(error) = std::str::from_utf8(bytes) {
-            let (line, why) = undecodable(bytes, error);
+    /// A file's text. What is no UTF-8 is an error, and replaced to find what else is wrong.
+    fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap_or_else(|error| {
+            let (line, why) = undecodable(error.as_bytes(), error.utf8_error());
             self.error(Some(Place { file, line }), why);
-        }
-        let logical = lines::read(&String::from_utf8_lossy(bytes));
-        for (line, why) in logical.errors {
-            self.error(Some(Place { file, line }), why);
-        }
-        for (line, rest) in logical.cut_quotes {
-            let why = format!(
-                "a comment begins inside the quotes: only {} is left of this line",
-                super::python::repr(&rest)
-            );
-            self.report.add(Severity::Warning, Some(Place { file, line }), ("", ""), why);
-        }
-        if let Err(why) = self.sections.merge(&logical.canonical, file, here) {
-            self.error(Some(Place { file, line: 1 }), why);
-        }
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        })
+    }
+
+    /// Takes a file's sections in.
+    fn merge<'t>(&mut self, sections: &mut Sections<'t>, file: usize, text: &'t str) {
+        sections.merge(text, file, |line, what| {
+            let (severity, why) = match what {
+                Line::Wrong(why) => (Severity::Error, why),
+                Line::CutQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
+                Line::Header(_) | Line::Entry(..) => return,
+            };
+            self.report.add(severity, Some(Place { file, line }), ("", ""), why);
+        });
     }
 
     /// Reads what `[include] files` of the main file names; an `[include]` in an included file is without effect.
-    fn includes(&mut self, inputs: &Inputs<'_>) {
-        let here = self.here.clone();
-        self.sections.replace_here(&here);
-        let Some(section) = self.sections.find("include") else { return };
-        let Some(files) = self.sections.get(section, "files").cloned() else {
+    fn includes(&mut self, sections: &mut Sections<'_>, inputs: &Inputs<'_>) -> Vec<File> {
+        if sections.find("include").is_some() {
+            sections.replace_here(self.here.clone());
+            self.include_all(sections, inputs);
+        }
+        std::mem::take(&mut self.included)
+    }
+
+    fn include_all(&mut self, sections: &Sections<'_>, inputs: &Inputs<'_>) {
+        let Some(section) = sections.find("include") else { return };
+        let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
             self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
             return;
         };
+        let place = files.place;
         let environment = inputs.variables();
-        let named = vec![("here", Item::Text(here.as_str())), ("host_node_name", Item::Text(inputs.host))];
-        let names = Names { environment: &environment, own: Vec::new(), named };
-        match expand(&files.text, &names, "include.files") {
+        let here = self.here.clone();
+        let named = vec![("here", Item::Text(&here)), ("host_node_name", Item::Text(inputs.host))];
+        let names = Names { environment: &environment, own: &[], named };
+        match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
-                    self.include(&join(&here, pattern), files.place);
+                    self.include(&join(&here, pattern), place);
                 }
             }
-            Err(why) => self.report.add(Severity::Error, Some(files.place), ("include", "files"), why),
+            Err(why) => self.report.add(Severity::Error, Some(place), ("include", "files"), why),
         }
     }
 
     fn include(&mut self, pattern: &str, place: Place) {
-        let matches = glob(pattern);
+        if self.walk.left == 0 {
+            return;
+        }
+        let matches = self.walk.matches(pattern);
         if matches.is_empty() {
             let why = format!("No file matches via include \"{pattern}\"");
             self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
             self.notices.push(Notice { level: Level::Warn, text: why });
         }
+        if self.walk.left == 0 {
+            let why = format!("{pattern} comes to more files than the {MAX_FILES} that are looked at");
+            self.report.add(Severity::Error, Some(place), ("include", "files"), why);
+        }
         for path in matches {
-            if self.report.files() > MAX_FILES {
-                let why = format!("more than {MAX_FILES} files are included");
-                self.report.add(Severity::Error, Some(place), ("include", "files"), why);
-                return;
-            }
             self.include_file(&path, place);
         }
     }
@@ -190,7 +220,8 @@ impl Loader {
         match self.read(path) {
             Ok(bytes) => {
                 let id = self.report.add_file(name);
-                self.merge(id, &bytes, Some(&directory(path)));
+                let text = self.decode(id, bytes);
+                self.included.push(File { id, directory: directory(path), text });
             }
             Err(why) => {
                 let severity = if why == TOO_LARGE { Severity::Error } else { Severity::Warning };
@@ -206,49 +237,68 @@ impl Loader {
     }
 }
 
-/// The paths that match, sorted; a pattern without wildcards matches a path that exists.
-fn glob(pattern: &str) -> Vec<PathBuf> {
-    let paths = expand_pattern(pattern);
-    let mut order = Order::default();
-    for path in &paths {
-        order.push(0, path.to_string_lossy().into_owned());
-    }
-    order.apply(paths).collect()
+/// A walk through directories that ends when it comes to nothing.
+struct Walk {
+    /// How many paths may still be found.
+    left: usize,
 }
 
-fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
-    if !is_magic(pattern) {
-        let exists = fs::symlink_metadata(pattern).is_ok();
-        return exists.then(|| PathBuf::from(pattern)).into_iter().collect();
+impl Walk {
+    /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
+    fn matches(&mut self, pattern: &str) -> Vec<PathBuf> {
+        let paths = self.expand(pattern);
+        let mut order = Order::default();
+        for path in &paths {
+            order.push(0, path.to_string_lossy().into_owned());
+        }
+        order.apply(paths).collect()
     }
-    let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
-    let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
-    let directories =
-        if is_magic(directory) { expand_pattern(directory) } else { vec![PathBuf::from(directory)] };
-    let matches = directories.iter().flat_map(|directory| inside(directory, name));
-    matches.take(MAX_FILES).collect()
-}
 
-/// The entries of one directory that match the last part of a pattern.
-fn inside(directory: &Path, pattern: &str) -> Vec<PathBuf> {
-    if !is_magic(pattern) {
-        let path = directory.join(pattern);
-        return fs::symlink_metadata(&path).is_ok().then_some(path).into_iter().collect();
+    fn expand(&mut self, pattern: &str) -> Vec<PathBuf> {
+        if !is_magic(pattern) {
+            return self.existing(PathBuf::from(pattern));
+        }
+        let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
+        let directories =
+            if is_magic(directory) { self.expand(directory) } else { vec![PathBuf::from(directory)] };
+        directories.iter().flat_map(|directory| self.inside(directory, name)).collect()
     }
-    let Ok(entries) = fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
-    else {
-        return Vec::new();
-    };
-    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
-    let visible = names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
-    let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
-    matching.take(MAX_FILES).map(|name| directory.join(name)).collect()
+
+    /// The entries of one directory that match the last part of a pattern.
+    fn inside(&mut self, directory: &Path, pattern: &str) -> Vec<PathBuf> {
+        if !is_magic(pattern) {
+            return self.existing(directory.join(pattern));
+        }
+        let Ok(entries) =
+            fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
+        else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+        let visible =
+            names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
+        let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
+        let found: Vec<_> = matching.take(self.left).map(|name| directory.join(name)).collect();
+        self.left = self.left.saturating_sub(found.len());
+        found
+    }
+
+    fn existing(&mut self, path: PathBuf) -> Vec<PathBuf> {
+        let exists = self.left > 0 && fs::symlink_metadata(&path).is_ok();
+        self.left = self.left.saturating_sub(usize::from(exists));
+        exists.then_some(path).into_iter().collect()
+    }
 }
 
 /// The absolute directory of a file, without `.` and `..` but with its symbolic links.
 fn directory(file: &Path) -> String {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     normal(&absolute.parent().unwrap_or(Path::new("/")).to_string_lossy())
+}
+
+fn cut_quotes(rest: &str) -> String {
+    format!("a comment begins inside the quotes: only {} is left of this line", super::python::repr(rest))
 }
 
 /// Line and text of a decoding error, as Python words it.

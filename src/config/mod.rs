@@ -243,10 +243,11 @@ fn assemble(mut context: Context<'_>) -> Loaded {
         let base = Base {
             variables: &variables,
             environment: &supervisord.environment,
+            weight: program::weight(&[], &supervisord.environment),
             shutdown_on: supervisord.shutdown_on,
         };
-        let all = group::all(&mut context, &base);
-        let (listeners, processes) = all.into_iter().partition(|process| process.kind == Kind::EventListener);
+        let mut processes = group::all(&mut context, &base);
+        let listeners = processes.extract_if(.., |process| process.kind == Kind::EventListener).collect();
         Config { supervisord, processes, listeners }
     });
     server::read(&mut context, &variables);

@@ -14,6 +14,11 @@ pub(super) struct Spec {
 }
 
 impl Spec {
+    /// Whether text stays as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        self.width == 0 && self.precision.is_none()
+    }
+
     pub(super) fn set_flag(&mut self, flag: char) {
         match flag {
             '-' => self.left = true,

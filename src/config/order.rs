@@ -51,16 +51,43 @@ impl Index {
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     pairs: Vec<(String, String)>,
+    /// Where each stands, once there are more than [`FEW`].
     places: Index,
 }
+
+/// So many are looked through faster than looked up.
+const FEW: usize = 8;
 
 impl Pairs {
     /// Sets a variable, at its first place when it has one.
     pub(super) fn set(&mut self, key: &str, value: &str) {
-        let place = self.places.place(key, self.pairs.len());
-        match self.pairs.get_mut(place) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.pairs.push((key.to_owned(), value.to_owned())),
+        self.take(key.to_owned(), value.to_owned());
+    }
+
+    /// The same with what need not be copied.
+    pub(super) fn take(&mut self, key: String, value: String) {
+        if let Some((_, old)) = self.place(&key).and_then(|place| self.pairs.get_mut(place)) {
+            *old = value;
+            return;
+        }
+        self.pairs.push((key, value));
+        if self.pairs.len() > FEW {
+            let known = if self.pairs.len() == FEW.saturating_add(1) {
+                0
+            } else {
+                self.pairs.len().saturating_sub(1)
+            };
+            for (place, (key, _)) in self.pairs.iter().enumerate().skip(known) {
+                let _place = self.places.place(key, place);
+            }
+        }
+    }
+
+    fn place(&self, key: &str) -> Option<usize> {
+        if self.pairs.len() > FEW {
+            self.places.get(key)
+        } else {
+            self.pairs.iter().position(|(known, _)| known == key)
         }
     }
 
@@ -73,8 +100,7 @@ impl Pairs {
 
     /// The value of a variable.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        let place = self.places.get(key)?;
-        self.pairs.get(place).map(|(_, value)| value.as_str())
+        self.pairs.get(self.place(key)?).map(|(_, value)| value.as_str())
     }
 
     /// All of them.
@@ -109,5 +135,18 @@ mod tests {
         }
         assert_eq!((pairs.get("a"), pairs.get("c")), (Some("3"), None));
         assert_eq!(pairs.into_vec(), [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]);
+    }
+
+    #[test]
+    fn many_variables_are_found_too() {
+        let mut pairs = Pairs::default();
+        for number in 0..100 {
+            pairs.set(&(number % 50).to_string(), &number.to_string());
+        }
+        assert_eq!(pairs.as_slice().len(), 50);
+        for number in 0..50 {
+            let value = (number + 50).to_string();
+            assert_eq!(pairs.get(&number.to_string()), Some(value.as_str()));
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
+use std::iter::repeat_n;
+
 use super::expand::{Item, Names, expand};
-use super::ini::Section;
+use super::ini::{Section, Value};
 use super::keys::{STDERR, STDOUT, Stream};
 use super::order::{Order, Pairs};
 use super::section::{Context, Reader};
@@ -18,13 +20,15 @@ pub(super) struct Base<'a> {
     pub(super) variables: &'a Pairs,
     /// `[supervisord] environment`.
     pub(super) environment: &'a [(String, String)],
+    /// About how many bytes that takes.
+    pub(super) weight: usize,
     /// For programs that do not say it.
     pub(super) shutdown_on: ShutdownOn,
 }
 
 /// Whose processes are wanted: a section, read for a group.
 pub(super) struct Origin<'a> {
-    pub(super) section: &'a Section,
+    pub(super) section: &'a Section<'a>,
     pub(super) kind: Kind,
     pub(super) group: String,
     pub(super) group_priority: i64,
@@ -51,12 +55,10 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         return Vec::new();
     }
     let mut out = Vec::new();
-    let mut order = Order::default();
-    for number in first..first.saturating_add(count) {
-        let names = names.with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
+    for (number, template) in (first..).zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
+        let names = names.clone().with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
-        let process = process(&mut keys, names, base, &template, &process_name);
-        order.push(0, process.name.clone());
+        let process = process(&mut keys, names, base, template, &process_name);
         out.push(process);
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
@@ -66,7 +68,26 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
     if let Some(process) = out.first() {
         hints::process(&mut keys, process);
     }
-    order.apply(out).collect()
+    sorted(out)
+}
+
+/// About how many bytes the words and variables of a process take.
+pub(super) fn weight(argv: &[String], environment: &[(String, String)]) -> usize {
+    let words = argv.iter().map(String::len);
+    let variables = environment.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    let parts = argv.len().saturating_add(environment.len());
+    words.chain(variables).sum::<usize>().saturating_add(parts.saturating_mul(size_of::<String>()))
+}
+
+fn sorted(processes: Vec<Process>) -> Vec<Process> {
+    if processes.len() < 2 {
+        return processes;
+    }
+    let mut order = Order::default();
+    for process in &processes {
+        order.push(0, process.name.clone());
+    }
+    order.apply(processes).collect()
 }
 
 /// What the processes of a section share.
@@ -93,7 +114,7 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
         killasgroup,
         user: user(keys, names),
         environment: Vec::new(),
-        serverurl: keys.text("serverurl", names).and_then(server_url),
+        serverurl: keys.text("serverurl", names).and_then(|text| server_url(&text)),
         redirect_stderr: keys.value_or("redirect_stderr", names, false, boolean),
         stdout_logfile: LogFile::Auto,
         stderr_logfile: LogFile::Auto,
@@ -119,16 +140,16 @@ fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_pri
 /// `user`, as written, once it is known to exist.
 fn user(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Option<String> {
     let user = keys.text("user", names)?;
-    if let Err(why) = (keys.context.inputs.check_user)(&user) {
+    if let Err(why) = keys.context.check_user(&user) {
         keys.error("user", why);
     }
-    Some(user)
+    Some(user.into_owned())
 }
 
 /// `process_name` before its expansion: only this text is checked.
 fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
-    let written = keys.raw("process_name").map_or("%(program_name)s", |value| value.text.as_str());
-    let name = name(written).unwrap_or_else(|why| {
+    let written = keys.raw("process_name").map_or("%(program_name)s".into(), Value::text);
+    let name = name(&written).unwrap_or_else(|why| {
         keys.error("process_name", why);
         String::new()
     });
@@ -142,15 +163,14 @@ fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
 /// One process. Its own variables can be used in all that follows them.
 fn process(
     keys: &mut Reader<'_, '_>,
-    mut names: Names<'_>,
+    names: Names<'_>,
     base: &Base<'_>,
-    template: &Process,
+    mut process: Process,
     process_name: &str,
 ) -> Process {
-    let mut process = template.clone();
-    names.own = own_environment(keys, &names);
-    process.environment = shlex::overlay(base.environment, &names.own);
-    process.directory = keys.text("directory", &names);
+    let own = own_environment(keys, &names);
+    let names = Names { own: &own, ..names };
+    process.directory = keys.owned("directory", &names);
     process.stdout_logfile = stream(keys, &names, &STDOUT);
     process.stderr_logfile = stream(keys, &names, &STDERR);
     if process.redirect_stderr {
@@ -163,18 +183,25 @@ fn process(
         let section = &keys.section.name;
         keys.error("", format!("program section {section} does not specify a command"));
     }
-    process.command = keys.text("command", &names).unwrap_or_default();
+    process.command = keys.owned("command", &names).unwrap_or_default();
     process.argv = shlex::split(&process.command);
     process.name = expand(process_name, &names, "process_name").unwrap_or_else(|why| {
         keys.error("process_name", why);
         String::new()
     });
+    let argv = process.argv.as_deref().unwrap_or(&[]);
+    if keys.context.has_room(weight(argv, &own).saturating_add(base.weight)) {
+        process.environment = shlex::overlay(base.environment, own);
+    }
     process
 }
 
 fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String, String)> {
     let Some(value) = keys.raw("environment") else { return Vec::new() };
-    expand(&value.text, names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
+    if !keys.context.has_room(value.text().len()) {
+        return Vec::new();
+    }
+    expand(&value.text(), names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
         keys.error("environment", why);
         Vec::new()
     })

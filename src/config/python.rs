@@ -24,7 +24,9 @@ pub(super) fn strip_end(text: &str) -> &str {
 /// `int(text, radix)` for radix 10 and 8: blanks around, a sign, `_` between digits, for 8 a `0o` in front. Python's
 /// integers have no end; here they stop at the ends of `i64`, which no key can tell from more.
 pub(super) fn int(text: &str, radix: u8) -> Option<i64> {
-    let body = strip(text);
+    // In plain ASCII only C's blanks are some.
+    let is_blank = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
+    let body = text.trim_matches(is_blank);
     let (negative, digits) = match body.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, body.strip_prefix('+').unwrap_or(body)),
@@ -122,6 +124,9 @@ mod tests {
             ("1.5", None),
             ("0x10", None),
             ("1 0", None),
+            ("1\u{1f}", None),
+            ("\u{1f}٣", Some(3)),
+            ("\u{c}1\u{b}", Some(1)),
             ("--1", None),
         ];
         for (text, want) in table {

@@ -39,7 +39,24 @@ pub struct Report {
     findings: Vec<Finding>,
     /// How often an error was added, repeated ones too.
     errors: usize,
+    /// How many bytes the findings take.
+    size: usize,
+    /// How many found no room any more.
+    left_out: usize,
 }
+
+/// Nobody reads more; a mistake that each of a hundred thousand programs inherits must not fill the memory.
+const MAX_SIZE: usize = 8 << 20;
+
+/// What a terminal is told before and after a severity.
+struct Paint {
+    error: &'static str,
+    warning: &'static str,
+    end: &'static str,
+}
+
+const PLAIN: Paint = Paint { error: "", warning: "", end: "" };
+const COLOURS: Paint = Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", end: "\x1b[0m" };
 
 impl Report {
     /// Whether nothing must be started.
@@ -51,13 +68,26 @@ impl Report {
     /// Its lines by file and line, the warnings too or only the errors; each once, for a section that two groups list
     /// is read twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
+        self.rendered(warnings, &PLAIN)
+    }
+
+    /// All lines for a terminal, the severities in colour.
+    #[must_use]
+    pub fn in_colour(&self) -> String {
+        self.rendered(true, &COLOURS).map(|line| line + "\n").collect()
+    }
+
+    fn rendered(&self, warnings: bool, paint: &Paint) -> impl Iterator<Item = String> + use<> {
         let mut order = Order::default();
         for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
         {
-            order.push(finding.place.map_or(0, Place::rank), self.render(finding));
+            order.push(finding.place.map_or(0, Place::rank), self.render(finding, paint));
         }
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
+        if self.left_out > 0 {
+            lines.push(format!("Error: {} findings more are left out", self.left_out));
+        }
         lines.into_iter()
     }
 
@@ -67,18 +97,21 @@ impl Report {
         self.files.len().saturating_sub(1)
     }
 
-    /// How many files are registered.
-    pub(super) fn files(&self) -> usize {
-        self.files.len()
-    }
-
     /// Reports something about a key (or none) of a section (or none).
     pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
         let finding = Finding { place, severity, section, key, text };
         // The processes of one section come to the same findings.
-        if self.findings.last() != Some(&finding) {
+        if self.findings.last() == Some(&finding) {
+            return;
+        }
+        let size =
+            size_of::<Finding>().saturating_add(finding.text.len()).saturating_add(finding.section.len());
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_SIZE {
+            self.left_out = self.left_out.saturating_add(1);
+        } else {
             self.findings.push(finding);
         }
     }
@@ -88,17 +121,18 @@ impl Report {
         self.errors
     }
 
-    fn render(&self, finding: &Finding) -> String {
+    fn render(&self, finding: &Finding, paint: &Paint) -> String {
         let mut line = String::new();
         if let Some((file, place)) = finding.place.and_then(|at| Some((self.files.get(at.file)?, at))) {
             line = format!("{file}:{}: ", place.line);
         }
-        line.push_str(match finding.severity {
+        let (colour, severity) = match finding.severity {
             // Without a place it is not about a line of a file: supervisord's own spelling.
-            Severity::Error if line.is_empty() => "Error: ",
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-        });
+            Severity::Error if line.is_empty() => (paint.error, "Error:"),
+            Severity::Error => (paint.error, "error:"),
+            Severity::Warning => (paint.warning, "warning:"),
+        };
+        line.extend([colour, severity, paint.end, " "]);
         let section = format!("[{}]", finding.section);
         // Some of supervisord's texts name the section themselves.
         if !finding.section.is_empty() && !finding.text.contains(&section) {

@@ -1,9 +1,11 @@
 //! Typed access to the keys of one section: each is expanded with the names its place allows, read, and reported
 //! where it stands when it is wrong. Reading goes on with the default, so that one run finds everything.
 
+use std::borrow::Cow;
+
 use super::expand::{Item, Names, expand};
 use super::ini::{Place, Section, Sections, Value};
-use super::order::Pairs;
+use super::order::{Index, Pairs};
 use super::report::{Notice, Report, Severity};
 use super::value::name;
 use super::{Inputs, Overrides};
@@ -11,7 +13,9 @@ use crate::policy::Level;
 
 /// Everything that reading sections needs, and what it has found so far.
 pub(super) struct Context<'a> {
-    pub(super) sections: &'a Sections,
+    pub(super) sections: &'a Sections<'a>,
+    /// The sections, opened.
+    pub(super) all: &'a [Section<'a>],
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) overrides: &'a Overrides,
     /// Directory of the main file.
@@ -20,15 +24,21 @@ pub(super) struct Context<'a> {
     pub(super) notices: Vec<Notice>,
     /// How many processes there may still be.
     pub(super) processes_left: i64,
+    /// How many bytes may still be read and kept.
+    pub(super) text_left: Option<usize>,
+    /// The users that are known to exist: looking for one reads /etc/passwd and /etc/group.
+    pub(super) users: Index,
 }
 
 /// More processes than the largest machines run are a mistake, and must not fill the memory.
 pub(super) const MAX_PROCESSES: i64 = 131_072;
+/// A long text that many sections inherit must not either, nor take for ever.
+pub(super) const MAX_TEXT: usize = 64 << 20;
 
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
     pub(super) fn variables<'e>(environment: &'e Pairs) -> Names<'e> {
-        Names { environment, own: Vec::new(), named: Vec::new() }
+        Names { environment, own: &[], named: Vec::with_capacity(6) }
     }
 
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
@@ -40,9 +50,17 @@ impl<'a> Context<'a> {
     }
 
     /// The sections whose name begins so, with the rest of the name.
-    pub(super) fn starting_with(&self, prefix: &str) -> impl Iterator<Item = (&'a Section, &'a str)> {
-        let sections = self.sections;
-        sections.all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+    pub(super) fn starting_with<'p>(
+        &self,
+        prefix: &'p str,
+    ) -> impl Iterator<Item = (&'a Section<'a>, &'a str)> + use<'a, 'p> {
+        let all = self.all;
+        all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+    }
+
+    /// The section with exactly this name.
+    pub(super) fn find(&self, name: &str) -> Option<&'a Section<'a>> {
+        self.all.iter().find(|section| section.name == name)
     }
 
     /// Whether there may be so many processes more.
@@ -51,16 +69,38 @@ impl<'a> Context<'a> {
         self.processes_left >= 0
     }
 
+    /// Whether so many bytes more may be read or kept; once they may not, nothing is, and that is an error.
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        match self.text_left.and_then(|left| left.checked_sub(bytes)) {
+            Some(left) => self.text_left = Some(left),
+            None if self.text_left.take().is_some() => {
+                let why = "the sections come to more text than a machine can hold";
+                self.report.add(Severity::Error, None, ("", ""), why.to_owned());
+            }
+            None => {}
+        }
+        self.text_left.is_some()
+    }
+
     /// Logs a line at start.
     pub(super) fn notice(&mut self, level: Level, text: String) {
         // The processes of one section come to the same lines.
-        if self.notices.last().is_none_or(|last| last.text != text) {
+        if self.notices.last().is_none_or(|last| last.text != text) && self.has_room(text.len()) {
             self.notices.push(Notice { level, text });
         }
     }
 
+    /// Whether the users of this text exist.
+    pub(super) fn check_user(&mut self, user: &str) -> Result<(), String> {
+        if self.users.get(user).is_none() {
+            (self.inputs.check_user)(user)?;
+            self.users.admit(user);
+        }
+        Ok(())
+    }
+
     /// Opens a section for reading.
-    pub(super) fn reader<'c>(&'c mut self, section: &'a Section) -> Reader<'c, 'a> {
+    pub(super) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> Reader<'c, 'a> {
         Reader { context: self, section }
     }
 }
@@ -68,7 +108,7 @@ impl<'a> Context<'a> {
 /// One section, being read.
 pub(super) struct Reader<'c, 'a> {
     pub(super) context: &'c mut Context<'a>,
-    pub(super) section: &'a Section,
+    pub(super) section: &'a Section<'a>,
 }
 
 impl<'a> Reader<'_, 'a> {
@@ -79,18 +119,37 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// A key's text and place, as written.
-    pub(super) fn raw(&self, key: &str) -> Option<&'a Value> {
-        self.context.sections.get(self.section, key)
+    pub(super) fn raw(&self, key: &str) -> Option<&'a Value<'a>> {
+        self.section.get(key)
     }
 
     /// A key's text, expanded.
-    pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
-        let raw = self.raw(key)?;
-        if !raw.text.contains('%') {
-            return Some(raw.text.clone());
+    pub(super) fn text(&mut self, key: &str, names: &Names<'_>) -> Option<Cow<'a, str>> {
+        self.expand(key, self.raw(key)?, names)
+    }
+
+    /// A key's text, expanded, from the value that is at hand.
+    pub(super) fn expand(&mut self, key: &str, value: &Value<'a>, names: &Names<'_>) -> Option<Cow<'a, str>> {
+        let text = value.text();
+        if !self.context.has_room(text.len()) {
+            return None;
         }
-        let option = format!("{}.{key}", self.section.name);
-        expand(&raw.text, names, &option).map_err(|why| self.error(key, why)).ok()
+        if !text.contains('%') {
+            return Some(text);
+        }
+        let at = (self.section.name, key);
+        match expand(&text, names, format_args!("{}.{key}", self.section.name)) {
+            Ok(text) => Some(text.into()),
+            Err(why) => {
+                self.context.report.add(Severity::Error, Some(value.place), at, why);
+                None
+            }
+        }
+    }
+
+    /// The same, to keep.
+    pub(super) fn owned(&mut self, key: &str, names: &Names<'_>) -> Option<String> {
+        self.text(key, names).map(Cow::into_owned)
     }
 
     /// A key's value, if it is set and right.
@@ -137,6 +196,6 @@ impl<'a> Reader<'_, 'a> {
 
     fn add(&mut self, severity: Severity, key: &str, text: String) {
         let place = self.place(key);
-        self.context.report.add(severity, Some(place), (&self.section.name, key), text);
+        self.context.report.add(severity, Some(place), (self.section.name, key), text);
     }
 }

@@ -2,7 +2,9 @@
 //! nothing of the machine, and one line says that they have no effect.
 
 use super::expand::{Item, Names};
-use super::order::Pairs;
+use super::ini::Value;
+use super::keys::FACTORY;
+use super::order::{Index, Pairs};
 use super::section::{Context, Reader};
 use super::value::{inet_address, octal};
 use crate::policy::Level;
@@ -11,13 +13,14 @@ use crate::policy::Level;
 pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
     let names = Context::variables(environment);
     let here = Item::Text(context.here);
-    let sections = context.sections;
     let mut idle = Vec::new();
-    for section in &sections.all {
-        let name = section.name.as_str();
+    // What plugins inherit is the same for all of them.
+    let mut inherited: Vec<_> = context.sections.defaults().collect();
+    for section in context.all {
+        let name = section.name;
         let mut keys = context.reader(section);
         if name.starts_with("rpcinterface:") {
-            plugin(&mut keys, &names);
+            plugin(&mut keys, &names, std::mem::take(&mut inherited));
         } else if name.starts_with("inet_http_server") {
             inet_server(&mut keys, &names);
         } else if name.starts_with("unix_http_server") {
@@ -32,15 +35,16 @@ pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
     }
 }
 
-fn plugin(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
-    const FACTORY: &str = "supervisor.rpcinterface_factory";
+fn plugin<'a>(keys: &mut Reader<'_, 'a>, names: &Names<'_>, inherited: Vec<(&'a str, Value<'a>)>) {
     if keys.raw(FACTORY).is_none() {
-        let section = &keys.section.name;
+        let section = keys.section.name;
         keys.error("", format!("section [{section}] does not specify a {FACTORY}"));
     }
-    let all: Vec<_> = keys.context.sections.keys(keys.section).collect();
-    for key in all {
-        let _without_effect = keys.text(key, names);
+    // Own values first, then the last that was inherited.
+    let mut seen = Index::default();
+    let own = keys.section.values.iter().copied();
+    for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.admit(key)) {
+        let _without_effect = keys.expand(key, &value, names);
     }
 }
 
@@ -56,7 +60,7 @@ fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, here: Item<'_>) {
     if keys.raw("file").is_none() {
         keys.error("", format!("section [{}] has no file value", keys.section.name));
     }
-    let _without_effect = keys.text("file", &names.with(&[("here", here)]));
+    let _without_effect = keys.text("file", &names.clone().with(&[("here", here)]));
     login(keys, names);
     let _without_effect = keys.text("chown", names);
     let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));

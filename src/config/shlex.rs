@@ -20,23 +20,25 @@ pub(super) fn split(command: &str) -> Result<Vec<String>, &'static str> {
 /// `KEY=VALUE,KEY="VALUE"` as supervisord reads it: tokens in threes, each three followed by a separator that may be
 /// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let tokens = tokens(text, &Grammar { is_word: is_pair_word, comments: true })?;
+    let mut tokens = tokens(text, &Grammar { is_word: is_pair_word, comments: true })?.into_iter();
     let mut pairs = Pairs::default();
-    for group in tokens.chunks(4) {
-        let (key, value) = match group {
-            [key, equals, value, ..] if equals == "=" => (key, value),
-            _ => return Err(format!("Unexpected end of key/value pairs in value '{text}'")),
-        };
-        pairs.set(key, value);
+    while let Some(key) = tokens.next() {
+        let value = tokens.next().filter(|equals| equals == "=").and_then(|_| tokens.next());
+        let value = value.ok_or_else(|| format!("Unexpected end of key/value pairs in value '{text}'"))?;
+        pairs.take(key, value);
+        let _separator = tokens.next();
     }
     Ok(pairs.into_vec())
 }
 
 /// The variables of the first, overlaid by those of the second.
-pub(super) fn overlay(below: &[(String, String)], above: &[(String, String)]) -> Vec<(String, String)> {
+pub(super) fn overlay(below: &[(String, String)], above: Vec<(String, String)>) -> Vec<(String, String)> {
+    if below.is_empty() {
+        return above;
+    }
     let mut pairs = Pairs::default();
     pairs.set_all(below);
-    pairs.set_all(above);
+    above.into_iter().for_each(|(key, value)| pairs.take(key, value));
     pairs.into_vec()
 }
 
@@ -72,6 +74,15 @@ struct Token {
 }
 
 impl Token {
+    /// Takes in what means itself in words and quotes, as most text does; what is left then.
+    fn take_plain<'a>(&mut self, text: &'a str) -> &'a str {
+        let special = |byte: u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'/' | b'.' | b'-');
+        let length = text.bytes().position(special).unwrap_or(text.len());
+        let (plain, rest) = text.split_at_checked(length).unwrap_or((text, ""));
+        self.text.push_str(plain);
+        rest
+    }
+
     fn finish(&mut self, out: &mut Vec<String>) {
         let token = std::mem::take(self);
         if token.quoted || !token.text.is_empty() {
@@ -85,7 +96,11 @@ fn tokens(text: &str, grammar: &Grammar) -> Result<Vec<String>, &'static str> {
     let mut token = Token::default();
     let mut state = State::Blank;
     let mut rest = text.chars();
-    while let Some(c) = rest.next() {
+    loop {
+        if matches!(state, State::Word | State::Quote(_)) {
+            rest = token.take_plain(rest.as_str()).chars();
+        }
+        let Some(c) = rest.next() else { break };
         state = match state {
             State::Quote(quote) => in_quotes(c, quote, &mut token),
             State::Escape { quoted } => escaped(c, quoted, &mut token),

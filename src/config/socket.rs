@@ -8,21 +8,19 @@ use super::{Address, Socket};
 /// Reads where the program listens.
 pub(super) fn read(keys: &mut Reader<'_, '_>, names: &Names<'_>, program: &str) -> Option<Socket> {
     let backlog = keys.value("socket_backlog", names, backlog);
-    let owner = keys.text("socket_owner", names);
-    let check = keys.context.inputs.check_user;
-    if let Some(Err(_)) = owner.as_deref().map(check) {
-        let why = format!("Invalid socket_owner value {}", owner.as_deref().unwrap_or(""));
-        keys.error("socket_owner", why);
+    let owner = keys.owned("socket_owner", names);
+    if let Some(owner) = owner.as_deref().filter(|owner| keys.context.check_user(owner).is_err()) {
+        keys.error("socket_owner", format!("Invalid socket_owner value {owner}"));
     }
     let mode = keys.value("socket_mode", names, |text| {
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
     let section = &keys.section.name;
-    let names = names.with(&[("program_name", Item::Text(program))]);
+    let names = names.clone().with(&[("program_name", Item::Text(program))]);
     let text = keys.text("socket", &names);
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         // A socket that could not be expanded is there, and reported.
-        if keys.raw("socket").is_none_or(|value| value.text.is_empty()) {
+        if keys.raw("socket").is_none_or(|value| value.text().is_empty()) {
             keys.error("socket", format!("[{section}] section requires a \"socket\" line"));
         }
         return None;

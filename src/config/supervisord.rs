@@ -5,26 +5,30 @@ use super::expand::Item;
 use super::order::Pairs;
 use super::section::{Context, Reader};
 use super::shlex;
-use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on, text};
+use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on};
 use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and lays the command line over it. Its variables go into the environment that all later
 /// sections expand with, but not those keys of its own.
 pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option<Supervisord> {
-    let section = context.sections.find("supervisord")?;
+    let section = context.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
-    let hosted = names.with(&[("host_node_name", Item::Text(context.inputs.host))]);
+    let hosted = names.clone().with(&[("host_node_name", Item::Text(context.inputs.host))]);
     let mut keys = context.reader(section);
+    let nodaemon = keys.value("nodaemon", &names, boolean);
+    if nodaemon == Some(false) {
+        warn_of_daemon(&mut keys);
+    }
     let mut supervisord = Supervisord {
         minfds: keys.value_or("minfds", &names, 1024, integer),
         minprocs: keys.value_or("minprocs", &names, 200, integer),
-        directory: keys.value("directory", &names, text),
-        user: keys.text("user", &names),
+        directory: keys.owned("directory", &names),
+        user: keys.owned("user", &names),
         umask: keys.value_or("umask", &names, 0o022, octal),
         loglevel: keys.value_or("loglevel", &names, Level::Info, log_level),
-        identifier: keys.value_or("identifier", &names, "supervisor".to_owned(), text),
-        nodaemon: keys.value_or("nodaemon", &names, false, boolean),
+        identifier: keys.owned("identifier", &names).unwrap_or_else(|| "supervisor".to_owned()),
+        nodaemon: nodaemon.unwrap_or(false),
         silent: keys.value_or("silent", &names, false, boolean),
         environment: keys.value_or("environment", &hosted, Vec::new(), shlex::pairs),
         shutdown_on: keys.value_or("shutdown_on", &names, ShutdownOn::Never, shutdown_on),
@@ -38,7 +42,6 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
     for key in ["nocleanup", "strip_ansi"] {
         let _without_effect = keys.value(key, &names, boolean);
     }
-    warn_of_daemon(&mut keys, &supervisord);
     check_user(&mut keys, &supervisord);
     drop(names);
     environment.set_all(&supervisord.environment);
@@ -47,12 +50,10 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
 }
 
 /// PID 1 cannot go into the background, so a file that asks for it is told.
-fn warn_of_daemon(keys: &mut Reader<'_, '_>, supervisord: &Supervisord) {
-    if keys.raw("nodaemon").is_some() && !supervisord.nodaemon {
-        let why = "rsup stays in the foreground".to_owned();
-        keys.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
-        keys.warn("nodaemon", why);
-    }
+fn warn_of_daemon(keys: &mut Reader<'_, '_>) {
+    let why = "rsup stays in the foreground".to_owned();
+    keys.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
+    keys.warn("nodaemon", why);
 }
 
 fn check_user(keys: &mut Reader<'_, '_>, supervisord: &Supervisord) {

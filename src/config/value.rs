@@ -15,16 +15,14 @@ pub fn literal(text: &str) -> String {
 /// # Errors
 /// supervisord's text.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    known_boolean(&text.to_ascii_lowercase())
-        .ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
+    known_boolean(text).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
 
-fn known_boolean(lower: &str) -> Option<bool> {
-    match lower {
-        "yes" | "true" | "on" | "1" => Some(true),
-        "no" | "false" | "off" | "0" => Some(false),
-        _ => None,
-    }
+fn known_boolean(text: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    is_one_of(["yes", "true", "on", "1"])
+        .then_some(true)
+        .or_else(|| is_one_of(["no", "false", "off", "0"]).then_some(false))
 }
 
 /// An integer, as Python's `int()` reads it.
@@ -43,13 +41,13 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     u64::try_from(integer(text)?).map_err(|_| format!("{} is below lower bound (0)", strip(text)))
 }
 
-/// A file mode. Only the low bits of a mode mean something, so a negative one is all of them.
+/// A file mode. Only the low bits of a mode mean something to the kernel, of a negative one too.
 ///
 /// # Errors
 /// supervisord's text.
 pub fn octal(text: &str) -> Result<u32, String> {
     let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
-    Ok(u32::try_from(mode).unwrap_or(0o777))
+    Ok(u32::try_from(mode).or_else(|_| u32::try_from(mode & 0o777)).unwrap_or(0))
 }
 
 /// A number of bytes: `KB`, `MB` and `GB` multiply, other suffixes are none.
@@ -86,12 +84,11 @@ pub(super) fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
 
 /// `autorestart`: a boolean or `unexpected`.
 pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
-    let lower = text.to_ascii_lowercase();
-    match (known_boolean(&lower), lower.as_str()) {
-        (Some(true), _) => Ok(AutoRestart::Always),
-        (Some(false), _) => Ok(AutoRestart::Never),
-        (None, "unexpected") => Ok(AutoRestart::Unexpected),
-        (None, _) => Err(format!("invalid 'autorestart' value {}", repr(&lower))),
+    match known_boolean(text) {
+        Some(true) => Ok(AutoRestart::Always),
+        Some(false) => Ok(AutoRestart::Never),
+        None if text.eq_ignore_ascii_case("unexpected") => Ok(AutoRestart::Unexpected),
+        None => Err(format!("invalid 'autorestart' value {}", repr(&text.to_ascii_lowercase()))),
     }
 }
 
@@ -119,18 +116,14 @@ pub fn log_level(text: &str) -> Result<Level, String> {
 
 /// Where a program's output goes. Whether the directory exists is the machine's matter.
 pub(super) fn log_file(text: &str) -> LogFile {
-    match text.to_ascii_lowercase().as_str() {
-        "none" | "off" => LogFile::None,
-        "auto" => LogFile::Auto,
-        "syslog" => LogFile::Syslog,
-        _ => LogFile::Path(text.to_owned()),
-    }
-}
-
-/// Text as it is.
-#[expect(clippy::unnecessary_wraps, reason = "the type of all the other readers")]
-pub(super) fn text(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
+    let words = [
+        ("none", LogFile::None),
+        ("off", LogFile::None),
+        ("auto", LogFile::Auto),
+        ("syslog", LogFile::Syslog),
+    ];
+    let word = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
 
 /// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
@@ -148,8 +141,8 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// `serverurl`: `AUTO` is none.
-pub(super) fn server_url(text: String) -> Option<String> {
-    (!strip(&text).eq_ignore_ascii_case("auto")).then_some(text)
+pub(super) fn server_url(text: &str) -> Option<String> {
+    (!strip(text).eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }
 
 /// `[inet_http_server] port`: `port`, `host:port` or `*:port`.

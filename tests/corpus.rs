@@ -1,0 +1,125 @@
+//! Real configuration files against what supervisord 4.3 made of them. The files are no part of this repository: they
+//! are looked for in `../shared/corpus`, or where `RSUP_CORPUS` says. Each row of `expected.jsonl` names a file, the
+//! environment it was loaded in, and the processes in start order, or the error.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Map, Value};
+
+use crate::support::{binary, needs};
+
+/// What the rows say of each process.
+const KEYS: [&str; 23] = [
+    "group",
+    "name",
+    "kind",
+    "command",
+    "argv",
+    "directory",
+    "umask",
+    "priority",
+    "group_priority",
+    "autostart",
+    "autorestart",
+    "startsecs",
+    "startretries",
+    "exitcodes",
+    "stopsignal",
+    "stopwaitsecs",
+    "stopasgroup",
+    "killasgroup",
+    "user",
+    "environment",
+    "redirect_stderr",
+    "stdout_logfile",
+    "stderr_logfile",
+];
+
+/// The rows were made with this locale, whatever the row's own environment says, and it was left out of what they show.
+const LOCALE: (&str, &str) = ("LC_ALL", "C.UTF-8");
+
+/// Where the files are.
+pub(crate) fn corpus() -> Result<PathBuf, String> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    let path = std::env::var_os("RSUP_CORPUS").map_or(beside, PathBuf::from);
+    match path.join("expected.jsonl").exists() {
+        true => Ok(path),
+        false => Err(format!("needs the corpus: {} is not there (RSUP_CORPUS names it)", path.display())),
+    }
+}
+
+/// What rsup makes of a row's file: the processes, or what it says when it refuses.
+fn loaded(file: &Path, environment: &Map<String, Value>) -> Result<Vec<Value>, String> {
+    let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
+    let output = Command::new(binary())
+        .args(["--print-config", "-c"])
+        .arg(file)
+        .env_clear()
+        .envs(variables)
+        .env(LOCALE.0, LOCALE.1)
+        .output()
+        .unwrap();
+    match output.status.code() {
+        Some(0) => {
+            let mut shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+            Ok(shown["programs"].take().as_array().unwrap().clone())
+        }
+        Some(2) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        code => panic!("{}: left with {code:?}", file.display()),
+    }
+}
+
+/// What supervisord made of it.
+fn expected(row: &Value, file: &Path) -> Result<Vec<Value>, String> {
+    if let Some(why) = row.get("error") {
+        return Err(why.to_string());
+    }
+    let here = Value::from(file.parent().unwrap().to_str().unwrap()).to_string();
+    let text = row["programs"].to_string().replace("@HERE@", here.trim_matches('"'));
+    Ok(serde_json::from_str(&text).unwrap())
+}
+
+/// Each difference in words.
+fn differences(got: &[Value], want: &[Value]) -> Vec<String> {
+    let name = |process: &Value| format!("{}:{}", process["group"], process["name"]);
+    let names = |all: &[Value]| all.iter().map(name).collect::<Vec<_>>();
+    if names(got) != names(want) {
+        return vec![format!("processes {:?}, not {:?}", names(got), names(want))];
+    }
+    let pairs = got.iter().zip(want).flat_map(|pair| KEYS.iter().map(move |key| (pair, key)));
+    let shown = |process: &Value, key: &str| {
+        let mut value = process[key].clone();
+        if let Some(environment) = value.as_object_mut() {
+            environment.remove(LOCALE.0);
+        }
+        value
+    };
+    let differ = pairs.filter(|((got, want), key)| shown(got, key) != shown(want, key));
+    differ.map(|((got, want), key)| format!("{} {key}: {}, not {}", name(got), got[key], want[key])).collect()
+}
+
+#[test]
+fn real_files_mean_what_they_mean_to_supervisord() {
+    let corpus = corpus();
+    needs!(corpus.as_ref());
+    let corpus = corpus.unwrap();
+    let rows = fs::read_to_string(corpus.join("expected.jsonl")).unwrap();
+    let mut wrong = Vec::new();
+    for row in rows.lines() {
+        let row: Value = serde_json::from_str(row).unwrap();
+        let name = row["file"].as_str().unwrap();
+        let file = fs::canonicalize(corpus.join("files").join(name)).unwrap();
+        match (loaded(&file, row["env"].as_object().unwrap()), expected(&row, &file)) {
+            (Ok(got), Ok(want)) => {
+                wrong.extend(differences(&got, &want).into_iter().map(|why| format!("{name}: {why}")));
+            }
+            (Err(_), Err(_)) => {}
+            (Ok(_), Err(why)) => wrong.push(format!("{name}: accepted, but supervisord says {why}")),
+            (Err(why), Ok(_)) => wrong.push(format!("{name}: refused: {why}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.lines().count(), wrong.join("\n"));
+    assert!(rows.lines().count() > 0, "expected.jsonl is empty");
+}

@@ -1,0 +1,28 @@
+//! Any bytes as a configuration file: loading ends, does not panic, and what it accepts can be shown.
+#![no_main]
+
+use std::cell::LazyCell;
+use std::fs;
+
+use libfuzzer_sys::fuzz_target;
+use rsup::config::{self, Inputs, Overrides};
+use tempfile::TempDir;
+
+thread_local! {
+    static DIRECTORY: LazyCell<TempDir> = LazyCell::new(|| tempfile::tempdir().unwrap());
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    DIRECTORY.with(|directory| {
+        let file = directory.path().join("supervisord.conf");
+        fs::write(&file, bytes).unwrap();
+        let environment = [("HOME".to_owned(), "/root".to_owned())];
+        let inputs = Inputs { environment: &environment, host: "node", check_user: &|_| Ok(()) };
+        let loaded = config::load(&file, &Overrides::default(), &inputs);
+        let report = loaded.report.to_string();
+        match loaded.config {
+            Some(config) => assert!(config.to_json().ends_with("}\n")),
+            None => assert!(loaded.report.has_errors() && !report.is_empty()),
+        }
+    });
+});
