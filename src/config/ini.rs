@@ -90,24 +90,13 @@ struct Part {
     to: usize,
 }
 
-impl Part {
-    fn to_text(self) -> String {
-        format!("{}:{}:{}:{}", self.header.file, self.header.line, self.from, self.to)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let mut numbers = text.split(':').map_while(|number| number.parse().ok());
-        let header = Place { file: numbers.next()?, line: numbers.next()? };
-        Some(Part { header, from: numbers.next()?, to: numbers.next()? })
-    }
-}
-
 /// What the files come to: the sections, each merged from all its parts.
 #[derive(Debug, Default)]
 pub(super) struct Sections<'t> {
     /// The entries of all files, as they were read.
     entries: Vec<Entry<'t>>,
-    /// The parts of each section, by its name.
+    parts: Vec<Part>,
+    /// The numbers of each section's parts, by its name.
     contents: Properties,
     /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
@@ -143,7 +132,8 @@ impl<'t> Sections<'t> {
     /// Enters a header with the entries since.
     fn close(&mut self, header: Option<(&str, Place, usize)>) {
         let Some((name, header, from)) = header else { return };
-        self.contents.append(name, Part { header, from, to: self.entries.len() }.to_text());
+        self.contents.append(name, self.parts.len().to_string());
+        self.parts.push(Part { header, from, to: self.entries.len() });
     }
 
     /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
@@ -172,7 +162,9 @@ impl<'t> Sections<'t> {
     }
 
     fn parts(&self, name: &str) -> impl Iterator<Item = Part> {
-        self.contents.get_all(name).filter_map(Part::from_text)
+        self.contents
+            .get_all(name)
+            .filter_map(|number| self.parts.get(number.parse::<usize>().ok()?).copied())
     }
 
     fn entries_of(&self, part: Part) -> impl Iterator<Item = (&str, Value<'_>)> {

@@ -31,7 +31,14 @@ pub(super) fn read<'a>(text: &'a str, take: impl FnMut(usize, Line<'a>)) {
 
 /// Lines end at `\n`, `\r\n` and a lone `\r`, as in Python's text mode, and at nothing else.
 fn physical(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let (line, after) = text.split_at_checked(end.unwrap_or(text.len()))?;
+        rest = after.strip_prefix("\r\n").or_else(|| after.get(1..));
+        Some(line)
+    })
 }
 
 /// Where the comment of a line begins.

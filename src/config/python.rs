@@ -13,7 +13,11 @@ pub(super) fn is_space(c: char) -> bool {
 
 /// `str.strip`.
 pub(super) fn strip(text: &str) -> &str {
-    text.trim_matches(is_space)
+    // Most text has nothing to strip.
+    match text.as_bytes() {
+        [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim_matches(is_space),
+    }
 }
 
 /// `str.rstrip`.

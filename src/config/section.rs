@@ -33,7 +33,7 @@ pub(super) struct Context<'a> {
 /// More processes than the largest machines run are a mistake, and must not fill the memory.
 pub(super) const MAX_PROCESSES: i64 = 131_072;
 /// A long text that many sections inherit must not either, nor take for ever.
-pub(super) const MAX_TEXT: usize = 64 << 20;
+pub(super) const MAX_TEXT: usize = 32 << 20;
 
 impl<'a> Context<'a> {
     /// `ENV_*` alone: what the http servers' and plugins' keys may use.
