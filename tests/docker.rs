@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::kernel::shipped_binary;
+use crate::support::witness::{build, static_programs};
 use crate::support::{SIGKILL, binary, eventually, files_below, installed, kill, needs, proc, root};
 
 /// Whether a Docker engine answers.
@@ -24,17 +25,6 @@ fn engine() -> Result<(), String> {
     ENGINE.get_or_init(ask).clone()
 }
 
-/// Whether a static program can be built for an image that holds nothing else.
-fn static_programs() -> Result<(), String> {
-    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", &target()]).output();
-    let there = |asked: Output| Path::new(String::from_utf8_lossy(&asked.stdout).trim()).exists();
-    asked.is_ok_and(there).then_some(()).ok_or_else(|| format!("needs rustc's target {}", target()))
-}
-
-fn target() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
-}
-
 /// Runs a command to its good end; what it printed.
 #[track_caller]
 fn run(command: &mut Command) -> String {
@@ -48,13 +38,6 @@ fn run(command: &mut Command) -> String {
 #[track_caller]
 fn docker(args: &[&str]) -> String {
     run(Command::new("docker").args(args))
-}
-
-/// `tests/programs/talk.rs` as a static program at this path.
-fn build_talk(to: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/talk.rs");
-    let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"];
-    run(Command::new("rustc").args(flags).args(["--target", &target(), "-o"]).arg(to).arg(source));
 }
 
 /// An image by its id; removed with its last reference here.
@@ -184,7 +167,7 @@ fn an_image_that_holds_nothing_else() {
 
     // What a user puts on top of it.
     let context = tempfile::tempdir().unwrap();
-    build_talk(&context.path().join("talk"));
+    build("talk", &context.path().join("talk"));
     let dockerfile =
         format!("FROM {}\nCOPY talk /bin/talk\nCOPY supervisord.conf /etc/supervisord.conf\n", base.0);
     fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
@@ -260,7 +243,7 @@ fn nginx_and_redis_as_the_example_shows_them() {
     let root = root.path();
     servers_root(root);
     fs::copy(binary(), root.join("sbin/rsup")).unwrap();
-    build_talk(&root.join("bin/talk"));
+    build("talk", &root.join("bin/talk"));
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/nginx-redis/supervisord.conf");
     fs::copy(example, root.join("etc/supervisord.conf")).unwrap();
 

@@ -14,6 +14,7 @@
 )]
 
 mod cli;
+mod command;
 mod docker;
 mod environment;
 mod faults;
@@ -26,3 +27,4 @@ mod reaping;
 mod services;
 mod stop;
 mod support;
+mod terminal;
