@@ -130,11 +130,13 @@ impl Command {
 
     /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
     fn clear(&self, poller: &Poller, signals: &SignalFd) {
+        // Once to each: a second SIGTERM means something else to many.
         let send = |signal: Signal| {
-            let _ = sys::send_to_group(self.group, signal.number());
-            if self.is_pid1 {
-                let _ = sys::send_to_all(signal.number());
-            }
+            let _ = if self.is_pid1 {
+                sys::send_to_all(signal.number())
+            } else {
+                sys::send_to_group(self.group, signal.number())
+            };
         };
         let is_left = || {
             let mut reaped = sys::reap();
@@ -149,10 +151,12 @@ impl Command {
         send(Signal::TERM);
         send(Signal::CONT);
         let deadline = now() + self.stop_timeout.map_or(GRACE, |timeout| timeout.min(GRACE));
-        while is_left() && now() < deadline {
+        while is_left() {
+            if now() >= deadline {
+                return send(Signal::KILL);
+            }
             poller.wait(Some(deadline.saturating_sub(now())), |_| signals.read(|_| {}));
         }
-        send(Signal::KILL);
     }
 
     /// One line about a command that could not be executed.
