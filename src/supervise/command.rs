@@ -39,7 +39,7 @@ pub fn run_command(
         .map_err(|error| format!("Error: {}\n", text::spawn_error(&word, error)))?;
     terminal::hand_over(group);
     let stop_timeout = stop_timeout.map(Duration::from_secs);
-    let command = Command { word, group, status, stop_timeout, kill_at: None, is_pid1 };
+    let command = Command { word, group, status, stop_timeout, stop_by: None, killed: false, is_pid1 };
     Ok(command.run(&poller, &signals))
 }
 
@@ -51,7 +51,9 @@ struct Command {
     status: ExecStatus,
     stop_timeout: Option<Duration>,
     /// End of `stop_timeout`, which the first SIGTERM begins.
-    kill_at: Option<Duration>,
+    stop_by: Option<Duration>,
+    /// It was sent SIGKILL, for that was over.
+    killed: bool,
     is_pid1: bool,
 }
 
@@ -62,7 +64,8 @@ fn now() -> Duration {
 impl Command {
     fn run(mut self, poller: &Poller, signals: &SignalFd) -> u8 {
         loop {
-            let timeout = self.kill_at.map(|kill_at| kill_at.saturating_sub(now()));
+            let deadline = self.stop_by.filter(|_| !self.killed);
+            let timeout = deadline.map(|deadline| deadline.saturating_sub(now()));
             let mut arrived = Vec::new();
             poller.wait(timeout, |_| signals.read(|signal| arrived.push(signal)));
             // Deaths first: a signal must not go to a number that is free.
@@ -72,8 +75,8 @@ impl Command {
             for signal in arrived {
                 self.pass_on(signal);
             }
-            if self.kill_at.is_some_and(|kill_at| now() >= kill_at) {
-                self.kill_at = None;
+            if deadline.is_some_and(|deadline| now() >= deadline) {
+                self.killed = true;
                 let _ = sys::send_to_group(self.group, Signal::KILL.number());
             }
         }
@@ -110,8 +113,8 @@ impl Command {
         if signal == Signal::CONT {
             terminal::hand_over(self.group);
         }
-        if signal == Signal::TERM && self.kill_at.is_none() {
-            self.kill_at = self.stop_timeout.map(|timeout| now() + timeout);
+        if signal == Signal::TERM && self.stop_by.is_none() {
+            self.stop_by = self.stop_timeout.map(|timeout| now() + timeout);
         }
         let _ = sys::send_to_group(self.group, signal.number());
     }
@@ -150,7 +153,8 @@ impl Command {
         }
         send(Signal::TERM);
         send(Signal::CONT);
-        let deadline = now() + self.stop_timeout.map_or(GRACE, |timeout| timeout.min(GRACE));
+        let grace = now() + GRACE;
+        let deadline = self.stop_by.map_or(grace, |stop_by| stop_by.min(grace));
         while is_left() {
             if now() >= deadline {
                 return send(Signal::KILL);
