@@ -167,10 +167,10 @@ impl Command {
     fn explain(&self, report: Report) -> u8 {
         let word = &self.word;
         let (code, why) = match report.step {
-            Step::NotFound => (NOT_FOUND, "not found".to_owned()),
-            Step::NoPermission if sys::is_readable_file(word) => {
+            Step::NotFound | Step::NoPermission if sys::is_readable_file(word) => {
                 (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
             }
+            Step::NotFound => (NOT_FOUND, "not found".to_owned()),
             _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
         };
         sys::write_out(2, format!("rsup: can't run {word}: {why}\n").as_bytes());
