@@ -42,14 +42,15 @@ impl Terminal {
         command.args(&words[1..]).current_dir(dir).env_clear().env("PATH", super::PATH).env("PS1", "$ ");
         let stream = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(stream()).stdout(stream()).stderr(stream());
-        // SAFETY: two system calls.
-        unsafe {
-            command.pre_exec(|| {
-                libc::setsid();
-                libc::ioctl(0, libc::TIOCSCTTY, 0);
-                Ok(())
-            });
-        }
+        let lead_session = || {
+            // SAFETY: takes nothing.
+            unsafe { libc::setsid() };
+            // SAFETY: numbers.
+            unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+            Ok(())
+        };
+        // SAFETY: two system calls, which a child may make before its exec.
+        unsafe { command.pre_exec(lead_session) };
         let child = command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
         Self { master: Some(master), child, shown: String::new(), read: 0 }
     }
