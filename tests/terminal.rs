@@ -3,8 +3,8 @@
 use crate::support::pty::Terminal;
 use crate::support::witness::{static_programs, witness};
 use crate::support::{
-    CONF, SIGCONT, SIGTERM, Way, binary, both_ways, eventually, forever, handler, kill, needs, never,
-    pid_namespace, proc, root, script, within,
+    CONF, SIGCONT, SIGTERM, Way, binary, both_ways, eventually, forever, handler, installed, kill, needs,
+    never, pid_namespace, proc, root, script, within,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -154,6 +154,13 @@ fn a_background_command_that_wants_the_terminal_stops_until_it_gets_it() {
 #[test]
 fn a_running_background_command_can_be_brought_to_the_foreground() {
     brought_to_the_foreground(Session::with(""));
+}
+
+#[test]
+fn a_shell_need_not_continue_a_command_that_it_brings_to_the_foreground() {
+    needs!(installed("bash"));
+    // Unlike others it sends SIGCONT only to a job that has stopped.
+    brought_to_the_foreground(Session::of(&["bash", "--norc", "--noediting", "-i"], ""));
 }
 
 fn brought_to_the_foreground(mut session: Session) {
@@ -445,7 +452,7 @@ fn suspending_keys_do_not_stop_process_1() {
     terminal.enter(CTRL_Z);
     terminal.expect("SIGTSTP");
     let pid = terminal.process("rsup", 'S');
-    assert!(proc::children(pid).iter().all(|child| child.state == 'S'));
+    assert!(!proc::children(pid).iter().any(|child| child.state == 'T'));
     terminal.enter(CTRL_C);
     terminal.expect("stopped: web (exit status 0)");
     assert_eq!(terminal.exit_code(), 0);

@@ -88,7 +88,7 @@ impl Command {
         while let Ok(Some(child)) = sys::reap() {
             match child.status {
                 _ if child.pid != self.group => {}
-                Status::Stopped(_) => self.stop_like_it(),
+                Status::Stopped(signal) => self.stop_like_it(signal),
                 status => exit = Some(text::exit(status)),
             }
         }
@@ -97,7 +97,13 @@ impl Command {
 
     /// The shell that started rsup waits for rsup: it has to be told that its job has stopped. Process 1 has no shell,
     /// and cannot stop.
-    fn stop_like_it(&self) {
+    fn stop_like_it(&self, signal: i32) {
+        let wants_terminal = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
+        if wants_terminal && terminal::hand_over(self.group) {
+            // A shell has brought rsup to the foreground without a word, as it does with a job that runs.
+            let _ = sys::send_to_group(self.group, Signal::CONT.number());
+            return;
+        }
         if !self.is_pid1 {
             terminal::take_back(self.group);
             sys::send_to_self(Signal::STOP.number());
