@@ -18,6 +18,7 @@ mod command;
 mod docker;
 mod environment;
 mod faults;
+mod forwarding;
 mod house;
 mod input;
 mod kernel;

@@ -357,6 +357,11 @@ impl Rsup {
         self.exit_code()
     }
 
+    /// The exit code once rsup has ended; none where a signal has ended it.
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Whether rsup has left.
     pub(crate) fn has_left(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
