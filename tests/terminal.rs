@@ -226,7 +226,7 @@ fn a_shell_below_rsup_has_job_control() {
 }
 
 /// What an interactive shell with this prompt needs its terminal for.
-fn job_control(terminal: &mut Terminal, prompt: &str) {
+pub(crate) fn job_control(terminal: &mut Terminal, prompt: &str) {
     terminal.expect(prompt);
     let before = terminal.foreground();
     terminal.enter("cat\n");
