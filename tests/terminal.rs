@@ -3,8 +3,8 @@
 use crate::support::pty::Terminal;
 use crate::support::witness::{static_programs, witness};
 use crate::support::{
-    CONF, SIGCONT, SIGTERM, Way, binary, both_ways, eventually, forever, handler, installed, kill, needs,
-    never, pid_namespace, proc, root, script, within,
+    CONF, SIGCONT, SIGSTOP, SIGTERM, Way, binary, both_ways, eventually, forever, handler, installed, kill,
+    needs, never, pid_namespace, proc, root, script, within,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -265,6 +265,29 @@ fn under_process_1_a_shell_has_job_control() {
 }
 
 #[test]
+fn under_process_1_ctrl_z_does_not_leave_the_command_stopped_for_ever() {
+    needs!(pid_namespace(), root());
+    let dir = prepare("");
+    let words = ["setsid", "--ctty", "./rsup", "--", "cat"];
+    let mut terminal = Terminal::start(&[pid_namespace().unwrap(), &words].concat(), dir.path());
+    terminal.enter("one\n");
+    terminal.expect("one");
+    let cat = terminal.process("cat", 'S');
+    terminal.enter(CTRL_Z);
+    terminal.enter("two\n");
+    terminal.expect("two");
+    // Who stops it otherwise has a reason, and means to continue it.
+    kill(cat, SIGSTOP);
+    terminal.process("cat", 'T');
+    never("it was continued", Duration::from_millis(200), || {
+        proc::process(cat).is_none_or(|cat| cat.state != 'T')
+    });
+    kill(cat, SIGCONT);
+    terminal.enter(CTRL_D);
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+#[test]
 fn a_closed_terminal_hangs_the_command_up() {
     let mut session = Session::with("");
     let body = format!("trap \"echo hup >> events; exit\" HUP; {}", forever("job"));
@@ -410,6 +433,7 @@ fn nohup_keeps_rsup_up_when_the_terminal_closes() {
 fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
     needs!(static_programs());
     let conf = crate::support::program("web", &format!("{} listen events 15", witness()));
+    needs!(root());
     for way in both_ways() {
         let dir = prepare(&conf);
         let rsup = ["./rsup", "-c", CONF];

@@ -95,16 +95,16 @@ impl Command {
         exit
     }
 
-    /// The shell that started rsup waits for rsup: it has to be told that its job has stopped. Process 1 has no shell,
-    /// and cannot stop.
+    /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
     fn stop_like_it(&self, signal: i32) {
         let wants_terminal = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
-        if wants_terminal && terminal::hand_over(self.group) {
-            // A shell has brought rsup to the foreground without a word, as it does with a job that runs.
+        // A shell has brought rsup to the foreground without a word, as it does with a job that runs.
+        let may_have_it = wants_terminal && terminal::hand_over(self.group);
+        // Process 1 has no shell, and cannot stop: after ^Z nobody could ever continue the command.
+        let is_stuck = self.is_pid1 && signal == Signal::TSTP.number() && terminal::belongs_to(self.group);
+        if may_have_it || is_stuck {
             let _ = sys::send_to_group(self.group, Signal::CONT.number());
-            return;
-        }
-        if !self.is_pid1 {
+        } else if !self.is_pid1 {
             terminal::take_back(self.group);
             sys::send_to_self(Signal::STOP.number());
         }

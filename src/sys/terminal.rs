@@ -10,10 +10,16 @@ pub fn hand_over(group: Pid) -> bool {
 
 /// Takes the terminal back from this process group, if it has it.
 pub fn take_back(group: Pid) {
-    if foreground() == group.number() {
+    if belongs_to(group) {
         // SAFETY: takes nothing, cannot fail.
         set_foreground(unsafe { libc::getpgrp() });
     }
+}
+
+/// Whether this process group is in the foreground.
+#[must_use]
+pub fn belongs_to(group: Pid) -> bool {
+    foreground() == group.number()
 }
 
 /// Whether rsup's process group is in the foreground.
