@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, eventually, forever,
-    handler, installed, kill, needs, never, pid_namespace, proc, program, rsup, script,
+    handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup, script,
 };
 
 /// Log stamps are cut to milliseconds, and taken a little after the fact.
@@ -522,4 +522,26 @@ fn a_stop_by_shutdown_on_takes_a_signal_as_the_first() {
     never("it left", Duration::from_millis(1100), || rsup.has_left());
     assert_eq!(rsup.stop(), 6, "the first cause says with what");
     assert_eq!(events(&rsup), ["done"]);
+}
+
+#[test]
+fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
+    needs!(root());
+    // A child that belongs to root, while rsup is somebody else.
+    let start =
+        "setsid sleep 1000 >x 2>&1 & echo $! > foreign; exec setpriv --reuid=54398 --clear-groups \"$@\"";
+    for way in both_ways() {
+        let conf = program("web", "sleep 1000") + "stopwaitsecs=1\n";
+        let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
+        rsup.expect("success: web");
+        let foreign = rsup.host_pid(rsup.read("foreign").trim().parse().unwrap());
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let took = before.elapsed();
+        if way == Way::Foreground {
+            kill(foreign, SIGKILL);
+        }
+        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(6), "{way:?} {took:?}");
+        assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
+    }
 }
