@@ -367,16 +367,17 @@ fn term_at_any_moment_of_the_start_is_obeyed() {
                 std::hint::spin_loop();
             }
             kill(pid, SIGTERM);
-            let begun = eventually("rsup ends", || {
-                if way == Way::Pid1 && rsup.lines("rsup started").is_empty() {
-                    // Process 1 does not get what it has not asked for: said again.
+            let code = eventually("rsup ends", || {
+                let ended = rsup.ended();
+                // Process 1 does not get what it has not asked for yet: said again until it was heard.
+                if ended.is_none() && way == Way::Pid1 && rsup.lines("received SIGTERM").is_empty() {
                     kill(pid, SIGTERM);
                 }
-                rsup.ended()
+                ended
             });
             assert!(
-                begun == Some(0) || rsup.log().is_empty(),
-                "{way:?} {delay} ms: {begun:?} {:?}",
+                code == Some(0) || rsup.log().is_empty(),
+                "{way:?} {delay} ms: {code:?} {:?}",
                 rsup.log()
             );
         }
