@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::kernel::shipped_binary;
+use crate::support::pty::Terminal;
+use crate::support::witness::{build, static_programs};
 use crate::support::{SIGKILL, binary, eventually, files_below, installed, kill, needs, proc, root};
+use crate::terminal::job_control;
 
 /// Whether a Docker engine answers.
 fn engine() -> Result<(), String> {
@@ -24,17 +27,6 @@ fn engine() -> Result<(), String> {
     ENGINE.get_or_init(ask).clone()
 }
 
-/// Whether a static program can be built for an image that holds nothing else.
-fn static_programs() -> Result<(), String> {
-    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", &target()]).output();
-    let there = |asked: Output| Path::new(String::from_utf8_lossy(&asked.stdout).trim()).exists();
-    asked.is_ok_and(there).then_some(()).ok_or_else(|| format!("needs rustc's target {}", target()))
-}
-
-fn target() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
-}
-
 /// Runs a command to its good end; what it printed.
 #[track_caller]
 fn run(command: &mut Command) -> String {
@@ -48,13 +40,6 @@ fn run(command: &mut Command) -> String {
 #[track_caller]
 fn docker(args: &[&str]) -> String {
     run(Command::new("docker").args(args))
-}
-
-/// `tests/programs/talk.rs` as a static program at this path.
-fn build_talk(to: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/talk.rs");
-    let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"];
-    run(Command::new("rustc").args(flags).args(["--target", &target(), "-o"]).arg(to).arg(source));
 }
 
 /// An image by its id; removed with its last reference here.
@@ -184,7 +169,7 @@ fn an_image_that_holds_nothing_else() {
 
     // What a user puts on top of it.
     let context = tempfile::tempdir().unwrap();
-    build_talk(&context.path().join("talk"));
+    build("talk", &context.path().join("talk"));
     let dockerfile =
         format!("FROM {}\nCOPY talk /bin/talk\nCOPY supervisord.conf /etc/supervisord.conf\n", base.0);
     fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
@@ -260,7 +245,7 @@ fn nginx_and_redis_as_the_example_shows_them() {
     let root = root.path();
     servers_root(root);
     fs::copy(binary(), root.join("sbin/rsup")).unwrap();
-    build_talk(&root.join("bin/talk"));
+    build("talk", &root.join("bin/talk"));
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/nginx-redis/supervisord.conf");
     fs::copy(example, root.join("etc/supervisord.conf")).unwrap();
 
@@ -283,4 +268,198 @@ fn nginx_and_redis_as_the_example_shows_them() {
     assert!(logs.contains("stopped: nginx (exit status 0)"), "{logs}");
     assert!(logs.contains("stopped: redis (exit status 0)"), "{logs}");
     assert!(logs.contains("Ready to accept connections"), "redis writes to docker logs: {logs}");
+}
+
+/// An image with a shell and what scripts need, with rsup as its entry point and this configuration.
+fn shell_image(conf: &str) -> Image {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    for dir in ["bin", "sbin", "etc", "tmp", "out"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for name in ["sh", "sleep", "setsid", "cat", "env"] {
+        let found = ["/bin", "/usr/bin"].map(|dir| Path::new(dir).join(name));
+        let file = found.iter().find(|file| file.exists()).unwrap();
+        fs::copy(file, root.join("bin").join(name)).unwrap();
+        libraries(file).iter().for_each(|library| copy_in(root, library));
+    }
+    fs::copy(binary(), root.join("sbin/rsup")).unwrap();
+    fs::write(root.join("etc/supervisord.conf"), conf).unwrap();
+    Image::import(root)
+}
+
+/// A directory of the host that is `/out` in a container.
+struct Out(tempfile::TempDir);
+
+impl Out {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn volume(&self) -> String {
+        format!("{}:/out", self.0.path().display())
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap_or_default()
+    }
+
+    fn expect(&self, name: &str, text: &str) {
+        eventually(&format!("{name} has {text:?}"), || self.read(name).contains(text).then_some(()));
+    }
+}
+
+impl Image {
+    /// Starts a container of it with this volume.
+    fn start_with(&self, out: &Out, words: &[&str]) -> Container {
+        let options = ["run", "-d", "--network", "none", "-v", &out.volume(), &self.0];
+        Container(docker(&[&options[..], words].concat()))
+    }
+
+    /// Runs a container of it to its end.
+    fn run(&self, words: &[&str]) -> Output {
+        let mut docker = Command::new("docker");
+        docker.args(["run", "--rm", "--network", "none", &self.0]).args(words).output().unwrap()
+    }
+}
+
+/// A script that answers a signal by a line in the volume.
+fn on(signal: &str, name: &str, and: &str) -> String {
+    format!(
+        "trap \"echo {signal} >> /out/{name}; {and}\" {signal}; echo ready > /out/{name}.ready; \
+         while :; do sleep 0.02; done"
+    )
+}
+
+#[test]
+fn one_command_is_what_the_container_leaves_with() {
+    needs!(engine(), root(), shipped_binary());
+    let image = shell_image("");
+    for (words, code) in [
+        (&["--", "sh", "-c", "exit 7"][..], 7),
+        (&["sh", "-c", "exit 0"], 0),
+        (&["sh", "-c", "kill -KILL $$"], 137),
+        (&["--", "no-such-command"], 127),
+        (&["/etc/supervisord.conf"], 126),
+    ] {
+        let output = image.run(words);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    let out = Out::new();
+    let container = image.start_with(&out, &["--", "sh", "-c", &on("HUP", "web", "exit 3")]);
+    out.expect("web.ready", "ready");
+    docker(&["kill", "-s", "HUP", &container.0]);
+    assert_eq!(docker(&["wait", &container.0]), "3");
+    assert_eq!(out.read("web"), "HUP\n");
+
+    let container = image.start_with(&out, &["--", "sh", "-c", &on("TERM", "db", "exit 4")]);
+    out.expect("db.ready", "ready");
+    let before = Instant::now();
+    docker(&["stop", &container.0]);
+    assert!(before.elapsed() < Duration::from_secs(5), "docker stop took {:?}", before.elapsed());
+    assert_eq!((container.inspect("ExitCode"), out.read("db").as_str()), (4, "TERM\n"));
+}
+
+#[test]
+fn docker_kill_reaches_the_programs_and_docker_stop_everything_that_is_left() {
+    needs!(engine(), root(), shipped_binary());
+    let section = |name: &str, script: &str| format!("[program:{name}]\ncommand=sh -c '{script}'\n");
+    let conf = section("waits", "sleep 1000 & wait")
+        + &section("forks", "(setsid sh /out/daemon.sh &); exec sleep 1000")
+        + &section("leads", "sh /out/member.sh & exec sleep 1000")
+        + &section("deaf", &on("TERM", "deaf", ":"))
+        + "stopwaitsecs=2\n"
+        + &section("hup", &on("HUP", "hup", ":"));
+    let image = shell_image(&conf);
+    let out = Out::new();
+    fs::write(out.0.path().join("daemon.sh"), on("TERM", "daemon", "exit")).unwrap();
+    fs::write(out.0.path().join("member.sh"), on("TERM", "member", "exit")).unwrap();
+    let container = image.start_with(&out, &[]);
+    for name in ["daemon", "member", "deaf", "hup"] {
+        out.expect(&format!("{name}.ready"), "ready");
+    }
+    container.expect_log("success: waits", 1);
+
+    docker(&["kill", "-s", "HUP", &container.0]);
+    out.expect("hup", "HUP\n");
+    // HUP ends those that do not catch it; they come back.
+    container.expect_log("exited: waits (terminated by SIGHUP; not expected)", 1);
+    container.expect_log("success: waits", 2);
+    container.expect_log("success: forks", 2);
+    container.expect_log("success: leads", 2);
+    ["daemon", "member", "deaf"].iter().for_each(|name| out.expect(&format!("{name}.ready"), "ready"));
+
+    let before = Instant::now();
+    docker(&["stop", &container.0]);
+    let took = before.elapsed();
+    assert!(
+        took >= Duration::from_millis(1900) && took < Duration::from_secs(5),
+        "docker stop took {took:?}"
+    );
+    assert_eq!(container.inspect("ExitCode"), 0, "{}", container.logs());
+    for name in ["daemon", "member", "deaf"] {
+        assert!(out.read(name).contains("TERM\n"), "{name} was not told\n{}", container.logs());
+    }
+    let logs = container.logs();
+    assert!(logs.contains("stopped: deaf (terminated by SIGKILL)"), "{logs}");
+}
+
+#[test]
+fn docker_run_it_has_job_control() {
+    needs!(engine(), root(), shipped_binary());
+    let image = shell_image("");
+    let dir = tempfile::tempdir().unwrap();
+    let run = ["docker", "run", "-it", "--rm", "--network", "none", "-e", "PS1=inner> ", &image.0];
+    let mut terminal = Terminal::start(&[&run[..], &["--", "sh", "-i"]].concat(), dir.path());
+    job_control(&mut terminal, "inner> ");
+    terminal.enter("exit 7\n");
+    assert_eq!(terminal.exit_code(), 7);
+}
+
+#[test]
+fn docker_run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs() {
+    needs!(engine(), root(), shipped_binary());
+    let tell = |signal: &str| format!("trap \"echo {signal} >> /out/web\" {signal}; ");
+    let conf = format!(
+        "[program:web]\ncommand=sh -c '{}{}{}'\n",
+        tell("WINCH"),
+        tell("USR1"),
+        on("TERM", "web", "exit 0")
+    );
+    let image = shell_image(&conf);
+    let (dir, out) = (tempfile::tempdir().unwrap(), Out::new());
+    let cid = dir.path().join("cid");
+    let run = [
+        "docker",
+        "run",
+        "-it",
+        "--network",
+        "none",
+        "-v",
+        &out.volume(),
+        "--cidfile",
+        cid.to_str().unwrap(),
+    ];
+    let mut terminal = Terminal::start(&[&run[..], &[&image.0]].concat(), dir.path());
+    out.expect("web.ready", "ready");
+    terminal.expect("success: web");
+    let container = Container(fs::read_to_string(&cid).unwrap());
+    terminal.resize(33, 99);
+    docker(&["exec", &container.0, "sh", "-c", "kill -USR1 1"]);
+    out.expect("web", "USR1\n");
+    assert_eq!(out.read("web"), "USR1\n");
+    // Both the kernel's and the one that docker's client has proxied are kept back; somebody's in the container is not.
+    docker(&["exec", &container.0, "sh", "-c", "kill -WINCH 1"]);
+    out.expect("web", "WINCH\n");
+    terminal.enter("\x03");
+    terminal.expect("received SIGINT indicating exit request");
+    terminal.expect("stopped: web (exit status 0)");
+    assert_eq!(terminal.exit_code(), 0);
+    assert_eq!(out.read("web"), "USR1\nWINCH\nTERM\n");
 }

@@ -174,6 +174,8 @@ fn a_name_is_a_user_with_all_its_groups() {
     assert_eq!(output(with_users(&conf("app"))), "4711\n4712\n4712 4713 4715\n");
     assert!(output(with_users(&conf("app:other"))).starts_with("4711\n4714\n"));
     assert!(output(with_users(&conf("root"))).starts_with("0\n0\n"), "root needs no entry");
+    assert!(output(with_users(&conf("root:other"))).starts_with("0\n4714\n"));
+    assert!(output(with_users(&conf("0:4714"))).starts_with("0\n4714\n"));
 }
 
 #[test]

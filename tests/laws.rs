@@ -94,7 +94,11 @@ impl World {
                 let signal = *self.random.choice(&[Signal::TERM, Signal::INT, Signal::QUIT]).unwrap();
                 self.stop_began.get_or_insert(self.now);
                 let standing = Standing { is_pid1: true, has_terminal: false, hup_ignored: false };
-                self.fleet.receive(Received { signal, from_kernel: false }, standing, self.time());
+                self.fleet.receive(
+                    Received { signal, from_kernel: false, from_outside: false },
+                    standing,
+                    self.time(),
+                );
                 self.act();
             }
             self.settle();

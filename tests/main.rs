@@ -16,9 +16,11 @@
 mod bounds;
 mod cli;
 mod corpus;
+mod command;
 mod docker;
 mod environment;
 mod faults;
+mod forwarding;
 mod house;
 mod input;
 mod kernel;
@@ -29,3 +31,4 @@ mod reaping;
 mod services;
 mod stop;
 mod support;
+mod terminal;

@@ -116,6 +116,7 @@ fn nginx_and_redis_come_back_and_leave_nothing() {
         assert!(!tree.iter().any(proc::Process::is_zombie), "{tree:?}");
     }
     assert_eq!(servers.rsup.lines("exited:").len(), 2, "each was restarted once");
+    assert_eq!(servers.rsup.lines("Address already in use"), [], "the port was free");
     let worker = servers.rsup.tree().into_iter().find(|process| {
         process.name == "nginx" && proc::status(process.pid, "Uid").is_some_and(|uid| !uid.starts_with("0\t"))
     });

@@ -1,10 +1,10 @@
 //! How everything ends: the stop sequence, its order and its deadlines; and the signals that are passed on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, eventually, forever,
-    handler, kill, needs, never, pid_namespace, proc, program, rsup, script,
+    handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup, script,
 };
 
 /// Log stamps are cut to milliseconds, and taken a little after the fact.
@@ -252,4 +252,297 @@ fn without_being_pid_1_it_reaches_what_deaths_bring_to_it_too() {
     assert_eq!(rsup.stop(), 0);
     assert_eq!(rsup.lines("left behind").len(), 0);
     eventually("everything is gone", || all.iter().all(|one| proc::process(one.pid).is_none()).then_some(()));
+}
+
+#[test]
+fn five_equal_programs_that_need_a_second_each_are_gone_in_two() {
+    let names = ["a", "b", "c", "d", "e"];
+    let slow = |name: &&str| handler(name, "TERM", "sleep 1; exit 0");
+    for way in both_ways() {
+        let mut rsup = rsup(&names.iter().map(slow).collect::<String>()).run_as(way).start();
+        rsup.expect_ready(&names);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0);
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(2), "{way:?} {took:?}");
+        assert_eq!(rsup.lines("stopped:").len(), 5);
+    }
+}
+
+#[test]
+fn a_deaf_program_holds_nobody_up() {
+    let conf = handler("deaf", "TERM", "") + "stopwaitsecs=2\n" + &program("b", "sleep 1000");
+    let conf = conf + &handler("c", "TERM", "exit 0") + &handler("d", "TERM", "sleep 0.2; exit 0");
+    for way in both_ways() {
+        let mut rsup = rsup(&conf).run_as(way).start();
+        rsup.expect_ready(&["deaf", "c", "d"]);
+        rsup.expect("success: b");
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0);
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(1980) && took < Duration::from_secs(4), "{way:?} {took:?}");
+        let at = rsup.lines("received SIGTERM").remove(0);
+        for name in ["b", "c", "d"] {
+            let gone = rsup.lines(&format!("stopped: {name} ")).remove(0);
+            assert!(gone.since(&at) < 1500, "{name}: {at:?} {gone:?}");
+        }
+        let killed = rsup.lines("stopped: deaf (terminated by SIGKILL)").remove(0);
+        assert!(killed.since(&at) + SLACK >= 2000, "{at:?} {killed:?}");
+    }
+}
+
+#[test]
+fn a_deaf_member_whose_leader_goes_is_told_first_and_killed_at_the_deadline() {
+    let deaf = format!("(trap \"echo told >> events\" TERM; {})", forever("deaf"));
+    let leader = format!("trap \"exit 0\" TERM; {deaf} & {}", forever("leader"));
+    for way in both_ways() {
+        let mut rsup = rsup(&(script("web", &leader) + "stopwaitsecs=1\n")).run_as(way).start();
+        rsup.expect_ready(&["deaf", "leader"]);
+        let group: Vec<_> = rsup.tree().iter().map(|process| process.pid).collect();
+        let before = Instant::now();
+        // Nobody holds rsup's stderr any more: `exit_code` has seen to that.
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(980) && took < Duration::from_secs(4), "{way:?} {took:?}");
+        assert_eq!(events(&rsup), ["told"], "{way:?}");
+        assert_eq!(rsup.lines("stopped: web (exit status 0)").len(), 1);
+        let gone = || group.iter().all(|pid| proc::process(*pid).is_none());
+        eventually("nothing is left", || gone().then_some(()));
+    }
+}
+
+#[test]
+fn strace_sees_each_told_by_term_first_and_killed_once_at_the_end() {
+    needs!(installed("strace"));
+    let conf = handler("deaf", "TERM", "") + "stopwaitsecs=1\n";
+    let trace = ["strace", "-o", "trace", "-e", "trace=kill", "-e", "signal=none"];
+    let mut rsup = rsup(&conf).through(&trace).start();
+    let pid = rsup.expect("spawned: 'deaf'").number_after("with pid ");
+    rsup.expect_ready(&["deaf"]);
+    let traced = eventually("rsup runs", || {
+        proc::children(rsup.pid()).into_iter().find(|process| process.name == "rsup").map(|rsup| rsup.pid)
+    });
+    kill(traced, SIGTERM);
+    assert_eq!(rsup.exit_code(), 0);
+    let trace = rsup.read("trace");
+    let calls: Vec<_> = trace.lines().filter_map(|line| line.split(" = ").next()).map(str::trim).collect();
+    let at =
+        |call: String| calls.iter().position(|made| *made == call).unwrap_or_else(|| panic!("{calls:?}"));
+    let (told, killed) = (at(format!("kill({pid}, SIGTERM)")), at(format!("kill(-{pid}, SIGKILL)")));
+    assert!(told < killed, "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| call.starts_with("kill(-") && call.contains("KILL")).count(), 1);
+    // Never everything, nor anybody by 0 or 1.
+    for forbidden in ["kill(-1,", "kill(0,", "kill(1,"] {
+        assert!(!calls.iter().any(|call| call.starts_with(forbidden)), "{calls:?}");
+    }
+}
+
+#[test]
+fn a_program_that_was_stopped_goes_with_its_stopped_members() {
+    let conf = script("web", "sleep 1000 & echo ready > web.ready; wait") + "stopasgroup=true\n";
+    for way in both_ways() {
+        let mut rsup = rsup(&conf).run_as(way).start();
+        rsup.expect_ready(&["web"]);
+        eventually("all are there", || (rsup.tree().len() == 2).then_some(()));
+        rsup.tree().iter().for_each(|process| kill(process.pid, SIGSTOP));
+        rsup.expect("stopped by SIGSTOP");
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert!(before.elapsed() < Duration::from_secs(5), "{way:?}");
+        assert_eq!(rsup.lines("killing"), []);
+    }
+}
+
+#[test]
+fn term_at_any_moment_of_the_start_is_obeyed() {
+    let conf = program("web", "sleep 1000") + &script("crash", "exit 1") + &script("c", "sleep 1000 & wait");
+    for way in both_ways() {
+        for delay in (0..20_u64).chain([30, 50, 80]) {
+            let mut rsup = rsup(&conf).run_as(way).start();
+            let pid = rsup.pid();
+            let asked = Instant::now();
+            // From its first instruction on, in small steps: before it blocks the signals it may die of this one, as any
+            // process may.
+            while asked.elapsed() < Duration::from_millis(delay) {
+                std::hint::spin_loop();
+            }
+            kill(pid, SIGTERM);
+            let code = eventually("rsup ends", || {
+                let ended = rsup.ended();
+                // Process 1 does not get what it has not asked for yet: said again until it was heard.
+                if ended.is_none() && way == Way::Pid1 && rsup.lines("received SIGTERM").is_empty() {
+                    kill(pid, SIGTERM);
+                }
+                ended
+            });
+            assert!(
+                code == Some(0) || rsup.log().is_empty(),
+                "{way:?} {delay} ms: {code:?} {:?}",
+                rsup.log()
+            );
+        }
+    }
+}
+
+#[test]
+fn term_during_backoff_leaves_at_once() {
+    let conf = script("crash", "exit 1") + "startretries=1000\n";
+    for way in both_ways() {
+        let mut rsup = rsup(&conf).run_as(way).start();
+        // The third comes 1 + 2 s later: by then it waits for three.
+        rsup.expect("exited: crash");
+        rsup.expect("exited: crash");
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert!(before.elapsed() < Duration::from_millis(900), "{way:?} {:?}", before.elapsed());
+        assert_eq!(rsup.lines("gave up"), []);
+    }
+}
+
+#[test]
+fn term_while_two_hundred_programs_start_leaves_nothing() {
+    const PROGRAMS: usize = 200;
+    let conf =
+        script("w", "sleep 1000 & wait") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
+    for way in both_ways() {
+        for wait_for in ["spawned: 'w0'", "spawned: 'w100'", "spawned: 'w199'"] {
+            let mut rsup = rsup(&conf).run_as(way).start();
+            rsup.expect(wait_for);
+            assert_eq!(rsup.stop(), 0, "{way:?}");
+            let (started, stopped) = (rsup.lines("spawned:").len(), rsup.lines("stopped:").len());
+            assert!(stopped >= started, "{way:?}: {started} were started, {stopped} stopped");
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_forked_twice_is_told_too() {
+    let daemon = format!("trap \"echo told >> events; exit\" TERM; {}", forever("daemon"));
+    // Its parent and its parent's parent are gone, its session is its own.
+    let fork = "(setsid sh -c \"sh ./daemon.sh & exit 0\" &)";
+    for way in both_ways() {
+        let conf = script("web", &format!("{fork}; exec sleep 1000"));
+        let mut rsup = rsup(&conf).file("daemon.sh", &daemon, 0o755).run_as(way).start();
+        rsup.expect_ready(&["daemon"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["told"], "{way:?}");
+    }
+}
+
+#[test]
+fn a_deaf_daemon_does_not_outlast_the_deadline_of_the_stop() {
+    let daemon = format!("trap \"echo told >> events\" TERM; {}", forever("daemon"));
+    let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=600\n";
+    for way in both_ways() {
+        for (keys, options) in [("", &["--stop-timeout", "1"][..]), ("[supervisord]\nstop_timeout=1\n", &[])]
+        {
+            let setup = rsup(&(keys.to_owned() + &launcher)).file("daemon.sh", &daemon, 0o755);
+            let mut rsup = setup.args(options).run_as(way).start();
+            rsup.expect_ready(&["daemon"]);
+            let before = Instant::now();
+            assert_eq!(rsup.stop(), 0, "{way:?}");
+            let took = before.elapsed();
+            assert!(took >= Duration::from_millis(980) && took < Duration::from_secs(4), "{way:?} {took:?}");
+            assert_eq!(events(&rsup), ["told"], "{way:?}");
+        }
+    }
+}
+
+#[test]
+fn the_longest_stopwaitsecs_bounds_the_sweep() {
+    let daemon = format!("trap \"echo told >> events\" TERM; {}", forever("daemon"));
+    let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=1\n";
+    for way in both_ways() {
+        let mut rsup = rsup(&launcher).file("daemon.sh", &daemon, 0o755).run_as(way).start();
+        rsup.expect_ready(&["daemon"]);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(980) && took < Duration::from_secs(4), "{way:?} {took:?}");
+        assert_eq!(events(&rsup), ["told"], "{way:?}");
+    }
+}
+
+#[test]
+fn who_says_when_to_leave() {
+    // The key beats the option, and that the file's.
+    let stays = program("stays", "sleep 1000") + "startsecs=0\n";
+    let ends = script("x", "exit 6") + "startsecs=0\nautorestart=false\n";
+    let fatal = script("x", "exit 7") + "startretries=0\n";
+    let unstartable = program("x", "./none") + "startretries=0\n";
+    let killed = script("x", "kill -KILL $$") + "startretries=0\n";
+    let whole = |value: &str| format!("[supervisord]\nshutdown_on={value}\n");
+    let key = |value: &str| format!("shutdown_on={value}\n");
+    let cases = [
+        (whole("exited") + &ends, None, 6),
+        (whole("fatal") + &fatal, None, 7),
+        (whole("exited") + &fatal, None, 7),
+        (fatal.clone(), Some("fatal"), 7),
+        (fatal.clone(), Some("exited"), 7),
+        (ends.clone(), Some("exited"), 6),
+        (whole("never") + &ends, Some("exited"), 6),
+        (ends.clone() + &key("exited"), Some("never"), 6),
+        (whole("never") + &fatal + &key("fatal"), None, 7),
+        (unstartable.clone(), Some("fatal"), 1),
+        (killed.clone(), Some("fatal"), 137),
+        (killed + "startsecs=0\nautorestart=false\n", Some("exited"), 137),
+    ];
+    for (conf, option, code) in cases {
+        let option: Vec<_> = option.into_iter().flat_map(|value| ["--shutdown-on", value]).collect();
+        let (left_with, rsup) = rsup(&(conf.clone() + &stays)).args(&option).run();
+        assert_eq!(left_with, code, "{conf}{option:?}: {:?}", rsup.log());
+        assert_eq!(rsup.lines("stopped: stays (terminated by SIGTERM)").len(), 1, "{conf}");
+    }
+    // And who does not.
+    let cases = [
+        (ends.clone(), None),
+        (ends.clone(), Some("fatal")),
+        (ends.clone() + &key("never"), Some("exited")),
+        (ends + &key("fatal"), Some("exited")),
+        (whole("exited") + &fatal + &key("never"), None),
+    ];
+    for (conf, option) in cases {
+        let option: Vec<_> = option.into_iter().flat_map(|value| ["--shutdown-on", value]).collect();
+        let mut rsup = rsup(&(conf.clone() + &stays)).args(&option).start();
+        rsup.expect_all(&["exited: x", "success: stays"]);
+        assert_eq!(rsup.stop(), 0, "{conf}{option:?}");
+        assert_eq!(rsup.lines("received SIGTERM indicating").len(), 1);
+    }
+}
+
+#[test]
+fn a_stop_by_shutdown_on_takes_a_signal_as_the_first() {
+    // SIGTERM during the stop is not the second one: it must not kill.
+    let slow = handler("slow", "TERM", "sleep 2; echo done >> events; exit 0");
+    let conf = slow + &script("x", "while [ ! -e go ]; do sleep 0.02; done; exit 6");
+    let conf = conf + "startsecs=0\nautorestart=false\nshutdown_on=exited\n";
+    let mut rsup = rsup(&conf).start();
+    rsup.expect_ready(&["slow"]);
+    rsup.touch("go");
+    rsup.expect("waiting for slow to die");
+    never("it left", Duration::from_millis(1100), || rsup.has_left());
+    assert_eq!(rsup.stop(), 6, "the first cause says with what");
+    assert_eq!(events(&rsup), ["done"]);
+}
+
+#[test]
+fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
+    needs!(root());
+    // A child that belongs to root, while rsup is somebody else.
+    let start =
+        "setsid sleep 1000 >x 2>&1 & echo $! > foreign; exec setpriv --reuid=54398 --clear-groups \"$@\"";
+    for way in both_ways() {
+        let conf = program("web", "sleep 1000") + "stopwaitsecs=1\n";
+        let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
+        rsup.expect("success: web");
+        let foreign = rsup.host_pid(rsup.read("foreign").trim().parse().unwrap());
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let took = before.elapsed();
+        if way == Way::Foreground {
+            kill(foreign, SIGKILL);
+        }
+        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(6), "{way:?} {took:?}");
+        assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
+    }
 }

@@ -9,6 +9,8 @@ pub struct Received {
     pub signal: Signal,
     /// The kernel sent it (`SI_KERNEL`): the terminal driver, for the signals of the terminal.
     pub from_kernel: bool,
+    /// It came from outside the PID namespace: the container's engine, for process 1.
+    pub from_outside: bool,
 }
 
 /// Where rsup runs, as far as signals mean something else there.
@@ -48,8 +50,10 @@ pub fn route(received: Received, standing: Standing) -> Route {
         Signal::HUP if standing.has_terminal && !standing.is_pid1 => Route::Shutdown,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if standing.is_pid1 => Route::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => Route::Suspend,
-        // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them.
+        // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them. The client of
+        // `docker run -it` has it proxied beside.
         Signal::WINCH if received.from_kernel => Route::Drop,
+        Signal::WINCH if received.from_outside && standing.has_terminal => Route::Drop,
         _ => Route::Forward,
     }
 }

@@ -39,7 +39,7 @@ pub fn run_command(
         .map_err(|error| format!("Error: {}\n", text::spawn_error(&word, error)))?;
     terminal::hand_over(group);
     let stop_timeout = stop_timeout.map(Duration::from_secs);
-    let command = Command { word, group, status, stop_timeout, kill_at: None, is_pid1 };
+    let command = Command { word, group, status, stop_timeout, stop_by: None, killed: false, is_pid1 };
     Ok(command.run(&poller, &signals))
 }
 
@@ -51,7 +51,9 @@ struct Command {
     status: ExecStatus,
     stop_timeout: Option<Duration>,
     /// End of `stop_timeout`, which the first SIGTERM begins.
-    kill_at: Option<Duration>,
+    stop_by: Option<Duration>,
+    /// It was sent SIGKILL, for that was over.
+    killed: bool,
     is_pid1: bool,
 }
 
@@ -62,7 +64,8 @@ fn now() -> Duration {
 impl Command {
     fn run(mut self, poller: &Poller, signals: &SignalFd) -> u8 {
         loop {
-            let timeout = self.kill_at.map(|kill_at| kill_at.saturating_sub(now()));
+            let deadline = self.stop_by.filter(|_| !self.killed);
+            let timeout = deadline.map(|deadline| deadline.saturating_sub(now()));
             let mut arrived = Vec::new();
             poller.wait(timeout, |_| signals.read(|signal| arrived.push(signal)));
             // Deaths first: a signal must not go to a number that is free.
@@ -72,8 +75,8 @@ impl Command {
             for signal in arrived {
                 self.pass_on(signal);
             }
-            if self.kill_at.is_some_and(|kill_at| now() >= kill_at) {
-                self.kill_at = None;
+            if deadline.is_some_and(|deadline| now() >= deadline) {
+                self.killed = true;
                 let _ = sys::send_to_group(self.group, Signal::KILL.number());
             }
         }
@@ -85,17 +88,23 @@ impl Command {
         while let Ok(Some(child)) = sys::reap() {
             match child.status {
                 _ if child.pid != self.group => {}
-                Status::Stopped(_) => self.stop_like_it(),
+                Status::Stopped(signal) => self.stop_like_it(signal),
                 status => exit = Some(text::exit(status)),
             }
         }
         exit
     }
 
-    /// The shell that started rsup waits for rsup: it has to be told that its job has stopped. Process 1 has no shell,
-    /// and cannot stop.
-    fn stop_like_it(&self) {
-        if !self.is_pid1 {
+    /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
+    fn stop_like_it(&self, signal: i32) {
+        let wants_terminal = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
+        // A shell has brought rsup to the foreground without a word, as it does with a job that runs.
+        let may_have_it = wants_terminal && terminal::hand_over(self.group);
+        // Process 1 has no shell, and cannot stop: after ^Z nobody could ever continue the command.
+        let is_stuck = self.is_pid1 && signal == Signal::TSTP.number() && terminal::belongs_to(self.group);
+        if may_have_it || is_stuck {
+            let _ = sys::send_to_group(self.group, Signal::CONT.number());
+        } else if !self.is_pid1 {
             terminal::take_back(self.group);
             sys::send_to_self(Signal::STOP.number());
         }
@@ -110,8 +119,8 @@ impl Command {
         if signal == Signal::CONT {
             terminal::hand_over(self.group);
         }
-        if signal == Signal::TERM && self.kill_at.is_none() {
-            self.kill_at = self.stop_timeout.map(|timeout| now() + timeout);
+        if signal == Signal::TERM && self.stop_by.is_none() {
+            self.stop_by = self.stop_timeout.map(|timeout| now() + timeout);
         }
         let _ = sys::send_to_group(self.group, signal.number());
     }
@@ -130,11 +139,13 @@ impl Command {
 
     /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
     fn clear(&self, poller: &Poller, signals: &SignalFd) {
+        // Once to each: a second SIGTERM means something else to many.
         let send = |signal: Signal| {
-            let _ = sys::send_to_group(self.group, signal.number());
-            if self.is_pid1 {
-                let _ = sys::send_to_all(signal.number());
-            }
+            let _ = if self.is_pid1 {
+                sys::send_to_all(signal.number())
+            } else {
+                sys::send_to_group(self.group, signal.number())
+            };
         };
         let is_left = || {
             let mut reaped = sys::reap();
@@ -148,21 +159,24 @@ impl Command {
         }
         send(Signal::TERM);
         send(Signal::CONT);
-        let deadline = now() + self.stop_timeout.map_or(GRACE, |timeout| timeout.min(GRACE));
-        while is_left() && now() < deadline {
+        let grace = now() + GRACE;
+        let deadline = self.stop_by.map_or(grace, |stop_by| stop_by.min(grace));
+        while is_left() {
+            if now() >= deadline {
+                return send(Signal::KILL);
+            }
             poller.wait(Some(deadline.saturating_sub(now())), |_| signals.read(|_| {}));
         }
-        send(Signal::KILL);
     }
 
     /// One line about a command that could not be executed.
     fn explain(&self, report: Report) -> u8 {
         let word = &self.word;
         let (code, why) = match report.step {
-            Step::NotFound => (NOT_FOUND, "not found".to_owned()),
-            Step::NoPermission if sys::is_readable_file(word) => {
+            Step::NotFound | Step::NoPermission if sys::is_readable_file(word) => {
                 (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
             }
+            Step::NotFound => (NOT_FOUND, "not found".to_owned()),
             _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
         };
         sys::write_out(2, format!("rsup: can't run {word}: {why}\n").as_bytes());

@@ -207,7 +207,8 @@ impl Supervisor {
             return;
         }
         if let Some(signal) = Signal::from_number(arrived.signal.into()) {
-            let received = Received { signal, from_kernel: arrived.from_kernel };
+            let (from_kernel, from_outside) = (arrived.from_kernel, arrived.sender == 0);
+            let received = Received { signal, from_kernel, from_outside };
             self.fleet.receive(received, self.standing, now);
         }
     }

@@ -17,7 +17,9 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 /// Says what could not be made.
 pub fn launch(words: &[OsString], inherited: Inherited) -> Result<(Pid, ExecStatus), SpawnError> {
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
-    let candidates = candidates(words.first().map_or(b"", |word| word.as_bytes()), &path);
+    // The empty word is no file's name, although with a directory before it it would be the directory.
+    let word = words.first().map_or(&b""[..], |word| word.as_bytes());
+    let candidates = if word.is_empty() { Vec::new() } else { candidates(word, &path) };
     // No kernel hands a NUL byte on, so none is lost here.
     let argv: Strings =
         words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect::<Vec<_>>().into();

@@ -5,6 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::CStr;
 use std::fs;
 use std::num::NonZeroI32;
+use std::os::unix::fs::MetadataExt;
 
 // Where numbers of users had 16 bits once, the calls that take 32 have another name.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
@@ -100,10 +101,11 @@ pub fn has_terminal() -> bool {
     nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).is_ok()
 }
 
-/// Whether this is a file that rsup may read: something that was meant to be read, say, and not to be run.
+/// Whether this is a file that rsup may read and nobody may execute: something that was meant to be read, not to be run.
 #[must_use]
 pub fn is_readable_file(path: &str) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file()) && fs::File::open(path).is_ok()
+    let is_data = |found: fs::Metadata| found.is_file() && found.mode() & 0o111 == 0;
+    fs::metadata(path).is_ok_and(is_data) && fs::File::open(path).is_ok()
 }
 
 /// The name of this host as `uname(2)` gives it; empty where it is not text.

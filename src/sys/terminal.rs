@@ -2,19 +2,24 @@
 
 use super::Pid;
 
-/// Gives the terminal to this process group, if rsup's own group has it. Every errno that says "no terminal" is fine.
-pub fn hand_over(group: Pid) {
-    if is_ours() {
-        set_foreground(group.number());
-    }
+/// Gives the terminal to this process group, if rsup's own group has it. Returns whether it did; every errno that says
+/// "no terminal" is fine.
+pub fn hand_over(group: Pid) -> bool {
+    is_ours() && set_foreground(group.number())
 }
 
 /// Takes the terminal back from this process group, if it has it.
 pub fn take_back(group: Pid) {
-    if foreground() == group.number() {
+    if belongs_to(group) {
         // SAFETY: takes nothing, cannot fail.
         set_foreground(unsafe { libc::getpgrp() });
     }
+}
+
+/// Whether this process group is in the foreground.
+#[must_use]
+pub fn belongs_to(group: Pid) -> bool {
+    foreground() == group.number()
 }
 
 /// Whether rsup's process group is in the foreground.
@@ -25,9 +30,9 @@ pub(super) fn is_ours() -> bool {
 
 /// Puts a process group in the foreground. From the background this needs SIGTTOU blocked, as rsup has everything.
 /// Async-signal-safe.
-pub(super) fn set_foreground(group: i32) {
+pub(super) fn set_foreground(group: i32) -> bool {
     // SAFETY: numbers.
-    unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, group) };
+    unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, group) == 0 }
 }
 
 fn foreground() -> i32 {

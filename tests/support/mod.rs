@@ -2,6 +2,8 @@
 //! facts with a deadline.
 
 pub(crate) mod proc;
+pub(crate) mod pty;
+pub(crate) mod witness;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -150,6 +152,11 @@ pub(crate) fn rsup(conf: &str) -> Setup {
     fs::write(dir.path().join(CONF), conf).unwrap();
     let args = vec!["-c".into(), CONF.into()];
     Setup { dir, way: Way::Foreground, through: vec![], binary: binary(), args, env: vec![] }
+}
+
+/// A set-up of rsup with this command. Its stdout goes to the file `stdout`, its stderr to the log.
+pub(crate) fn command(words: &[&str]) -> Setup {
+    rsup("").only_args(words).args(&["--"])
 }
 
 impl Setup {
@@ -348,6 +355,11 @@ impl Rsup {
     pub(crate) fn stop(&mut self) -> i32 {
         self.signal(SIGTERM);
         self.exit_code()
+    }
+
+    /// The exit code once rsup has ended; none where a signal has ended it.
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
     }
 
     /// Whether rsup has left.

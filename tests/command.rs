@@ -1,0 +1,438 @@
+//! One command: what tini and dumb-init do.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::witness::{static_programs, witness};
+use crate::support::{
+    Rsup, SIGKILL, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever, kill, needs,
+    pid_namespace, proc, root, within,
+};
+
+/// rsup with these words, through what the way needs.
+fn rsup_with(way: Way, words: &[&str]) -> Command {
+    let mut through: Vec<_> = match way {
+        Way::Foreground => vec![],
+        Way::Pid1 => pid_namespace().unwrap().to_vec(),
+    };
+    let binary = binary();
+    through.push(binary.to_str().unwrap());
+    through.extend(words);
+    let mut command = Command::new(through[0]);
+    command.args(&through[1..]).stdin(Stdio::null());
+    command
+}
+
+fn output(way: Way, words: &[&str]) -> Output {
+    rsup_with(way, words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The same, in which no signal is blocked or ignored.
+fn clean(way: Way, words: &[&str]) -> Output {
+    let words = [&["--", witness(), "with", "0", "0"], words].concat();
+    output(way, &words)
+}
+
+/// The signals that end a process which has not asked for anything else.
+fn deadly() -> impl Iterator<Item = i32> {
+    let harmless = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    (1..=64).filter(move |signal| !harmless.contains(signal))
+}
+
+#[test]
+fn every_exit_code_is_handed_on() {
+    for way in both_ways() {
+        for code in 0..=255 {
+            let output = output(way, &["--", "sh", "-c", &format!("exit {code}")]);
+            assert_eq!(output.status.code(), Some(code), "{way:?}");
+            assert_eq!((text(&output.stdout), text(&output.stderr)), Default::default(), "{way:?} {code}");
+        }
+    }
+}
+
+#[test]
+fn death_by_a_signal_is_128_and_its_number() {
+    needs!(static_programs());
+    for way in both_ways() {
+        for signal in deadly() {
+            let output = clean(way, &["/bin/sh", "-c", &format!("ulimit -c 0; kill -{signal} $$")]);
+            assert_eq!(output.status.code(), Some(128 + signal), "{way:?}");
+            assert_eq!(text(&output.stderr), "", "{way:?} {signal}");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_cannot_run_is_127_or_126_and_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    file("some.conf", "[program:x]\n", 0o644);
+    file("headless", "echo no first line\n", 0o755);
+    file("orphan", "#!/there/is/none\n", 0o755);
+    file("empty", "", 0o755);
+    let hint = "not executable; did you mean -c FILE?";
+    let cases = [
+        ("no-such-command", 127, "not found"),
+        ("./none", 127, "not found"),
+        ("/there/is/none", 127, "not found"),
+        ("./some.conf/x", 127, "not found"),
+        ("", 127, "not found"),
+        ("./some.conf", 126, hint),
+        ("some.conf", 126, hint),
+        ("/", 126, "Permission denied"),
+        ("./headless", 126, "Exec format error"),
+        ("headless", 127, "not found"),
+        ("./empty", 126, "Exec format error"),
+        ("./orphan", 126, "No such file or directory"),
+    ];
+    for way in both_ways() {
+        for (word, code, why) in cases {
+            let output = rsup_with(way, &["--", word, "x"]).current_dir(&dir).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{way:?} {word:?}: {said}");
+            assert_eq!(said, format!("rsup: can't run {word}: {why}\n"), "{way:?}");
+            assert_eq!(text(&output.stdout), "");
+        }
+    }
+}
+
+#[test]
+fn without_an_x_bit_for_anybody_a_file_of_the_path_is_passed_over() {
+    // As execvp does: the first that can be executed; if all are refused, 126.
+    let dir = tempfile::tempdir().unwrap();
+    for place in ["a", "b"] {
+        std::fs::create_dir(dir.path().join(place)).unwrap();
+        std::fs::write(dir.path().join(place).join("job"), "#!/bin/sh\nexit 7\n").unwrap();
+    }
+    let run = || {
+        let mut command = rsup_with(Way::Foreground, &["job"]);
+        command.current_dir(&dir).env("PATH", "a:b:none").output().unwrap().status.code()
+    };
+    assert_eq!(run(), Some(126));
+    std::os::unix::fs::chown(dir.path().join("b/job"), None, None).unwrap();
+    let executable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path().join("b/job"), executable).unwrap();
+    assert_eq!(run(), Some(7));
+}
+
+#[test]
+fn words_are_bytes() {
+    needs!(static_programs());
+    let all: Vec<u8> = (1..=255).collect();
+    for word in [&all[..], b"", b" a  b ", b"\xff\xfe", b"$HOME `x` 'y' \"z\"", b"--check"] {
+        let mut command = rsup_with(Way::Foreground, &["--", witness(), "words"]);
+        let output = command.arg(OsStr::from_bytes(word)).output().unwrap();
+        assert_eq!(text(&output.stdout), format!("{word:02x?}\n"));
+    }
+    // The name too.
+    let dir = tempfile::tempdir().unwrap();
+    let name = OsStr::from_bytes(b"not \xff text");
+    std::os::unix::fs::symlink(witness(), dir.path().join(name)).unwrap();
+    let mut command = rsup_with(Way::Foreground, &["-s"]);
+    let status = command.arg(name).args(["exit", "5"]).env("PATH", dir.path()).status().unwrap();
+    assert_eq!(status.code(), Some(5));
+    let mut command = rsup_with(Way::Foreground, &["--"]);
+    let output = command.arg(OsStr::from_bytes(b"no-\xff")).output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    assert_eq!(text(&output.stderr), "rsup: can't run no-\u{fffd}: not found\n");
+}
+
+/// Lines of the witnesses' file.
+fn events(rsup: &Rsup) -> Vec<String> {
+    rsup.read("events").lines().map(str::to_owned).collect()
+}
+
+fn listener(setup: Setup) -> Rsup {
+    let rsup = setup.start();
+    for who in ["leader", "member"] {
+        rsup.expect_in_file("events", &format!("{who} ready\n"));
+    }
+    rsup
+}
+
+#[test]
+fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
+    needs!(static_programs());
+    let forwarded: Vec<_> = (1..=64).filter(|signal| ![9, 17, 19].contains(signal)).collect();
+    for way in both_ways() {
+        let mut rsup = listener(command(&[witness(), "listen", "events"]).run_as(way));
+        for signal in &forwarded {
+            rsup.signal(*signal);
+            for who in ["leader", "member"] {
+                rsup.expect_in_file("events", &format!("{who} {signal}\n"));
+            }
+        }
+        // Not forwarded, but its own.
+        rsup.signal(libc::SIGCHLD);
+        rsup.signal(libc::SIGUSR1);
+        eventually("the last one arrives", || (events(&rsup).len() >= 2 * forwarded.len() + 4).then_some(()));
+        assert_eq!(events(&rsup).len(), 2 * forwarded.len() + 4, "{way:?}: each once");
+        let leader = proc::children(rsup.pid()).remove(0).pid;
+        kill(leader, SIGKILL);
+        // What is left is told by TERM, and killed, for it does not go.
+        assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
+        assert_eq!(events(&rsup).iter().filter(|line| *line == "member 15").count(), 2, "{way:?}: once");
+    }
+}
+
+/// The sets that a command of rsup is started with, when rsup is started with these.
+fn sets(way: Way, blocked: u64, ignored: u64) -> String {
+    let (blocked, ignored) = (format!("{blocked:x}"), format!("{ignored:x}"));
+    let setup = command(&[witness(), "sets"]).run_as(way);
+    let (code, rsup) = setup.through(&[witness(), "with", &blocked, &ignored]).run();
+    assert_eq!(code, 0);
+    rsup.read("stdout")
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+#[test]
+fn the_mask_and_the_ignored_signals_are_handed_on() {
+    needs!(static_programs());
+    let unblockable = bit(SIGKILL) | bit(libc::SIGSTOP);
+    let child = bit(libc::SIGCHLD);
+    let some = bit(libc::SIGHUP) | bit(libc::SIGPIPE) | bit(libc::SIGUSR2) | bit(33) | bit(64);
+    let cases = [
+        (0, 0),
+        (bit(SIGTERM), bit(libc::SIGINT)),
+        (some, 0),
+        (0, some),
+        (bit(libc::SIGTTOU), bit(libc::SIGTTIN)),
+        (0, child),
+        (child, child),
+        (u64::MAX, 0),
+        (0, u64::MAX),
+        (u64::MAX, u64::MAX),
+    ];
+    for way in both_ways() {
+        for (blocked, ignored) in cases {
+            let expected = format!(
+                "blocked {:016x} ignored {:016x}\n",
+                blocked & !unblockable,
+                ignored & !unblockable & !child
+            );
+            assert_eq!(sets(way, blocked, ignored), expected, "{way:?} {blocked:x} {ignored:x}");
+        }
+    }
+    for signal in 1..=64 {
+        let ignored = bit(signal) & !unblockable & !child;
+        let expected = format!("blocked {:016x} ignored {ignored:016x}\n", bit(signal) & !unblockable);
+        assert_eq!(sets(Way::Foreground, bit(signal), bit(signal)), expected, "{signal}");
+    }
+}
+
+#[test]
+fn descriptors_are_handed_on_and_none_of_rsups_own() {
+    needs!(static_programs());
+    for way in both_ways() {
+        let open = |script: &str| {
+            let (code, rsup) = command(&[witness(), "descriptors"]).after(script).run_as(way).run();
+            assert_eq!(code, 0);
+            rsup.read("stdout")
+        };
+        // Above 9 the shell cannot say it, but there may be some that the tests' own parents left open.
+        let shut = "for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done";
+        let before = open(shut);
+        assert!(before.starts_with("[0, 1, 2"), "{before}");
+        let with = open(&format!("{shut}; exec 3</dev/null 5</dev/null 7>x"));
+        assert_eq!(with, before.replace("[0, 1, 2", "[0, 1, 2, 3, 5, 7"), "{way:?}");
+    }
+}
+
+#[test]
+fn listen_pid_is_the_commands_own() {
+    for way in both_ways() {
+        let listen = |pid: &str| {
+            let script = format!("export LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=web");
+            let ask = "echo $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; echo $$";
+            let (code, rsup) = command(&["sh", "-c", ask]).after(&script).run_as(way).run();
+            assert_eq!(code, 0);
+            rsup.read("stdout").lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ours = listen("$$");
+        assert_eq!(ours[0], format!("{} 1 web", ours[1]), "{way:?}");
+        assert_eq!(listen("4711")[0], "4711 1 web", "somebody else's stays");
+    }
+}
+
+#[test]
+fn the_environment_is_handed_on() {
+    let mut command = rsup_with(Way::Foreground, &["env"]);
+    let output = command.env_clear().env("PATH", "/usr/bin:/bin").env("A", "b c=d").env("EMPTY", "").output();
+    assert_eq!(text(&output.unwrap().stdout), "A=b c=d\nEMPTY=\nPATH=/usr/bin:/bin\n");
+}
+
+#[test]
+fn stdin_is_handed_on() {
+    let mut child =
+        rsup_with(Way::Foreground, &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"through rsup").unwrap();
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "through rsup");
+}
+
+#[test]
+fn it_leads_a_group_of_its_own() {
+    for way in both_ways() {
+        let mut rsup = command(&["sleep", "1000"]).run_as(way).start();
+        let pid = eventually("sleep runs", || {
+            proc::children(rsup.pid()).into_iter().find(|child| child.name == "sleep")
+        });
+        assert_eq!(pid.group, pid.pid, "{way:?}");
+        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+    }
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_told_to_go() {
+    for way in both_ways() {
+        let trap = format!("trap \"echo term >> events; exit\" TERM; {}", forever("member"));
+        let leader = format!("({trap}) & while [ ! -e member.ready ]; do sleep 0.02; done; exit 9");
+        let before = Instant::now();
+        let (code, rsup) = command(&["sh", "-c", &leader]).run_as(way).run();
+        assert_eq!((code, rsup.read("events").as_str()), (9, "term\n"), "{way:?}");
+        assert!(before.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn a_stopped_member_that_is_left_behind_goes_too() {
+    for way in both_ways() {
+        let leader = "sleep 1000 & echo $! > member; kill -STOP $!; exit 9";
+        let (code, rsup) = command(&["sh", "-c", leader]).run_as(way).run();
+        assert_eq!(code, 9, "{way:?}");
+        assert!(!rsup.read("member").is_empty());
+    }
+}
+
+#[test]
+fn process_1_tells_all_that_is_left_before_it_leaves() {
+    needs!(pid_namespace());
+    let daemon = "trap \"sleep 0.2; echo term >> events; exit\" TERM; ".to_owned() + &forever("daemon");
+    let leader = "setsid sh ./daemon.sh & while [ ! -e daemon.ready ]; do sleep 0.02; done; exit 9";
+    let setup = command(&["sh", "-c", leader]).file("daemon.sh", &daemon, 0o755);
+    let (code, rsup) = setup.pid_1().run();
+    assert_eq!((code, rsup.read("events").as_str()), (9, "term\n"));
+}
+
+#[test]
+fn process_1_waits_a_second_for_what_does_not_go() {
+    needs!(pid_namespace());
+    let deaf = "trap \"\" TERM; ".to_owned() + &forever("deaf");
+    let leader = "setsid sh ./deaf.sh & while [ ! -e deaf.ready ]; do sleep 0.02; done; exit 9";
+    let mut rsup = command(&["sh", "-c", leader]).file("deaf.sh", &deaf, 0o755).pid_1().start();
+    rsup.expect_ready(&["deaf"]);
+    let before = Instant::now();
+    assert_eq!(rsup.exit_code(), 9);
+    assert!(before.elapsed() >= Duration::from_millis(900), "{:?}", before.elapsed());
+}
+
+#[test]
+fn orphans_are_reaped_while_the_command_runs() {
+    for way in both_ways() {
+        let script = "for i in 1 2 3 4 5; do (sleep 0.01 & sleep 0.01 &) ; done; exec sleep 1000";
+        let mut rsup = command(&["sh", "-c", script]).run_as(way).start();
+        eventually("only the command is left", || {
+            let tree = rsup.tree();
+            (tree.len() == 1 && tree[0].name == "sleep").then_some(())
+        });
+        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+    }
+}
+
+#[test]
+fn stop_timeout_runs_from_the_first_term() {
+    for way in both_ways() {
+        let script = format!("trap \"echo term >> events\" TERM; {}", forever("deaf"));
+        let setup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).run_as(way);
+        let mut rsup = setup.start();
+        rsup.expect_ready(&["deaf"]);
+        rsup.signal(SIGTERM);
+        let before = Instant::now();
+        rsup.expect_in_file("events", "term\n");
+        // A second one does not put it off.
+        let again = within(Duration::from_millis(500), || rsup.has_left().then_some(()));
+        assert!(again.is_none(), "killed too early");
+        rsup.signal(SIGTERM);
+        assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(990) && took < Duration::from_secs(10), "{took:?}");
+    }
+}
+
+#[test]
+fn stop_timeout_bounds_the_clearing_too() {
+    // The command goes late, and leaves a member that does not go.
+    let deaf = "trap \"\" TERM; ".to_owned() + &forever("deaf");
+    let leader = format!("trap \"sleep 0.6; exit 3\" TERM; ({deaf}) & {}", forever("leader"));
+    for way in both_ways() {
+        let setup = command(&["sh", "-c", &leader]).args(&["--stop-timeout", "1"]).run_as(way);
+        let mut rsup = setup.start();
+        rsup.expect_ready(&["deaf", "leader"]);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 3, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(990) && took < Duration::from_millis(1550), "{way:?} {took:?}");
+    }
+}
+
+#[test]
+fn without_a_stop_timeout_it_is_patient() {
+    let script = format!("trap \"echo term >> events; sleep 1.5; exit 4\" TERM; {}", forever("slow"));
+    let mut rsup = command(&["sh", "-c", &script]).start();
+    rsup.expect_ready(&["slow"]);
+    assert_eq!(rsup.stop(), 4);
+}
+
+#[test]
+fn in_an_image_that_holds_nothing_else() {
+    needs!(root(), static_programs(), crate::kernel::shipped_binary());
+    let image = tempfile::tempdir().unwrap();
+    std::fs::copy(binary(), image.path().join("rsup")).unwrap();
+    std::fs::copy(witness(), image.path().join("witness")).unwrap();
+    for way in both_ways() {
+        let run = |words: &[&str]| {
+            let mut through: Vec<_> = match way {
+                Way::Foreground => vec!["chroot"],
+                Way::Pid1 => vec!["unshare", "-pf", "--kill-child", "chroot"],
+            };
+            through.push(image.path().to_str().unwrap());
+            through.extend(words);
+            Command::new(through[0]).args(&through[1..]).stdin(Stdio::null()).output().unwrap()
+        };
+        assert_eq!(run(&["/rsup", "--", "/witness", "exit", "7"]).status.code(), Some(7), "{way:?}");
+        let lost = run(&["/rsup", "/lost"]);
+        assert_eq!(
+            (lost.status.code(), text(&lost.stderr).as_str()),
+            (Some(127), "rsup: can't run /lost: not found\n")
+        );
+        let none = run(&["/rsup", "lost"]);
+        assert_eq!(none.status.code(), Some(127));
+    }
+    // And not even standard descriptors.
+    let script = "exec <&- >&- 2>&-; exec chroot \"$1\" /rsup -- /witness exit 6";
+    let closed = Command::new("sh").args(["-c", script, "sh"]).arg(image.path()).status().unwrap();
+    assert_eq!((closed.code(), closed.signal()), (Some(6), None));
+}

@@ -1,0 +1,141 @@
+//! Signals that are passed on to the programs of a configuration, and those that are not.
+
+use crate::support::witness::{static_programs, witness};
+use crate::support::{
+    Rsup, SIGHUP, SIGTERM, SIGUSR1, Way, both_ways, eventually, needs, never, program, rsup, script,
+};
+use std::time::Duration;
+
+fn events(rsup: &Rsup) -> Vec<String> {
+    rsup.read("events").lines().map(str::to_owned).collect()
+}
+
+/// A program and a child of its group that write each signal down, until the stop.
+fn listener() -> String {
+    program("web", &format!("{} listen events 15", witness()))
+}
+
+fn expect_both(rsup: &Rsup, what: &str) {
+    for who in ["leader", "member"] {
+        rsup.expect_in_file("events", &format!("{who} {what}\n"));
+    }
+}
+
+/// As in a session of its own: the tests may have a terminal.
+fn start(conf: &str, way: Way) -> Rsup {
+    rsup(conf).through(&["setsid"]).run_as(way).start()
+}
+
+#[test]
+fn every_other_signal_reaches_leader_and_grandchild_once() {
+    needs!(static_programs());
+    for way in both_ways() {
+        let mut rsup = start(&listener(), way);
+        expect_both(&rsup, "ready");
+        // INT, QUIT, TERM are the stop; KILL and STOP cannot be had; CHLD is rsup's; TSTP, TTIN, TTOU suspend it.
+        let forwarded: Vec<_> = (1..=64).filter(|n| ![2, 3, 9, 15, 17, 19, 20, 21, 22].contains(n)).collect();
+        for signal in &forwarded {
+            rsup.signal(*signal);
+            expect_both(&rsup, &signal.to_string());
+        }
+        assert_eq!(events(&rsup).len(), 2 + 2 * forwarded.len(), "{way:?}: {:?}", events(&rsup));
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(rsup.lines("spawned:").len(), 1);
+    }
+}
+
+#[test]
+fn process_1_drops_what_would_suspend_it() {
+    needs!(static_programs(), crate::support::pid_namespace());
+    let mut rsup = start(&listener(), Way::Pid1);
+    expect_both(&rsup, "ready");
+    for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+        rsup.signal(signal);
+    }
+    rsup.signal(SIGUSR1);
+    expect_both(&rsup, &SIGUSR1.to_string());
+    assert_eq!(events(&rsup).len(), 4, "{:?}", events(&rsup));
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_burst_of_signals_is_taken_in() {
+    needs!(static_programs());
+    let mut rsup = start(&listener(), Way::Foreground);
+    expect_both(&rsup, "ready");
+    // Real-time signals queue up: none is lost, for the one nor for the other.
+    const BURST: usize = 200;
+    (0..BURST).for_each(|_| rsup.signal(50));
+    let count = || events(&rsup).iter().filter(|line| *line == "leader 50").count();
+    eventually("all arrive", || (count() == BURST).then_some(()));
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn rsups_own_sigpipe_stays_with_rsup() {
+    needs!(static_programs());
+    let crash = script("crash", "sleep 0.05; exit 1") + "startretries=2\n";
+    for way in both_ways() {
+        let conf = listener() + &crash + "stdout_logfile=NONE\n";
+        let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
+        let mut rsup = rsup(&conf).args(&["-e", "debug"]).after(gone).run_as(way).start();
+        expect_both(&rsup, "ready");
+        // Each makes lines that nobody reads.
+        for signal in 34..=64 {
+            rsup.signal(signal);
+            expect_both(&rsup, &signal.to_string());
+        }
+        let before = events(&rsup);
+        assert!(!before.iter().any(|line| line.ends_with(" 13")), "{way:?} {before:?}");
+        // Somebody else's is passed on.
+        rsup.signal(libc::SIGPIPE);
+        expect_both(&rsup, "13");
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn no_program_dies_of_a_stderr_that_nobody_reads() {
+    for way in both_ways() {
+        let conf = script("web", "echo start >> starts; exec sleep 1000");
+        let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
+        let mut rsup = rsup(&conf).args(&["-e", "debug"]).after(gone).run_as(way).start();
+        rsup.expect_in_file("starts", "start\n");
+        for _ in 0..3 {
+            rsup.signal(libc::SIGWINCH);
+            rsup.signal(libc::SIGCONT);
+        }
+        never("the program was restarted", Duration::from_millis(1300), || rsup.read("starts") != "start\n");
+        assert_eq!(rsup.tree().len(), 1);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn a_program_that_has_ended_gets_no_signal() {
+    needs!(static_programs());
+    // Its number may be somebody else's by now; the other gets what comes.
+    let once = script("once", "exit 0") + "startsecs=0\nautorestart=false\n";
+    for way in both_ways() {
+        let mut rsup = start(&(once.clone() + &listener()), way);
+        expect_both(&rsup, "ready");
+        rsup.expect("exited: once");
+        rsup.signal(SIGHUP);
+        expect_both(&rsup, "1");
+        assert_eq!(rsup.lines("CRIT"), []);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+    }
+}
+
+#[test]
+fn hup_that_came_ignored_is_dropped_outside_process_1() {
+    needs!(static_programs());
+    let mut rsup = rsup(&listener()).after("trap '' HUP").start();
+    expect_both(&rsup, "ready");
+    rsup.signal(SIGHUP);
+    rsup.signal(SIGUSR1);
+    expect_both(&rsup, &SIGUSR1.to_string());
+    rsup.signal(SIGTERM);
+    assert_eq!(rsup.exit_code(), 0);
+    assert!(!events(&rsup).contains(&"leader 1".to_owned()));
+}

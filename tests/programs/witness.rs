@@ -1,0 +1,99 @@
+//! What tests run below rsup where a shell knows too little: all 64 signals, and images that hold nothing else. Built
+//! without any library, see tests/support/witness.rs; with a C `main`, since Rust's own would change SIGPIPE.
+#![no_main]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::ptr::null;
+
+unsafe extern "C" {
+    fn syscall(number: c_long, ...) -> c_long;
+    fn fork() -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn execv(path: *const c_char, argv: *const *const c_char) -> c_int;
+}
+
+/// System calls, since the C library's functions leave out some signals.
+const SIGACTION: c_long = if cfg!(target_arch = "x86_64") { 13 } else { 134 };
+const SIGPROCMASK: c_long = if cfg!(target_arch = "x86_64") { 14 } else { 135 };
+const SIGTIMEDWAIT: c_long = if cfg!(target_arch = "x86_64") { 128 } else { 137 };
+const SIG_SETMASK: c_int = 2;
+const SET_SIZE: usize = 8;
+
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let words: Vec<&CStr> = (1..argc as usize).map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }).collect();
+    let text = |at: usize| words[at].to_str().unwrap();
+    match text(0) {
+        "listen" => listen(text(1), words.get(2).map_or(0, |last| last.to_str().unwrap().parse().unwrap())),
+        "with" => with(text(1), text(2), &words[3..]),
+        "sets" => sets(),
+        "descriptors" => descriptors(),
+        "environment" => std::env::vars().for_each(|(key, value)| println!("{key}={value}")),
+        "words" => words[1..].iter().for_each(|word| println!("{:02x?}", word.to_bytes())),
+        "exit" => return text(1).parse().unwrap(),
+        word => panic!("{word}: no such thing to do"),
+    }
+    0
+}
+
+fn set_mask(mask: u64) -> u64 {
+    let mut old = 0_u64;
+    unsafe { syscall(SIGPROCMASK, SIG_SETMASK, &raw const mask, &raw mut old, SET_SIZE) };
+    old
+}
+
+/// `listen FILE [LAST]`: a leader and a child of its own group write each signal that reaches them into the file, until
+/// the last one.
+fn listen(file: &str, last: c_long) {
+    set_mask(u64::MAX);
+    let who = if unsafe { fork() } == 0 { "member" } else { "leader" };
+    let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
+    // In one piece each.
+    let mut write = |word: &str| file.write_all(format!("{who} {word}\n").as_bytes()).unwrap();
+    write("ready");
+    let all = u64::MAX;
+    loop {
+        let signal = unsafe { syscall(SIGTIMEDWAIT, &raw const all, null::<u8>(), null::<u8>(), SET_SIZE) };
+        if signal > 0 {
+            write(&signal.to_string());
+        }
+        if signal == last {
+            return;
+        }
+    }
+}
+
+/// `with MASK IGNORED PATH WORDS…`: another program with these sets (hexadecimal) of blocked and ignored signals.
+fn with(mask: &str, ignored: &str, words: &[&CStr]) {
+    let set = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    for signal in 1..=64 {
+        // SIG_IGN or SIG_DFL.
+        let action = [(set(ignored) >> (signal - 1) & 1) as usize, 0, 0, 0, 0, 0, 0, 0];
+        unsafe { syscall(SIGACTION, signal as c_int, action.as_ptr(), null::<u8>(), SET_SIZE) };
+    }
+    set_mask(set(mask));
+    let path = CString::from(words[0]);
+    let argv: Vec<_> = words.iter().map(|word| word.as_ptr()).chain([null()]).collect();
+    unsafe { execv(path.as_ptr(), argv.as_ptr()) };
+    panic!("{path:?}: {}", std::io::Error::last_os_error());
+}
+
+/// The sets that it was started with.
+fn sets() {
+    let mut ignored = 0_u64;
+    for signal in 1..=64_u32 {
+        let mut old = [0_usize; 8];
+        unsafe { syscall(SIGACTION, signal as c_int, null::<u8>(), old.as_mut_ptr(), SET_SIZE) };
+        ignored |= u64::from(old[0] == 1) << (signal - 1);
+    }
+    println!("blocked {:016x} ignored {ignored:016x}", set_mask(0));
+}
+
+/// The descriptors that it was started with.
+fn descriptors() {
+    const F_GETFD: c_int = 1;
+    let open: Vec<_> = (0..1024).filter(|fd| unsafe { fcntl(*fd, F_GETFD) } != -1).collect();
+    println!("{open:?}");
+}
