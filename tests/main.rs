@@ -15,8 +15,8 @@
 
 mod bounds;
 mod cli;
-mod corpus;
 mod command;
+mod corpus;
 mod docker;
 mod environment;
 mod faults;
