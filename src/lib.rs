@@ -42,6 +42,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
 
 /// Does what was asked for. An error is text for stderr.
 fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<u8, String> {
+    if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
+        // Nothing is started, so ^C may end it; should that fail, it cannot.
+        let _ = inherited.give_back();
+    }
     match &cli.mode {
         Mode::EchoConfig => Ok(print(config::SAMPLE)),
         Mode::PrintConfig => {

@@ -28,11 +28,11 @@ impl Inherited {
     }
 
     /// Gives back what was taken over, but for an ignored SIGCHLD, which no program expects. The last act of a child
-    /// before its exec. Async-signal-safe.
+    /// before its exec, or of rsup itself where it only reads a file. Async-signal-safe.
     ///
     /// # Errors
     /// Of `rt_sigprocmask(2)`.
-    pub(super) fn give_back(self) -> Result<(), Errno> {
+    pub fn give_back(self) -> Result<(), Errno> {
         for signal in (1..=64_u32).filter(|signal| self.ignored >> (signal - 1) & 1 == 1) {
             if signal != libc::SIGCHLD.cast_unsigned() {
                 // It was ignored before, so it can be.
