@@ -286,6 +286,12 @@ fn the_environment_is_handed_on() {
 }
 
 #[test]
+fn without_a_path_commands_are_found_where_execvp_finds_them() {
+    let mut command = rsup_with(Way::Foreground, &["sh", "-c", "exit 5"]);
+    assert_eq!(command.env_clear().status().unwrap().code(), Some(5));
+}
+
+#[test]
 fn stdin_is_handed_on() {
     let mut child =
         rsup_with(Way::Foreground, &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -347,6 +353,43 @@ fn process_1_waits_a_second_for_what_does_not_go() {
     let before = Instant::now();
     assert_eq!(rsup.exit_code(), 9);
     assert!(before.elapsed() >= Duration::from_millis(900), "{:?}", before.elapsed());
+}
+
+#[test]
+fn without_being_process_1_a_daemon_of_another_session_stays() {
+    // It is not in the command's group, and a shell would leave it alone too.
+    let daemon = "echo $$ > daemon; exec sleep 1000";
+    let leader = "setsid sh ./daemon.sh >x 2>&1 & while [ ! -s daemon ]; do sleep 0.02; done; exit 9";
+    let (code, rsup) = command(&["sh", "-c", leader]).file("daemon.sh", daemon, 0o755).run();
+    assert_eq!(code, 9);
+    let daemon = rsup.read("daemon").trim().parse().unwrap();
+    assert!(proc::process(daemon).is_some_and(|daemon| !daemon.is_zombie()));
+    kill(daemon, SIGKILL);
+}
+
+#[test]
+fn term_at_any_moment_of_the_start_is_obeyed() {
+    for way in both_ways() {
+        for delay in (0..2000).step_by(100).map(Duration::from_micros) {
+            let mut rsup = command(&["sleep", "1000"]).run_as(way).start();
+            let (pid, asked) = (rsup.pid(), Instant::now());
+            while asked.elapsed() < delay {
+                std::hint::spin_loop();
+            }
+            kill(pid, SIGTERM);
+            let code = eventually("rsup ends", || {
+                let ended = rsup.ended();
+                if ended.is_none() && way == Way::Pid1 {
+                    // What process 1 has not asked for yet is lost.
+                    kill(pid, SIGTERM);
+                }
+                ended
+            });
+            // Before it has taken the signals over it dies of this one, as anybody does.
+            let expected = if way == Way::Foreground && code.is_none() { None } else { Some(128 + SIGTERM) };
+            assert_eq!(code, expected, "{way:?} {delay:?}");
+        }
+    }
 }
 
 #[test]

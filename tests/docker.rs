@@ -316,6 +316,16 @@ impl Image {
         Container(docker(&[&options[..], words].concat()))
     }
 
+    /// Starts a container of it on a new terminal.
+    fn start_on_terminal(&self, options: &[&str], words: &[&str]) -> (Terminal, Container) {
+        let dir = tempfile::tempdir().unwrap();
+        let cid = dir.path().join("cid");
+        let run = ["docker", "run", "-it", "--network", "none", "--cidfile", cid.to_str().unwrap()];
+        let terminal = Terminal::start(&[&run[..], options, &[&self.0], words].concat(), dir.path());
+        let id = || fs::read_to_string(&cid).ok().filter(|id| !id.is_empty());
+        (terminal, Container(eventually("the container has an id", id)))
+    }
+
     /// Runs a container of it to its end.
     fn run(&self, words: &[&str]) -> Output {
         let mut docker = Command::new("docker");
@@ -414,9 +424,7 @@ fn docker_kill_reaches_the_programs_and_docker_stop_everything_that_is_left() {
 fn docker_run_it_has_job_control() {
     needs!(engine(), root(), shipped_binary());
     let image = shell_image("");
-    let dir = tempfile::tempdir().unwrap();
-    let run = ["docker", "run", "-it", "--rm", "--network", "none", "-e", "PS1=inner> ", &image.0];
-    let mut terminal = Terminal::start(&[&run[..], &["--", "sh", "-i"]].concat(), dir.path());
+    let (mut terminal, _container) = image.start_on_terminal(&["-e", "PS1=inner> "], &["--", "sh", "-i"]);
     job_control(&mut terminal, "inner> ");
     terminal.enter("exit 7\n");
     assert_eq!(terminal.exit_code(), 7);
@@ -433,23 +441,10 @@ fn docker_run_it_of_a_configuration_keeps_the_terminals_signals_from_the_program
         on("TERM", "web", "exit 0")
     );
     let image = shell_image(&conf);
-    let (dir, out) = (tempfile::tempdir().unwrap(), Out::new());
-    let cid = dir.path().join("cid");
-    let run = [
-        "docker",
-        "run",
-        "-it",
-        "--network",
-        "none",
-        "-v",
-        &out.volume(),
-        "--cidfile",
-        cid.to_str().unwrap(),
-    ];
-    let mut terminal = Terminal::start(&[&run[..], &[&image.0]].concat(), dir.path());
+    let out = Out::new();
+    let (mut terminal, container) = image.start_on_terminal(&["-v", &out.volume()], &[]);
     out.expect("web.ready", "ready");
     terminal.expect("success: web");
-    let container = Container(fs::read_to_string(&cid).unwrap());
     terminal.resize(33, 99);
     docker(&["exec", &container.0, "sh", "-c", "kill -USR1 1"]);
     out.expect("web", "USR1\n");
