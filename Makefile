@@ -33,7 +33,7 @@ docker: build ## the image of docker/Dockerfile, and the tests in containers
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::
 
 bench: build ## from a program's death to its next life; reading a large file
-	RSUP_BIN=$(BIN) cargo bench --locked --bench restart --bench load
+	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --bench restart --bench load
 
 fuzz: ## configuration files of any bytes, for FUZZ seconds (120)
 	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

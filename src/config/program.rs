@@ -54,8 +54,10 @@ pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: 
         keys.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
         return Vec::new();
     }
-    let mut out = Vec::new();
-    for (number, template) in (first..).zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
+    let count_of_all = usize::try_from(count).unwrap_or(0);
+    // Just as much as is needed: a vector that grows by itself begins with room for four, and most have one.
+    let mut out = Vec::with_capacity(count_of_all);
+    for (number, template) in (first..).zip(repeat_n(template, count_of_all)) {
         let names = names.clone().with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
         let errors = keys.context.report.errors();
         let process = process(&mut keys, names, base, template, &process_name);
