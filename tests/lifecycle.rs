@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use crate::support::{
-    Line, Rsup, SIGCONT, SIGKILL, SIGSTOP, Way, both_ways, forever, kill, needs, never, pid_namespace,
+    Line, Rsup, SIGCONT, SIGKILL, SIGSTOP, SLACK, Way, both_ways, forever, kill, needs, never, pid_namespace,
     program, rsup, script,
 };
-
-/// Log stamps are cut to milliseconds, and taken a little after the fact.
-const SLACK: u32 = 20;
 
 /// Messages (level and text) of rsup's own lines, but for the first and the one that says why it leaves.
 fn messages(rsup: &Rsup) -> Vec<String> {

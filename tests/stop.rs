@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Way, both_ways, eventually, forever,
-    handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup, script,
+    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, SLACK, Way, both_ways, eventually,
+    forever, handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup, script,
 };
-
-/// Log stamps are cut to milliseconds, and taken a little after the fact.
-const SLACK: u32 = 20;
 
 /// The lines of a file of the test's directory.
 fn events(rsup: &Rsup) -> Vec<String> {

@@ -414,6 +414,10 @@ impl Drop for Rsup {
     }
 }
 
+/// How much too short the time between two lines may look, in milliseconds: a line is stamped when it is written, and on
+/// a busy machine that may be a while after its fact. It still tells one second from none, and from two.
+pub(crate) const SLACK: u32 = 400;
+
 /// A line of rsup's stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line(pub(crate) String);
