@@ -17,7 +17,6 @@ use config::{Config, Inputs, Loaded};
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::mem::ManuallyDrop;
 use std::path::Path;
 
 /// Usage and configuration errors, and a kernel that refuses what nothing can go without.
@@ -53,8 +52,7 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<
             usable(load(cli, arguments, &|_| Ok(()))?).map(|(config, _)| print(&config.to_json()))
         }
         Mode::Check => {
-            // Never dropped: the process ends, and giving back each string of a large file takes as long as reading it.
-            let loaded = ManuallyDrop::new(load(cli, arguments, &check_user)?);
+            let loaded = load(cli, arguments, &check_user)?;
             let report = &loaded.report;
             let text = if wants_colour() { report.in_colour() } else { report.to_string() };
             sys::write_out(STDERR, text.as_bytes());
