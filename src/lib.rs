@@ -26,7 +26,7 @@ const FAILURE: u8 = 2;
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
     // One line that says where, and no backtrace: the code for that is not in the binary (see .cargo).
-    std::panic::set_hook(Box::new(|panic| sys::write_out(STDERR, format!("rsup: {panic}\n").as_bytes())));
+    std::panic::set_hook(Box::new(|panic| log::last_words(format!("rsup: {panic}\n"))));
     // Before anything else, so that no signal is lost and no descriptor of ours lands on 0 to 2.
     let taken_over = sys::take_over();
     sys::open_missing();
@@ -54,14 +54,18 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<
         Mode::Check => {
             let loaded = load(cli, arguments, &check_user)?;
             let report = &loaded.report;
-            let text = if wants_colour() { report.in_colour() } else { report.to_string() };
+            let mut text = if wants_colour() { report.in_colour() } else { report.to_string() };
+            let starts = loaded.config.as_ref().is_some_and(Config::starts);
+            if loaded.config.is_some() && !starts {
+                text.push_str("Error: no program to start\n");
+            }
             sys::write_out(STDERR, text.as_bytes());
-            Ok(if loaded.config.is_some() { 0 } else { FAILURE })
+            Ok(if starts { 0 } else { FAILURE })
         }
         Mode::Supervise => {
             let (config, notices) = usable(load(cli, arguments, &check_user)?)?;
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
-            supervise::run(name, &config, &notices, inherited)
+            supervise::run(name, config, notices)
         }
         Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited),
     }
@@ -81,8 +85,9 @@ fn load(
     let program =
         env::current_exe().unwrap_or_else(|_| arguments.first().map(Into::into).unwrap_or_default());
     let file = config::find(cli.file.as_deref(), &program).map_err(|text| usage(&text, arguments))?;
+    // What is no text is passed on to the programs, but cannot be part of the file's.
     let environment: Vec<(String, String)> = env::vars_os()
-        .map(|(key, value)| (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let inputs = Inputs { environment: &environment, host: &sys::host_name(), check_user };
     Ok(config::load(&file, &cli.overrides, &inputs))
@@ -119,6 +124,6 @@ fn print(text: &str) -> u8 {
 }
 
 fn fail(text: String) -> u8 {
-    sys::write_out(STDERR, text.as_bytes());
+    log::last_words(text);
     FAILURE
 }

@@ -1,8 +1,9 @@
 //! A line to stderr, never waiting for its reader; the only writer.
 
 use crate::policy::Level;
-use crate::sys::{self, Errno, LogStream};
+use crate::sys::{self, Errno, LocalTime, LogStream, WallClock};
 use std::fmt::{self, Write};
+use std::mem;
 
 /// rsup's own log.
 #[derive(Debug)]
@@ -10,73 +11,165 @@ pub struct Log {
     stream: LogStream,
     threshold: Level,
     silent: bool,
-    /// The end of a line of which only the beginning fitted.
-    rest: Vec<u8>,
-    /// Lines that did not fit since the last that did.
-    dropped: u64,
-    /// The last write found no room, but there will be some.
-    full: bool,
+    /// Whole lines that wait for room, but for the beginning of the first that has been written.
+    backlog: Vec<u8>,
+    /// So much of the backlog has been written.
+    written: usize,
+    /// Lines that the backlog had no room for, since it was empty last.
+    lost: u64,
+    /// Lines wait for [`Log::flush`], even where there is room.
+    held: bool,
+    /// There are lines that no write was tried for.
+    fresh: bool,
+    stamp: Stamp,
 }
+
+/// Bytes that may wait: as many as a pipe holds. A reader that is slow loses nothing of a burst; one that does not read
+/// at all costs no more than this.
+const BACKLOG: usize = 64 * 1024;
 
 impl Log {
     /// Shows lines of this level and above; none at all where it is silent.
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
-        Self { stream: LogStream::stderr(), threshold, silent, rest: Vec::new(), dropped: 0, full: false }
+        let (stream, backlog, stamp) = (LogStream::stderr(), Vec::new(), Stamp::default());
+        Self { stream, threshold, silent, backlog, written: 0, lost: 0, held: false, fresh: false, stamp }
     }
 
-    /// Logs one line in supervisord's format. A line that does not fit is dropped whole, and counted.
+    /// Logs one line in supervisord's format. Where there is no room it waits its turn; where too many do, it is lost
+    /// whole, and counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
-        if self.shows(level) && !(self.catch_up() && self.write(&Line::format(level, text))) {
-            self.dropped += 1;
+        if self.shows(level) {
+            self.take(level, &text);
         }
     }
 
-    /// The stream to be watched for room, while there is something to catch up with.
-    #[must_use]
-    pub fn awaits_room(&self) -> Option<&LogStream> {
-        self.full.then_some(&self.stream)
+    fn take(&mut self, level: Level, text: &dyn fmt::Display) {
+        if !self.keep(level, text) {
+            // There may be room by now, though not for all.
+            let _ = self.drain();
+            self.lost += u64::from(!self.keep(level, text));
+        }
+        self.fresh = true;
+        if !self.held {
+            let _ = self.drain();
+        }
     }
 
-    /// Writes what is left of the last line that began, and says how many were dropped since.
+    /// From here on lines are written when they are flushed: whoever reads them may be woken on rsup's own processor, and
+    /// take the time of what is to be done first.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Writes what has been logged. Returns the stream to be watched for room, when there was none for a line.
+    pub fn flush(&mut self) -> Option<&LogStream> {
+        let full = mem::take(&mut self.fresh) && self.drain() == Err(Errno::EAGAIN);
+        full.then_some(&self.stream)
+    }
+
+    /// What [`Log::flush`] has named.
+    #[must_use]
+    pub fn stream(&self) -> &LogStream {
+        &self.stream
+    }
+
+    /// Writes what waits, and behind it how many lines were lost. Returns whether nothing waits any more.
     pub fn catch_up(&mut self) -> bool {
-        if !self.rest.is_empty() {
-            let written = self.try_write(self.rest.len(), |log| log.stream.write(&log.rest));
-            self.rest.drain(..written.min(self.rest.len()));
-            if !self.rest.is_empty() {
-                return false;
+        self.drain().is_ok()
+    }
+
+    /// Before rsup leaves: a reader that is there has a moment to take the last lines, which say why.
+    pub fn finish(&mut self) {
+        self.insist(200);
+    }
+
+    fn insist(&mut self, milliseconds: u64) {
+        let end = sys::monotonic_nanos() / 1_000_000 + milliseconds;
+        while self.drain() == Err(Errno::EAGAIN) {
+            let left = end.saturating_sub(sys::monotonic_nanos() / 1_000_000);
+            if left == 0 {
+                return;
+            }
+            self.stream.wait_for_room(left);
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), Errno> {
+        loop {
+            // Line by line, so that in a pipe none of another writer's lands inside of one.
+            while let Some(rest) = self.backlog.get(self.written..).filter(|rest| !rest.is_empty()) {
+                let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or(rest);
+                self.written += match self.stream.write(line)? {
+                    0 => return Err(Errno::EAGAIN),
+                    written => written,
+                };
+            }
+            self.backlog.clear();
+            self.backlog.shrink_to(CAPACITY);
+            self.written = 0;
+            match mem::take(&mut self.lost) {
+                0 => return Ok(()),
+                lost if self.shows(Level::Warn) => {
+                    let text = format_args!("log lines lost: {lost} (they were not read in time)");
+                    self.keep(Level::Warn, &text);
+                }
+                _ => {}
             }
         }
-        let dropped = self.dropped;
-        let told = dropped == 0
-            || !self.shows(Level::Warn)
-            || self.write(&Line::format(
-                Level::Warn,
-                format_args!("log lines lost: {dropped} (they were not read in time)"),
-            ));
-        if told {
-            self.dropped = 0;
-        }
-        told
     }
 
     fn shows(&self, level: Level) -> bool {
         !self.silent && level <= self.threshold
     }
 
-    /// Writes a line; what does not fit of one that has begun is written later.
-    fn write(&mut self, line: &Line) -> bool {
-        let written = self.try_write(line.length, |log| log.stream.write(line.as_bytes()));
-        if written > 0 {
-            self.rest.extend(line.as_bytes().iter().skip(written));
+    /// Puts a line behind those that wait; behind lost ones none, before their number is told.
+    fn keep(&mut self, level: Level, text: &dyn fmt::Display) -> bool {
+        if self.lost > 0 {
+            return false;
         }
-        written > 0
+        let mut end = self.backlog.len();
+        let stamp = self.stamp.now();
+        Line::behind(&mut self.backlog).format(stamp, level, text);
+        if self.backlog.len() > BACKLOG {
+            self.backlog.drain(..self.written);
+            end -= mem::take(&mut self.written);
+        }
+        let fits = self.backlog.len() <= BACKLOG;
+        if !fits {
+            self.backlog.truncate(end);
+        }
+        fits
     }
+}
 
-    fn try_write(&mut self, length: usize, write: impl FnOnce(&Self) -> Result<usize, Errno>) -> usize {
-        let written = write(self);
-        self.full = written.map_or_else(|errno| errno == Errno::EAGAIN, |written| written < length);
-        written.unwrap_or(0)
+/// Text without a stamp. Nothing runs that could be held up: a reader that is slow has some time, but rsup leaves all the
+/// same where there is none.
+pub fn last_words(text: String) {
+    let mut log = Log::new(Level::Critical, false);
+    log.backlog = text.into_bytes();
+    log.insist(3000);
+}
+
+/// What lines begin with. The calendar is asked once a second.
+#[derive(Debug, Default)]
+struct Stamp {
+    seconds: Option<u64>,
+    text: String,
+}
+
+impl Stamp {
+    /// The local time now up to its second, and the milliseconds.
+    fn now(&mut self) -> (&str, u32) {
+        let clock = WallClock::now();
+        if self.seconds != Some(clock.seconds()) {
+            self.seconds = Some(clock.seconds());
+            let LocalTime { year, month, day, hour, minute, second } = clock.local_time();
+            self.text.clear();
+            // Into memory, which has no end.
+            let _ = write!(self.text, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+        }
+        (&self.text, clock.milliseconds())
     }
 }
 
@@ -85,49 +178,42 @@ const CAPACITY: usize = 4096;
 /// What stands where the text was longer.
 const CUT: &[u8] = b"...\n";
 
-struct Line {
-    bytes: [u8; CAPACITY],
-    length: usize,
+/// A line that is being written behind others.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the text has to end at the latest.
+    end: usize,
 }
 
-impl Line {
-    fn format(level: Level, text: impl fmt::Display) -> Self {
-        let mut line = Self { bytes: [0; CAPACITY], length: 0 };
-        let now = sys::local_time();
-        let stamp = write!(
-            line,
-            "{:04}-{:02}-{:02} {:02}:{:02}:{:02},{:03} {} ",
-            now.year,
-            now.month,
-            now.day,
-            now.hour,
-            now.minute,
-            now.second,
-            now.millisecond,
-            level.tag()
-        );
-        match stamp.and_then(|()| write!(line, "{text}")) {
-            Ok(()) => line.push(b"\n"),
-            Err(fmt::Error) => line.push(CUT),
-        }
-        line
+impl<'a> Line<'a> {
+    fn behind(out: &'a mut Vec<u8>) -> Self {
+        let end = out.len() + CAPACITY - CUT.len();
+        Self { out, end }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
-            *place = *byte;
-            self.length += 1;
-        }
+    fn format(mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) {
+        let (seconds, millisecond) = stamp;
+        let written = write!(self, "{seconds},{millisecond:03} {} {text}", level.tag());
+        self.out.extend(if written.is_ok() { b"\n" } else { CUT });
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+    fn put(&mut self, text: &str) -> fmt::Result {
+        if self.out.len() + text.len() > self.end {
+            return Err(fmt::Error);
+        }
+        self.out.extend(text.as_bytes());
+        Ok(())
     }
 }
 
 /// One event is one line: control characters in a name or a path are escaped.
-impl Write for Line {
+impl Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // The first byte of those beyond ASCII is 0xc2, as that of many others.
+        let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
+        if !text.bytes().any(may_be_control) && self.put(text).is_ok() {
+            return Ok(());
+        }
         for character in text.chars() {
             let mut buffer = [0; 4];
             if character.is_control() {
@@ -138,16 +224,6 @@ impl Write for Line {
                 self.put(character.encode_utf8(&mut buffer))?;
             }
         }
-        Ok(())
-    }
-}
-
-impl Line {
-    fn put(&mut self, text: &str) -> fmt::Result {
-        if self.length + text.len() + CUT.len() > CAPACITY {
-            return Err(fmt::Error);
-        }
-        self.push(text.as_bytes());
         Ok(())
     }
 }

@@ -6,6 +6,9 @@
 
 use std::ffi::{c_char, c_int};
 
+#[global_allocator]
+static MEMORY: rsup::sys::Patient = rsup::sys::Patient;
+
 /// What the C library calls.
 ///
 /// # Safety

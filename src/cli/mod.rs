@@ -57,6 +57,12 @@ pub struct Exit {
 #[argh(note = "Without -c the file is looked for where supervisord looks for it. Options end at\n\
            the command, or at --. supervisord's other options (-n -l -y -z -j -i -q -k -t\n\
            and their long names) are taken and have no effect.")]
+#[argh(note = "rsup leaves with the code of the command, or of the program that ended it all;\n\
+           128 and n where signal n ended that. Its own codes:")]
+#[argh(error_code(0, "stopped by SIGTERM, SIGINT or SIGQUIT, or everything went well"))]
+#[argh(error_code(2, "a mistake in the options or the file, or nothing to start"))]
+#[argh(error_code(126, "COMMAND cannot be executed"))]
+#[argh(error_code(127, "COMMAND is not found"))]
 struct Options {
     /// the supervisord.conf to run
     #[argh(option, short = 'c', arg_name = "file")]
@@ -74,7 +80,7 @@ struct Options {
     #[argh(switch)]
     echo_config: bool,
 
-    /// leave when a program ends that does not say it itself: never, fatal (it cannot be started) or exited
+    /// which end of a program ends all, where its section does not say: never, fatal (given up) or exited
     #[argh(option, arg_name = "when", from_str_fn(value::shutdown_on))]
     shutdown_on: Option<ShutdownOn>,
 
@@ -267,7 +273,8 @@ fn check_idle(given: &Given) -> Result<(), String> {
 
 fn help() -> String {
     match Options::from_args(&["rsup"], &["--help"]) {
-        Err(exit) => exit.output,
+        // argh's own spellings: here the word is a command, and `-h` is an option.
+        Err(exit) => exit.output.replace("--help, help", "-h, --help  "),
         Ok(_) => String::new(),
     }
 }
@@ -405,7 +412,10 @@ mod tests {
         for line in ["rsup -h", "rsup -?", "rsup --help", "rsup -sh x"] {
             let exit = run(line).unwrap_err();
             assert_eq!(exit.code, 0);
-            assert!(exit.text.contains("--configuration"), "{}", exit.text);
+            for option in ["-c, --configuration", "  -h, --help  "] {
+                assert!(exit.text.contains(option), "{}", exit.text);
+            }
+            assert!(!exit.text.contains(", help"), "{}", exit.text);
         }
     }
 

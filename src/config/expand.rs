@@ -18,31 +18,49 @@ pub(super) enum Item<'a> {
     Int(i64),
 }
 
-/// The names that a value may use.
-#[derive(Clone, Debug)]
+/// The names that a value may use: which ones depends on its place.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     /// `ENV_*`: rsup's environment and `[supervisord] environment`.
     pub(super) environment: &'a Pairs,
     /// `ENV_*` of the program's own `environment`, which come first.
     pub(super) own: &'a [(String, String)],
-    /// The others.
-    pub(super) named: Vec<(&'static str, Item<'a>)>,
+    /// `here`: the directory of the main file.
+    pub(super) here: Option<&'a str>,
+    /// `host_node_name`.
+    pub(super) host: Option<&'a str>,
+    /// `program_name`.
+    pub(super) program: Option<&'a str>,
+    /// `group_name`.
+    pub(super) group: Option<&'a str>,
+    /// `process_num` and `numprocs`.
+    pub(super) numbers: Option<(i64, i64)>,
 }
 
+/// Those that are no variables.
+const NAMES: [&str; 6] = ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
+
 impl<'a> Names<'a> {
-    /// These names and some more.
-    pub(super) fn with(mut self, more: &[(&'static str, Item<'a>)]) -> Self {
-        self.named.extend_from_slice(more);
-        self
+    /// The variables alone.
+    pub(super) fn variables(environment: &'a Pairs) -> Self {
+        Names { environment, own: &[], here: None, host: None, program: None, group: None, numbers: None }
     }
 
-    fn get(&self, name: &str) -> Option<Item<'_>> {
-        if let Some((_, item)) = self.named.iter().find(|(known, _)| *known == name) {
-            return Some(*item);
+    fn get(&self, name: &str) -> Option<Item<'a>> {
+        match name {
+            "here" => self.here.map(Item::Text),
+            "host_node_name" => self.host.map(Item::Text),
+            "program_name" => self.program.map(Item::Text),
+            "group_name" => self.group.map(Item::Text),
+            "process_num" => self.numbers.map(|(number, _)| Item::Int(number)),
+            "numprocs" => self.numbers.map(|(_, count)| Item::Int(count)),
+            _ => self.variable(name.strip_prefix("ENV_")?).map(Item::Text),
         }
-        let variable = name.strip_prefix("ENV_")?;
-        let own = self.own.iter().find(|(known, _)| known == variable).map(|(_, value)| value);
-        own.map(String::as_str).or_else(|| self.environment.get(variable)).map(Item::Text)
+    }
+
+    fn variable(&self, name: &str) -> Option<&'a str> {
+        let own = self.own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        own.or_else(|| self.environment.get(name))
     }
 
     /// All names, sorted, as the message about an unknown one lists them.
@@ -50,7 +68,8 @@ impl<'a> Names<'a> {
         let variables =
             self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
         let mut all = Order::default();
-        for name in variables.chain(self.named.iter().map(|(name, _)| (*name).to_owned())) {
+        let others = NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
+        for name in variables.chain(others) {
             all.push(0, name);
         }
         let mut all: Vec<_> = all.into_iter().map(|(name, _)| name).collect();
@@ -275,13 +294,11 @@ mod tests {
         environment.set("A", "a%b");
         environment.set("Q", "global");
         let names = Names {
-            environment: &environment,
             own: &[("Q".to_owned(), "own".to_owned())],
-            named: vec![
-                ("here", Item::Text("/etc")),
-                ("process_num", Item::Int(7)),
-                ("one", Item::Text("é")),
-            ],
+            here: Some("/etc"),
+            program: Some("é"),
+            numbers: Some((7, 9)),
+            ..Names::variables(&environment)
         };
         expand(text, &names, "program:x.command")
     }
@@ -307,8 +324,8 @@ mod tests {
             ("%(here)-8s|", "/etc    |"),
             ("%(here).2s", "/e"),
             ("%(here)r", "'/etc'"),
-            ("%(one)c", "é"),
-            ("%(one)a", "'\\xe9'"),
+            ("%(program_name)c", "é"),
+            ("%(program_name)a", "'\\xe9'"),
             ("%(here)08s", "    /etc"),
         ];
         for (text, want) in table {
@@ -345,7 +362,8 @@ mod tests {
     #[test]
     fn unknown_names_are_listed_with_the_known() {
         let want = "Format string '%( here )s' for 'program:x.command' contains names (' here ') which cannot be \
-                    expanded. Available names: ENV_A, ENV_Q, here, one, process_num";
+                    expanded. Available names: ENV_A, ENV_Q, here, numprocs, process_num, \
+                    program_name";
         assert_eq!(run("%( here )s"), Err(want.to_owned()));
     }
 

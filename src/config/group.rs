@@ -1,58 +1,76 @@
 //! Which group each process belongs to, and the order of all of them.
 
+use std::ops::Range;
+
 use super::ini::Section;
-use super::order::{Index, Order};
+use super::order::{Index, Order, pick};
 use super::program::{Base, Origin, processes};
 use super::section::Context;
 use super::value::{integer, list};
-use super::{Kind, Process, listener, socket};
+use super::{Kind, Process, hints, listener, socket};
 
-/// A group on its way into the order.
-pub(super) struct Group {
+/// A group on its way into the order, and the places of its processes.
+pub(super) struct Group<'a> {
+    pub(super) section: &'a Section<'a>,
     pub(super) name: String,
     pub(super) priority: i64,
-    pub(super) processes: Vec<Process>,
+    pub(super) processes: Range<usize>,
 }
 
 /// All processes in start order: groups by priority and name, their processes as each group has them. Of groups with
 /// one name the first in this order stays and the others vanish, as in supervisord, where they cannot be told apart.
-pub(super) fn all(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Process> {
+pub(super) fn all<'a>(context: &mut Context<'a>, base: &Base<'_>) -> Vec<Process> {
     let mut claimed = Index::default();
-    let mut groups = heterogeneous(context, base, &mut claimed);
-    groups.extend(of_kind(context, base, &claimed, Kind::Program));
-    groups.extend(listener::pools(context, base));
-    groups.extend(of_kind(context, base, &claimed, Kind::FcgiProgram));
+    let mut processes = Vec::new();
+    let mut groups = heterogeneous(context, base, &mut claimed, &mut processes);
+    groups.extend(of_kind(context, base, &claimed, Kind::Program, &mut processes));
+    groups.extend(listener::pools(context, base, &mut processes));
+    groups.extend(of_kind(context, base, &claimed, Kind::FcgiProgram, &mut processes));
     let mut order = Order::default();
     for group in &groups {
         order.push(group.priority, group.name.clone());
     }
-    let count = groups.iter().map(|group| group.processes.len()).sum();
     let mut seen = Index::default();
-    let visible = order.apply(groups).filter(|group| seen.admit(&group.name));
-    let mut processes = Vec::with_capacity(count);
-    visible.for_each(|group| processes.extend(unique(group.processes)));
-    processes
+    let mut places = Vec::with_capacity(processes.len());
+    for group in order.into_iter().filter_map(|(_, place)| groups.get(place)) {
+        let members = group.processes.clone();
+        let start = places.len();
+        if seen.admit(&group.name) {
+            unique(&processes, members.clone(), &mut places);
+        }
+        hints::shadowed(
+            &mut context.reader(group.section),
+            &group.name,
+            members.len(),
+            places.len().saturating_sub(start),
+        );
+    }
+    pick(processes, places.into_iter()).collect()
 }
 
-/// Of processes with one name the last definition stays, at the place of the first.
-fn unique(processes: Vec<Process>) -> Vec<Process> {
-    if processes.len() < 2 {
-        return processes;
+/// Adds the places of a group's processes. Of those with one name the last stays, where the first was.
+fn unique(processes: &[Process], members: Range<usize>, out: &mut Vec<usize>) {
+    if members.len() == 1 {
+        out.push(members.start);
+        return;
     }
-    let mut places = Index::default();
-    let mut out: Vec<Process> = Vec::new();
-    for process in processes {
-        let place = places.place(&process.name, out.len());
+    let mut known = Index::default();
+    for (member, process) in members.clone().zip(processes.get(members).unwrap_or(&[])) {
+        let place = known.place(&process.name, out.len());
         match out.get_mut(place) {
-            Some(old) => *old = process,
-            None => out.push(process),
+            Some(former) => *former = member,
+            None => out.push(member),
         }
     }
-    out
 }
 
 /// The groups of `[group:x]` sections, which claim the programs they list.
-fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut Index) -> Vec<Group> {
+fn heterogeneous<'a>(
+    context: &mut Context<'a>,
+    base: &Base<'_>,
+    claimed: &mut Index,
+    out: &mut Vec<Process>,
+) -> Vec<Group<'a>> {
     let mut sections = context.starting_with("group:").peekable();
     let programs = sections.peek().map_or_else(Index::default, |_| names(context.all));
     let mut groups = Vec::new();
@@ -62,19 +80,21 @@ fn heterogeneous<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &mut I
         let Some(name) = keys.own_name() else { continue };
         let listed = keys.text("programs", &names).unwrap_or_default();
         let priority = keys.value_or("priority", &names, 999, integer);
-        let mut processes = Vec::new();
+        let start = out.len();
         for member in members(context, &programs, section, &listed) {
             claimed.admit(member.name);
+            let Some(program) = context.reader(member).own_name() else { continue };
             let origin = Origin {
                 section: member,
                 kind: Kind::Program,
+                program,
                 group: name.clone(),
                 group_priority: priority,
                 socket: None,
             };
-            processes.extend(self::processes(context, base, &origin));
+            processes(context, base, &origin, out);
         }
-        groups.push(Group { name, priority, processes });
+        groups.push(Group { section, name, priority, processes: start..out.len() });
     }
     groups
 }
@@ -120,11 +140,17 @@ fn members<'a>(
 }
 
 /// A group for each section of a kind that no `[group:x]` has claimed.
-fn of_kind<'a>(context: &mut Context<'a>, base: &Base<'_>, claimed: &Index, kind: Kind) -> Vec<Group> {
+fn of_kind<'a>(
+    context: &mut Context<'a>,
+    base: &Base<'_>,
+    claimed: &Index,
+    kind: Kind,
+    out: &mut Vec<Process>,
+) -> Vec<Group<'a>> {
     let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
     let sections = context.starting_with(prefix).map(|(section, _)| section);
     let free = sections.filter(|section| claimed.get(section.name).is_none());
-    free.filter_map(|section| homogeneous(context, base, section, kind)).collect()
+    free.filter_map(|section| homogeneous(context, base, section, kind, out)).collect()
 }
 
 fn homogeneous<'a>(
@@ -132,13 +158,16 @@ fn homogeneous<'a>(
     base: &Base<'_>,
     section: &'a Section<'a>,
     kind: Kind,
-) -> Option<Group> {
+    out: &mut Vec<Process>,
+) -> Option<Group<'a>> {
     let names = context.common(base.variables);
     let mut keys = context.reader(section);
     let name = keys.own_name()?;
     let priority = keys.value_or("priority", &names, 999, integer);
     let socket = (kind == Kind::FcgiProgram).then(|| socket::read(&mut keys, &names, &name)).flatten();
-    let origin = Origin { section, kind, group: name.clone(), group_priority: priority, socket };
-    let processes = processes(context, base, &origin);
-    Some(Group { name, priority, processes })
+    let (program, group) = (name.clone(), name.clone());
+    let origin = Origin { section, kind, program, group, group_priority: priority, socket };
+    let start = out.len();
+    processes(context, base, &origin, out);
+    Some(Group { section, name, priority, processes: start..out.len() })
 }

@@ -1,6 +1,7 @@
 //! Warnings: what supervisord ignores without a word, and what it accepts but bites in a container.
 
 use super::keys::{self, STDERR, STDOUT};
+use super::python::repr;
 use super::report::Severity;
 use super::section::{Context, Reader};
 use super::value::boolean;
@@ -24,7 +25,11 @@ pub(super) fn unknown(context: &mut Context<'_>) {
         }
         for (key, place) in &section.unknown {
             count = count.saturating_add(1);
-            let hint = meant(count, || keys::nearest(key, known.flatten()?));
+            let hint = if key.starts_with('[') {
+                ", a section's header ends with ]".to_owned()
+            } else {
+                meant(count, || keys::nearest(key, known.flatten()?))
+            };
             let at = (section.name, *key);
             context.report.add(Severity::Warning, Some(*place), at, format!("unknown key{hint}"));
         }
@@ -33,6 +38,22 @@ pub(super) fn unknown(context: &mut Context<'_>) {
         let plural = if count == 1 { "" } else { "s" };
         let text = format!("ignored {count} unknown key{plural} or section{plural}; --check names them");
         context.notice(Level::Warn, text);
+    }
+}
+
+/// Whether the name of a section or a key, which stands where it has no effect, was meant to have some.
+pub(super) fn reads_as_its_own(name: &str) -> bool {
+    keys::of_section(name).is_some() || keys::of_program(name)
+}
+
+/// Processes that supervisord drops without a word, since it could not tell them from others.
+pub(super) fn shadowed(keys: &mut Reader<'_, '_>, group: &str, listed: usize, kept: usize) {
+    if listed > 0 && kept == 0 {
+        let why = format!("none of it is run, another section makes a group of the name {group}");
+        keys.warn("", why);
+    } else if kept < listed {
+        let why = "of processes with one name in a group only the last is run".to_owned();
+        keys.warn("process_name", why);
     }
 }
 
@@ -51,6 +72,16 @@ pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
             LogFile::Path(path) if grows(path) => growing(keys, stream.logfile, path),
             LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
         }
+    }
+    match &process.argv {
+        Err(why) => keys.warn("command", format!("can't parse command {}: {why}", repr(&process.command))),
+        // What was to be expanded may have failed, and with other variables it is something.
+        Ok(words) if words.iter().next().is_none() => {
+            if keys.raw("command").is_some_and(|value| !value.text().contains('%')) {
+                keys.warn("command", "command is empty".to_owned());
+            }
+        }
+        Ok(_) => {}
     }
     let spec = &process.spec;
     if spec.autorestart == AutoRestart::Never && spec.startsecs > 0 && spec.startretries > 0 {

@@ -57,19 +57,40 @@ pub(super) struct Section<'a> {
     pub(super) values: Vec<(&'a str, Value<'a>)>,
     /// Its own other keys, and where they stand.
     pub(super) unknown: Vec<(&'a str, Place)>,
+    /// The [`mark`]s of its keys: most of those that are asked for are not set, and most of them this tells at once.
+    marks: u64,
+}
+
+/// One of 64 marks; keys with different ones are different.
+fn mark(key: &str) -> u64 {
+    let last = key.bytes().next_back().map_or(0, usize::from);
+    1 << (key.len().wrapping_mul(5).wrapping_add(last) % 64)
 }
 
 impl<'a> Section<'a> {
     /// A key's text and place.
     pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
-        self.values.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value)
+        let place = self.place(key)?;
+        self.values.get(place).map(|(_, value)| value)
+    }
+
+    fn place(&self, key: &str) -> Option<usize> {
+        if self.marks & mark(key) == 0 {
+            return None;
+        }
+        self.values.iter().rposition(|(known, _)| *known == key)
+    }
+
+    fn add(&mut self, key: &'a str, value: Value<'a>) {
+        self.marks |= mark(key);
+        self.values.push((key, value));
     }
 
     /// The last value of a key counts.
     fn set(&mut self, key: &'a str, value: Value<'a>) {
-        match self.values.iter_mut().find(|(known, _)| *known == key) {
+        match self.place(key).and_then(|place| self.values.get_mut(place)) {
             Some((_, old)) => *old = value,
-            None => self.values.push((key, value)),
+            None => self.add(key, value),
         }
     }
 }
@@ -119,7 +140,7 @@ impl<'t> Sections<'t> {
                 self.close(header.replace(next));
             }
             Line::Entry(key, value) => self.entries.push(Entry { key, value, line }),
-            Line::Wrong(_) | Line::CutQuotes(_) => wrong(line, what),
+            Line::Wrong(_) | Line::CutQuotes(_) | Line::Swallowed(_) => wrong(line, what),
         });
         self.close(header);
     }
@@ -180,12 +201,12 @@ impl<'t> Sections<'t> {
         let mut parts = self.parts(name).peekable();
         let first = parts.peek()?;
         let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
-        let mut section = Section { name, place: first.header, values, unknown: Vec::new() };
+        let mut section = Section { name, place: first.header, values, unknown: Vec::new(), marks: 0 };
         let Some(known) = keys::of_section(name) else { return Some(section) };
         for part in parts {
             for (key, value) in self.entries_of(part) {
                 match known {
-                    None => section.values.push((key, value)),
+                    None => section.add(key, value),
                     Some(tables) if keys::is_in(tables, key) => section.set(key, value),
                     Some(_) => section.unknown.push((key, value.place)),
                 }
@@ -195,7 +216,7 @@ impl<'t> Sections<'t> {
             defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key)))
         {
             if section.get(default.key).is_none() {
-                section.values.push((default.key, default.since(section.place.file, &self.directories)));
+                section.add(default.key, default.since(section.place.file, &self.directories));
             }
         }
         Some(section)

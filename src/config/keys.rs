@@ -130,6 +130,11 @@ pub(super) fn of_section(name: &str) -> Option<Keys> {
     }
 }
 
+/// Whether a program has this key.
+pub(super) fn of_program(key: &str) -> bool {
+    PROGRAM.contains(&key)
+}
+
 /// Whether one of these tables has this key.
 pub(super) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
     tables.iter().any(|table| table.contains(&key))
@@ -141,7 +146,8 @@ pub(super) fn is_known(key: &str) -> bool {
     tables.into_iter().any(|tables| is_in(tables, key))
 }
 
-/// The known key nearest to this one, when it is near enough for a slip of the finger.
+/// The known key nearest to this one, when it is near enough for a slip of the finger; first of all one that begins
+/// with it.
 pub(super) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
     near(key, tables.into_iter().flatten().copied())
 }
@@ -154,8 +160,12 @@ pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
 
 fn near(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let limit = (word.chars().count() / 3).min(3);
-    let measured = known.map(|candidate| (distance(word, candidate), candidate));
-    measured.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
+    let measured = known.map(|candidate| {
+        let shortened = limit > 0 && candidate.starts_with(word);
+        (if shortened { 0 } else { distance(word, candidate) }, candidate)
+    });
+    let close = measured.filter(|(distance, _)| *distance <= limit);
+    close.min_by_key(|(distance, candidate)| (*distance, candidate.len())).map(|(_, candidate)| candidate)
 }
 
 /// The number of characters to insert, delete or replace to make one word of the other. Long words are far from all.
@@ -200,6 +210,8 @@ mod tests {
             ("autorestrat", Some("autorestart")),
             ("stdout_log_file", Some("stdout_logfile")),
             ("start_secs", Some("startsecs")),
+            ("stdout_log", Some("stdout_logfile")),
+            ("env", Some("environment")),
             ("dependent_startup", None),
             ("x", None),
         ];

@@ -17,6 +17,8 @@ pub(super) enum Line<'a> {
     Wrong(String),
     /// What is left of a line whose comment begins inside quotes; the line itself comes too.
     CutQuotes(&'a str),
+    /// A line that is part of the value above it, being indented, though it reads as a header or an entry: its name.
+    Swallowed(&'a str),
 }
 
 /// Reads a whole file: hands out each line with the number of its first one. A byte order mark is skipped.
@@ -31,14 +33,7 @@ pub(super) fn read<'a>(text: &'a str, take: impl FnMut(usize, Line<'a>)) {
 
 /// Lines end at `\n`, `\r\n` and a lone `\r`, as in Python's text mode, and at nothing else.
 fn physical(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = text.bytes().position(|byte| matches!(byte, b'\n' | b'\r'));
-        let (line, after) = text.split_at_checked(end.unwrap_or(text.len()))?;
-        rest = after.strip_prefix("\r\n").or_else(|| after.get(1..));
-        Some(line)
-    })
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 /// Where the comment of a line begins.
@@ -47,7 +42,7 @@ fn physical(text: &str) -> impl Iterator<Item = &str> {
 /// and the first `#` together, then at the second of each, and stops at the first pass with a hit: in `a#b #c ;d`
 /// the first `#` does not count and the first `;` does, so ` #c` stays.
 fn comment_start(line: &str) -> Option<usize> {
-    if !line.bytes().any(|byte| matches!(byte, b';' | b'#')) {
+    if !line.contains(';') && !line.contains('#') {
         return None;
     }
     if strip(line).starts_with(['#', ';']) {
@@ -88,6 +83,12 @@ fn header(value: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The key and the value of an entry: what stands before and behind the first `=` or `:`.
+fn entry(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.split_once(['=', ':'])?;
+    Some((strip_end(key), strip(value)))
+}
+
 /// An entry that may still be continued.
 #[derive(Debug)]
 struct Pending<'a> {
@@ -122,7 +123,12 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
-            Some(pending) if indent > self.indent => pending.go_on(value),
+            Some(pending) if indent > self.indent => {
+                pending.go_on(value);
+                if let Some(name) = header(value).or_else(|| entry(value).map(|(key, _)| key)) {
+                    (self.take)(number, Line::Swallowed(name));
+                }
+            }
             _ => {
                 self.indent = indent;
                 self.header_or_option(line, value, number);
@@ -143,32 +149,31 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
             self.in_section = true;
             (self.take)(number, Line::Header(name));
         } else if !self.in_section {
-            self.outside(number);
+            self.outside(value, number);
         } else {
             self.option(line, value, number);
         }
     }
 
     /// Python gives up here; the rest is read on for what else is wrong, and this is said once.
-    fn outside(&mut self, number: usize) {
+    fn outside(&mut self, value: &str, number: usize) {
         if !self.lack_reported {
             self.lack_reported = true;
-            (self.take)(number, Line::Wrong("File contains no section headers.".to_owned()));
+            let hint = if value.starts_with('[') { " A section's header ends with ]" } else { "" };
+            (self.take)(number, Line::Wrong(format!("File contains no section headers.{hint}")));
         }
     }
 
     fn option(&mut self, line: &str, value: &'a str, number: usize) {
-        let delimiter = value.bytes().position(|byte| matches!(byte, b'=' | b':'));
-        let Some((key, value)) = delimiter.and_then(|at| value.split_at_checked(at)) else {
+        let Some((key, value)) = entry(value) else {
             self.malformed(line, number);
             return;
         };
         self.finish_option();
-        let (key, value) = (strip_end(key), value.get(1..).unwrap_or(""));
         if key.is_empty() {
             self.malformed(line, number);
         } else {
-            self.pending = Some(Pending { key, value: strip(value).into(), line: number, blanks: 0 });
+            self.pending = Some(Pending { key, value: value.into(), line: number, blanks: 0 });
         }
     }
 
@@ -211,6 +216,7 @@ mod tests {
             Line::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
             Line::Wrong(why) => wrong.push((number, why)),
             Line::CutQuotes(rest) => wrong.push((number, format!("cut: {rest}"))),
+            Line::Swallowed(_) => {}
         });
         (lines, wrong)
     }
@@ -239,6 +245,8 @@ mod tests {
     fn lines_end_as_in_text_mode() {
         let lines: Vec<_> = physical("a\r\nb\rc\n\nd\u{2028}e\u{c}f").collect();
         assert_eq!(lines, ["a", "b", "c", "", "d\u{2028}e\u{c}f"]);
+        let lines: Vec<_> = physical("a\r\r\nb\n\rc\r\r\rd").collect();
+        assert_eq!(lines, ["a", "", "b", "", "c", "", "", "d"]);
     }
 
     #[test]
@@ -277,5 +285,10 @@ mod tests {
             ]
         );
         assert_eq!(read, ["3:[s]", "4:x=1\ngoes on", "8:y='a"]);
+        let (_, wrong) = lines("[program:x\ncommand=y\n");
+        assert_eq!(
+            wrong,
+            [(1, "File contains no section headers. A section's header ends with ]".to_owned())]
+        );
     }
 }

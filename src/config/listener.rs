@@ -1,11 +1,11 @@
 //! `[eventlistener:x]`: read and checked like a program, and not run.
 
-use super::Kind;
 use super::expand::Names;
 use super::group::Group;
 use super::program::{Base, Origin, processes};
 use super::section::{Context, Reader};
 use super::value::{boolean, integer, list};
+use super::{Kind, Process};
 
 /// The events of supervisord.
 const EVENTS: [&str; 27] = [
@@ -39,22 +39,29 @@ const EVENTS: [&str; 27] = [
 ];
 
 /// The pools, which start first and stop last unless they say otherwise.
-pub(super) fn pools(context: &mut Context<'_>, base: &Base<'_>) -> Vec<Group> {
+pub(super) fn pools<'a>(
+    context: &mut Context<'a>,
+    base: &Base<'_>,
+    out: &mut Vec<Process>,
+) -> Vec<Group<'a>> {
     let mut pools = Vec::new();
     for (section, name) in context.starting_with("eventlistener:") {
         let names = context.common(base.variables);
         let mut keys = context.reader(section);
         let priority = keys.value_or("priority", &names, -1, integer);
         own_keys(&mut keys, &names);
+        let Some(program) = keys.own_name() else { continue };
         let origin = Origin {
             section,
             kind: Kind::EventListener,
+            program,
             group: name.to_owned(),
             group_priority: priority,
             socket: None,
         };
-        let processes = processes(context, base, &origin);
-        pools.push(Group { name: name.to_owned(), priority, processes });
+        let start = out.len();
+        processes(context, base, &origin, out);
+        pools.push(Group { section, name: name.to_owned(), priority, processes: start..out.len() });
     }
     pools
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::expand::{Item, Names, expand};
+use super::expand::{Names, expand};
 use super::glob::{is_magic, join, matches, normal};
 use super::ini::{Place, Sections};
 use super::lines::Line;
 use super::order::{Index, Order};
 use super::report::{Notice, Report, Severity};
 use super::section::{Context, MAX_PROCESSES, MAX_TEXT};
-use super::{Inputs, Loaded, Overrides};
+use super::{Inputs, Loaded, Overrides, hints};
 use crate::policy::Level;
 
 /// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
@@ -30,15 +30,24 @@ pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
     if let Some(file) = named {
         return Ok(file.to_path_buf());
     }
+    first(&search_path(program))
+}
+
+/// supervisord's places, in its order.
+fn search_path(program: &Path) -> [PathBuf; 6] {
     let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-    let paths = [
+    [
         prefix.join("etc/supervisord.conf"),
         prefix.join("supervisord.conf"),
         "supervisord.conf".into(),
         "etc/supervisord.conf".into(),
         "/etc/supervisord.conf".into(),
         "/etc/supervisor/supervisord.conf".into(),
-    ];
+    ]
+}
+
+/// The first of these paths that exists.
+fn first(paths: &[PathBuf]) -> Result<PathBuf, String> {
     paths.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
         let searched: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
         format!(
@@ -103,7 +112,8 @@ impl Loader {
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
-            walk: Walk { left: MAX_FILES },
+            // One more than may be, to tell when there are more.
+            walk: Walk { left: MAX_FILES.saturating_add(1) },
             included: Vec::new(),
         }
     }
@@ -154,7 +164,10 @@ impl Loader {
             let (severity, why) = match what {
                 Line::Wrong(why) => (Severity::Error, why),
                 Line::CutQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
-                Line::Header(_) | Line::Entry(..) => return,
+                Line::Swallowed(name) if hints::reads_as_its_own(name) => {
+                    (Severity::Warning, swallowed(name))
+                }
+                Line::Swallowed(_) | Line::Header(_) | Line::Entry(..) => return,
             };
             self.report.add(severity, Some(Place { file, line }), ("", ""), why);
         });
@@ -179,8 +192,7 @@ impl Loader {
         let place = files.place;
         let environment = inputs.variables();
         let here = self.here.clone();
-        let named = vec![("here", Item::Text(&here)), ("host_node_name", Item::Text(inputs.host))];
-        let names = Names { environment: &environment, own: &[], named };
+        let names = Names { here: Some(&here), host: Some(inputs.host), ..Names::variables(&environment) };
         match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
@@ -196,14 +208,13 @@ impl Loader {
             return;
         }
         let matches = self.walk.matches(pattern);
-        if matches.is_empty() {
-            let why = format!("No file matches via include \"{pattern}\"");
-            self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
-            self.notices.push(Notice { level: Level::Warn, text: why });
-        }
         if self.walk.left == 0 {
             let why = format!("{pattern} comes to more files than the {MAX_FILES} that are looked at");
             self.report.add(Severity::Error, Some(place), ("include", "files"), why);
+        } else if matches.is_empty() {
+            let why = format!("No file matches via include \"{pattern}\"");
+            self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
+            self.notices.push(Notice { level: Level::Warn, text: why });
         }
         for path in matches {
             self.include_file(&path, place);
@@ -301,6 +312,10 @@ fn cut_quotes(rest: &str) -> String {
     format!("a comment begins inside the quotes: only {} is left of this line", super::python::repr(rest))
 }
 
+fn swallowed(name: &str) -> String {
+    format!("{} is indented and so part of the value above it", super::python::repr(name))
+}
+
 /// Line and text of a decoding error, as Python words it.
 fn undecodable(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
     let start = error.valid_up_to();
@@ -316,7 +331,8 @@ fn undecodable(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
         0 | 1 => format!("byte 0x{first:02x} in position {start}"),
         _ => format!("bytes in position {start}-{}", start.saturating_add(length).saturating_sub(1)),
     };
-    let line = good.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+    let line_ends = |good: &str| good.replace("\r\n", "\n").matches(['\n', '\r']).count();
+    let line = line_ends(&String::from_utf8_lossy(good)).saturating_add(1);
     (line, format!("'utf-8' codec can't decode {what}: {reason}"))
 }
 
@@ -326,11 +342,12 @@ mod tests {
 
     #[test]
     fn decoding_errors_read_as_pythons() {
-        let table: [(&[u8], usize, &str); 4] = [
+        let table: [(&[u8], usize, &str); 5] = [
             (b"[s]\na=\xff\n", 2, "byte 0xff in position 6: invalid start byte"),
             (b"\xc3(", 1, "byte 0xc3 in position 0: invalid continuation byte"),
             (b"\xe2\x82(", 1, "bytes in position 0-1: invalid continuation byte"),
             (b"a\xe2\x82", 1, "bytes in position 1-2: unexpected end of data"),
+            (b"[s]\r\na=1\r\xff", 3, "byte 0xff in position 9: invalid start byte"),
         ];
         for (bytes, line, want) in table {
             let error = std::str::from_utf8(bytes).unwrap_err();
@@ -340,7 +357,11 @@ mod tests {
 
     #[test]
     fn the_search_path_is_named_when_it_is_empty() {
-        let text = find(None, Path::new("/nowhere/bin/rsup")).unwrap_err();
-        assert!(text.starts_with("No config file found at default paths (/nowhere/etc/supervisord.conf, /nowhere/supervisord.conf, supervisord.conf, "));
+        let paths = search_path(Path::new("/nowhere/bin/rsup"));
+        let [beside, below, ..] = paths;
+        let text = first(&[beside, below]).unwrap_err();
+        let want = "No config file found at default paths (/nowhere/etc/supervisord.conf, \
+                    /nowhere/supervisord.conf); use the -c option";
+        assert!(text.starts_with(want), "{text}");
     }
 }

@@ -49,6 +49,8 @@ pub use print::SAMPLE;
 pub use python::repr;
 pub use report::{Notice, Report};
 
+use std::rc::Rc;
+
 use crate::policy::{Level, ShutdownOn, Spec};
 use order::{Index, Pairs};
 use program::Base;
@@ -119,6 +121,14 @@ pub struct Config {
     pub listeners: Vec<Process>,
 }
 
+impl Config {
+    /// Whether anything is started; nothing can be later, for nobody is there to say so.
+    #[must_use]
+    pub fn starts(&self) -> bool {
+        self.processes.iter().any(|process| process.spec.autostart)
+    }
+}
+
 /// Which kind of section a process comes from. A program that a `[group:x]` lists is a [`Kind::Program`], whatever its
 /// section says: supervisord drops the socket of such an `[fcgi-program:x]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +156,7 @@ pub struct Process {
     /// `command`, expanded.
     pub command: String,
     /// `command` split as `shlex.split` does, or why it cannot be (`No closing quotation`, `No escaped character`).
-    pub argv: Result<Vec<String>, &'static str>,
+    pub argv: Result<Words, &'static str>,
     /// `directory`.
     pub directory: Option<String>,
     /// `umask`.
@@ -157,7 +167,7 @@ pub struct Process {
     pub killasgroup: bool,
     /// `user`, as written.
     pub user: Option<String>,
-    /// `[supervisord] environment` overlaid by the program's own, in order of first mention.
+    /// Its own `environment`, which lies over that of `[supervisord]`, in order of first mention.
     pub environment: Vec<(String, String)>,
     /// `serverurl`; `AUTO` is none.
     pub serverurl: Option<String>,
@@ -169,6 +179,25 @@ pub struct Process {
     pub stderr_logfile: LogFile,
     /// For `[fcgi-program:x]`: where to listen; one socket for all processes of the group.
     pub socket: Option<Socket>,
+}
+
+/// The words of a command in one piece, behind each a byte that no text has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(Vec<u8>);
+
+impl Words {
+    const END: u8 = 0xff;
+
+    /// The words, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let words = self.0.split_inclusive(|byte| *byte == Self::END);
+        words.filter_map(|word| word.split_last().and_then(|(_, word)| std::str::from_utf8(word).ok()))
+    }
+
+    fn push(&mut self, word: &str) {
+        self.0.extend_from_slice(word.as_bytes());
+        self.0.push(Self::END);
+    }
 }
 
 /// Where a stream of a program goes, as the file says it.
@@ -227,7 +256,7 @@ pub struct Supervisord {
     pub minprocs: i64,
     /// `identifier`.
     pub identifier: String,
-    /// `environment`, which every process gets (it is in [`Process::environment`] already).
+    /// `environment`, which every process gets below its own.
     pub environment: Vec<(String, String)>,
     /// `shutdown_on`, the default for programs that do not say it.
     pub shutdown_on: ShutdownOn,
@@ -242,8 +271,8 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     let config = supervisord.map(|supervisord| {
         let base = Base {
             variables: &variables,
-            environment: &supervisord.environment,
-            weight: program::weight(&[], &supervisord.environment),
+            weight: program::weight("", &supervisord.environment),
+            exitcodes: Rc::new([0]),
             shutdown_on: supervisord.shutdown_on,
         };
         let mut processes = group::all(&mut context, &base);

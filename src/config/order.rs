@@ -21,9 +21,14 @@ impl Order {
 
     /// The things themselves, in order.
     pub(super) fn apply<T>(self, things: Vec<T>) -> impl Iterator<Item = T> {
-        let mut things: Vec<_> = things.into_iter().map(Some).collect();
-        self.into_iter().filter_map(move |(_, place)| things.get_mut(place).and_then(Option::take))
+        pick(things, self.into_iter().map(|(_, place)| place))
     }
+}
+
+/// The things at these places, each but once.
+pub(super) fn pick<T>(things: Vec<T>, places: impl Iterator<Item = usize>) -> impl Iterator<Item = T> {
+    let mut things: Vec<_> = things.into_iter().map(Some).collect();
+    places.filter_map(move |place| things.get_mut(place).and_then(Option::take))
 }
 
 /// Places by name.

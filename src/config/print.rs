@@ -1,6 +1,6 @@
 //! `--print-config` and `--echo-config`.
 
-use super::order::Order;
+use super::order::{Order, Pairs};
 use super::{Address, Config, Kind, LogFile, Process, Supervisord};
 use crate::policy::{AutoRestart, ShutdownOn};
 
@@ -43,7 +43,8 @@ impl Config {
     /// The whole configuration as JSON, with supervisord's key names; nothing of the machine is looked up.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let programs = array(self.in_start_order().into_iter().map(program));
+        let programs =
+            array(self.in_start_order().into_iter().map(|process| program(process, &self.supervisord)));
         let mut out = Object::default();
         out.raw("programs", &programs);
         out.raw("supervisord", &supervisord(&self.supervisord));
@@ -61,7 +62,7 @@ impl Config {
     }
 }
 
-fn program(process: &Process) -> String {
+fn program(process: &Process, all: &Supervisord) -> String {
     let spec = &process.spec;
     let mut out = Object::default();
     out.text("group", &process.group);
@@ -69,7 +70,7 @@ fn program(process: &Process) -> String {
     out.text("kind", kind(process.kind));
     out.text("command", &process.command);
     match &process.argv {
-        Ok(argv) => out.raw("argv", &array(argv.iter().map(|word| string(word)))),
+        Ok(argv) => out.raw("argv", &array(argv.iter().map(string))),
         Err(why) => {
             out.raw("argv", "null");
             out.text("argv_error", why);
@@ -89,7 +90,10 @@ fn program(process: &Process) -> String {
     out.flag("stopasgroup", spec.stopasgroup);
     out.flag("killasgroup", process.killasgroup);
     out.optional("user", process.user.as_deref());
-    out.raw("environment", &environment(&process.environment));
+    let mut variables = Pairs::default();
+    variables.set_all(&all.environment);
+    variables.set_all(&process.environment);
+    out.raw("environment", &environment(variables.as_slice()));
     out.optional("serverurl", process.serverurl.as_deref());
     out.flag("redirect_stderr", process.redirect_stderr);
     out.optional("stdout_logfile", log_file(&process.stdout_logfile));

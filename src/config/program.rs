@@ -1,8 +1,9 @@
 //! One section of a program to its processes: the keys, their defaults, and the names each may use.
 
 use std::iter::repeat_n;
+use std::rc::Rc;
 
-use super::expand::{Item, Names, expand};
+use super::expand::{Names, expand};
 use super::ini::{Section, Value};
 use super::keys::{STDERR, STDOUT, Stream};
 use super::order::{Order, Pairs};
@@ -11,17 +12,17 @@ use super::value::{
     auto_restart, boolean, byte_size, exit_codes, integer, log_file, name, octal, server_url, shutdown_on,
     signal,
 };
-use super::{Kind, LogFile, Process, Socket, hints, shlex};
+use super::{Kind, LogFile, Process, Socket, Words, hints, shlex};
 use crate::policy::{AutoRestart, ShutdownOn, Signal, Spec};
 
 /// What all programs start from.
 pub(super) struct Base<'a> {
     /// For `%(ENV_X)s`: rsup's environment and the next.
     pub(super) variables: &'a Pairs,
-    /// `[supervisord] environment`.
-    pub(super) environment: &'a [(String, String)],
-    /// About how many bytes that takes.
+    /// About how many bytes `[supervisord] environment` takes, which every process gets.
     pub(super) weight: usize,
+    /// For programs that do not say it.
+    pub(super) exitcodes: Rc<[u8]>,
     /// For programs that do not say it.
     pub(super) shutdown_on: ShutdownOn,
 }
@@ -30,66 +31,76 @@ pub(super) struct Base<'a> {
 pub(super) struct Origin<'a> {
     pub(super) section: &'a Section<'a>,
     pub(super) kind: Kind,
+    pub(super) program: String,
     pub(super) group: String,
     pub(super) group_priority: i64,
     pub(super) socket: Option<Socket>,
 }
 
-/// The processes of a section in their order: by name, since they share the priority.
-pub(super) fn processes<'a>(context: &mut Context<'a>, base: &Base<'_>, origin: &Origin<'a>) -> Vec<Process> {
+/// Adds the processes of a section in their order: by name, since they share the priority.
+pub(super) fn processes<'a>(
+    context: &mut Context<'a>,
+    base: &Base<'_>,
+    origin: &Origin<'a>,
+    out: &mut Vec<Process>,
+) {
     let common = context.common(base.variables);
-    let host = Item::Text(context.inputs.host);
+    let names = Names {
+        host: Some(context.inputs.host),
+        program: Some(&origin.program),
+        group: Some(&origin.group),
+        ..common
+    };
     let mut keys = context.reader(origin.section);
-    let Some(program) = keys.own_name() else { return Vec::new() };
-    let names = common.with(&[
-        ("host_node_name", host),
-        ("program_name", Item::Text(&program)),
-        ("group_name", Item::Text(&origin.group)),
-    ]);
     let first = keys.value_or("numprocs_start", &names, 0, integer);
     let count = keys.value_or("numprocs", &names, 1, integer);
     let template = template(&mut keys, &names, base, origin);
     let process_name = process_name(&mut keys, count);
     if !keys.context.admit(count) {
         keys.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
-        return Vec::new();
+        return;
     }
-    let count_of_all = usize::try_from(count).unwrap_or(0);
-    // Just as much as is needed: a vector that grows by itself begins with room for four, and most have one.
-    let mut out = Vec::with_capacity(count_of_all);
-    for (number, template) in (first..).zip(repeat_n(template, count_of_all)) {
-        let names = names.clone().with(&[("process_num", Item::Int(number)), ("numprocs", Item::Int(count))]);
+    let start = out.len();
+    // supervisord's numbers have no end; these stay at the largest.
+    let numbers = (0..count).map(|index| first.saturating_add(index));
+    for (number, template) in numbers.zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
+        let names = Names { numbers: Some((number, count)), ..names };
         let errors = keys.context.report.errors();
-        let process = process(&mut keys, names, base, template, &process_name);
-        out.push(process);
+        // It is large: from here on it is not moved.
+        out.push(template);
+        if let Some(process) = out.last_mut() {
+            complete(process, &mut keys, names, base, &process_name);
+        }
         // What is wrong with one is wrong with all.
         if keys.context.report.errors() > errors {
             break;
         }
     }
-    if let Some(process) = out.first() {
+    if let Some(process) = out.get(start) {
         hints::process(&mut keys, process);
     }
-    sorted(out)
+    if count > 1 {
+        sort(out, start);
+    }
 }
 
 /// About how many bytes the words and variables of a process take.
-pub(super) fn weight(argv: &[String], environment: &[(String, String)]) -> usize {
-    let words = argv.iter().map(String::len);
-    let variables = environment.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    let parts = argv.len().saturating_add(environment.len());
-    words.chain(variables).sum::<usize>().saturating_add(parts.saturating_mul(size_of::<String>()))
+pub(super) fn weight(command: &str, environment: &[(String, String)]) -> usize {
+    let each = size_of::<(String, String)>();
+    let variables =
+        environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(each));
+    // The command is there twice, as text and as words.
+    variables.sum::<usize>().saturating_add(command.len().saturating_mul(2))
 }
 
-fn sorted(processes: Vec<Process>) -> Vec<Process> {
-    if processes.len() < 2 {
-        return processes;
-    }
+/// Sorts what stands behind `start`.
+fn sort(processes: &mut Vec<Process>, start: usize) {
+    let unsorted = processes.split_off(start);
     let mut order = Order::default();
-    for process in &processes {
+    for process in &unsorted {
         order.push(0, process.name.clone());
     }
-    order.apply(processes).collect()
+    processes.extend(order.apply(unsorted));
 }
 
 /// What the processes of a section share.
@@ -109,7 +120,7 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
         name: String::new(),
         spec,
         command: String::new(),
-        argv: Ok(Vec::new()),
+        argv: Ok(Words::default()),
         directory: None,
         umask: keys.value("umask", names, octal),
         priority: keys.value_or("priority", names, 999, integer),
@@ -130,7 +141,7 @@ fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_pri
         autorestart: keys.value_or("autorestart", names, AutoRestart::Unexpected, auto_restart),
         startsecs: keys.value_or("startsecs", names, 1, integer),
         startretries: keys.value_or("startretries", names, 3, integer),
-        exitcodes: keys.value("exitcodes", names, exit_codes).unwrap_or_else(|| vec![0]),
+        exitcodes: keys.value("exitcodes", names, exit_codes).unwrap_or_else(|| Rc::clone(&base.exitcodes)),
         stopsignal: keys.value_or("stopsignal", names, Signal::TERM, signal),
         stopwaitsecs: keys.value_or("stopwaitsecs", names, 10, integer),
         stopasgroup: keys.value_or("stopasgroup", names, false, boolean),
@@ -162,14 +173,14 @@ fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
     name
 }
 
-/// One process. Its own variables can be used in all that follows them.
-fn process(
+/// What may be another for each process. Its own variables can be used in all that follows them.
+fn complete(
+    process: &mut Process,
     keys: &mut Reader<'_, '_>,
     names: Names<'_>,
     base: &Base<'_>,
-    mut process: Process,
     process_name: &str,
-) -> Process {
+) {
     let own = own_environment(keys, &names);
     let names = Names { own: &own, ..names };
     process.directory = keys.owned("directory", &names);
@@ -191,11 +202,9 @@ fn process(
         keys.error("process_name", why);
         String::new()
     });
-    let argv = process.argv.as_deref().unwrap_or(&[]);
-    if keys.context.has_room(weight(argv, &own).saturating_add(base.weight)) {
-        process.environment = shlex::overlay(base.environment, own);
+    if keys.context.has_room(weight(&process.command, &own).saturating_add(base.weight)) {
+        process.environment = own;
     }
-    process
 }
 
 fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String, String)> {

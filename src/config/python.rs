@@ -90,6 +90,19 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
     out
 }
 
+/// Text in one line: control characters as [`repr`] has them, tabs and all else as they are.
+pub(super) fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            _ if c.is_control() && c != '\t' => push_escape(&mut out, c),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 fn push_escape(out: &mut String, c: char) {
     let code = u32::from(c);
     out.push_str(&match code {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::ini::Place;
 use super::order::Order;
+use super::python::visible;
 use crate::policy::Level;
 
 /// A line for the log at start.
@@ -86,7 +87,7 @@ impl Report {
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
         if self.left_out > 0 {
-            lines.push(format!("Error: {} findings more are left out", self.left_out));
+            lines.push(format!("{} findings more are left out", self.left_out));
         }
         lines.into_iter()
     }
@@ -122,30 +123,28 @@ impl Report {
     }
 
     fn render(&self, finding: &Finding, paint: &Paint) -> String {
-        let mut line = String::new();
-        if let Some((file, place)) = finding.place.and_then(|at| Some((self.files.get(at.file)?, at))) {
-            line = format!("{file}:{}: ", place.line);
-        }
+        let at = finding.place.and_then(|at| Some((self.files.get(at.file)?, at.line)));
+        let place = at.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
         let (colour, severity) = match finding.severity {
             // Without a place it is not about a line of a file: supervisord's own spelling.
-            Severity::Error if line.is_empty() => (paint.error, "Error:"),
+            Severity::Error if place.is_empty() => (paint.error, "Error:"),
             Severity::Error => (paint.error, "error:"),
             Severity::Warning => (paint.warning, "warning:"),
         };
-        line.extend([colour, severity, paint.end, " "]);
+        let mut what = String::new();
         let section = format!("[{}]", finding.section);
         // Some of supervisord's texts name the section themselves.
         if !finding.section.is_empty() && !finding.text.contains(&section) {
-            line.push_str(&section);
-            line.push_str(if finding.key.is_empty() { ": " } else { " " });
+            what.push_str(&section);
+            what.push_str(if finding.key.is_empty() { ": " } else { " " });
         }
         if !finding.key.is_empty() {
-            line.push_str(&finding.key);
-            line.push_str(": ");
+            what.push_str(&finding.key);
+            what.push_str(": ");
         }
-        line.push_str(&finding.text);
-        // Some texts quote a value as it is; a finding is one line all the same.
-        line.replace('\n', "\\n")
+        what.push_str(&finding.text);
+        // Names and some texts quote the file as it is; what they hold must not command a terminal.
+        format!("{}{colour}{severity}{} {}", visible(&place), paint.end, visible(&what))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::expand::{Item, Names, expand};
+use super::expand::{Names, expand};
 use super::ini::{Place, Section, Sections, Value};
 use super::order::{Index, Pairs};
 use super::report::{Notice, Report, Severity};
@@ -36,17 +36,12 @@ pub(super) const MAX_PROCESSES: i64 = 131_072;
 pub(super) const MAX_TEXT: usize = 32 << 20;
 
 impl<'a> Context<'a> {
-    /// `ENV_*` alone: what the http servers' and plugins' keys may use.
-    pub(super) fn variables<'e>(environment: &'e Pairs) -> Names<'e> {
-        Names { environment, own: &[], named: Vec::with_capacity(6) }
-    }
-
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
     pub(super) fn common<'e>(&self, environment: &'e Pairs) -> Names<'e>
     where
         'a: 'e,
     {
-        Self::variables(environment).with(&[("here", Item::Text(self.here))])
+        Names { here: Some(self.here), ..Names::variables(environment) }
     }
 
     /// The sections whose name begins so, with the rest of the name.

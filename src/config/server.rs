@@ -1,7 +1,7 @@
 //! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
 //! nothing of the machine, and one line says that they have no effect.
 
-use super::expand::{Item, Names};
+use super::expand::Names;
 use super::ini::Value;
 use super::keys::FACTORY;
 use super::order::{Index, Pairs};
@@ -11,8 +11,8 @@ use crate::policy::Level;
 
 /// Reads them all.
 pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
-    let names = Context::variables(environment);
-    let here = Item::Text(context.here);
+    let names = Names::variables(environment);
+    let with_here = context.common(environment);
     let mut idle = Vec::new();
     // What plugins inherit is the same for all of them.
     let mut inherited: Vec<_> = context.sections.defaults().collect();
@@ -24,7 +24,7 @@ pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
         } else if name.starts_with("inet_http_server") {
             inet_server(&mut keys, &names);
         } else if name.starts_with("unix_http_server") {
-            unix_server(&mut keys, &names, here);
+            unix_server(&mut keys, &names, &with_here);
         } else if name != "supervisorctl" && !name.starts_with("ctlplugin:") {
             continue;
         }
@@ -56,11 +56,11 @@ fn inet_server(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
     let _without_effect = keys.value("port", names, inet_address);
 }
 
-fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, here: Item<'_>) {
+fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, with_here: &Names<'_>) {
     if keys.raw("file").is_none() {
         keys.error("", format!("section [{}] has no file value", keys.section.name));
     }
-    let _without_effect = keys.text("file", &names.clone().with(&[("here", here)]));
+    let _without_effect = keys.text("file", with_here);
     login(keys, names);
     let _without_effect = keys.text("chown", names);
     let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));

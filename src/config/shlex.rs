@@ -1,5 +1,6 @@
 //! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
 
+use super::Words;
 use super::order::Pairs;
 
 /// What separates tokens from each other.
@@ -13,14 +14,18 @@ const NO_ESCAPED: &str = "No escaped character";
 ///
 /// # Errors
 /// `No closing quotation`, `No escaped character`.
-pub(super) fn split(command: &str) -> Result<Vec<String>, &'static str> {
-    tokens(command, &Grammar { is_word: |_| true, comments: false })
+pub(super) fn split(command: &str) -> Result<Words, &'static str> {
+    let mut words = Words(Vec::with_capacity(command.len().saturating_add(1)));
+    tokens(command, &COMMAND, &mut |word| words.push(word))?;
+    Ok(words)
 }
 
 /// `KEY=VALUE,KEY="VALUE"` as supervisord reads it: tokens in threes, each three followed by a separator that may be
 /// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut tokens = tokens(text, &Grammar { is_word: is_pair_word, comments: true })?.into_iter();
+    let mut all = Vec::new();
+    tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;
+    let mut tokens = all.into_iter();
     let mut pairs = Pairs::default();
     while let Some(key) = tokens.next() {
         let value = tokens.next().filter(|equals| equals == "=").and_then(|_| tokens.next());
@@ -31,25 +36,27 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs.into_vec())
 }
 
-/// The variables of the first, overlaid by those of the second.
-pub(super) fn overlay(below: &[(String, String)], above: Vec<(String, String)>) -> Vec<(String, String)> {
-    if below.is_empty() {
-        return above;
-    }
-    let mut pairs = Pairs::default();
-    pairs.set_all(below);
-    above.into_iter().for_each(|(key, value)| pairs.take(key, value));
-    pairs.into_vec()
-}
-
 /// Letters (Latin-1 ones too), digits, and what supervisord adds: paths, URLs and options need no quotes.
 fn is_pair_word(c: char) -> bool {
     let latin = ('\u{c0}'..='\u{ff}').contains(&c) && !matches!(c, '×' | '÷');
     c.is_ascii_alphanumeric() || latin || "_/.+-():".contains(c)
 }
 
+const COMMAND: Grammar = Grammar {
+    is_word: |_| true,
+    is_plain: |byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b'\\'),
+    comments: false,
+};
+const PAIRS: Grammar = Grammar {
+    is_word: is_pair_word,
+    is_plain: |byte| byte.is_ascii() && is_pair_word(char::from(byte)),
+    comments: true,
+};
+
 struct Grammar {
     is_word: fn(char) -> bool,
+    /// What means itself, in words and in quotes.
+    is_plain: fn(u8) -> bool,
     comments: bool,
 }
 
@@ -74,54 +81,55 @@ struct Token {
 }
 
 impl Token {
-    /// Takes in what means itself in words and quotes, as most text does; what is left then.
-    fn take_plain<'a>(&mut self, text: &'a str) -> &'a str {
-        let special = |byte: u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'/' | b'.' | b'-');
-        let length = text.bytes().position(special).unwrap_or(text.len());
-        let (plain, rest) = text.split_at_checked(length).unwrap_or((text, ""));
-        self.text.push_str(plain);
-        rest
-    }
-
-    fn finish(&mut self, out: &mut Vec<String>) {
-        let token = std::mem::take(self);
-        if token.quoted || !token.text.is_empty() {
-            out.push(token.text);
+    fn finish(&mut self, out: &mut dyn FnMut(&str)) {
+        if self.quoted || !self.text.is_empty() {
+            out(&self.text);
         }
+        self.text.clear();
+        self.quoted = false;
     }
 }
 
-fn tokens(text: &str, grammar: &Grammar) -> Result<Vec<String>, &'static str> {
-    let mut out = Vec::new();
+/// How the text goes on with what means itself, as most of it does: it is taken in one piece.
+fn plain<'a>(text: &'a str, grammar: &Grammar) -> &'a str {
+    let length = text.bytes().position(|byte| !(grammar.is_plain)(byte)).unwrap_or(text.len());
+    text.get(..length).unwrap_or("")
+}
+
+/// Hands out the tokens of a text.
+fn tokens(text: &str, grammar: &Grammar, out: &mut dyn FnMut(&str)) -> Result<(), &'static str> {
     let mut token = Token::default();
     let mut state = State::Blank;
     let mut rest = text.chars();
     loop {
-        if matches!(state, State::Word | State::Quote(_)) {
-            rest = token.take_plain(rest.as_str()).chars();
+        let plain = plain(rest.as_str(), grammar);
+        if !plain.is_empty() && !matches!(state, State::Escape { .. }) {
+            token.text.push_str(plain);
+            rest = rest.as_str().get(plain.len()..).unwrap_or("").chars();
+            state = if state == State::Blank { State::Word } else { state };
         }
         let Some(c) = rest.next() else { break };
         state = match state {
             State::Quote(quote) => in_quotes(c, quote, &mut token),
             State::Escape { quoted } => escaped(c, quoted, &mut token),
             State::Blank | State::Word if BLANKS.contains(&c) => {
-                token.finish(&mut out);
+                token.finish(out);
                 State::Blank
             }
             State::Blank | State::Word if grammar.comments && c == '#' => {
-                token.finish(&mut out);
+                token.finish(out);
                 let _comment = rest.find(|c| *c == '\n');
                 State::Blank
             }
-            State::Blank | State::Word => in_word(c, grammar, &mut token, &mut out),
+            State::Blank | State::Word => in_word(c, grammar, &mut token, out),
         };
     }
     match state {
         State::Quote(_) => Err(NO_QUOTE),
         State::Escape { .. } => Err(NO_ESCAPED),
         State::Blank | State::Word => {
-            token.finish(&mut out);
-            Ok(out)
+            token.finish(out);
+            Ok(())
         }
     }
 }
@@ -146,7 +154,7 @@ fn escaped(c: char, quoted: bool, token: &mut Token) -> State {
     if quoted { State::Quote('"') } else { State::Word }
 }
 
-fn in_word(c: char, grammar: &Grammar, token: &mut Token, out: &mut Vec<String>) -> State {
+fn in_word(c: char, grammar: &Grammar, token: &mut Token, out: &mut dyn FnMut(&str)) -> State {
     match c {
         '"' | '\'' => {
             token.quoted = true;
@@ -159,7 +167,7 @@ fn in_word(c: char, grammar: &Grammar, token: &mut Token, out: &mut Vec<String>)
         }
         _ => {
             token.finish(out);
-            out.push(c.to_string());
+            out(c.encode_utf8(&mut [0; 4]));
             State::Blank
         }
     }
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn commands_split_as_in_python() {
-        let table: [(&str, Result<&[&str], &str>); 14] = [
+        let table: [(&str, Result<&[&str], &str>); 15] = [
             ("", Ok(&[])),
             ("a  b\tc\nd", Ok(&["a", "b", "c", "d"])),
             ("a 'b c' \"d e\"", Ok(&["a", "b c", "d e"])),
@@ -186,10 +194,15 @@ mod tests {
             ("a'b", Err(NO_QUOTE)),
             ("a\\", Err(NO_ESCAPED)),
             ("\"a\\", Err(NO_ESCAPED)),
+            ("a \0b c\0", Ok(&["a", "\0b", "c\0"])),
         ];
         for (text, want) in table {
-            let want = want.map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-            assert_eq!(split(text), want, "{text:?}");
+            let got = split(text).map(|words| words.iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(
+                got,
+                want.map(|words| words.iter().map(|word| (*word).to_owned()).collect()),
+                "{text:?}"
+            );
         }
     }
 

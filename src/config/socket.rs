@@ -1,6 +1,6 @@
 //! The keys that `[fcgi-program:x]` has beside a program's.
 
-use super::expand::{Item, Names};
+use super::expand::Names;
 use super::section::Reader;
 use super::value::{address, backlog, octal};
 use super::{Address, Socket};
@@ -16,7 +16,7 @@ pub(super) fn read(keys: &mut Reader<'_, '_>, names: &Names<'_>, program: &str) 
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
     let section = &keys.section.name;
-    let names = names.clone().with(&[("program_name", Item::Text(program))]);
+    let names = Names { program: Some(program), ..*names };
     let text = keys.text("socket", &names);
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         // A socket that could not be expanded is there, and reported.

@@ -1,7 +1,7 @@
 //! `[supervisord]`.
 
 use super::Supervisord;
-use super::expand::Item;
+use super::expand::Names;
 use super::order::Pairs;
 use super::section::{Context, Reader};
 use super::shlex;
@@ -14,7 +14,7 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
     let section = context.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
-    let hosted = names.clone().with(&[("host_node_name", Item::Text(context.inputs.host))]);
+    let hosted = Names { host: Some(context.inputs.host), ..names };
     let mut keys = context.reader(section);
     let nodaemon = keys.value("nodaemon", &names, boolean);
     if nodaemon == Some(false) {
@@ -43,7 +43,6 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
         let _without_effect = keys.value(key, &names, boolean);
     }
     check_user(&mut keys, &supervisord);
-    drop(names);
     environment.set_all(&supervisord.environment);
     lay_over(&mut supervisord, overrides);
     Some(supervisord)

@@ -52,7 +52,7 @@ fn defaults_are_supervisords() {
     assert!(spec.autostart && !spec.stopasgroup && !process.killasgroup && !process.redirect_stderr);
     assert_eq!(spec.autorestart, AutoRestart::Unexpected);
     assert_eq!((spec.startsecs, spec.startretries, spec.stopwaitsecs), (1, 3, 10));
-    assert_eq!((spec.stopsignal, spec.exitcodes.as_slice()), (Signal::TERM, [0].as_slice()));
+    assert_eq!((spec.stopsignal, &*spec.exitcodes), (Signal::TERM, [0].as_slice()));
     assert_eq!((process.priority, spec.group_priority), (999, 999));
     assert_eq!((process.stdout_logfile, process.stderr_logfile), (LogFile::Auto, LogFile::Auto));
     assert_eq!((process.directory, process.umask, process.user), (None, None, None));
@@ -77,9 +77,11 @@ fn keys_are_read() {
 fn environments_add_up() {
     let text = "[supervisord]\nenvironment=A=1,B=2\n[program:x]\nenvironment=B=\"%(ENV_A)s%(ENV_X)s\",C=3\n\
                 command=%(ENV_B)s %(ENV_C)s %(host_node_name)s\ndirectory=/%(program_name)s/%(group_name)s\n";
-    let process = config(text).processes.remove(0);
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(process.environment, [pair("A", "1"), pair("B", "1from outside"), pair("C", "3")]);
+    let config = config(text);
+    let json: serde_json::Value = serde_json::from_str(&config.to_json()).unwrap();
+    let want = serde_json::json!({"A": "1", "B": "1from outside", "C": "3"});
+    assert_eq!(json["programs"][0]["environment"], want);
+    let process = &config.processes[0];
     assert_eq!(process.command, "1from outside 3 node1");
     assert_eq!(process.directory.as_deref(), Some("/x/x"));
 }
@@ -104,6 +106,9 @@ fn numprocs_make_processes_in_the_order_of_their_names() {
     assert_eq!(names(&config), "w:w10 w:w11 w:w9");
     assert_eq!(config.processes[2].command, "c 09/3");
     assert_eq!(names(&self::config("[program:w]\ncommand=c\nnumprocs=0\n")), "");
+    // supervisord's numbers have no end; these do, and stay there.
+    let text = "[program:w]\ncommand=c %(process_num)d\nnumprocs_start=99999999999999999999\n";
+    assert_eq!(self::config(text).processes[0].command, "c 9223372036854775807");
 }
 
 #[test]
@@ -303,6 +308,44 @@ fn containers_get_their_warnings() {
         .map(|line| line.split_once("] ").unwrap().1.split_once(':').unwrap().0.to_owned())
         .collect();
     assert_eq!(keys, ["nodaemon", "autorestart", "stopwaitsecs", "stdout_logfile", "stderr_syslog"]);
+}
+
+/// The lines of a report that may have errors, behind the file's name.
+fn said(text: &str) -> Vec<String> {
+    let report = load_text(text).report;
+    report.lines(true).map(|line| line.split_once("supervisord.conf:").unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn what_is_never_run_gets_a_warning() {
+    let text = "[program:a]\ncommand=c\n[group:a]\nprograms=b,b2\n[program:b]\ncommand=\nprocess_name=x\n\
+                [program:b2]\ncommand=c 'd\nprocess_name=x\n";
+    let want = [
+        "1: warning: [program:a]: none of it is run, another section makes a group of the name a",
+        "3: warning: [group:a] process_name: of processes with one name in a group only the last is run",
+        "6: warning: [program:b] command: command is empty",
+        "9: warning: [program:b2] command: can't parse command \"c 'd\": No closing quotation",
+    ];
+    assert_eq!(said(text), want);
+}
+
+#[test]
+fn what_the_grammar_takes_for_something_else_gets_a_warning() {
+    let text = "[program:a]\ncommand=c\n  autostart=false\n  X=1\n [program:b]\n d\n[program:c\n";
+    let want = [
+        "3: warning: 'autostart' is indented and so part of the value above it",
+        "5: warning: 'program:b' is indented and so part of the value above it",
+        "7: warning: [program:a] [program: unknown key, a section's header ends with ]",
+    ];
+    assert_eq!(said(text), want);
+}
+
+#[test]
+fn what_a_file_holds_commands_no_terminal() {
+    let text = "[program:a]\ncommand=c\n\x1b[2Jx=1\nuser=nosuch\n[\u{9b}1m\x07]\n";
+    let lines = said(text);
+    assert_eq!(lines[0], "3: warning: [program:a] \\x1b[2jx: unknown key");
+    assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One function per type of value, each with supervisord's own words for what it refuses.
 
+use std::rc::Rc;
+
 use super::python::{int, repr, strip};
 use super::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
@@ -55,6 +57,10 @@ pub fn octal(text: &str) -> Result<u32, String> {
 /// # Errors
 /// supervisord's text.
 pub fn byte_size(text: &str) -> Result<i64, String> {
+    if let Some(number) = int(text, 10) {
+        return Ok(number);
+    }
+    // supervisord's messages quote it like this.
     let lower = text.to_ascii_lowercase();
     let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
     let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
@@ -74,9 +80,9 @@ pub(super) fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// Exit codes, separated by commas; an empty value is no code.
-pub(super) fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
     if text.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Rc::new([]));
     }
     let codes = text.split(',').map(|code| int(code, 10).and_then(|code| u8::try_from(code).ok()));
     codes.collect::<Option<_>>().ok_or_else(|| format!("not a valid list of exit codes: {}", repr(text)))
@@ -245,8 +251,8 @@ mod tests {
 
     #[test]
     fn codes_and_restarts() {
-        assert_eq!(exit_codes("0, 2,255"), Ok(vec![0, 2, 255]));
-        assert_eq!(exit_codes(""), Ok(vec![]));
+        assert_eq!(exit_codes("0, 2,255"), Ok(Rc::from([0, 2, 255])));
+        assert_eq!(exit_codes(""), Ok(Rc::from([])));
         for text in ["0,,2", "256", "-1", "a"] {
             assert_eq!(error(exit_codes(text)), format!("not a valid list of exit codes: '{text}'"));
         }

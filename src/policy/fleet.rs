@@ -64,13 +64,14 @@ enum Phase {
     Left,
 }
 
+/// The queue of actions keeps room for so many when it is empty.
+const ACTIONS_KEPT: usize = 64;
 /// Seconds between two `waiting for` lines.
 const REPORT_INTERVAL: i64 = 3;
 
 struct Member {
     spec: Spec,
     process: Process,
-    deadline: Option<Time>,
     /// Order of the last exits: a later exit has a higher number.
     exit_order: u64,
 }
@@ -99,7 +100,7 @@ impl Fleet {
     /// Processes with these laws, in start order: group priority must not fall from one to the next.
     #[must_use]
     pub fn new(specs: Vec<Spec>, settings: Settings) -> Self {
-        let member = |spec| Member { spec, process: Process::default(), deadline: None, exit_order: 0 };
+        let member = |spec| Member { spec, process: Process::default(), exit_order: 0 };
         Self {
             members: specs.into_iter().map(member).collect(),
             settings,
@@ -117,7 +118,18 @@ impl Fleet {
 
     /// The next thing to do, in order.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // A thousand programs at once take room that is not needed again before they stop.
+            self.actions.shrink_to(ACTIONS_KEPT);
+        }
+        action
+    }
+
+    /// Whether there is more to do.
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// The process, if there is one of that number.
@@ -259,16 +271,16 @@ impl Fleet {
         let told = self.told();
         let Some(member) = self.members.get_mut(id.0) else { return };
         let before = (member.process.state(), member.process.is_busy(), member.process.holds_up_stop());
+        let deadline_before = member.process.deadline(&member.spec);
         let actions = &mut self.actions;
         member
             .process
             .step(&member.spec, event, now, &mut |action| actions.push_back(Action::To(id, action)));
 
         let deadline = member.process.deadline(&member.spec);
-        if deadline != member.deadline {
-            member.deadline.map(|old| self.deadlines.remove(&(old, id)));
+        if deadline != deadline_before {
+            deadline_before.map(|old| self.deadlines.remove(&(old, id)));
             deadline.map(|new| self.deadlines.insert((new, id)));
-            member.deadline = deadline;
         }
         if matches!(event, Event::Exited { .. }) {
             self.exits += 1;

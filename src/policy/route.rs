@@ -20,6 +20,8 @@ pub struct Standing {
     pub is_pid1: bool,
     /// It has a controlling terminal.
     pub has_terminal: bool,
+    /// It is the job of a shell there, which can continue what has stopped.
+    pub has_shell: bool,
     /// It was started with SIGHUP ignored, as `nohup` does.
     pub hup_ignored: bool,
 }
@@ -49,6 +51,10 @@ pub fn route(received: Received, standing: Standing) -> Route {
         Signal::HUP if standing.hup_ignored && !standing.is_pid1 => Route::Drop,
         Signal::HUP if standing.has_terminal && !standing.is_pid1 => Route::Shutdown,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if standing.is_pid1 => Route::Drop,
+        // ^Z: as the kernel has it for groups that nobody could continue.
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if received.from_kernel && !standing.has_shell => {
+            Route::Drop
+        }
         Signal::TSTP | Signal::TTIN | Signal::TTOU => Route::Suspend,
         // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them. The client of
         // `docker run -it` has it proxied beside.

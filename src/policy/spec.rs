@@ -1,6 +1,7 @@
 //! What the laws need to know of one process: the keys of its section that decide when it runs.
 
 use super::Signal;
+use std::rc::Rc;
 
 /// `autorestart`: what an exit from RUNNING leads to (supervisord, `[program:x]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Spec {
     /// Failed starts that are followed by another try.
     pub startretries: i64,
     /// Exit codes that count as expected.
-    pub exitcodes: Vec<u8>,
+    pub exitcodes: Rc<[u8]>,
     /// How it is asked to stop.
     pub stopsignal: Signal,
     /// Seconds between that and SIGKILL.

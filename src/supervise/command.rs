@@ -2,9 +2,7 @@
 
 use super::text;
 use crate::policy::{Exit, Signal};
-use crate::sys::{
-    self, Arrived, ExecStatus, Inherited, Pid, Poller, Report, SignalFd, Status, Step, terminal,
-};
+use crate::sys::{self, Arrived, Inherited, LogStream, Pid, Report, SpawnError, Status, Step, terminal};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -12,10 +10,8 @@ use std::time::Duration;
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// What is left when the command has ended may take this long to go.
+/// What is left when the command has ended may take this long to go, and as long to die of SIGKILL.
 const GRACE: Duration = Duration::from_secs(1);
-
-const SIGNALS: u64 = 0;
 
 /// Runs a command until it ends. Returns its exit code, or 128 + n where signal n ended it.
 ///
@@ -26,34 +22,25 @@ pub fn run_command(
     stop_timeout: Option<u64>,
     inherited: Inherited,
 ) -> Result<u8, String> {
-    let is_pid1 = sys::is_pid1();
-    if !is_pid1 {
-        sys::adopt_orphans();
-    }
-    let unwatched = |errno| format!("Error: can't watch signals: {errno}\n");
-    let signals = SignalFd::new().map_err(unwatched)?;
-    let poller = Poller::new().map_err(unwatched)?;
-    poller.add(&signals, SIGNALS).map_err(unwatched)?;
+    sys::adopt_orphans();
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
-    let (group, status) = sys::launch(words, inherited)
-        .map_err(|error| format!("Error: {}\n", text::spawn_error(&word, error)))?;
-    terminal::hand_over(group);
+    let has_terminal = terminal::is_for_command();
+    let group = sys::launch(words, inherited, has_terminal, |report| explain(&word, report))
+        .map_err(|errno| format!("Error: {}\n", text::spawn_error(&word, SpawnError::Fork(errno))))?;
     let stop_timeout = stop_timeout.map(Duration::from_secs);
-    let command = Command { word, group, status, stop_timeout, stop_by: None, killed: false, is_pid1 };
-    Ok(command.run(&poller, &signals))
+    let is_pid1 = sys::is_pid1();
+    let command = Command { group, has_terminal, stop_timeout, kill_at: None, is_pid1 };
+    Ok(command.run())
 }
 
 struct Command {
-    word: String,
     /// Its process, which leads the process group of the same number.
     group: Pid,
-    /// Says why it could not be executed, if it ends at once.
-    status: ExecStatus,
+    /// It gets the terminal whenever rsup has it, and does not have to ask.
+    has_terminal: bool,
     stop_timeout: Option<Duration>,
     /// End of `stop_timeout`, which the first SIGTERM begins.
-    stop_by: Option<Duration>,
-    /// It was sent SIGKILL, for that was over.
-    killed: bool,
+    kill_at: Option<Duration>,
     is_pid1: bool,
 }
 
@@ -62,22 +49,24 @@ fn now() -> Duration {
 }
 
 impl Command {
-    fn run(mut self, poller: &Poller, signals: &SignalFd) -> u8 {
+    fn run(mut self) -> u8 {
+        let mut leave_at = None;
         loop {
-            let deadline = self.stop_by.filter(|_| !self.killed);
-            let timeout = deadline.map(|deadline| deadline.saturating_sub(now()));
-            let mut arrived = Vec::new();
-            poller.wait(timeout, |_| signals.read(|signal| arrived.push(signal)));
+            let deadline = leave_at.or(self.kill_at);
+            let arrived = sys::wait_for_signal(deadline.map(|deadline| deadline.saturating_sub(now())));
             // Deaths first: a signal must not go to a number that is free.
             if let Some(exit) = self.reap() {
-                return self.end(exit, poller, signals);
+                return self.end(exit);
             }
-            for signal in arrived {
-                self.pass_on(signal);
+            if let Some(arrived) = arrived {
+                self.pass_on(arrived);
             }
             if deadline.is_some_and(|deadline| now() >= deadline) {
-                self.killed = true;
+                if leave_at.is_some() {
+                    return self.give_up();
+                }
                 let _ = sys::send_to_group(self.group, Signal::KILL.number());
+                leave_at = Some(now() + GRACE);
             }
         }
     }
@@ -97,15 +86,19 @@ impl Command {
 
     /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
     fn stop_like_it(&self, signal: i32) {
-        let wants_terminal = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
-        // A shell has brought rsup to the foreground without a word, as it does with a job that runs.
-        let may_have_it = wants_terminal && terminal::hand_over(self.group);
-        // Process 1 has no shell, and cannot stop: after ^Z nobody could ever continue the command.
-        let is_stuck = self.is_pid1 && signal == Signal::TSTP.number() && terminal::belongs_to(self.group);
-        if may_have_it || is_stuck {
+        let asks = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
+        let by_key = signal == Signal::TSTP.number() && terminal::has_keys(self.group);
+        let has_shell = !self.is_pid1 && terminal::has_shell();
+        // A shell may have brought rsup to the foreground without a word, as it does with a job that runs. And where
+        // there is no shell, nobody could ever continue what ^Z has stopped.
+        if (asks && terminal::hand_over(self.group)) || (by_key && !has_shell) {
             let _ = sys::send_to_group(self.group, Signal::CONT.number());
-        } else if !self.is_pid1 {
+        } else if has_shell {
             terminal::take_back(self.group);
+            if asks || by_key {
+                // What the terminal does, it does to a whole job: to the rest of a pipeline, or the script around rsup.
+                sys::send_to_own_group(signal);
+            }
             sys::send_to_self(Signal::STOP.number());
         }
     }
@@ -116,29 +109,31 @@ impl Command {
         if signal == Signal::CHLD || arrived.sender == std::process::id() {
             return;
         }
-        if signal == Signal::CONT {
+        if signal == Signal::CONT && self.has_terminal {
             terminal::hand_over(self.group);
         }
-        if signal == Signal::TERM && self.stop_by.is_none() {
-            self.stop_by = self.stop_timeout.map(|timeout| now() + timeout);
+        if signal == Signal::TERM && self.kill_at.is_none() {
+            self.kill_at = self.stop_timeout.and_then(|timeout| now().checked_add(timeout));
         }
         let _ = sys::send_to_group(self.group, signal.number());
     }
 
     /// The command is gone: tells what it has left behind to go, and leaves with its code.
-    fn end(self, exit: Exit, poller: &Poller, signals: &SignalFd) -> u8 {
+    fn end(self, exit: Exit) -> u8 {
         terminal::take_back(self.group);
-        let mut failure = None;
-        let _ = self.status.read(|report| failure = Some(report));
-        self.clear(poller, signals);
-        match failure {
-            Some(report) => self.explain(report),
-            None => exit.status(),
-        }
+        self.clear();
+        exit.status()
+    }
+
+    /// It does not die of SIGKILL, or may not be sent it.
+    fn give_up(self) -> u8 {
+        terminal::take_back(self.group);
+        complain(LEFT_BEHIND);
+        Exit::Signal { signal: Signal::KILL, core: false }.status()
     }
 
     /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
-    fn clear(&self, poller: &Poller, signals: &SignalFd) {
+    fn clear(&self) {
         // Once to each: a second SIGTERM means something else to many.
         let send = |signal: Signal| {
             let _ = if self.is_pid1 {
@@ -154,32 +149,46 @@ impl Command {
             }
             if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
         };
+        let is_left_at = |deadline: Duration| {
+            while is_left() {
+                if now() >= deadline {
+                    return true;
+                }
+                let _ = sys::wait_for_signal(Some(deadline.saturating_sub(now())));
+            }
+            false
+        };
         if !is_left() {
             return;
         }
         send(Signal::TERM);
         send(Signal::CONT);
         let grace = now() + GRACE;
-        let deadline = self.stop_by.map_or(grace, |stop_by| stop_by.min(grace));
-        while is_left() {
-            if now() >= deadline {
-                return send(Signal::KILL);
+        if is_left_at(self.kill_at.map_or(grace, |kill_at| kill_at.min(grace))) {
+            send(Signal::KILL);
+            if is_left_at(now() + GRACE) {
+                complain(LEFT_BEHIND);
             }
-            poller.wait(Some(deadline.saturating_sub(now())), |_| signals.read(|_| {}));
         }
     }
+}
 
-    /// One line about a command that could not be executed.
-    fn explain(&self, report: Report) -> u8 {
-        let word = &self.word;
-        let (code, why) = match report.step {
-            Step::NotFound | Step::NoPermission if sys::is_readable_file(word) => {
-                (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
-            }
-            Step::NotFound => (NOT_FOUND, "not found".to_owned()),
-            _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
-        };
-        sys::write_out(2, format!("rsup: can't run {word}: {why}\n").as_bytes());
-        code
-    }
+/// One line about a command that could not be executed. Returns the exit code that says it too.
+fn explain(word: &str, report: Report) -> u8 {
+    let (code, why) = match report.step {
+        Step::NotFound | Step::NoPermission if sys::is_readable_file(word) => {
+            (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
+        }
+        Step::NotFound => (NOT_FOUND, "not found".to_owned()),
+        _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
+    };
+    complain(&format!("can't run {word}: {why}"));
+    code
+}
+
+const LEFT_BEHIND: &str = "processes left behind";
+
+/// One line on stderr, without waiting for somebody to read it.
+fn complain(text: &str) {
+    let _ = LogStream::stderr().write(format!("rsup: {text}\n").as_bytes());
 }

@@ -7,39 +7,39 @@ mod text;
 
 pub use command::run_command;
 
-use crate::config::{self, Config, Notice};
+use crate::config::{Config, Notice};
 use crate::log::Log;
 use crate::policy::{
     Action, Event, Exit, Fleet, Level, ProcId, ProcessAction, Received, Settings, Signal, Standing, Time, To,
 };
 use crate::sys::{
-    self, Arrived, Child, Dead, ExecStatus, Inherited, Limit, Pid, Poller, Program, Report, SignalFd, Status,
-    Step,
+    self, Arrived, Child, Common, Dead, ExecStatus, Limit, Pid, Poller, Program, Report, SignalFd, Status,
+    Step, terminal,
 };
-use program::Sockets;
+use program::{Preparer, Sockets};
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Supervises the programs of `config` until there is nothing left to do. Returns rsup's exit code.
 ///
 /// # Errors
 /// Only before the first program is started: text for stderr about what the kernel refused.
-pub fn run(name: &str, config: &Config, notices: &[Notice], inherited: Inherited) -> Result<u8, String> {
+pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, String> {
+    let hup_ignored = sys::reset_dispositions();
     sys::close_inherited();
-    if !sys::is_pid1() {
-        sys::adopt_orphans();
-    }
     let mut log = Log::new(config.supervisord.loglevel, config.supervisord.silent);
     log.line(Level::Info, format_args!("{name} started with pid {}", std::process::id()));
     for notice in notices {
-        log.line(notice.level, &notice.text);
+        log.line(notice.level, notice.text);
     }
     // Before the user is switched, who may not raise them.
-    raise_limits(config, &mut log);
-    become_user(config, &mut log)?;
-    let sockets = program::sockets(config, &mut log)?;
-    let supervisor = Supervisor::new(config, &sockets, log, inherited);
-    Ok(supervisor.map_err(|errno| format!("Error: can't watch signals: {errno}\n"))?.run())
+    raise_limits(&config, &mut log);
+    become_user(&config, &mut log)?;
+    let sockets = program::sockets(&config, &mut log)?;
+    let common = program::common(&config)?;
+    Ok(Supervisor::new(config, common, sockets, log, hup_ignored)?.run())
 }
 
 fn raise_limits(config: &Config, log: &mut Log) {
@@ -65,7 +65,7 @@ fn become_user(config: &Config, log: &mut Log) -> Result<(), String> {
 
 /// What the kernel needs to know of one process, and what it said.
 struct Slot {
-    name: String,
+    name: Box<str>,
     /// How it is started, or supervisord's text why it never can be.
     program: Result<Program, String>,
     /// The child that was forked last, until it is reaped.
@@ -79,15 +79,24 @@ struct Slot {
     /// The step that failed in the leader, which is about to exit.
     failure: Option<Report>,
     /// Why the last start failed.
-    why: String,
+    why: Box<str>,
     /// Keeps the leader's stdin from ending.
     silence: Option<OwnedFd>,
+}
+
+impl Slot {
+    /// Ends a start of which nobody would ever learn that it works.
+    fn give_up(&mut self, errno: sys::Errno) {
+        self.failure = Some(Report { step: Step::Streams, candidate: 0, errno });
+        let _ = self.leader.map(|leader| sys::send(leader, Signal::KILL.number()));
+    }
 }
 
 struct Supervisor {
     log: Log,
     fleet: Fleet,
     slots: Vec<Slot>,
+    common: Common,
     /// The living leaders.
     pids: BTreeMap<Pid, ProcId>,
     /// Processes without a leader whose group may have members.
@@ -105,49 +114,65 @@ struct Supervisor {
 }
 
 /// The poller's tags of the signals and the log; a process has its place in start order.
-const SIGNALS: u64 = u64::MAX;
-const LOG: u64 = u64::MAX - 1;
+const SIGNALS: u64 = u64::MAX - 1;
+const LOG: u64 = u64::MAX - 2;
+
+/// Actions that one turn does.
+const ACTION_BATCH: usize = 8;
 
 /// Dead children that one turn takes in: a storm of them must not keep a stop waiting.
 const REAP_BATCH: usize = 1024;
-
-/// Descriptors that rsup needs whatever it runs, and for each process: the writing end of its stdin, and for a moment
-/// the pipe that tells of its exec.
-const DESCRIPTORS: u64 = 16;
-const DESCRIPTORS_EACH: u64 = 2;
 
 fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
 }
 
 impl Supervisor {
-    fn new(config: &Config, sockets: &Sockets, log: Log, inherited: Inherited) -> Result<Self, sys::Errno> {
-        let signals = SignalFd::new()?;
-        let poller = Poller::new()?;
-        poller.add(&signals, SIGNALS)?;
+    /// Of the configuration nothing is kept but what the loop needs: with a thousand programs it counts.
+    fn new(
+        config: Config,
+        common: Common,
+        sockets: Sockets,
+        log: Log,
+        hup_ignored: bool,
+    ) -> Result<Self, String> {
+        sys::adopt_orphans();
+        let watch = || {
+            let (signals, poller) = (SignalFd::new()?, Poller::new()?);
+            poller.add(&signals, SIGNALS)?;
+            Ok((signals, poller))
+        };
+        let (signals, poller) =
+            watch().map_err(|errno: sys::Errno| format!("Error: can't watch signals: {errno}\n"))?;
         let standing = Standing {
             is_pid1: sys::is_pid1(),
-            has_terminal: sys::has_terminal(),
-            hup_ignored: inherited.ignores(Signal::HUP.number()),
+            has_terminal: terminal::exists(),
+            has_shell: terminal::has_shell(),
+            hup_ignored,
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
-        let specs = config.processes.iter().map(|process| process.spec.clone()).collect();
-        let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
-        let slot = |process: &config::Process| Slot {
-            name: process.name.clone(),
-            program: program::prepare(process, sockets, descriptors),
-            leader: None,
-            group: None,
-            pid: 0,
-            exec: None,
-            failure: None,
-            why: String::new(),
-            silence: None,
-        };
+        let mut preparer = Preparer::new(&config, sockets);
+        let mut specs = Vec::with_capacity(config.processes.len());
+        let mut slots = Vec::with_capacity(config.processes.len());
+        for process in config.processes {
+            slots.push(Slot {
+                program: preparer.prepare(&process),
+                name: process.name.into(),
+                leader: None,
+                group: None,
+                pid: 0,
+                exec: None,
+                failure: None,
+                why: Box::default(),
+                silence: None,
+            });
+            specs.push(process.spec);
+        }
         Ok(Self {
             log,
             fleet: Fleet::new(specs, settings),
-            slots: config.processes.iter().map(slot).collect(),
+            slots,
+            common,
             pids: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
@@ -163,17 +188,18 @@ impl Supervisor {
     /// The loop.
     fn run(mut self) -> u8 {
         let mut ready = Vec::new();
+        self.log.hold();
         self.fleet.boot(now());
         loop {
             if let Some(code) = self.act() {
+                self.log.finish();
                 return code;
             }
-            if let Some(stream) = self.log.awaits_room() {
-                // Unwatched, the next line catches up.
-                let _ = self.poller.wake_on_room(stream, LOG);
-            }
-            let deadline = if self.more_dead { Some(now()) } else { self.fleet.deadline() };
-            self.poller.wait(deadline.map(|deadline| deadline.until(now())), |tag| ready.push(tag));
+            self.flush();
+            let busy = self.more_dead || self.fleet.wants_more();
+            let time_left = || self.fleet.deadline().map(|deadline| deadline.until(now()));
+            let timeout = if busy { Some(Duration::ZERO) } else { time_left() };
+            self.poller.wait(timeout, |tag| ready.push(tag));
             self.take_in(&mut ready);
         }
     }
@@ -183,22 +209,42 @@ impl Supervisor {
     /// transition (a dead program is not RUNNING), even where the news of it has not been read yet.
     fn take_in(&mut self, ready: &mut Vec<u64>) {
         let now = now();
-        let mut arrived = Vec::new();
+        let (mut arrived, mut signalled) = (Vec::new(), false);
         for tag in ready.drain(..) {
+            if tag == SIGNALS || tag == Poller::ANY {
+                signalled = true;
+                self.signals.read(|signal| arrived.push(signal));
+            }
+            if tag == LOG || tag == Poller::ANY {
+                self.catch_up();
+            }
             match tag {
-                SIGNALS => self.signals.read(|signal| arrived.push(signal)),
-                LOG => drop(self.log.catch_up()),
+                SIGNALS | LOG => {}
+                Poller::ANY => (0..self.slots.len()).for_each(|place| self.exec_progress(ProcId(place), now)),
                 place => self.exec_progress(ProcId(usize::try_from(place).unwrap_or(usize::MAX)), now),
             }
         }
         let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);
-        if due || self.more_dead || !arrived.is_empty() {
+        if due || self.more_dead || signalled {
             self.reap(now);
         }
         for signal in arrived {
             self.receive(signal, now);
         }
         self.fleet.tick(now);
+    }
+
+    fn flush(&mut self) {
+        if let Some(stream) = self.log.flush() {
+            // Unwatched, the next line catches up.
+            let _ = self.poller.wake_on_room(stream, LOG);
+        }
+    }
+
+    fn catch_up(&mut self) {
+        if self.log.catch_up() {
+            self.poller.forget(self.log.stream());
+        }
     }
 
     fn receive(&mut self, arrived: Arrived, now: Time) {
@@ -213,13 +259,14 @@ impl Supervisor {
         }
     }
 
-    /// Does what the law asks for, until it asks for nothing more or to leave.
+    /// Does what the law asks for, until it asks for nothing more or to leave; of very much a part, so that neither what
+    /// happens meanwhile has to wait, nor the pipes of programs whose exec has worked are kept by all that follow.
     fn act(&mut self) -> Option<u8> {
-        while let Some(action) = self.fleet.next_action() {
-            match action {
+        for _ in 0..ACTION_BATCH {
+            match self.fleet.next_action()? {
                 Action::To(id, action) => self.act_on(id, action),
                 Action::Announce(notice) => {
-                    let name = |id: ProcId| self.slots.get(id.0).map_or("", |slot| slot.name.as_str());
+                    let name = |id: ProcId| self.slots.get(id.0).map_or("", |slot| &*slot.name);
                     let (level, text) = notice.line(name);
                     self.log.line(level, text);
                 }
@@ -230,6 +277,7 @@ impl Supervisor {
                 }
                 Action::Suspend => {
                     self.suspended = true;
+                    self.flush();
                     sys::send_to_self(Signal::STOP.number());
                 }
                 Action::Sweep(signal) => self.sweep(signal),
@@ -273,7 +321,9 @@ impl Supervisor {
     fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         let spawned = match &slot.program {
-            Ok(program) => sys::spawn(program).map_err(|error| text::spawn_error(&slot.name, error)),
+            Ok(program) => {
+                sys::spawn(program, &mut self.common).map_err(|error| text::spawn_error(&slot.name, error))
+            }
             Err(text) => Err(text.clone()),
         };
         match spawned {
@@ -284,15 +334,13 @@ impl Supervisor {
                 slot.silence = silence;
                 slot.failure = None;
                 if let Err(errno) = self.poller.add_once(&status, id.0 as u64) {
-                    // Nobody would ever learn that it runs.
-                    slot.failure = Some(Report { step: Step::Streams, candidate: 0, errno });
-                    let _ = sys::send(pid, Signal::KILL.number());
+                    slot.give_up(errno);
                 }
                 slot.exec = Some(status);
                 self.pids.insert(pid, id);
             }
             Err(why) => {
-                slot.why = why;
+                slot.why = why.into();
                 self.fleet.apply(id, Event::SpawnFailed, now());
             }
         }
@@ -311,8 +359,10 @@ impl Supervisor {
             }
         });
         if !known {
-            // There is more to come. Should it go unwatched, the exit tells.
-            let _ = self.poller.watch_again(exec, id.0 as u64);
+            // There is more to come.
+            if let Err(errno) = self.poller.watch_again(exec, id.0 as u64) {
+                slot.give_up(errno);
+            }
             return;
         }
         slot.exec = None;
@@ -325,25 +375,27 @@ impl Supervisor {
     /// Takes in dead children until none is left, then asks after the groups: a zombie is still a member.
     fn reap(&mut self, now: Time) {
         let mut dead = Vec::new();
-        let (mut orphans, mut living) = (false, true);
-        self.more_dead = true;
+        // A batch that was cut short counts for the one that ends it.
+        let mut any_dead = mem::replace(&mut self.more_dead, true);
+        let mut living = true;
         for _ in 0..REAP_BATCH {
             match sys::reap() {
-                Ok(Some(child)) => match self.take_off_the_books(child) {
-                    Some(id) => dead.push((id, child)),
-                    None => orphans = true,
-                },
+                Ok(Some(child)) => {
+                    any_dead = true;
+                    dead.extend(self.take_off_the_books(child).map(|id| (id, child)));
+                }
                 Ok(None) => {
                     self.more_dead = false;
                     break;
                 }
-                Err(_) => {
+                Err(sys::Errno::ECHILD) => {
                     (self.more_dead, living) = (false, false);
                     break;
                 }
+                // Not known to happen: there may be more, and the loop asks again.
+                Err(_) => break,
             }
         }
-        let any_dead = orphans || !dead.is_empty();
         for (id, child) in dead {
             self.leader_changed(id, child, now);
         }
@@ -366,7 +418,7 @@ impl Supervisor {
             }
         };
         if id.is_none() {
-            self.log.line(Level::Debug, text::unknown_child(child));
+            self.log.line(Level::Debug, text::UnknownChild(child));
         }
         id
     }
@@ -376,7 +428,7 @@ impl Supervisor {
             // rsup's own doing.
             Status::Stopped(_) if self.suspended => {}
             Status::Stopped(signal) => {
-                let name = self.slots.get(id.0).map_or("", |slot| slot.name.as_str());
+                let name = self.slots.get(id.0).map_or("", |slot| &*slot.name);
                 self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));
             }
             status => self.leader_ended(id, text::exit(status), now),
@@ -399,7 +451,7 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), &slot.program) {
             (Some(report), Ok(program)) => {
-                slot.why = text::failed_step(program, report);
+                slot.why = text::failed_step(program, &self.common, report).into();
                 Event::SpawnFailed
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, rest },

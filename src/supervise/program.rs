@@ -3,7 +3,7 @@
 use crate::config::{Address, Config, LogFile, Process, Socket, repr};
 use crate::log::Log;
 use crate::policy::Level;
-use crate::sys::{self, Input, Output, Program};
+use crate::sys::{self, Common, Ids, Input, Lists, Output, Program, Strings, Unsayable};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -12,47 +12,124 @@ use std::path::Path;
 use std::rc::Rc;
 use std::{env, io};
 
-/// Where a command is looked for when no PATH says it (supervisord's list).
-const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
+/// Descriptors that rsup needs whatever it runs, and for each process: the writing end of its stdin, and for a moment
+/// the pipe that tells of its exec.
+const DESCRIPTORS: u64 = 16;
+const DESCRIPTORS_EACH: u64 = 2;
 
-/// Prepares the program; `descriptors` is its soft limit on them where rsup's own is another.
+/// What all programs start from: rsup's own environment under that of `[supervisord]`, and the limit on descriptors that
+/// rsup was started with, which it raises for itself.
 ///
 /// # Errors
-/// supervisord's text behind `spawnerr:`.
-pub(super) fn prepare(
-    process: &Process,
-    sockets: &Sockets,
-    descriptors: Option<u64>,
-) -> Result<Program, String> {
-    let argv = process
-        .argv
-        .as_ref()
-        .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
-    let word = argv.first().ok_or("command is empty")?;
-    let environment = environment(process);
-    let path = environment.get(&b"PATH"[..]).filter(|path| !path.is_empty());
-    let ids = match &process.user {
-        Some(user) => {
-            Some(sys::look_up(user).map_err(|_| format!("couldn't setuid to {user}: Can't find user"))?)
+/// Text for stderr about an environment that the kernel cannot be handed.
+pub(super) fn common(config: &Config) -> Result<Common, String> {
+    let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
+    let said = config.supervisord.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let said = std::iter::once(("SUPERVISOR_ENABLED", "1")).chain(said);
+    let mut variables = BTreeMap::new();
+    for (key, value) in own.chain(said.map(|(key, value)| (key.into(), value.into()))) {
+        variables.insert(key, value);
+    }
+    let environment =
+        variables.iter().map(|(key, value)| CString::new([key.as_slice(), b"=", value.as_slice()].concat()));
+    let environment = environment
+        .collect::<Result<_, _>>()
+        .map_err(|_| "Error: the environment of [supervisord] holds a NUL byte\n".to_owned())?;
+    let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
+    Ok(Common { environment, descriptors, lists: Lists::default() })
+}
+
+/// Makes of processes what the kernel needs to start them. What many of them share is looked up once.
+pub(super) struct Preparer {
+    sockets: Sockets,
+    /// The names that `[supervisord] environment` sets, which beat what rsup says of itself.
+    said: Vec<String>,
+    /// rsup's own streams.
+    stdout: Output,
+    stderr: Output,
+    users: Vec<(String, Option<Rc<Ids>>)>,
+}
+
+impl Preparer {
+    pub(super) fn new(config: &Config, sockets: Sockets) -> Self {
+        let said = config.supervisord.environment.iter().map(|(key, _)| key.clone()).collect();
+        let (stdout, stderr) = (Output::inherit(1), Output::inherit(2));
+        Self { sockets, said, stdout, stderr, users: Vec::new() }
+    }
+
+    /// Prepares one.
+    ///
+    /// # Errors
+    /// supervisord's text behind `spawnerr:`.
+    pub(super) fn prepare(&mut self, process: &Process) -> Result<Program, String> {
+        let argv = process
+            .argv
+            .as_ref()
+            .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
+        let word = argv.iter().next().ok_or("command is empty")?;
+        let ids = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
+        let unsayable = |_| format!("couldn't exec {word}: EINVAL");
+        let directory = process.directory.as_deref().map(CString::new).transpose();
+        let stdin = self.sockets.get(&process.group);
+        Ok(Program {
+            argv: Strings::pack(argv.iter().map(|argument| [argument])).map_err(unsayable)?,
+            environment: self.environment(process).map_err(unsayable)?,
+            directory: directory.map_err(|_| unsayable(Unsayable))?,
+            umask: process.umask,
+            ids,
+            stdin: stdin.map_or(Input::Silence, |socket| Input::Socket(Rc::clone(socket))),
+            stdout: self.output(&process.stdout_logfile, &self.stdout),
+            stderr: if process.redirect_stderr {
+                Output::WithStdout
+            } else {
+                self.output(&process.stderr_logfile, &self.stderr)
+            },
+        })
+    }
+
+    fn look_up(&mut self, user: &str) -> Result<Rc<Ids>, String> {
+        let known = self.users.iter().find(|(known, _)| known == user).map(|(_, ids)| ids.clone());
+        let ids = known.unwrap_or_else(|| {
+            let ids = sys::look_up(user).ok().map(Rc::new);
+            self.users.push((user.to_owned(), ids.clone()));
+            ids
+        });
+        ids.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
+    }
+
+    /// The process's own variables: what rsup says of it, and over that what the file says, so that the file beats
+    /// everything (as in supervisord, whatever its manual says).
+    fn environment(&self, process: &Process) -> Result<Strings, Unsayable> {
+        let about = [
+            ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
+            ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
+            ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
+        ];
+        let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let is_said = |key: &str| {
+            self.said.iter().any(|said| said == key)
+                || process.environment.iter().any(|(said, _)| said == key)
+        };
+        let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let variables = about.filter(|(key, _)| !is_said(key)).chain(said);
+        Strings::pack(variables.map(|(key, value)| [key, "=", value]))
+    }
+
+    /// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on
+    /// sockets and terminals, and for another user.
+    fn output(&self, file: &LogFile, own: &Output) -> Output {
+        match file {
+            LogFile::Auto | LogFile::Syslog => own.clone(),
+            LogFile::None => Output::Discard,
+            LogFile::Path(path) => match (path.as_str(), descriptor(path)) {
+                ("" | "/dev/null", _) => Output::Discard,
+                (_, Some("1")) => self.stdout.clone(),
+                (_, Some("2")) => self.stderr.clone(),
+                (_, Some(_)) => Output::NotOpen,
+                (path, None) => CString::new(expand_home(path)).map_or_else(|_| own.clone(), Output::File),
+            },
         }
-        None => None,
-    };
-    let unsayable = |_| format!("couldn't exec {word}: EINVAL");
-    let argv = argv.iter().map(|argument| CString::new(argument.as_str()));
-    let variable = |(key, value): (&Vec<u8>, &Vec<u8>)| CString::new([key, &b"="[..], value].concat());
-    Ok(Program {
-        word: word.clone(),
-        candidates: sys::candidates(word.as_bytes(), path.map_or(DEFAULT_PATH, Vec::as_slice)),
-        argv: argv.collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
-        envp: environment.iter().map(variable).collect::<Result<Vec<_>, _>>().map_err(unsayable)?.into(),
-        directory: process.directory.as_deref().map(CString::new).transpose().map_err(unsayable)?,
-        umask: process.umask,
-        descriptors,
-        ids,
-        stdin: sockets.get(&process.group).map_or(Input::Silence, |socket| Input::Socket(Rc::clone(socket))),
-        stdout: output(&process.stdout_logfile, 1),
-        stderr: if process.redirect_stderr { Output::WithStdout } else { output(&process.stderr_logfile, 2) },
-    })
+    }
 }
 
 /// The sockets of `[fcgi-program:x]` by group: each is made once, whatever becomes of the processes.
@@ -91,39 +168,6 @@ fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
             let owner = socket.owner.as_deref().or(user).and_then(|user| sys::look_up(user).ok());
             sys::listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }
-    }
-}
-
-/// rsup's own environment, the `SUPERVISOR_` variables, and what the file says: later ones beat earlier ones, so the
-/// file beats everything (as in supervisord, whatever its manual says).
-fn environment(process: &Process) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
-    let about = [
-        ("SUPERVISOR_ENABLED", Some("1")),
-        ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
-        ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
-        ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
-    ];
-    let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    own.chain(about.chain(said).map(|(key, value)| (key.into(), value.into()))).collect()
-}
-
-/// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on
-/// sockets and terminals, and for another user.
-fn output(file: &LogFile, own: i32) -> Output {
-    match file {
-        LogFile::Auto | LogFile::Syslog => Output::inherit(own),
-        LogFile::None => Output::Discard,
-        LogFile::Path(path) => match (path.as_str(), descriptor(path)) {
-            ("" | "/dev/null", _) => Output::Discard,
-            (_, Some("1")) => Output::inherit(1),
-            (_, Some("2")) => Output::inherit(2),
-            (_, Some(_)) => Output::NotOpen,
-            (path, None) => {
-                CString::new(expand_home(path)).map_or_else(|_| Output::inherit(own), Output::File)
-            }
-        },
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::config::repr;
 use crate::policy::{Exit, Level, Signal};
-use crate::sys::{Dead, Errno, Pid, Program, Report, SpawnError, Status, Step};
+use crate::sys::{Common, Dead, Errno, Pid, Program, Report, SpawnError, Status, Step};
+use std::fmt;
 
 /// Why nothing was forked.
 pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
@@ -15,16 +16,21 @@ pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
 }
 
 /// Why the child did not become the program.
-pub(super) fn failed_step(program: &Program, Report { step, candidate, errno }: Report) -> String {
-    let word = &program.word;
-    let path = program.candidates.get(candidate).map_or_else(Default::default, |path| path.to_string_lossy());
+pub(super) fn failed_step(
+    program: &Program,
+    common: &Common,
+    Report { step, candidate, errno }: Report,
+) -> String {
+    let word = program.word().to_string_lossy();
+    let path = program.candidate(common, candidate).unwrap_or_default();
+    let path = path.to_string_lossy();
     let uid = program.ids.as_ref().map_or(0, |ids| ids.uid);
     let setuid = |why: &str| match errno {
         Errno::EPERM => format!("couldn't setuid to {uid}: Can't drop privilege as nonroot user"),
         _ => format!("couldn't setuid to {uid}: {why}"),
     };
     match step {
-        Step::NotFound => format!("can't find command {}", repr(word)),
+        Step::NotFound => format!("can't find command {}", repr(&word)),
         Step::Directory => format!("command at {} is a directory", repr(&path)),
         Step::NotExecutable => format!("command at {} is not executable", repr(&path)),
         Step::NoPermission => format!("no permission to run command {}", repr(&path)),
@@ -49,11 +55,18 @@ pub(super) fn unusable_log_file(name: &str, report: Report) -> String {
     format!("can't open {stream}_logfile of '{name}': {:?}; it goes to rsup's own {stream}", report.errno)
 }
 
-/// An orphan, whose end concerns nobody.
-pub(super) fn unknown_child(Dead { pid, status }: Dead) -> String {
-    match status {
-        Status::Stopped(signal) => format!("unknown pid {} stopped by {}", pid.number(), signal_name(signal)),
-        status => format!("reaped unknown pid {} ({})", pid.number(), exit(status)),
+/// An orphan, whose end concerns nobody: put into words only where somebody reads it.
+pub(super) struct UnknownChild(pub(super) Dead);
+
+impl fmt::Display for UnknownChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Dead { pid, status }) = self;
+        match status {
+            Status::Stopped(signal) => {
+                write!(f, "unknown pid {} stopped by {}", pid.number(), signal_name(*signal))
+            }
+            status => write!(f, "reaped unknown pid {} ({})", pid.number(), exit(*status)),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub fn monotonic_nanos() -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Local time on the wall.
+/// A second in local time.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalTime {
     /// The year, such as 2026.
@@ -33,27 +33,47 @@ pub struct LocalTime {
     pub minute: i32,
     /// 0 to 60.
     pub second: i32,
-    /// 0 to 999, not rounded up.
-    pub millisecond: std::ffi::c_long,
 }
 
-/// The time now by `TZ` or /etc/localtime; UTC where there is neither.
-#[must_use]
-pub fn local_time() -> LocalTime {
-    let now = read(libc::CLOCK_REALTIME);
-    let mut local = MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both point to values that live through the call; rsup has one thread, so the zone is not changed
-    // meanwhile.
-    unsafe { libc::localtime_r(&raw const now.tv_sec, local.as_mut_ptr()) };
-    // SAFETY: zeros are a valid tm, should the time be out of range.
-    let local = unsafe { local.assume_init() };
-    LocalTime {
-        year: local.tm_year + 1900,
-        month: local.tm_mon + 1,
-        day: local.tm_mday,
-        hour: local.tm_hour,
-        minute: local.tm_min,
-        second: local.tm_sec,
-        millisecond: now.tv_nsec / 1_000_000,
+/// A moment on the clock on the wall.
+#[derive(Clone, Copy)]
+pub struct WallClock(libc::timespec);
+
+impl WallClock {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(read(libc::CLOCK_REALTIME))
+    }
+
+    /// Seconds since 1970; 0 before.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        u64::try_from(self.0.tv_sec).unwrap_or(0)
+    }
+
+    /// 0 to 999, not rounded up.
+    #[must_use]
+    pub fn milliseconds(self) -> u32 {
+        u32::try_from(self.0.tv_nsec / 1_000_000).unwrap_or(0)
+    }
+
+    /// The second by `TZ` or /etc/localtime; in UTC where there is neither.
+    #[must_use]
+    pub fn local_time(self) -> LocalTime {
+        let mut local = MaybeUninit::<libc::tm>::zeroed();
+        // SAFETY: both point to values that live through the call; rsup has one thread, so the zone is not changed
+        // meanwhile.
+        unsafe { libc::localtime_r(&raw const self.0.tv_sec, local.as_mut_ptr()) };
+        // SAFETY: zeros are a valid tm, should the time be out of range.
+        let local = unsafe { local.assume_init() };
+        LocalTime {
+            year: local.tm_year + 1900,
+            month: local.tm_mon + 1,
+            day: local.tm_mday,
+            hour: local.tm_hour,
+            minute: local.tm_min,
+            second: local.tm_sec,
+        }
     }
 }

@@ -1,76 +1,81 @@
 //! One command as a shell would start it: with everything that rsup was started with, in a process group of its own, and
 //! with the terminal where rsup had it.
 
-use super::fork::{exec, fork};
-use super::{Errno, ExecStatus, Inherited, Pid, Report, SpawnError, Step, Strings, candidates, terminal};
+use super::fork::{Pointers, candidates, exec, fork_to_exec, strings, vfork_to_exec};
+use super::signals::block_all;
+use super::{Errno, Inherited, Pid, Report, Step, Strings, terminal};
 use std::convert::Infallible;
 use std::env;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Where a command is looked for when PATH does not say it, as `execvp` does.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Starts the command of these words, which are bytes and stay what they are.
+/// Starts the command of these words, which are bytes and stay what they are; with the terminal on stdin, if it is for
+/// it and rsup's group has it. Where it cannot be executed, `explain` says so in the child, which leaves with the code
+/// that it returns.
 ///
 /// # Errors
-/// Says what could not be made.
-pub fn launch(words: &[OsString], inherited: Inherited) -> Result<(Pid, ExecStatus), SpawnError> {
+/// Of `clone(2)`.
+pub fn launch(
+    words: &[OsString],
+    inherited: Inherited,
+    terminal_is_for_it: bool,
+    explain: impl FnOnce(Report) -> u8,
+) -> Result<Pid, Errno> {
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
     // The empty word is no file's name, although with a directory before it it would be the directory.
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
-    let candidates = if word.is_empty() { Vec::new() } else { candidates(word, &path) };
-    // No kernel hands a NUL byte on, so none is lost here.
-    let argv: Strings =
-        words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect::<Vec<_>>().into();
-    let mut envp: Strings = env::vars_os().filter_map(variable).collect::<Vec<_>>().into();
+    let mut list = Vec::new();
+    if !word.is_empty() {
+        candidates(word, &path, &mut list);
+    }
+    // No kernel hands a NUL byte on, so there is none here.
+    let arguments = Strings::pack(words.iter().map(|word| [word.as_bytes()])).unwrap_or_default();
+    let mut listen_pid = *LISTEN_PID;
+    let argv: Pointers<'_> = arguments.iter().collect();
+    let mut envp = Pointers::environment();
     let for_us = env::var_os("LISTEN_PID").is_some_and(|pid| *pid == *std::process::id().to_string());
-    let has_terminal = terminal::is_ours();
-    fork(|_| {
-        // SAFETY: takes nothing, cannot fail.
-        let own = unsafe { libc::getpid() };
-        if has_terminal {
-            // Here and in the parent, whoever comes first: the command may read from it at once.
-            terminal::set_foreground(own);
+    let for_us = if for_us { envp.position(LISTEN_PID_KEY) } else { None };
+    let rsups_group = terminal::own_group();
+    let steps = || {
+        if terminal_is_for_it {
+            // Before the exec: the command may read from it at once.
+            terminal::take_from(rsups_group);
         }
         // sd_listen_fds(3): the descriptors that rsup was handed are the command's now.
-        let mut listen_pid = *LISTEN_PID;
-        if for_us {
-            write_decimal(&mut listen_pid, own);
-            envp.replace(LISTEN_PID_KEY, &listen_pid);
+        if let Some(index) = for_us {
+            let mut place = listen_pid.get_mut(LISTEN_PID_KEY.len()..).unwrap_or_default();
+            // Into place, and there is room.
+            let _ = write!(place, "{}", std::process::id());
+            envp.replace(index, CStr::from_bytes_until_nul(&listen_pid).unwrap_or_default());
         }
-        inherited.give_back().map_err(|errno| Report { step: Step::Exec, candidate: 0, errno })?;
-        exec_first(&candidates, &argv, &envp)
-    })
+        let given_back = inherited.give_back();
+        let failed = |errno| Report { step: Step::Exec, candidate: 0, errno };
+        let Err(report) = given_back.map_err(failed).and_then(|()| exec_first(strings(&list), &argv, &envp));
+        // A terminal may stop whom it does not belong to for a line (`stty tostop`), and a parent that stands still
+        // could not notice.
+        let _ = block_all();
+        explain(report)
+    };
+    // What the terminal's keys stop before its exec, only a parent that goes on can notice.
+    if terminal_is_for_it { fork_to_exec(steps) } else { vfork_to_exec(steps) }
 }
 
-const LISTEN_PID_KEY: &[u8] = b"LISTEN_PID=";
+const LISTEN_PID_KEY: &str = "LISTEN_PID=";
 /// With room for the digits of any process id, and the NUL that ends it.
 const LISTEN_PID: &[u8; 22] = b"LISTEN_PID=\0\0\0\0\0\0\0\0\0\0\0";
 
-/// Async-signal-safe.
-fn write_decimal(variable: &mut [u8; 22], pid: i32) {
-    let mut divisor = 1_000_000_000;
-    let mut places = variable.iter_mut().skip(LISTEN_PID_KEY.len());
-    while divisor > 0 {
-        let digits = pid / divisor;
-        if digits > 0
-            && let (Some(place), Ok(digit)) = (places.next(), u8::try_from(digits % 10))
-        {
-            *place = b'0' + digit;
-        }
-        divisor /= 10;
-    }
-}
-
-fn variable((key, value): (OsString, OsString)) -> Option<CString> {
-    CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-}
-
 /// As `execvp`: the first candidate that can be executed; else the error of the last that exists. Async-signal-safe.
-fn exec_first(candidates: &[CString], argv: &Strings, envp: &Strings) -> Result<Infallible, Report> {
+fn exec_first<'a>(
+    candidates: impl Iterator<Item = &'a CStr>,
+    argv: &Pointers<'_>,
+    envp: &Pointers<'_>,
+) -> Result<Infallible, Report> {
     let mut failure = Report { step: Step::NotFound, candidate: 0, errno: Errno::ENOENT };
-    for (candidate, path) in candidates.iter().map(CString::as_c_str).enumerate() {
+    for (candidate, path) in (0..=u16::MAX).zip(candidates) {
         match exec(path, argv, envp) {
             Errno::ENOENT | Errno::ENOTDIR if !exists(path) => {}
             Errno::EACCES => failure = Report { step: Step::NoPermission, candidate, errno: Errno::EACCES },

@@ -1,28 +1,121 @@
 //! Forking, and how the parent learns what came of the exec.
 //!
-//! Not `vfork` nor `posix_spawn`, which hold the parent up until the exec: a hung mount below one program must not
-//! hold up PID 1. The child reports each step that failed through a close-on-exec pipe; the pipe's end without a report
-//! says that the exec worked.
+//! Programs of a configuration are started by `fork`. `vfork` and `posix_spawn` hold the parent up until the exec, and a
+//! hung mount below one program must not hold up PID 1. The child reports each step that failed through a close-on-exec
+//! pipe; the pipe's end without a report says that the exec worked. One command may be started by `vfork`: there is
+//! nothing else that rsup could do meanwhile.
 
-use super::{Errno, Pid};
+use super::memory::outlast_shortage;
+use super::{Errno, Pid, check};
 use nix::fcntl::OFlag;
 use std::convert::Infallible;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Strings as `execve` takes them.
-#[derive(Debug)]
-pub struct Strings {
-    /// What the pointers point into; each string stays where it is when the list moves.
-    owned: Vec<CString>,
-    pointers: Vec<*const c_char>,
+/// Strings that each end in NUL, one behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strings(Box<[u8]>);
+
+/// A string that has a NUL byte, which the kernel cannot be handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsayable;
+
+impl Strings {
+    /// Packs strings, each given in pieces.
+    ///
+    /// # Errors
+    /// One of them cannot be handed to the kernel.
+    pub fn pack<const N: usize>(
+        strings: impl Iterator<Item = [impl AsRef<[u8]>; N]>,
+    ) -> Result<Self, Unsayable> {
+        let mut bytes = Vec::new();
+        for piece in strings.flat_map(|pieces| pieces.into_iter().map(Some).chain([None])) {
+            match &piece {
+                Some(piece) if piece.as_ref().contains(&0) => return Err(Unsayable),
+                Some(piece) => bytes.extend_from_slice(piece.as_ref()),
+                None => bytes.push(0),
+            }
+        }
+        Ok(Self(bytes.into_boxed_slice()))
+    }
+
+    /// The strings, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> + Clone {
+        strings(&self.0)
+    }
 }
 
-impl From<Vec<CString>> for Strings {
-    fn from(owned: Vec<CString>) -> Self {
-        let end = std::iter::once(std::ptr::null());
-        let pointers = owned.iter().map(|text| text.as_ptr()).chain(end).collect();
-        Self { owned, pointers }
+/// Strings that each end in NUL, one behind the other.
+pub(super) fn strings(bytes: &[u8]) -> impl Iterator<Item = &CStr> + Clone {
+    bytes.split_inclusive(|byte| *byte == 0).filter_map(|string| CStr::from_bytes_with_nul(string).ok())
+}
+
+/// A list of strings as `execve` takes it: pointers, a null pointer behind the last. (The default is not even that.)
+#[derive(Debug, Default)]
+pub(super) struct Pointers<'a> {
+    list: Vec<*const c_char>,
+    strings: PhantomData<&'a CStr>,
+}
+
+impl<'a> FromIterator<&'a CStr> for Pointers<'a> {
+    fn from_iter<T: IntoIterator<Item = &'a CStr>>(strings: T) -> Self {
+        let mut pointers = Self::default();
+        pointers.extend(strings);
+        pointers
+    }
+}
+
+impl<'a> Extend<&'a CStr> for Pointers<'a> {
+    fn extend<T: IntoIterator<Item = &'a CStr>>(&mut self, strings: T) {
+        self.list.pop();
+        self.list.extend(strings.into_iter().map(CStr::as_ptr).chain([std::ptr::null()]));
+    }
+}
+
+unsafe extern "C" {
+    /// The C library's list of rsup's own variables.
+    static environ: *const *const c_char;
+}
+
+impl<'a> Pointers<'a> {
+    /// rsup's own environment, as it came: nothing in rsup changes it.
+    pub(super) fn environment() -> Self {
+        // SAFETY: it was set before `main`.
+        let list = unsafe { environ };
+        let is_end = |index: &usize| {
+            // SAFETY: nobody asks for what is beyond the end,
+            let place = unsafe { list.add(*index) };
+            // SAFETY: which a null pointer marks.
+            unsafe { *place }.is_null()
+        };
+        let count = (0..).take_while(|index| !is_end(index)).count();
+        // SAFETY: so many and the end are there, as long as rsup is.
+        let list = unsafe { std::slice::from_raw_parts(list, count + 1) };
+        Self { list: list.to_vec(), strings: PhantomData }
+    }
+
+    /// Where the first string is that begins so.
+    pub(super) fn position(&self, beginning: &str) -> Option<usize> {
+        self.list.iter().take_while(|pointer| !pointer.is_null()).position(|pointer| {
+            // SAFETY: all but the null pointer at the end point to strings.
+            unsafe { CStr::from_ptr(*pointer) }.to_bytes().starts_with(beginning.as_bytes())
+        })
+    }
+
+    /// Puts a string in the place of one of the list. Async-signal-safe.
+    pub(super) fn replace(&mut self, index: usize, string: &'a CStr) {
+        if let Some(place) = self.list.get_mut(index) {
+            *place = string.as_ptr();
+        }
+    }
+
+    /// The list without its strings, for others.
+    pub(super) fn emptied<'b>(mut self) -> Pointers<'b> {
+        self.list.clear();
+        self.list.push(std::ptr::null());
+        Pointers { list: self.list, strings: PhantomData }
     }
 }
 
@@ -94,7 +187,7 @@ pub struct Report {
     /// Which.
     pub step: Step,
     /// Which of the candidates it was about.
-    pub candidate: usize,
+    pub candidate: u16,
     /// Why.
     pub errno: Errno,
 }
@@ -104,14 +197,14 @@ impl Report {
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
         let [a, b, c, d] = (self.errno as i32).to_le_bytes();
-        let [e, f, ..] = self.candidate.to_le_bytes();
+        let [e, f] = self.candidate.to_le_bytes();
         [self.step as u8, 0, e, f, a, b, c, d]
     }
 
     fn from_bytes([step, _, e, f, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
         let step = *Step::ALL.get(usize::from(step))?;
         let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
-        Some(Self { step, candidate: usize::from(u16::from_le_bytes([e, f])), errno })
+        Some(Self { step, candidate: u16::from_le_bytes([e, f]), errno })
     }
 }
 
@@ -145,30 +238,21 @@ impl AsFd for ExecStatus {
     }
 }
 
-/// Where a command may be, as supervisord looks for it: a word with a slash is the path itself; else every entry of
-/// `path`, an empty one being the current directory.
-#[must_use]
-pub fn candidates(word: &[u8], path: &[u8]) -> Vec<CString> {
-    // A path with a NUL byte names no file.
+/// Lists where a command may be, as supervisord looks for it: a word with a slash is the path itself; else every entry of
+/// `path`, an empty one being the current directory. Each ends in NUL.
+pub(super) fn candidates(word: &[u8], path: &[u8], list: &mut Vec<u8>) {
     if word.contains(&b'/') {
-        return CString::new(word).into_iter().collect();
+        list.extend(word);
+        list.push(0);
+        return;
     }
-    let join = |directory: &[u8]| match directory {
-        b"" => CString::new(word).ok(),
-        _ => CString::new([directory, b"/", word].concat()).ok(),
-    };
-    path.split(|byte| *byte == b':').filter_map(join).collect()
-}
-
-impl Strings {
-    /// Puts another string in the place of the first that begins so. Async-signal-safe.
-    pub(super) fn replace(&mut self, beginning: &[u8], text: &[u8]) {
-        let index = self.owned.iter().position(|string| string.as_bytes().starts_with(beginning));
-        if let (Some(place), Ok(text)) =
-            (index.and_then(|index| self.pointers.get_mut(index)), CStr::from_bytes_until_nul(text))
-        {
-            *place = text.as_ptr();
+    for directory in path.split(|byte| *byte == b':') {
+        if !directory.is_empty() {
+            list.extend(directory);
+            list.push(b'/');
         }
+        list.extend(word);
+        list.push(0);
     }
 }
 
@@ -185,8 +269,8 @@ pub(super) fn fork(
     let (status, status_writer) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
     // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
     // program or ends.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
+    let pid = unsafe { clone() };
+    if pid == Ok(0) {
         // SAFETY: numbers.
         unsafe { libc::setpgid(0, 0) };
         let Err(report) = steps(&status_writer);
@@ -194,11 +278,78 @@ pub(super) fn fork(
         // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
         unsafe { libc::_exit(127) }
     }
-    let pid = Pid::new(pid).ok_or_else(|| SpawnError::Fork(Errno::last()))?;
+    let number = pid.map_err(SpawnError::Fork)?;
+    let pid = i32::try_from(number).ok().and_then(Pid::new).ok_or(SpawnError::Fork(Errno::EAGAIN))?;
+    outlast_shortage();
     // Here and in the child: whoever comes first, a signal to the group finds it. It fails when the exec came first.
     // SAFETY: numbers.
     unsafe { libc::setpgid(pid.number(), pid.number()) };
     Ok((pid, ExecStatus(status)))
+}
+
+/// Forks a process that leads a group of its own and does `steps` until it is another program, or leaves with the code
+/// that they return.
+///
+/// # Errors
+/// Of `clone(2)`.
+pub(super) fn fork_to_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+    // SAFETY: rsup has one thread: the child may do what its parent may.
+    let pid = unsafe { clone() }?;
+    if pid == 0 {
+        let code = lead_and_do(steps);
+        // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
+        unsafe { libc::_exit(code) }
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::new).ok_or(Errno::EAGAIN)?;
+    // As in `fork`.
+    // SAFETY: numbers.
+    unsafe { libc::setpgid(pid.number(), pid.number()) };
+    Ok(pid)
+}
+
+/// The same, but rsup stands still until the child is another program, and lends it its memory: to copy that would take a
+/// third of the time by which rsup delays a command.
+///
+/// # Errors
+/// Of `clone(2)`.
+pub(super) fn vfork_to_exec<Steps: FnOnce() -> u8>(steps: Steps) -> Result<Pid, Errno> {
+    extern "C" fn run<Steps: FnOnce() -> u8>(steps: *mut c_void) -> c_int {
+        // SAFETY: it is the caller's, who stands still.
+        let steps = unsafe { &mut *steps.cast::<Option<Steps>>() };
+        steps.take().map_or(0, lead_and_do)
+    }
+    let (mut steps, mut stack) = (Some(steps), Stack([MaybeUninit::uninit(); STACK_SIZE]));
+    // It grows downwards, where rsup runs.
+    // SAFETY: the end of the array.
+    let top = unsafe { (&raw mut stack).add(1) };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: rsup has one thread, and that one stands still: stack and steps stay where they are.
+    let pid = unsafe { libc::clone(run::<Steps>, top.cast(), flags, (&raw mut steps).cast()) };
+    Pid::new(pid).ok_or_else(Errno::last)
+}
+
+fn lead_and_do(steps: impl FnOnce() -> u8) -> c_int {
+    // SAFETY: numbers.
+    unsafe { libc::setpgid(0, 0) };
+    steps().into()
+}
+
+/// For a few calls one in the other, and a line of text.
+const STACK_SIZE: usize = 16 * 1024;
+
+#[repr(align(16))]
+struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK_SIZE]);
+
+/// fork(2) by itself, without what the C library does around it for threads and its own handlers: among that is a mask
+/// for rsup that is only right while nothing fails.
+///
+/// # Safety
+/// As of fork(2): the child may only do what is async-signal-safe.
+unsafe fn clone() -> Result<libc::c_long, Errno> {
+    let (flags, stack) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
+    let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
+    // SAFETY: no flag but the signal, and the stack of the parent: a copy of it, as fork(2) makes.
+    check(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })
 }
 
 /// Reports a failed step. Async-signal-safe.
@@ -208,8 +359,8 @@ pub(super) fn tell(status: &OwnedFd, report: Report) {
 }
 
 /// Becomes another program; returns only when that fails. Async-signal-safe.
-pub(super) fn exec(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
+pub(super) fn exec(path: &CStr, argv: &Pointers<'_>, envp: &Pointers<'_>) -> Errno {
     // SAFETY: the path ends in NUL, and both lists are ended by a null pointer and point to strings that do.
-    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    unsafe { libc::execve(path.as_ptr(), argv.list.as_ptr(), envp.list.as_ptr()) };
     Errno::last()
 }

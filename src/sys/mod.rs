@@ -5,6 +5,7 @@
 mod clock;
 mod command;
 mod fork;
+mod memory;
 mod process;
 mod reap;
 mod signals;
@@ -15,18 +16,20 @@ pub mod terminal;
 mod users;
 mod wait;
 
-pub use clock::{LocalTime, local_time, monotonic_nanos};
+pub use clock::{LocalTime, WallClock, monotonic_nanos};
 pub use command::launch;
-pub use fork::{ExecStatus, Report, SpawnError, Step, Strings, candidates};
+pub use fork::{ExecStatus, Report, SpawnError, Step, Strings, Unsayable};
+pub use memory::Patient;
 pub use nix::errno::Errno;
 pub use process::{
-    Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, has_terminal, host_name,
-    is_pid1, is_readable_file, make_room, raise_limits, send, send_to_all, send_to_group, send_to_self,
+    Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, host_name, is_pid1,
+    is_readable_file, make_room, raise_limits, send, send_to_all, send_to_group, send_to_own_group,
+    send_to_self,
 };
 pub use reap::{Dead, Status, reap};
-pub use signals::{Arrived, Inherited, SignalFd, take_over};
+pub use signals::{Arrived, Inherited, SignalFd, reset_dispositions, take_over, wait_for_signal};
 pub use socket::{listen_tcp, listen_unix};
-pub use spawn::{Child, Input, Output, Program, spawn};
+pub use spawn::{Child, Common, Input, Lists, Output, Program, spawn};
 pub use stdio::{LogStream, open_missing, write_out};
 pub use users::{Ids, UserError, look_up};
 pub use wait::Poller;

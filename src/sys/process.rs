@@ -66,6 +66,12 @@ pub fn send_to_self(signal: i32) {
     let _ = kill(own, signal);
 }
 
+/// Sends a signal to rsup's own process group: to rsup itself, and to the others of a pipeline or script.
+pub fn send_to_own_group(signal: i32) {
+    // It has us as a member.
+    let _ = kill(0, signal);
+}
+
 /// Sends a signal to everything in the PID namespace but rsup. Only process 1 may mean that: to others it is the whole
 /// machine.
 ///
@@ -90,15 +96,10 @@ pub fn is_pid1() -> bool {
 
 /// Becomes the parent of orphans below it, as process 1 is anyway (`PR_SET_CHILD_SUBREAPER`).
 pub fn adopt_orphans() {
-    // Kernels from 3.4 on have it; without it orphans go elsewhere, which is all that is lost.
-    let _ = nix::sys::prctl::set_child_subreaper(true);
-}
-
-/// Whether there is a controlling terminal.
-#[must_use]
-pub fn has_terminal() -> bool {
-    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::open("/dev/tty", flags, nix::sys::stat::Mode::empty()).is_ok()
+    if !is_pid1() {
+        // Kernels from 3.4 on have it; without it orphans go elsewhere, which is all that is lost.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
 }
 
 /// Whether this is a file that rsup may read and nobody may execute: something that was meant to be read, not to be run.
@@ -186,10 +187,11 @@ pub(super) fn limit_descriptors(soft: u64) {
 }
 
 /// Becomes another user for good: groups, group, user, in this order, since each step takes away the right to the one
-/// before. Async-signal-safe.
+/// before. Then asks the kernel whether it is so: a filter of system calls may say yes and do nothing.
+/// Async-signal-safe.
 ///
 /// # Errors
-/// Of the step that failed.
+/// Of the step that failed; EPERM of one that only seemed to work.
 pub(super) fn switch_user(ids: &Ids) -> Result<(), (UserStep, Errno)> {
     let (count, groups) = (ids.groups.len(), ids.groups.as_ptr());
     // SAFETY: `groups` points to `count` numbers.
@@ -198,7 +200,42 @@ pub(super) fn switch_user(ids: &Ids) -> Result<(), (UserStep, Errno)> {
     check(unsafe { libc::syscall(SYS_setgid, ids.gid) }).map_err(|e| (UserStep::Gid, e))?;
     // SAFETY: a number.
     check(unsafe { libc::syscall(SYS_setuid, ids.uid) }).map_err(|e| (UserStep::Uid, e))?;
-    Ok(())
+    let is_so = [
+        (has_groups(&ids.groups), UserStep::Groups),
+        (has_gid(ids.gid), UserStep::Gid),
+        (has_uid(ids.uid), UserStep::Uid),
+    ];
+    match is_so.into_iter().find(|(is_so, _)| !is_so) {
+        Some((_, step)) => Err((step, Errno::EPERM)),
+        None => Ok(()),
+    }
+}
+
+/// Whether these are all groups beside the first; of very long lists it is taken on trust.
+fn has_groups(wanted: &[u32]) -> bool {
+    let mut groups = [0; 1024];
+    let room = i32::try_from(groups.len()).unwrap_or(0);
+    // SAFETY: there is room for as many numbers.
+    let count = unsafe { libc::getgroups(room, groups.as_mut_ptr()) };
+    let mut listed = groups.iter().take(usize::try_from(count).unwrap_or(0));
+    wanted.len() > groups.len()
+        || usize::try_from(count) == Ok(wanted.len()) && listed.all(|group| wanted.contains(group))
+}
+
+/// Whether it is the real, the effective and the saved group.
+fn has_gid(wanted: u32) -> bool {
+    let [mut real, mut effective, mut saved] = [!wanted; 3];
+    // SAFETY: each is a place for one number.
+    unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
+    [real, effective, saved] == [wanted; 3]
+}
+
+/// Whether it is the real, the effective and the saved user.
+fn has_uid(wanted: u32) -> bool {
+    let [mut real, mut effective, mut saved] = [!wanted; 3];
+    // SAFETY: each is a place for one number.
+    unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
+    [real, effective, saved] == [wanted; 3]
 }
 
 /// A step of [`switch_user`].

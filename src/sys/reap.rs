@@ -1,7 +1,8 @@
 //! Dead children. `libc::waitpid` and not nix's, which fails on a death by a real-time signal, after the kernel has
 //! already let the child go.
 
-use super::{Errno, Pid};
+use super::wait::pause;
+use super::{Errno, Pid, check};
 
 /// What `waitpid` says of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +34,23 @@ pub struct Dead {
 /// Takes one child that has died or stopped, without waiting: `Ok(None)` when there is none now.
 ///
 /// # Errors
-/// ECHILD when there is no child at all.
+/// ECHILD when there is no child at all. No other is known; after another there may be more to take.
 pub fn reap() -> Result<Option<Dead>, Errno> {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for the one int that is written.
-    let result = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-    if result == -1 {
-        return Err(Errno::last());
+    let wait = || {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the one int that is written.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+        let (pid, status) = (check(pid.into())?, status);
+        Ok(i32::try_from(pid).ok().and_then(Pid::new).map(|pid| Dead { pid, status: decode(status) }))
+    };
+    match wait() {
+        // The next SIGCHLD may be a long way off.
+        Err(errno) if errno != Errno::ECHILD => {
+            pause();
+            wait()
+        }
+        taken => taken,
     }
-    Ok(Pid::new(result).map(|pid| Dead { pid, status: decode(status) }))
 }
 
 fn decode(status: i32) -> Status {

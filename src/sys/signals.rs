@@ -1,62 +1,66 @@
-//! Signals come in through a descriptor: no handlers, nothing is interrupted, nothing is lost while rsup is busy.
+//! Signals are blocked, and read when their turn comes: no handlers, nothing is interrupted, nothing is lost while rsup
+//! is busy.
 //!
 //! Raw system calls throughout, since libc's sets and `sigaction` leave out 32 to 34, which musl keeps to itself: an
 //! init that leaves those open dies of them, or loses them.
 
+use super::wait::pause;
 use super::{Errno, check};
+use std::ffi::c_long;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{from_ref, null};
+use std::time::Duration;
 
 /// Every signal there is, 1 to 64, as the kernel's set.
 const ALL: u64 = u64::MAX;
 /// The kernel's set in bytes.
 const SET_SIZE: usize = size_of::<u64>();
 
-/// What rsup was started with, before it took the signals over.
-#[derive(Clone, Copy, Debug, Default)]
+/// The mask that rsup was started with, before it took the signals over.
+#[derive(Clone, Copy, Debug)]
 pub struct Inherited {
-    /// Bit n - 1 stands for signal n, here and below.
-    ignored: u64,
     blocked: u64,
 }
 
 impl Inherited {
-    /// Whether the signal of this number came ignored.
-    #[must_use]
-    pub fn ignores(&self, signal: i32) -> bool {
-        u32::try_from(signal - 1).is_ok_and(|bit| self.ignored.checked_shr(bit).unwrap_or(0) & 1 == 1)
-    }
-
-    /// Gives back what was taken over, but for an ignored SIGCHLD, which no program expects. The last act of a child
-    /// before its exec, or of rsup itself where it only reads a file. Async-signal-safe.
+    /// Gives the mask back: the last act of a child before its exec, or of rsup itself where it only reads a file.
+    /// Async-signal-safe.
     ///
     /// # Errors
     /// Of `rt_sigprocmask(2)`.
     pub fn give_back(self) -> Result<(), Errno> {
-        for signal in (1..=64_u32).filter(|signal| self.ignored >> (signal - 1) & 1 == 1) {
-            if signal != libc::SIGCHLD.cast_unsigned() {
-                // It was ignored before, so it can be.
-                let _ = set_disposition(signal, libc::SIG_IGN);
-            }
-        }
         set_mask(self.blocked).map(drop)
     }
 }
 
-/// Blocks every signal and gives each its default disposition: SIGCHLD too, which would be lost with its children if
-/// it came ignored. Signals that arrive from here on wait to be read.
+/// Blocks every signal: those that arrive from here on wait to be read, ignored ones too (Linux throws an ignored signal
+/// away only where it is not blocked). SIGCHLD is given its default disposition, for children whose parent ignores it
+/// are lost.
 ///
 /// # Errors
 /// Of `rt_sigprocmask(2)`.
 pub fn take_over() -> Result<Inherited, Errno> {
-    let mut inherited = Inherited { ignored: 0, blocked: set_mask(ALL)? };
-    for signal in 1..=64_u32 {
-        // An ignored signal is thrown away even where it is blocked.
-        if set_disposition(signal, libc::SIG_DFL) == Ok(libc::SIG_IGN) {
-            inherited.ignored |= 1 << (signal - 1);
-        }
-    }
+    let inherited = Inherited { blocked: block_all()? };
+    // There is such a signal, and it can be caught.
+    let _ = set_disposition(libc::SIGCHLD, libc::SIG_DFL);
     Ok(inherited)
+}
+
+/// Gives every signal its default disposition, for everything that is started from here on. Returns whether SIGHUP came
+/// ignored, as `nohup` has it.
+pub fn reset_dispositions() -> bool {
+    let mut hup_ignored = false;
+    for signal in 1..=64 {
+        let old = set_disposition(signal, libc::SIG_DFL);
+        hup_ignored |= signal == libc::SIGHUP && old == Ok(libc::SIG_IGN);
+    }
+    hup_ignored
+}
+
+/// Blocks every signal. Returns the mask before. Async-signal-safe.
+pub(super) fn block_all() -> Result<u64, Errno> {
+    set_mask(ALL)
 }
 
 /// Replaces the whole mask: what was blocked before does not matter. Returns it all the same.
@@ -75,7 +79,7 @@ pub(super) fn unblock_all() -> Result<(), Errno> {
 }
 
 /// Sets SIG_DFL or SIG_IGN and returns the handler that was there. SIGKILL and SIGSTOP are refused.
-fn set_disposition(signal: u32, handler: usize) -> Result<usize, Errno> {
+fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
     // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
     // s390) the handler comes first, zeros behind it are no flags and no mask, and it is no longer than this.
     let new = [handler, 0, 0, 0, 0, 0, 0, 0];
@@ -97,6 +101,34 @@ pub struct Arrived {
     pub sender: u32,
     /// `SI_KERNEL`: not sent by a process.
     pub from_kernel: bool,
+}
+
+/// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`take_over`] must have
+/// blocked them all.
+#[must_use]
+pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Arrived> {
+    // Two longs are a timespec to this call, on machines of 32 bits too.
+    let long = |number: u64| c_long::try_from(number).unwrap_or(c_long::MAX);
+    let timeout = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
+    let timeout = timeout.as_ref().map_or(null(), from_ref);
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let (all, place) = (ALL, info.as_mut_ptr());
+    // Not sigtimedwait(3): behind an interruption it would wait for the whole time again.
+    // SAFETY: the kernel reads SET_SIZE bytes and the time (or none); these and the place for the answer live through
+    // the call.
+    let signal =
+        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, place, timeout, SET_SIZE) };
+    // SAFETY: plain numbers, for which zeros are valid.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: zero where the kernel has no such number to say.
+    let sender = unsafe { info.si_pid() };
+    let from_kernel = info.si_code == SI_KERNEL;
+    if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
+        // It is neither that the time is over, nor a stop and continue.
+        pause();
+    }
+    let signal = u32::try_from(signal).ok()?;
+    Some(Arrived { signal, sender: sender.cast_unsigned(), from_kernel })
 }
 
 /// The descriptor that signals are read from.
@@ -128,6 +160,10 @@ impl SignalFd {
         let length = unsafe { libc::read(fd, batch.as_mut_ptr().cast(), size_of_val(&batch)) };
         // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
         let batch = unsafe { batch.assume_init() };
+        if length < 0 {
+            // It was said to be ready, and will be again.
+            pause();
+        }
         let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
         for info in batch.iter().take(count) {
             let from_kernel = info.ssi_code == SI_KERNEL;

@@ -1,40 +1,94 @@
 //! Starting a program of the configuration: what it gets, and the steps between fork and exec.
 
-use super::fork::{exec, fork, tell};
+use super::fork::{Pointers, candidates, exec, fork, strings, tell};
 use super::process::{UserStep, is_own_user, limit_descriptors, switch_user};
 use super::stdio::is_writable_pipe;
 use super::{Errno, ExecStatus, Ids, Pid, Report, SpawnError, Step, Strings, check, signals};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag};
+use nix::sys::stat::Mode;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::Write;
+use std::mem;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// Everything a start needs, prepared once: between fork and exec nothing may be allocated.
+/// What all programs start from.
+#[derive(Debug)]
+pub struct Common {
+    /// The environment, each variable of another name.
+    pub environment: Vec<CString>,
+    /// Their soft limit on descriptors; rsup's own if none.
+    pub descriptors: Option<u64>,
+    /// Where a start makes its lists.
+    pub lists: Lists,
+}
+
+/// Lists of a start, empty between starts. To ask for memory each time would change pages that rsup shares with the
+/// child, and to copy each of them takes longer than most system calls.
+#[derive(Debug, Default)]
+pub struct Lists {
+    candidates: Vec<u8>,
+    argv: Pointers<'static>,
+    envp: Pointers<'static>,
+}
+
+/// What a start needs of one program. There may be a thousand of them, so it is kept small.
 #[derive(Debug)]
 pub struct Program {
-    /// The first word of the command, as typed.
-    pub word: String,
-    /// Where the executable may be; the first that exists decides.
-    pub candidates: Vec<CString>,
     /// The arguments, the program's name first.
     pub argv: Strings,
-    /// The environment.
-    pub envp: Strings,
+    /// Its own variables, which take the place of the common ones of the same names.
+    pub environment: Strings,
     /// Where it runs.
     pub directory: Option<CString>,
     /// Its umask; rsup's own if none.
     pub umask: Option<u32>,
-    /// Its soft limit on descriptors; rsup's own if none.
-    pub descriptors: Option<u64>,
     /// Whom it runs as; rsup's own user if none.
-    pub ids: Option<Ids>,
+    pub ids: Option<Rc<Ids>>,
     /// Its descriptor 0.
     pub stdin: Input,
     /// Its descriptor 1.
     pub stdout: Output,
     /// Its descriptor 2.
     pub stderr: Output,
+}
+
+/// Where a command is looked for when no PATH says it (supervisord's list).
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
+
+impl Program {
+    /// The first word of the command, as typed.
+    #[must_use]
+    pub fn word(&self) -> &CStr {
+        self.argv.iter().next().unwrap_or_default()
+    }
+
+    /// Where the executable may be: the candidate of this number.
+    #[must_use]
+    pub fn candidate(&self, common: &Common, number: u16) -> Option<CString> {
+        let mut list = Vec::new();
+        candidates(self.word().to_bytes(), self.path(common), &mut list);
+        strings(&list).nth(number.into()).map(CStr::to_owned)
+    }
+
+    fn path<'a>(&'a self, common: &'a Common) -> &'a [u8] {
+        let mut variables = self.environment.iter().chain(common.environment.iter().map(CString::as_c_str));
+        let path = variables.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
+        path.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH)
+    }
+
+    /// Its whole environment.
+    fn variables<'a>(&'a self, common: &'a [CString], list: &mut Pointers<'a>) {
+        list.extend(common.iter().map(CString::as_c_str));
+        for own in self.environment.iter() {
+            let name = own.to_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
+            match common.iter().position(|variable| variable.as_bytes().starts_with(name)) {
+                Some(index) => list.replace(index, own),
+                None => list.extend([own]),
+            }
+        }
+    }
 }
 
 /// What a program reads.
@@ -89,27 +143,87 @@ pub struct Child {
 ///
 /// # Errors
 /// Says what could not be made.
-pub fn spawn(program: &Program) -> Result<Child, SpawnError> {
-    let (stdin, silence) = match &program.stdin {
-        Input::Silence => nix::unistd::pipe2(OFlag::O_CLOEXEC)
-            .map(|(reader, writer)| (Rc::new(reader), Some(writer)))
-            .map_err(SpawnError::Pipe)?,
-        Input::Socket(socket) => (Rc::clone(socket), None),
+pub fn spawn(program: &Program, common: &mut Common) -> Result<Child, SpawnError> {
+    let (_reader, silence, stdin) = match &program.stdin {
+        Input::Silence => {
+            let (reader, writer) = silence().map_err(SpawnError::Pipe)?;
+            let stdin = reader.as_raw_fd();
+            (Some(reader), writer, stdin)
+        }
+        Input::Socket(socket) => (None, None, socket.as_raw_fd()),
     };
-    let (pid, status) = fork(|status| prepare_and_exec(program, &stdin, status))?;
+    let lists = mem::take(&mut common.lists);
+    let mut image =
+        Image { candidates: lists.candidates, argv: lists.argv.emptied(), envp: lists.envp.emptied() };
+    candidates(program.word().to_bytes(), program.path(common), &mut image.candidates);
+    image.argv.extend(program.argv.iter());
+    program.variables(&common.environment, &mut image.envp);
+    let streams = Streams { stdin, stdout: reopen(&program.stdout), stderr: reopen(&program.stderr) };
+    let forked = fork(|status| prepare_and_exec(program, common.descriptors, &image, &streams, status));
+    image.candidates.clear();
+    let Image { candidates, argv, envp } = image;
+    common.lists = Lists { candidates, argv: argv.emptied(), envp: envp.emptied() };
+    let (pid, status) = forked?;
     Ok(Child { pid, status, silence })
 }
 
+/// A pipe that nobody writes, and what keeps it from ending.
+///
+/// Where /proc allows it, that is the program itself, which is handed both ends in one description. So rsup need not keep
+/// the other end: a thousand of them would be passed on at each start, and closed.
+fn silence() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let mut path = [0; 32];
+    // There is room.
+    let _ = write!(&mut path[..], "/proc/self/fd/{}", reader.as_raw_fd());
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
+    let both = nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+    Ok(both.map_or((reader, Some(writer)), |both| (both, None)))
+}
+
+/// What is opened before the fork: /proc knows rsup's own descriptors already, and would have to learn those of a child.
+struct Streams {
+    stdin: RawFd,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+/// rsup's own stream, opened anew where the output is to be that: not to be had without /proc, or when the pipe is
+/// another user's.
+fn reopen(output: &Output) -> Option<OwnedFd> {
+    match output {
+        Output::Inherit { fd: libc::STDOUT_FILENO, reopen: true } => {
+            open(c"/proc/self/fd/1", OFlag::empty()).ok()
+        }
+        Output::Inherit { fd: _, reopen: true } => open(c"/proc/self/fd/2", OFlag::empty()).ok(),
+        Output::Inherit { .. } | Output::File(_) | Output::NotOpen => None,
+        Output::Discard | Output::WithStdout => None,
+    }
+}
+
+/// What the child becomes.
+struct Image<'a> {
+    candidates: Vec<u8>,
+    argv: Pointers<'a>,
+    envp: Pointers<'a>,
+}
+
 /// The steps, in supervisord's order.
-fn prepare_and_exec(program: &Program, stdin: &OwnedFd, status: &OwnedFd) -> Result<Infallible, Report> {
+fn prepare_and_exec(
+    program: &Program,
+    descriptors: Option<u64>,
+    image: &Image<'_>,
+    streams: &Streams,
+    status: &OwnedFd,
+) -> Result<Infallible, Report> {
     // By rsup's own rights, in rsup's own directory: as supervisord looks before it forks.
-    let (candidate, path) = find(&program.candidates)?;
+    let (candidate, path) = find(strings(&image.candidates))?;
     let failed = |step: Step| move |errno: Errno| Report { step, candidate, errno };
-    connect(program, stdin.as_raw_fd(), status).map_err(failed(Step::Streams))?;
-    if let Some(soft) = program.descriptors {
+    connect(program, streams, status).map_err(failed(Step::Streams))?;
+    if let Some(soft) = descriptors {
         limit_descriptors(soft);
     }
-    if let Some(ids) = program.ids.as_ref().filter(|ids| !is_own_user(ids)) {
+    if let Some(ids) = program.ids.as_deref().filter(|ids| !is_own_user(ids)) {
         switch_user(ids).map_err(|(step, errno)| {
             let step = match step {
                 UserStep::Groups => Step::Groups,
@@ -128,13 +242,13 @@ fn prepare_and_exec(program: &Program, stdin: &OwnedFd, status: &OwnedFd) -> Res
     }
     // Last, so that nothing disturbs the steps before; a signal that came meanwhile hits now.
     signals::unblock_all().map_err(failed(Step::Exec))?;
-    Err(failed(Step::Exec)(exec(path, &program.argv, &program.envp)))
+    Err(failed(Step::Exec)(exec(path, &image.argv, &image.envp)))
 }
 
 /// The first candidate that exists, if it can be executed.
-fn find(candidates: &[CString]) -> Result<(usize, &CStr), Report> {
-    for (candidate, path) in candidates.iter().enumerate() {
-        let Ok(stat) = nix::sys::stat::stat(path.as_c_str()) else { continue };
+fn find<'a>(candidates: impl Iterator<Item = &'a CStr>) -> Result<(u16, &'a CStr), Report> {
+    for (candidate, path) in (0..=u16::MAX).zip(candidates) {
+        let Ok(stat) = nix::sys::stat::stat(path) else { continue };
         let failed = |step, errno| Err(Report { step, candidate, errno });
         if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
             return failed(Step::Directory, Errno::EISDIR);
@@ -142,7 +256,7 @@ fn find(candidates: &[CString]) -> Result<(usize, &CStr), Report> {
         if stat.st_mode & 0o111 == 0 {
             return failed(Step::NotExecutable, Errno::EACCES);
         }
-        return match nix::unistd::access(path.as_c_str(), nix::unistd::AccessFlags::X_OK) {
+        return match nix::unistd::access(path, nix::unistd::AccessFlags::X_OK) {
             Ok(()) => Ok((candidate, path)),
             Err(errno) => failed(Step::NoPermission, errno),
         };
@@ -151,11 +265,13 @@ fn find(candidates: &[CString]) -> Result<(usize, &CStr), Report> {
 }
 
 /// Puts descriptors 0 to 2 in place.
-fn connect(program: &Program, stdin: RawFd, status: &OwnedFd) -> Result<(), Errno> {
+fn connect(program: &Program, streams: &Streams, status: &OwnedFd) -> Result<(), Errno> {
     // Both are found before either is put in place, for each may be where the other goes.
-    let stdout = source(&program.stdout, libc::STDOUT_FILENO, Step::Stdout, status)?;
-    let stderr = source(&program.stderr, libc::STDERR_FILENO, Step::Stderr, status)?;
-    place(stdin, libc::STDIN_FILENO)?;
+    let reopened = |stream: &Option<OwnedFd>| stream.as_ref().map(AsRawFd::as_raw_fd);
+    let (stdout, stderr) = (reopened(&streams.stdout), reopened(&streams.stderr));
+    let stdout = source(&program.stdout, stdout, libc::STDOUT_FILENO, Step::Stdout, status)?;
+    let stderr = source(&program.stderr, stderr, libc::STDERR_FILENO, Step::Stderr, status)?;
+    place(streams.stdin, libc::STDIN_FILENO)?;
     place(stdout.unwrap_or(libc::STDOUT_FILENO), libc::STDOUT_FILENO)?;
     place(stderr.unwrap_or(libc::STDOUT_FILENO), libc::STDERR_FILENO)
 }
@@ -171,23 +287,29 @@ fn place(from: RawFd, to: RawFd) -> Result<(), Errno> {
 
 /// The descriptor that is to become `to`; none for the one that stdout is. A file that cannot be opened is reported,
 /// and rsup's own stream taken.
-fn source(output: &Output, to: RawFd, step: Step, status: &OwnedFd) -> Result<Option<RawFd>, Errno> {
+fn source(
+    output: &Output,
+    reopened: Option<RawFd>,
+    to: RawFd,
+    step: Step,
+    status: &OwnedFd,
+) -> Result<Option<RawFd>, Errno> {
     let opened = match output {
         Output::WithStdout => return Ok(None),
-        Output::Inherit { fd, reopen: true } => {
-            let path = if *fd == libc::STDOUT_FILENO { c"/proc/self/fd/1" } else { c"/proc/self/fd/2" };
-            // Not to be had without /proc, or when the pipe is another user's: sharing it is the second best.
-            return open(path, 0).map(Some).or_else(|_| copy(*fd, to));
-        }
-        Output::Inherit { fd, reopen: false } => return copy(*fd, to),
-        Output::File(path) => open(path, libc::O_CREAT | libc::O_APPEND),
+        // To share it is the second best.
+        Output::Inherit { fd, .. } => return reopened.map_or_else(|| copy(*fd, to), |fd| Ok(Some(fd))),
+        Output::File(path) => open(path, OFlag::O_CREAT | OFlag::O_APPEND),
         Output::NotOpen => Err(Errno::EBADF),
-        Output::Discard => open(c"/dev/null", 0),
+        Output::Discard => open(c"/dev/null", OFlag::empty()),
     };
-    opened.map(Some).or_else(|errno| {
-        tell(status, Report { step, candidate: 0, errno });
-        source(&Output::inherit(to), to, step, status)
-    })
+    match opened {
+        Ok(opened) => Ok(Some(opened.into_raw_fd())),
+        Err(errno) => {
+            tell(status, Report { step, candidate: 0, errno });
+            let own = Output::inherit(to);
+            source(&own, reopen(&own).map(IntoRawFd::into_raw_fd), to, step, status)
+        }
+    }
 }
 
 /// rsup's own stream: itself where it stays in place, else a copy that outlasts the other's being replaced.
@@ -201,12 +323,10 @@ fn copy(fd: RawFd, to: RawFd) -> Result<Option<RawFd>, Errno> {
 }
 
 /// Opens for writing without waiting (for a FIFO's reader, say); what is written later may wait.
-fn open(path: &CStr, flags: i32) -> Result<RawFd, Errno> {
-    let flags = flags | libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: the path ends in NUL.
-    let fd = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
-    check(fd.into())?;
-    // SAFETY: numbers.
-    unsafe { libc::fcntl(fd, libc::F_SETFL, flags & libc::O_APPEND) };
-    Ok(fd)
+fn open(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let always = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(path, flags | always, Mode::from_bits_truncate(0o666))?;
+    // Should it fail, writing to it does not wait.
+    let _ = nix::fcntl::fcntl(&opened, FcntlArg::F_SETFL(flags & OFlag::O_APPEND));
+    Ok(opened)
 }

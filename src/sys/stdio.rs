@@ -8,16 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 /// Puts something on each of 0 to 2 that is closed, so that no descriptor of rsup's own lands there: /dev/null, or
 /// where there is none a pipe's reading end, on which reads end at once and writes fail.
 pub fn open_missing() {
-    for fd in 0..3 {
-        // SAFETY: a number.
-        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
-            // The lowest free number is `fd`: those below were seen to. Left open on purpose.
-            if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty())
-                .map(IntoRawFd::into_raw_fd)
-                .is_err()
-            {
-                let _ = nix::unistd::pipe().map(|(reader, _writer)| reader.into_raw_fd());
-            }
+    let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: as many records as it says, which outlive the call.
+    unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
+    for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
+        // The lowest free number is this one: those below were seen to. Left open on purpose.
+        if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()).map(IntoRawFd::into_raw_fd).is_err() {
+            let _ = nix::unistd::pipe().map(|(reader, _writer)| reader.into_raw_fd());
         }
     }
 }
@@ -90,6 +87,11 @@ impl LogStream {
             (Kind::Terminal | Kind::Other, None) => write_if_ready(bytes),
         };
         written.map(|length| usize::try_from(length).unwrap_or(0))
+    }
+
+    /// Waits until there is room for something, so many milliseconds at most.
+    pub fn wait_for_room(&self, milliseconds: u64) {
+        poll_for_room(self.as_fd().as_raw_fd(), i32::try_from(milliseconds).unwrap_or(i32::MAX));
     }
 }
 

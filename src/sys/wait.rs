@@ -26,6 +26,9 @@ impl Poller {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// The tag that stands for all, where it cannot be told what is ready.
+    pub const ANY: u64 = u64::MAX;
+
     /// Wakes whenever `fd` can be read.
     ///
     /// # Errors
@@ -51,16 +54,22 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    /// Wakes when there is room to write to `fd`, once.
+    /// Wakes where there is room to write to `fd`, and then whenever there is some after there was none.
     ///
     /// # Errors
     /// Of `epoll_ctl(2)`: EPERM for files, which always have room.
     pub fn wake_on_room(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        let events = libc::EPOLLOUT | libc::EPOLLONESHOT;
+        let events = libc::EPOLLOUT | libc::EPOLLET;
         match self.control(libc::EPOLL_CTL_MOD, fd, tag, events) {
             Err(Errno::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, tag, events),
             changed => changed,
         }
+    }
+
+    /// Does not wake for `fd` any more.
+    pub fn forget(&self, fd: &impl AsFd) {
+        // Should it stay, it wakes for nothing, and is forgotten then.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 
     fn control(&self, operation: i32, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
@@ -75,16 +84,32 @@ impl Poller {
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
         let mut batch = MaybeUninit::<[libc::epoll_event; BATCH]>::zeroed();
         let room = i32::try_from(BATCH).unwrap_or(1);
-        let timeout = timeout.map_or(-1, milliseconds);
         // SAFETY: `batch` has room for as many records as are asked for.
-        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), room, timeout) };
+        let mut wait = |timeout| unsafe {
+            libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), room, timeout)
+        };
+        let mut count = wait(timeout.map_or(-1, milliseconds));
+        if count == -1 {
+            // EINTR, from a stop and continue: the loop goes round, for time has passed.
+            count = wait(0);
+        }
+        if count == -1 {
+            pause();
+            ready(Self::ANY);
+        }
         // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
         let batch = unsafe { batch.assume_init() };
-        // An error can only be EINTR, from a stop and continue: the loop goes round.
         for event in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
             ready(event.u64);
         }
     }
+}
+
+/// Rests behind a call that has failed without a reason that the kernel could have: rsup neither ends for it nor spins.
+pub(super) fn pause() {
+    const MILLISECONDS: i32 = 50;
+    // SAFETY: an empty list; numbers.
+    unsafe { libc::poll(std::ptr::null_mut(), 0, MILLISECONDS) };
 }
 
 /// Rounded up, so that a deadline has passed when the wait for it ends.

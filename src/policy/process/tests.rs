@@ -1,5 +1,7 @@
 //! The whole law as a table: every state under every event, and what a reader of supervisord's manual expects.
 
+use std::rc::Rc;
+
 use super::*;
 use crate::policy::ShutdownOn;
 
@@ -13,7 +15,7 @@ fn spec() -> Spec {
         autorestart: AutoRestart::Unexpected,
         startsecs: 10,
         startretries: 3,
-        exitcodes: vec![0],
+        exitcodes: Rc::new([0]),
         stopsignal: Signal::QUIT,
         stopwaitsecs: 10,
         stopasgroup: false,
