@@ -1,5 +1,6 @@
 //! The command line: getopt's spellings, since Dockerfiles use them; what is printed where; and what is refused.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
@@ -154,6 +155,15 @@ fn check_starts_nothing_and_names_everything_that_is_wrong() {
 }
 
 #[test]
+fn check_refuses_what_would_start_nothing() {
+    for conf in ["", "[program:x]\ncommand=x\nautostart=false\n"] {
+        let (code, rsup) = rsup(conf).args(&["--check"]).run();
+        let said: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
+        assert_eq!((code, said), (2, vec!["Error: no program to start".to_owned()]));
+    }
+}
+
+#[test]
 fn check_is_in_colour_on_a_terminal_only() {
     needs!(installed("script"));
     let setup = rsup("[program:x]\nstartsecs=x\ncommand=x\n");
@@ -178,6 +188,21 @@ fn print_config_shows_every_process_in_start_order() {
     let names = shown["programs"].as_array().unwrap().iter().map(|program| program["name"].as_str().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(shown["programs"][1]["user"], "nobody-of-this-name");
+}
+
+/// Nothing else could stand in its place unnoticed: it may be a password.
+#[test]
+fn a_variable_that_is_no_text_is_not_known_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("supervisord.conf");
+    std::fs::write(&file, "[program:x]\ncommand=x %(ENV_BYTES)s\n").unwrap();
+    let mut check = Command::new(binary());
+    check.args(["--check", "-c"]).arg(&file);
+    assert_eq!(check.env("BYTES", "text").output().unwrap().status.code(), Some(0));
+    let bytes = std::ffi::OsStr::from_bytes(b"a\xffb");
+    let output = check.env("BYTES", bytes).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("names ('ENV_BYTES') which cannot be expanded"));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::witness::{static_programs, witness};
 use crate::support::{
-    Rsup, SIGKILL, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever, kill, needs,
-    pid_namespace, proc, root, within,
+    Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever,
+    installed, kill, needs, never, pid_namespace, proc, root, within,
 };
 
 /// rsup with these words, through what the way needs.
@@ -175,8 +175,11 @@ fn listener(setup: Setup) -> Rsup {
 fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
     needs!(static_programs());
     let forwarded: Vec<_> = (1..=64).filter(|signal| ![9, 17, 19].contains(signal)).collect();
-    for way in both_ways() {
-        let mut rsup = listener(command(&[witness(), "listen", "events"]).run_as(way));
+    // Those too that rsup was started with ignored: the command may think otherwise of them.
+    let started = |ignored| [witness(), "with", "0", ignored];
+    for (way, ignored) in both_ways().into_iter().flat_map(|way| [(way, "0"), (way, "ffffffffffffffff")]) {
+        let listen = command(&[witness(), "listen", "events"]).run_as(way);
+        let mut rsup = listener(listen.through(&started(ignored)));
         for signal in &forwarded {
             rsup.signal(*signal);
             for who in ["leader", "member"] {
@@ -312,6 +315,21 @@ fn it_leads_a_group_of_its_own() {
 }
 
 #[test]
+fn where_no_shell_waits_a_stopped_command_does_not_stop_rsup() {
+    // Whoever stopped it would continue it, and not rsup.
+    let mut rsup = command(&["sleep", "1000"]).through(&["setsid"]).start();
+    let state = |pid: i32| proc::process(pid).map(|process| process.state);
+    let sleep = eventually("sleep runs", || {
+        proc::children(rsup.pid()).into_iter().find(|child| child.name == "sleep")
+    });
+    kill(sleep.pid, SIGSTOP);
+    eventually("it has stopped", || (state(sleep.pid) == Some('T')).then_some(()));
+    never("rsup stopped too", Duration::from_millis(200), || state(rsup.pid()) == Some('T'));
+    kill(sleep.pid, SIGCONT);
+    assert_eq!(rsup.stop(), 128 + SIGTERM);
+}
+
+#[test]
 fn what_the_command_leaves_behind_is_told_to_go() {
     for way in both_ways() {
         let trap = format!("trap \"echo term >> events; exit\" TERM; {}", forever("member"));
@@ -412,8 +430,8 @@ fn stop_timeout_runs_from_the_first_term() {
         let setup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).run_as(way);
         let mut rsup = setup.start();
         rsup.expect_ready(&["deaf"]);
-        rsup.signal(SIGTERM);
         let before = Instant::now();
+        rsup.signal(SIGTERM);
         rsup.expect_in_file("events", "term\n");
         // A second one does not put it off.
         let again = within(Duration::from_millis(500), || rsup.has_left().then_some(()));
@@ -423,6 +441,22 @@ fn stop_timeout_runs_from_the_first_term() {
         let took = before.elapsed();
         assert!(took >= Duration::from_millis(990) && took < Duration::from_secs(10), "{took:?}");
     }
+}
+
+#[test]
+fn what_disturbs_its_wait_does_not_put_stop_timeout_off() {
+    // As a pause of its container does, and a debugger.
+    needs!(installed("strace"));
+    let script = format!("trap \"\" TERM; {}", forever("deaf"));
+    let mut rsup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).start();
+    rsup.expect_ready(&["deaf"]);
+    rsup.signal(SIGTERM);
+    eventually("it is killed", || {
+        let words = ["0.2", "strace", "-qo", "/dev/null", "-p", &rsup.pid().to_string()];
+        let _output = Command::new("timeout").args(words).output().unwrap();
+        rsup.has_left().then_some(())
+    });
+    assert_eq!(rsup.exit_code(), 128 + SIGKILL);
 }
 
 #[test]

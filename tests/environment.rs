@@ -87,6 +87,8 @@ fn stdin_is_a_silent_pipe_of_ones_own_that_never_ends() {
     let (a, b) = (stdin("a"), stdin("b"));
     assert!(a.to_string_lossy().starts_with("pipe:"), "{a:?}");
     assert_ne!(a, b);
+    // rsup keeps no end of it: the streams, and two descriptors to wait by.
+    assert_eq!(proc::open_descriptors(rsup.pid()), 5);
     rsup.kill("a", libc::SIGKILL);
     rsup.expect("success: a");
     assert!(rsup.lines("exited: b").is_empty());

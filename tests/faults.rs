@@ -1,13 +1,15 @@
 //! A hostile machine: rsup goes on.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::cgroup::Cgroup;
+use crate::support::life::{Life, two_programs};
+use crate::support::witness::{static_programs, witness};
 use crate::support::{
-    Rsup, SIGKILL, Setup, both_ways, eventually, kill, needs, pid_namespace, program, root, rsup, script,
-    within,
+    CONF, SIGKILL, Setup, both_ways, each, eventually, installed, kill, needs, pid_namespace, proc, program,
+    root, rsup, script, skip,
 };
 
 /// The life of a program from its start through a crash to the end of rsup.
@@ -24,6 +26,24 @@ fn lives(setup: Setup) {
 fn without_proc() {
     needs!(root(), pid_namespace());
     lives(rsup(&program("web", "sleep 1000")).after("umount -l /proc; umount -l /proc").pid_1());
+}
+
+#[test]
+fn without_proc_an_ordinary_process_says_that_it_cannot_see_who_is_left() {
+    needs!(root());
+    let blind = |conf: &str| {
+        rsup(conf)
+            .through(&["unshare", "-m"])
+            .after("umount -l /proc; umount -l /proc; test ! -e /proc/1 || exit 99")
+    };
+    lives(blind(&program("web", "sleep 1000")));
+    let launcher = script("web", "setsid sleep 1000 >x 2>&1 & echo $! > daemon; exec sleep 1000");
+    let mut rsup = blind(&launcher).start();
+    rsup.expect("success: web");
+    let daemon = rsup.read("daemon").trim().parse().unwrap();
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(rsup.lines("WARN processes left behind").len(), 1);
+    kill(daemon, SIGKILL);
 }
 
 #[test]
@@ -48,33 +68,6 @@ fn with_standard_descriptors_closed() {
 }
 
 #[test]
-fn with_a_stderr_that_nobody_reads() {
-    for way in both_ways() {
-        let conf = script("job", "echo start >> starts; exec sleep 1000");
-        let setup =
-            rsup(&conf).after("dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe");
-        let pipe = setup.path("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
-        let mut rsup = setup.run_as(way).start();
-        for starts in ["start\n", "start\nstart\n"] {
-            rsup.expect_in_file("starts", starts);
-            let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
-            kill(eventually("the program runs", running).pid, SIGKILL);
-        }
-        assert_eq!(rsup.stop(), 0, "{way:?}");
-    }
-}
-
-#[test]
-fn with_a_stderr_whose_reader_is_gone() {
-    let conf = script("job", "echo ran > job; exit 6") + "startsecs=0\nautorestart=false\n";
-    let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
-    let (code, rsup) = rsup(&conf).after(gone).run();
-    assert_eq!((code, rsup.read("job").as_str()), (6, "ran\n"));
-}
-
-#[test]
 fn without_processes_to_spare() {
     needs!(root());
     // The limit counts the processes of a user, and this one has no others: rsup is the first, `a` the second.
@@ -91,56 +84,218 @@ fn without_processes_to_spare() {
 
 #[test]
 fn without_descriptors_to_spare() {
+    needs!(root(), pid_namespace());
+    // Without /proc rsup has to keep one for each program.
+    let blind = "umount -l /proc; umount -l /proc; ulimit -n 24";
     let conf = "[supervisord]\nminfds=1\n".to_owned()
         + &program("web", "sleep 1000")
         + "process_name=w%(process_num)d\nnumprocs=40\nstartretries=0\n";
-    let mut rsup = rsup(&conf).after("ulimit -n 24").start();
+    let mut rsup = rsup(&conf).after(blind).pid_1().start();
     rsup.expect_all(&["spawnerr: too many open files to spawn 'w39'", "gave up: w39", "success: w0 "]);
     rsup.kill("w0", SIGKILL);
     rsup.expect("success: w0 ");
     assert_eq!(rsup.stop(), 0);
 }
 
-/// Whether rsup sleeps for a while without being woken.
-fn is_idle(rsup: &Rsup) -> bool {
-    let switches = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", rsup.pid())).unwrap();
-        status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let before = switches();
-    within(Duration::from_millis(1500), || (switches() != before).then_some(())).is_none()
+/// A hundred descriptors, which a shell opens for rsup.
+const MANY: &str = "for fd in {10..109}; do eval \"exec $fd</dev/null\"; done; exec \"$@\"";
+
+/// How rsup is started: by a shell that does something before, or by a command.
+#[derive(Debug)]
+enum Start {
+    After(&'static str),
+    Through(&'static [&'static str]),
 }
 
 #[test]
-fn with_a_chatty_log_whose_reader_is_gone() {
-    // Every line that cannot be written makes a SIGPIPE, about which there must not be a line.
-    let conf = program("web", "sleep 1000");
-    let mut rsup = rsup(&conf).args(&["-e", "debug"]).after("mkfifo pipe; exec 8<>pipe 2>pipe 8<&-").start();
-    let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
-    kill(eventually("the program runs", running).pid, SIGKILL);
-    eventually("it runs again", running);
-    eventually("rsup is idle", || is_idle(&rsup).then_some(()));
+fn in_any_state_of_the_process() {
+    use Start::{After, Through};
+    let mut starts = vec![
+        Through(&["env", "--ignore-signal", "--block-signal"]),
+        Through(&["env", "-i"]),
+        Through(&["bash", "-c", MANY, "bash"]),
+        After("mkdir gone; cd gone; rmdir ../gone"),
+        After("ulimit -n 16"),
+        After("ulimit -s 64"),
+        After("ulimit -c 0; ulimit -f 0; exec 2>log"),
+        After("umask 777"),
+        After("exec 2>/dev/full"),
+    ];
+    if root().is_ok() {
+        starts.push(Through(&["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"]));
+        starts.push(Through(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]));
+    }
+    let cases: Vec<_> =
+        both_ways().into_iter().flat_map(|way| starts.iter().map(move |start| (start, way))).collect();
+    each(&cases, |(start, way)| {
+        let setup = rsup(&two_programs(""));
+        let file = setup.path(CONF);
+        let setup = setup.only_args(&["-c", file.to_str().unwrap()]).run_as(*way);
+        let mut life = Life::start(match start {
+            After(line) => setup.after(line),
+            Through(words) => setup.through(words),
+        });
+        let served = life.serves().and_then(|()| {
+            let web = life.running(Life::WEB)[0];
+            // The three that everybody has, two to wait by, and /dev/full of its own.
+            match (proc::open_descriptors(life.pid), proc::open_descriptors(web)) {
+                (5..=6, 3) => life.ends(),
+                open => life.fails(&format!("open descriptors: {open:?}")),
+            }
+        });
+        served.map_err(|why| format!("{start:?} {way:?}: {why}"))
+    });
+}
+
+#[test]
+fn without_devices_and_without_settings() {
+    needs!(root(), pid_namespace());
+    for place in ["/dev", "/etc"] {
+        let empty = format!("mount -t tmpfs none {place}");
+        let mut life = Life::start(rsup(&two_programs("")).after(&empty).pid_1());
+        life.serves_and_ends().unwrap();
+    }
+}
+
+/// What is not to be had where a filter of system calls says so, and can be done without.
+const DISPENSABLE: [i64; 11] = [
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_getrlimit,
+    libc::SYS_setrlimit,
+    libc::SYS_close_range,
+    libc::SYS_pwritev2,
+    libc::SYS_getrandom,
+    libc::SYS_uname,
+    libc::SYS_getcwd,
+    libc::SYS_setpgid,
+    libc::SYS_sched_yield,
+];
+
+#[test]
+fn below_a_filter_of_system_calls() {
+    needs!(static_programs());
+    let numbers = DISPENSABLE.map(|number| number.to_string()).join(",");
+    let errors = [libc::EPERM, libc::ENOSYS].map(|errno| errno.to_string());
+    let cases: Vec<_> =
+        both_ways().into_iter().flat_map(|way| errors.iter().map(move |errno| (errno, way))).collect();
+    each(&cases, |(errno, way)| {
+        let setup = rsup(&two_programs("")).through(&[witness(), "without", errno, &numbers]);
+        // `through` and not the path, which the filter is for.
+        let mut life = Life::start(setup.run_as(*way));
+        life.serves_and_ends().map_err(|why| format!("errno {errno} {way:?}: {why}"))
+    });
+}
+
+#[test]
+fn a_filter_of_system_calls_without_which_nothing_goes() {
+    needs!(static_programs());
+    let numbers = libc::SYS_signalfd4.to_string();
+    let (code, rsup) = rsup(&two_programs("")).through(&[witness(), "without", "1", &numbers]).run();
+    assert_eq!(code, 2);
+    assert_eq!(rsup.lines("Error: can't watch signals: EPERM").len(), 1, "{:?}", rsup.log());
+}
+
+#[test]
+fn in_a_cgroup_without_processes_to_spare() {
+    needs!(root());
+    let cgroup = match Cgroup::new("faults") {
+        Ok(cgroup) => cgroup,
+        Err(why) => return skip(&why),
+    };
+    // The shell that becomes rsup, and one program.
+    cgroup.allow("2");
+    let conf = program("a", "sleep 1000") + &program("b", "sleep 1000");
+    let mut rsup = rsup(&conf).after(&cgroup.enter()).start();
+    rsup.expect_all(&["success: a", "spawnerr: Too many processes in process table to spawn 'b'"]);
+    // What runs is restarted meanwhile, and what does not gets its turn.
+    rsup.kill("a", SIGKILL);
+    rsup.expect("success: a");
+    cgroup.allow("max");
+    rsup.expect("success: b");
     assert_eq!(rsup.stop(), 0);
 }
 
 #[test]
-fn with_a_stderr_that_is_read_late() {
-    let setup = rsup(&(program("web", "sleep 1000") + "startsecs=0\n"))
-        .after("dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe");
-    let pipe = setup.path("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut reader = File::options().read(true).write(true).open(&pipe).unwrap();
+fn an_executable_that_is_being_written_starts_when_that_is_done() {
+    let conf = program("web", "./web 1000");
+    let setup = rsup(&conf).file("web", "", 0o755);
+    let mut writer = File::options().write(true).open(setup.path("web")).unwrap();
+    std::io::copy(&mut File::open("/bin/sleep").unwrap(), &mut writer).unwrap();
     let mut rsup = setup.start();
-    let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
-    eventually("the program runs", running);
-    eventually("rsup is idle", || is_idle(&rsup).then_some(()));
-    // The count comes by itself, once there is room for it.
-    let mut text = String::new();
-    let mut buffer = [0; 4096];
-    while !text.contains("log lines lost: ") {
-        let length = reader.read(&mut buffer).unwrap();
-        text.extend(buffer[..length].iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)));
+    rsup.expect("spawnerr: couldn't exec ./web: ETXTBSY");
+    drop(writer);
+    rsup.expect("success: web");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn an_environment_that_no_program_can_take_is_that_programs_trouble() {
+    let big = format!("environment=BIG=\"{}\"\nstartretries=0\n", "x".repeat(200_000));
+    let mut rsup = rsup(&(program("web", "sleep 1000") + &program("big", "sleep 1000") + &big)).start();
+    rsup.expect("spawnerr: couldn't exec sleep: E2BIG");
+    rsup.expect_all(&["gave up: big", "success: web"]);
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn an_exec_that_hangs_holds_up_nobody_else() {
+    needs!(installed("strace"));
+    let conf =
+        program("web", "sleep 1000") + "startsecs=0\n" + &program("hung", "./hung 1000") + "stopwaitsecs=1\n";
+    let setup = rsup(&conf).file("hung", "", 0o755);
+    fs::copy("/bin/sleep", setup.path("hung")).unwrap();
+    // As below a file system that does not answer.
+    let hang = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        "./hung",
+        "-e",
+        "inject=execve:delay_enter=60s",
+    ];
+    let mut rsup = setup.through(&hang).start();
+    for _ in 0..2 {
+        rsup.expect("success: web");
+        rsup.kill("web", SIGKILL);
     }
-    assert_eq!(text.matches("spawned:").count(), 0, "{text}");
+    rsup.expect("success: web");
+    assert!(rsup.lines("spawned: 'hung'").is_empty());
+    let strace = proc::status(rsup.pid(), "TracerPid").unwrap();
+    kill(strace.parse().unwrap(), SIGKILL);
+    rsup.expect("spawned: 'hung'");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn without_memory_to_spare() {
+    needs!(installed("prlimit"));
+    const PROGRAMS: usize = 400;
+    let conf = program("web", "sleep 1000")
+        + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\nstartsecs=0\n");
+    let mut rsup = rsup(&conf).start();
+    let pid = rsup.pid();
+    let all_run = |rsup: &crate::support::Rsup| {
+        let run = |child: &&i32| proc::words(**child) == ["sleep", "1000"];
+        proc::children_listed(rsup.pid()).iter().filter(run).count() == PROGRAMS
+    };
+    eventually("all run", || all_run(&rsup).then_some(()));
+    let limit = |size: &str| {
+        let soft = format!("--as={size}:");
+        assert!(Command::new("prlimit").args(["--pid", &pid.to_string(), &soft]).status().unwrap().success());
+    };
+    // Their deaths together are more than rsup has room for.
+    limit("1");
+    proc::children_listed(pid).iter().for_each(|child| kill(*child, SIGKILL));
+    rsup.expect("rsup: out of memory");
+    let is_alive = || proc::process(pid).is_some_and(|rsup| !rsup.is_zombie());
+    std::thread::sleep(Duration::from_millis(500)); // It waits, and does not end.
+    assert!(is_alive());
+    limit("unlimited");
+    eventually("all run again", || all_run(&rsup).then_some(()));
     assert_eq!(rsup.stop(), 0);
 }

@@ -1,5 +1,8 @@
-//! Random walks of the whole law over a fake world: execs and forks fail, programs die, linger and ignore signals,
-//! groups outlive their leaders, time jumps. Whatever happens, the laws hold.
+//! Random walks of the whole law over a fake world: execs and forks fail, programs die, linger and ignore signals, are
+//! dead before anybody knows, groups outlive their leaders, numbers are used again at once, unknown children come and
+//! go, time jumps. Whatever happens, the laws hold. `WALKS` says how many walks.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
     Action, AutoRestart, Event, Exit, Fleet, Message, Notice, ProcId, Process, ProcessAction, Received,
@@ -9,13 +12,17 @@ use rsup::policy::{
 const SECOND: u64 = 1_000_000_000;
 const WALKS: u64 = 20_000;
 
-/// What really is, as the kernel would know it.
+/// What really is, as the kernel would know it, and beside it what rsup was told.
 #[derive(Clone, Default)]
 struct Being {
-    /// A child exists; whether its exec is done.
+    /// A child exists, dead or alive; whether its exec is done.
     leader: Option<Exec>,
-    /// Other members of its group.
+    /// The child is dead, and was not waited for yet.
+    dead: Option<Exit>,
+    /// Other members of its group that live.
     members: u32,
+    /// Its process id and that of its group, which is in use while either has a member that was not waited for.
+    number: Option<u32>,
     /// rsup was told that the group has outlived its leader, and not yet that it is gone.
     outlived: bool,
     /// Its group dies of nothing but SIGKILL.
@@ -45,6 +52,37 @@ struct World {
     signalled: bool,
     code: Option<u8>,
     waiting_for_children: bool,
+    standing: Standing,
+    /// Where rsup is not process 1: whether the kernel lists its children.
+    lists_children: bool,
+    /// Numbers in use by whom rsup knows nothing of.
+    strangers: BTreeSet<u32>,
+    /// Whose each number was last.
+    owners: BTreeMap<u32, usize>,
+    seen: Seen,
+}
+
+/// What the walks have come to, for a walk is worth something only if much happens.
+#[derive(Default)]
+struct Seen {
+    /// Facts that the law was told.
+    steps: u64,
+    /// How often each kind of thing has happened.
+    events: BTreeMap<&'static str, u64>,
+    /// What was told of a process in which state.
+    pairs: BTreeSet<(&'static str, &'static str)>,
+}
+
+impl Seen {
+    fn event(&mut self, event: &'static str) {
+        *self.events.entry(event).or_default() += 1;
+    }
+
+    fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        other.events.into_iter().for_each(|(event, count)| *self.events.entry(event).or_default() += count);
+        self.pairs.extend(other.pairs);
+    }
 }
 
 impl World {
@@ -64,6 +102,16 @@ impl World {
             signalled: false,
             code: None,
             waiting_for_children: false,
+            standing: Standing {
+                is_pid1: random.bool(),
+                has_terminal: random.bool(),
+                has_shell: random.bool(),
+                hup_ignored: random.bool(),
+            },
+            lists_children: random.bool(),
+            strangers: BTreeSet::new(),
+            owners: BTreeMap::new(),
+            seen: Seen::default(),
             random,
         }
     }
@@ -90,25 +138,50 @@ impl World {
             }
             self.pass_time();
             self.happen();
-            if turn == 1_000 || self.one_in(120) {
-                let signal = *self.random.choice(&[Signal::TERM, Signal::INT, Signal::QUIT]).unwrap();
-                self.stop_began.get_or_insert(self.now);
-                let standing = Standing { is_pid1: true, has_terminal: false, hup_ignored: false };
-                self.fleet.receive(
-                    Received { signal, from_kernel: false, from_outside: false },
-                    standing,
-                    self.time(),
-                );
-                self.act();
+            if self.random.bool() {
+                self.reap();
+            }
+            // Between what rsup has asked the kernel for and what it does then, more happens.
+            if self.one_in(4) {
+                self.happen();
+            }
+            if self.code.is_none() && (turn == 1_000 || self.one_in(40)) {
+                self.receive(turn == 1_000);
             }
             self.settle();
         }
         self.fail("the stop always ends");
     }
 
-    /// What is due is done, and soon nothing is.
+    /// A signal comes.
+    fn receive(&mut self, to_stop: bool) {
+        let requests = [Signal::TERM, Signal::INT, Signal::QUIT];
+        // All but SIGKILL and SIGSTOP, which nobody receives.
+        let others = (1..9).chain(10..19).chain(20..=64);
+        let signal = match to_stop || self.one_in(3) {
+            true => *self.random.choice(&requests).unwrap(),
+            false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
+        };
+        let hangup = signal == Signal::HUP && self.standing.has_terminal && !self.standing.hup_ignored;
+        if requests.contains(&signal) || hangup && !self.standing.is_pid1 {
+            if self.stop_began.is_some() {
+                self.seen.event("told to stop again");
+            }
+            self.stop_began.get_or_insert(self.now);
+        }
+        let received = Received { signal, from_kernel: self.random.bool(), from_outside: self.random.bool() };
+        self.seen.steps += 1;
+        self.fleet.receive(received, self.standing, self.time());
+        self.act();
+    }
+
+    /// What is due is done, and soon nothing is. The dead are taken in before.
     fn settle(&mut self) {
         for _ in 0..10 {
+            if self.fleet.deadline().is_some_and(|deadline| deadline <= self.time()) {
+                self.reap();
+            }
+            self.seen.steps += 1;
             self.fleet.tick(self.time());
             self.act();
             if self.fleet.deadline().is_none_or(|deadline| deadline > self.time()) {
@@ -123,7 +196,10 @@ impl World {
         let until_deadline = self.fleet.deadline().map(|deadline| deadline.until(self.time()).as_nanos());
         let step = match (self.random.u32(0..10), until_deadline) {
             (0..=3, Some(nanos)) => u64::try_from(nanos).unwrap().min(86_400 * SECOND),
-            (9, _) if self.one_in(20) => self.random.u64(0..10_000) * SECOND,
+            (9, _) if self.one_in(20) => {
+                self.seen.event("hours passed");
+                self.random.u64(0..10_000) * SECOND
+            }
             _ => self.random.u64(0..SECOND),
         };
         self.now += step;
@@ -134,30 +210,62 @@ impl World {
         }
     }
 
-    /// Things happen to the processes, and the kernel tells.
+    /// Things happen to the processes. Only of an exec does the kernel tell by itself.
     fn happen(&mut self) {
         for id in 0..self.beings.len() {
-            if self.beings[id].leader == Some(Exec::Pending) && self.random.bool() {
+            let being = &self.beings[id];
+            let (pending, alive) =
+                (being.leader == Some(Exec::Pending), being.leader.is_some() && being.dead.is_none());
+            if pending && alive && self.random.bool() {
                 self.exec(id);
-            }
-            if self.beings[id].leader == Some(Exec::Done) {
-                if self.one_in(8) {
+            } else if alive {
+                if !pending && self.one_in(8) {
                     self.beings[id].members += self.random.u32(0..3);
                 }
                 if self.one_in(10) {
-                    let exit = self.exit();
-                    self.die(id, exit);
+                    self.beings[id].dead = Some(self.exit());
                 }
-            } else if self.beings[id].outlived && (self.beings[id].members == 0 || self.one_in(10)) {
+            } else if self.one_in(10) {
                 self.beings[id].members = 0;
-                self.beings[id].outlived = false;
-                self.tell(id, Event::GroupGone);
             }
         }
         if self.one_in(30) {
+            self.seen.event("unknown children");
             self.orphans = self.random.u32(0..3);
         }
-        self.tell_of_children();
+        if self.one_in(10) {
+            let number = self.free_number();
+            self.strangers.insert(number);
+        }
+        if self.one_in(10) {
+            self.strangers.pop_first();
+        }
+    }
+
+    /// The lowest number that is free: the kernel does not have to be that quick to use one again.
+    fn free_number(&self) -> u32 {
+        let taken = |number: &u32| {
+            self.strangers.contains(number) || self.beings.iter().any(|being| being.number == Some(*number))
+        };
+        (2..).find(|number| !taken(number)).unwrap()
+    }
+
+    /// rsup waits for its children: it is told of the dead in any order, then of the groups that are empty.
+    fn reap(&mut self) {
+        let mut dead: Vec<usize> =
+            (0..self.beings.len()).filter(|id| self.beings[*id].dead.is_some()).collect();
+        self.random.shuffle(&mut dead);
+        for id in &dead {
+            self.die(*id);
+        }
+        for id in 0..self.beings.len() {
+            if self.beings[id].outlived && self.beings[id].members == 0 {
+                self.beings[id].outlived = false;
+                self.beings[id].number = None;
+                self.tell(id, Event::GroupGone);
+            }
+        }
+        self.tell_of_children(!dead.is_empty());
     }
 
     fn exit(&mut self) -> Exit {
@@ -171,9 +279,12 @@ impl World {
         }
     }
 
+    /// An exec works, or not: then the child is gone as soon as that is known.
     fn exec(&mut self, id: usize) {
         if self.one_in(6) {
+            self.seen.event("exec failed");
             self.beings[id].leader = None;
+            self.beings[id].number = None;
             self.count_failure(id);
             self.tell(id, Event::SpawnFailed);
         } else {
@@ -190,15 +301,22 @@ impl World {
         }
     }
 
-    fn die(&mut self, id: usize, exit: Exit) {
-        // A death before the exec is news of both, in this order.
+    fn die(&mut self, id: usize) {
+        // Told of one, rsup may have acted on another.
+        let Some(exit) = self.beings[id].dead.take() else { return };
+        self.seen.event("died");
+        // A death right behind the exec is news of both, in this order.
         if self.beings[id].leader == Some(Exec::Pending) {
+            self.beings[id].leader = Some(Exec::Done);
             self.beings[id].up_since = Some(self.now);
             self.tell(id, Event::Spawned);
         }
         let being = &mut self.beings[id];
         being.leader = None;
         being.outlived = being.members > 0;
+        if !being.outlived {
+            being.number = None;
+        }
         let (rest, up) = (being.outlived, self.now - being.up_since.unwrap());
         let state = self.fleet.process(ProcId(id)).map(Process::state);
         if matches!(state, Some(State::Starting { .. })) && up < whole_seconds(self.specs[id].startsecs) {
@@ -210,6 +328,9 @@ impl World {
     }
 
     fn tell(&mut self, id: usize, event: Event) {
+        self.seen.steps += 1;
+        let state = self.fleet.process(ProcId(id)).unwrap().state();
+        self.seen.pairs.insert((name_of(state), kind_of(event)));
         self.fleet.apply(ProcId(id), event, self.time());
         self.notice_shutdown_on(id);
         self.act();
@@ -228,10 +349,11 @@ impl World {
         }
     }
 
-    fn tell_of_children(&mut self) {
-        let dead = self.random.bool();
-        let any =
-            self.orphans > 0 || self.beings.iter().any(|being| being.leader.is_some() || being.members > 0);
+    fn tell_of_children(&mut self, dead: bool) {
+        let dead = dead || self.random.bool();
+        let any = self.orphans > 0
+            || self.beings.iter().any(|being| being.leader.is_some() || being.members > 0 || being.outlived);
+        self.seen.steps += 1;
         self.fleet.children(dead, any, self.time());
         self.act();
     }
@@ -246,16 +368,15 @@ impl World {
                 Action::Announce(Notice::Received(_)) => self.signalled = true,
                 Action::Announce(_) => {}
                 Action::Reap => self.waiting_for_children = true,
-                Action::Forward(_) | Action::Suspend => self.fail("only what is to be passed on is"),
-                Action::Sweep(signal) => {
-                    self.signal_all(signal);
-                    self.waiting_for_children = true;
-                }
+                Action::Forward(signal) => self.forward(signal),
+                Action::Suspend if self.standing.is_pid1 => self.fail("process 1 is not suspended"),
+                Action::Suspend => self.seen.event("suspended"),
+                Action::Sweep(signal) => self.sweep(signal),
                 Action::Leave(code) => self.leave(code),
             }
         }
         if std::mem::take(&mut self.waiting_for_children) {
-            self.tell_of_children();
+            self.reap();
         }
     }
 
@@ -264,12 +385,15 @@ impl World {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, to) => self.send(id, signal, to),
             ProcessAction::Forget => {
+                // Whoever is left has the number to itself from here on.
+                self.strangers.extend(self.beings[id].number.take().filter(|_| self.beings[id].members > 0));
                 self.beings[id].members = 0;
                 self.beings[id].outlived = false;
             }
             ProcessAction::Log(Message::Success { .. }) => {
                 let being = &self.beings[id];
-                let Some(up_since) = being.up_since.filter(|_| being.leader == Some(Exec::Done)) else {
+                let alive = being.leader == Some(Exec::Done) && being.dead.is_none();
+                let Some(up_since) = being.up_since.filter(|_| alive) else {
                     self.fail("a dead program is never RUNNING");
                 };
                 if self.now - up_since < whole_seconds(self.specs[id].startsecs) {
@@ -298,18 +422,30 @@ impl World {
         being.deaf = self.random.u32(0..4) == 0;
         being.stuck = self.random.u32(0..40) == 0;
         if self.one_in(6) {
+            self.seen.event("fork failed");
             self.count_failure(id);
+            self.seen.steps += 1;
             self.fleet.apply(ProcId(id), Event::SpawnFailed, self.time());
             self.notice_shutdown_on(id);
         } else {
+            self.seen.event("forked");
+            let number = self.free_number();
+            if self.owners.insert(number, id).is_some_and(|last| last != id) {
+                self.seen.event("a number used again");
+            }
+            self.beings[id].number = Some(number);
             self.beings[id].leader = Some(Exec::Pending);
         }
     }
 
     fn send(&mut self, id: usize, signal: Signal, to: To) {
         let being = &mut self.beings[id];
-        if being.leader.is_none() && (to == To::Leader || !being.outlived) {
+        if being.leader.is_none() && (to == To::Leader || !being.outlived) || being.number.is_none() {
             self.fail("a signal goes only to numbers that are in the books");
+        }
+        if being.dead.is_some() || being.leader.is_none() && being.members == 0 {
+            // It is not told again: kill(2) says nothing, or ESRCH, and the death is news that comes.
+            self.seen.event("a signal to the dead");
         }
         let mortal = !being.stuck && (signal == Signal::KILL || !being.deaf && signal != Signal::CONT);
         // The leader's own death is for chance to decide, so that signals and deaths come in every order.
@@ -318,10 +454,27 @@ impl World {
         }
     }
 
-    fn signal_all(&mut self, signal: Signal) {
-        if signal == Signal::KILL || self.random.bool() {
+    fn forward(&mut self, signal: Signal) {
+        self.seen.event("forwarded");
+        let own = [Signal::CHLD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::KILL];
+        if own.contains(&signal) {
+            self.fail("what is rsup's own is not passed on");
+        }
+        if self.standing.is_pid1 && [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::STOP].contains(&signal)
+        {
+            self.fail("process 1 suspends nobody");
+        }
+    }
+
+    fn sweep(&mut self, signal: Signal) {
+        if !self.standing.is_pid1 && !self.lists_children {
+            self.seen.event("nobody to be reached");
+            self.seen.steps += 1;
+            self.fleet.unreachable(self.time());
+        } else if signal == Signal::KILL || self.random.bool() {
             self.orphans = 0;
         }
+        self.waiting_for_children = true;
     }
 
     fn leave(&mut self, code: u8) {
@@ -352,7 +505,7 @@ fn spec(random: &mut fastrand::Rng) -> Spec {
         autorestart: *random.choice(&restart).unwrap(),
         startsecs: random.i64(-1..4),
         startretries: random.i64(-1..4),
-        exitcodes: vec![0; random.usize(0..2)],
+        exitcodes: vec![0; random.usize(0..2)].into(),
         stopsignal: Signal::TERM,
         stopwaitsecs: random.i64(-1..12),
         stopasgroup: random.bool(),
@@ -361,14 +514,68 @@ fn spec(random: &mut fastrand::Rng) -> Spec {
     }
 }
 
+fn name_of(state: State) -> &'static str {
+    match state {
+        State::Stopped => "STOPPED",
+        State::Starting { up_since: None } => "STARTING, before the exec",
+        State::Starting { up_since: Some(_) } => "STARTING",
+        State::Running => "RUNNING",
+        State::Backoff { .. } => "BACKOFF",
+        State::Stopping { kill_at: Some(_) } => "STOPPING",
+        State::Stopping { kill_at: None } => "STOPPING, killed",
+        State::Exited { restart_at: Some(_) } => "EXITED, to be restarted",
+        State::Exited { restart_at: None } => "EXITED",
+        State::Fatal => "FATAL",
+    }
+}
+
+fn kind_of(event: Event) -> &'static str {
+    match event {
+        Event::Spawned => "spawned",
+        Event::SpawnFailed => "spawn failed",
+        Event::Exited { rest: false, .. } => "exited",
+        Event::Exited { rest: true, .. } => "exited, the group stays",
+        Event::GroupGone => "group gone",
+        Event::Start | Event::Cancelled | Event::Tick | Event::Hold | Event::Stop | Event::Kill => {
+            "the fleet's own"
+        }
+    }
+}
+
 #[test]
 fn the_laws_hold_whatever_happens() {
-    let mut codes = std::collections::BTreeSet::new();
-    for seed in 0..WALKS {
+    let walks = std::env::var("WALKS").map_or(WALKS, |walks| walks.parse().unwrap());
+    let (mut codes, mut seen) = (BTreeSet::new(), Seen::default());
+    for seed in 0..walks {
         let mut world = World::new(seed);
         world.live();
         codes.extend(world.code);
+        seen.add(world.seen);
     }
+    println!("{} steps in {walks} walks: {:#?}", seen.steps, seen.events);
     // The walks are worth something only if they end in many ways.
     assert!(codes.len() > 20, "{codes:?}");
+    assert!(seen.steps > 50 * walks, "{} steps", seen.steps);
+    assert_eq!(seen.pairs.len(), 19, "every news in every state in which it can come: {:#?}", seen.pairs);
+    let events = [
+        "forked",
+        "fork failed",
+        "exec failed",
+        "died",
+        "a signal to the dead",
+        "a number used again",
+        "unknown children",
+        "hours passed",
+        "told to stop again",
+        "forwarded",
+        "suspended",
+        "nobody to be reached",
+    ];
+    for event in events {
+        assert!(
+            seen.events.get(event).is_some_and(|count| *count > walks / 100),
+            "{event}: {:?}",
+            seen.events
+        );
+    }
 }

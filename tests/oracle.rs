@@ -14,7 +14,7 @@ use rsup::config::{self, Inputs, Overrides};
 use serde_json::Value;
 
 use crate::corpus::corpus;
-use crate::support::skip;
+use crate::support::{python, skip};
 
 /// So many files are compared.
 const FILES: u64 = 10_000;
@@ -23,37 +23,18 @@ const SEED: u64 = 4;
 const MAY_DIFFER: u64 = 5;
 /// The supervisord that is compared with.
 const SUPERVISOR: &str = "supervisor==4.3.0";
+const MODULE: &str = "supervisor.options";
 const ORACLE: &str = include_str!("oracle.py");
 
 /// A python3 that has supervisor.
 fn python() -> Result<PathBuf, String> {
-    if let Some(python) = env::var_os("RSUP_SUPERVISOR_PYTHON").map(PathBuf::from) {
-        return has_supervisor(&python)
+    match env::var_os("RSUP_SUPERVISOR_PYTHON").map(PathBuf::from) {
+        Some(python) => python::has(&python, MODULE)
             .then_some(python)
-            .ok_or_else(|| "RSUP_SUPERVISOR_PYTHON has no supervisor".into());
+            .ok_or_else(|| "RSUP_SUPERVISOR_PYTHON has no supervisor".into()),
+        None if python::has(Path::new("python3"), MODULE) => Ok("python3".into()),
+        None => python::with(SUPERVISOR, MODULE),
     }
-    if has_supervisor(Path::new("python3")) {
-        return Ok("python3".into());
-    }
-    // Below the target directory, three steps above the test binary.
-    let tests = env::current_exe().map_err(|error| error.to_string())?;
-    let venv = tests.ancestors().nth(3).unwrap().join("supervisor");
-    let python = venv.join("bin/python");
-    if !has_supervisor(&python) {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "-q", SUPERVISOR]))?;
-    }
-    Ok(python)
-}
-
-fn has_supervisor(python: &Path) -> bool {
-    run(Command::new(python).args(["-c", "import supervisor.options"])).is_ok()
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("needs python3: {error}"))?;
-    let why = || format!("needs {SUPERVISOR}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    output.status.success().then_some(()).ok_or_else(why)
 }
 
 /// The files that are damaged: ours and, when they are there, real ones.

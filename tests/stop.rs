@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Rsup, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, SLACK, Setup, Way, both_ways,
-    eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup,
-    script,
+    Rsup, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Setup, Way, both_ways,
+    eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, rsup, script,
 };
 
 /// The lines of a file of the test's directory.
@@ -254,6 +253,34 @@ fn without_being_pid_1_it_reaches_what_deaths_bring_to_it_too() {
 }
 
 #[test]
+fn without_being_pid_1_it_reaches_what_many_deaths_at_once_bring_to_it() {
+    // As many as rsup takes in at a time, and no more: behind them nobody is dead, and the last one has come.
+    const DEAD: usize = 1024;
+    let conf = script("web", "setsid sh ./mother.sh & exec sleep 1000") + "stopwaitsecs=1000\n";
+    let orphans = format!("i=1; while [ $i -lt {DEAD} ]; do (sleep 1000 &); i=$((i+1)); done");
+    let mother = format!(
+        "setsid sh ./last.sh & (trap '' TERM; {orphans})
+         trap 'echo swept > swept' TERM; echo ready > mother.ready; wait; wait"
+    );
+    let last = format!("trap 'echo told > told; exit' TERM; {}", forever("last"));
+    let mut rsup = rsup(&conf).file("mother.sh", &mother, 0o755).file("last.sh", &last, 0o755).start();
+    rsup.expect_ready(&["mother", "last"]);
+    rsup.signal(SIGTERM);
+    rsup.expect_in_file("swept", "swept");
+    rsup.signal(SIGSTOP);
+    let adopted = || proc::children(rsup.pid());
+    assert_eq!(adopted().len(), DEAD);
+    adopted().iter().for_each(|child| kill(child.pid, SIGKILL));
+    eventually("all are dead but the last", || {
+        let living = adopted().iter().filter(|child| !child.is_zombie()).count();
+        (adopted().len() == DEAD + 1 && living == 1).then_some(())
+    });
+    rsup.signal(SIGCONT);
+    rsup.expect_in_file("told", "told");
+    assert_eq!(rsup.exit_code(), 0);
+}
+
+#[test]
 fn five_equal_programs_that_need_a_second_each_are_gone_in_two() {
     let names = ["a", "b", "c", "d", "e"];
     let slow = |name: &&str| handler(name, "TERM", "sleep 1; exit 0");
@@ -279,14 +306,13 @@ fn a_deaf_program_holds_nobody_up() {
         let before = Instant::now();
         assert_eq!(rsup.stop(), 0);
         let took = before.elapsed();
-        assert!(took >= Duration::from_millis(1980) && took < Duration::from_secs(4), "{way:?} {took:?}");
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{way:?} {took:?}");
         let at = rsup.lines("received SIGTERM").remove(0);
         for name in ["b", "c", "d"] {
             let gone = rsup.lines(&format!("stopped: {name} ")).remove(0);
             assert!(gone.since(&at) < 1500, "{name}: {at:?} {gone:?}");
         }
-        let killed = rsup.lines("stopped: deaf (terminated by SIGKILL)").remove(0);
-        assert!(killed.since(&at) + SLACK >= 2000, "{at:?} {killed:?}");
+        assert_eq!(rsup.lines("stopped: deaf (terminated by SIGKILL)").len(), 1);
     }
 }
 
@@ -518,26 +544,4 @@ fn a_stop_by_shutdown_on_takes_a_signal_as_the_first() {
     never("it left", Duration::from_millis(1100), || rsup.has_left());
     assert_eq!(rsup.stop(), 6, "the first cause says with what");
     assert_eq!(events(&rsup), ["done"]);
-}
-
-#[test]
-fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
-    needs!(root());
-    // A child that belongs to root, while rsup is somebody else.
-    let start =
-        "setsid sleep 1000 >x 2>&1 & echo $! > foreign; exec setpriv --reuid=54398 --clear-groups \"$@\"";
-    for way in both_ways() {
-        let conf = program("web", "sleep 1000") + "stopwaitsecs=1\n";
-        let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
-        rsup.expect("success: web");
-        let foreign = rsup.host_pid(rsup.read("foreign").trim().parse().unwrap());
-        let before = Instant::now();
-        assert_eq!(rsup.stop(), 0, "{way:?}");
-        let took = before.elapsed();
-        if way == Way::Foreground {
-            kill(foreign, SIGKILL);
-        }
-        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(6), "{way:?} {took:?}");
-        assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
-    }
 }

@@ -112,6 +112,84 @@ fn a_command_that_is_stopped_at_the_terminal_stops_rsup_and_fg_resumes_both() {
 }
 
 #[test]
+fn ctrl_z_stops_the_whole_job_as_without_rsup() {
+    let mut session = Session::with("");
+    let all = |session: &Session, state: char| {
+        session.terminal.process("sleep", state);
+        let shell = session.terminal.pid();
+        eventually(&format!("the whole job is in state {state}"), || {
+            let job = proc::descendants(shell);
+            job.iter().all(|process| process.state == state).then_some(())
+        });
+    };
+    // A script that waits for rsup, and the rest of a pipeline.
+    for (line, code) in [
+        ("sh -c './rsup -- sleep 1000; exit 5'", 5),
+        ("sleep 1000 | ./rsup -- sleep 1000", 130),
+        ("./rsup -- sleep 1000 | sh -c 'trap \"\" INT; exec cat'", 0),
+    ] {
+        session.run(line);
+        all(&session, 'S');
+        for _ in 0..2 {
+            session.terminal.enter(CTRL_Z);
+            session.terminal.expect("Stopped");
+            all(&session, 'T');
+            session.expect_shell();
+            session.terminal.enter("fg; echo the''n co''de=$?.\n");
+            all(&session, 'S');
+        }
+        session.terminal.enter(CTRL_C);
+        session.terminal.expect(&format!("then code={code}."));
+        session.expect_shell();
+    }
+}
+
+#[test]
+fn a_command_in_a_pipeline_gets_the_terminal_when_it_asks_for_it() {
+    // As `x | rsup -- less`, whatever its descriptors are.
+    for redirected in ["", ">out 2>err", "<&-"] {
+        let mut session = Session::with("");
+        let body = "read two </dev/tty; echo got $two >/dev/tty; read three </dev/tty; exit $three";
+        session.run(&format!("echo one | ./rsup -- sh -c '{body}' {redirected}"));
+        session.terminal.enter("2\n");
+        session.terminal.expect("got 2");
+        session.terminal.enter(CTRL_Z);
+        session.terminal.expect("Stopped");
+        session.expect_shell();
+        session.terminal.enter("fg; echo the''n co''de=$?.\n");
+        session.terminal.process("sh", 'S');
+        session.terminal.enter("3\n");
+        session.terminal.expect("then code=3.");
+        session.expect_shell();
+    }
+}
+
+#[test]
+fn a_command_in_a_pipeline_leaves_the_terminal_to_the_pager() {
+    let mut session = Session::with("");
+    let pager = "read one; read two </dev/tty; echo got $one $two; exit 3";
+    session.run(&format!("./rsup -- sh -c 'echo one; exec sleep 1000' | sh -c '{pager}'"));
+    session.terminal.enter("two\n");
+    session.terminal.expect("got one two");
+    // The keys reach it all the same.
+    session.terminal.process("sleep", 'S');
+    session.terminal.enter(CTRL_C);
+    session.terminal.expect("code=3.");
+    session.expect_shell();
+}
+
+#[test]
+fn a_terminal_that_stops_whoever_writes_from_the_background_does_not_hold_up_rsup() {
+    let mut session = Session::with("");
+    for line in ["./rsup -- nosuch </dev/null", "./rsup -- nosuch", "./rsup -- nosuch | cat"] {
+        session.run(&format!("stty tostop; {line}"));
+        session.terminal.expect("rsup: can't run nosuch: not found");
+        session.terminal.expect("code=");
+        session.expect_shell();
+    }
+}
+
+#[test]
 fn a_command_that_stops_itself_stops_rsup() {
     let mut session = Session::with("");
     session.run("./rsup -- sh -c 'kill -STOP $$; exit 8'");
@@ -133,6 +211,23 @@ fn in_the_background_it_does_not_take_the_terminal() {
     // A signal by the job's number reaches the command, and its end takes nothing from the shell.
     session.terminal.enter("kill %1; wait %1; echo co''de=$?.\n");
     session.terminal.expect("code=143.");
+    session.expect_shell();
+}
+
+#[test]
+fn in_a_pid_namespace_of_its_own_it_does_not_take_the_terminal_unasked() {
+    needs!(pid_namespace(), root());
+    // Without a session of its own it cannot tell whether it is in the background.
+    let mut session = Session::with("");
+    let shell = session.terminal.pid();
+    let rsup = pid_namespace().unwrap().join(" ") + " ./rsup";
+    session.terminal.enter(&format!("{rsup} -- sleep 1000 &\n"));
+    session.terminal.process("sleep", 'S');
+    never("the terminal was taken", Duration::from_millis(300), || session.terminal.foreground() != shell);
+    session.expect_shell();
+    session.run(&format!("{rsup} -- sh -c 'read word; exit $word'"));
+    session.terminal.enter("3\n");
+    session.terminal.expect("code=3.");
     session.expect_shell();
 }
 
@@ -264,27 +359,37 @@ fn under_process_1_a_shell_has_job_control() {
     assert_eq!(terminal.exit_code(), 7);
 }
 
+/// rsup with these words on a terminal of its own, as `docker run -it` or `ssh -t` starts it: the leader of the session.
+fn leader(way: Way, words: &[&str], conf: &str) -> (Terminal, tempfile::TempDir) {
+    let dir = prepare(conf);
+    let through = match way {
+        Way::Foreground => vec!["./rsup"],
+        Way::Pid1 => [pid_namespace().unwrap(), &["setsid", "--ctty", "./rsup"]].concat(),
+    };
+    (Terminal::start(&[&through, words].concat(), dir.path()), dir)
+}
+
 #[test]
-fn under_process_1_ctrl_z_does_not_leave_the_command_stopped_for_ever() {
-    needs!(pid_namespace(), root());
-    let dir = prepare("");
-    let words = ["setsid", "--ctty", "./rsup", "--", "cat"];
-    let mut terminal = Terminal::start(&[pid_namespace().unwrap(), &words].concat(), dir.path());
-    terminal.enter("one\n");
-    terminal.expect("one");
-    let cat = terminal.process("cat", 'S');
-    terminal.enter(CTRL_Z);
-    terminal.enter("two\n");
-    terminal.expect("two");
-    // Who stops it otherwise has a reason, and means to continue it.
-    kill(cat, SIGSTOP);
-    terminal.process("cat", 'T');
-    never("it was continued", Duration::from_millis(200), || {
-        proc::process(cat).is_none_or(|cat| cat.state != 'T')
-    });
-    kill(cat, SIGCONT);
-    terminal.enter(CTRL_D);
-    assert_eq!(terminal.exit_code(), 0);
+fn where_no_shell_waits_ctrl_z_does_not_leave_the_command_stopped_for_ever() {
+    needs!(root());
+    for way in both_ways() {
+        let (mut terminal, _dir) = leader(way, &["--", "cat"], "");
+        terminal.enter("one\n");
+        terminal.expect("one");
+        let cat = terminal.process("cat", 'S');
+        terminal.enter(CTRL_Z);
+        terminal.enter("two\n");
+        terminal.expect("two");
+        // Who stops it otherwise has a reason, and means to continue it.
+        kill(cat, SIGSTOP);
+        terminal.process("cat", 'T');
+        never("it was continued", Duration::from_millis(200), || {
+            proc::process(cat).is_none_or(|cat| cat.state != 'T')
+        });
+        kill(cat, SIGCONT);
+        terminal.enter(CTRL_D);
+        assert_eq!(terminal.exit_code(), 0, "{way:?}");
+    }
 }
 
 #[test]
@@ -351,9 +456,9 @@ fn a_second_ctrl_c_kills() {
     let mut session = Session::with(&(handler("deaf", "TERM", "") + "stopwaitsecs=600\n"));
     session.run("./rsup -c supervisord.conf");
     session.expect_in_file("deaf.ready", "ready");
+    let first = Instant::now();
     session.terminal.enter(CTRL_C);
     session.terminal.expect("received SIGINT");
-    let first = Instant::now();
     // At least a second after the first, or it would be the same one.
     let again = || {
         session.terminal.enter(CTRL_C);
@@ -478,19 +583,22 @@ fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
 }
 
 #[test]
-fn suspending_keys_do_not_stop_process_1() {
-    needs!(pid_namespace(), root());
-    let dir = prepare(&polite("web"));
-    let rsup = ["setsid", "--ctty", "./rsup", "-e", "debug", "-c", CONF];
-    let mut terminal = Terminal::start(&[pid_namespace().unwrap(), &rsup].concat(), dir.path());
-    terminal.expect("success: web");
-    terminal.enter(CTRL_Z);
-    terminal.expect("SIGTSTP");
-    let pid = terminal.process("rsup", 'S');
-    assert!(!proc::children(pid).iter().any(|child| child.state == 'T'));
-    terminal.enter(CTRL_C);
-    terminal.expect("stopped: web (exit status 0)");
-    assert_eq!(terminal.exit_code(), 0);
+fn where_no_shell_waits_ctrl_z_stops_nothing() {
+    needs!(root());
+    for way in both_ways() {
+        let (mut terminal, _dir) = leader(way, &["-e", "debug", "-c", CONF], &polite("web"));
+        terminal.expect("success: web");
+        terminal.enter(CTRL_Z);
+        terminal.expect("received SIGTSTP, which has no effect here");
+        let rsup = match way {
+            Way::Foreground => terminal.pid(),
+            Way::Pid1 => terminal.process("rsup", 'S'),
+        };
+        assert!(!proc::children(rsup).iter().any(|child| child.state == 'T'));
+        terminal.enter(CTRL_C);
+        terminal.expect("stopped: web (exit status 0)");
+        assert_eq!(terminal.exit_code(), 0, "{way:?}");
+    }
 }
 
 #[test]

@@ -1,14 +1,5 @@
 //! How long a file of 1,000 programs takes to load, once, in a process that has done nothing else. Prints the median and the
 //! extremes of 50 such processes, which are this binary itself.
-#![allow(
-    clippy::disallowed_macros,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a benchmark stands outside the house: it starts processes, reads the clock and prints"
-)]
-
 use std::env;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,14 +12,14 @@ const RUNS: usize = 50;
 /// Names the file to the process that loads it.
 const FILE: &str = "RSUP_BENCH_FILE";
 
-fn main() {
-    match env::var_os(FILE) {
-        Some(file) => load(Path::new(&file)),
-        None => measure(),
-    }
+/// Whether this process is one of those.
+pub(crate) fn is_asked_for() -> bool {
+    env::var_os(FILE).is_some()
 }
 
-fn load(file: &Path) {
+pub(crate) fn load() {
+    let file = env::var_os(FILE).expect("it is asked for");
+    let file = Path::new(&file);
     let inputs = Inputs { environment: &[], host: "host", check_user: &|_| Ok(()) };
     let start = Instant::now();
     let loaded = config::load(file, &Overrides::default(), &inputs);
@@ -36,7 +27,7 @@ fn load(file: &Path) {
     assert_eq!(loaded.config.expect("a file without mistakes").processes.len(), 1000);
 }
 
-fn measure() {
+pub(crate) fn measure() {
     let dir = tempfile::tempdir().expect("a directory to write to");
     let file = dir.path().join("supervisord.conf");
     let mut text = String::from("[supervisord]\nnodaemon=true\n");

@@ -10,6 +10,9 @@ use std::ptr::null;
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn fork() -> c_int;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn _exit(code: c_int) -> !;
+    fn prctl(option: c_int, ...) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn execv(path: *const c_char, argv: *const *const c_char) -> c_int;
 }
@@ -28,6 +31,9 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     match text(0) {
         "listen" => listen(text(1), words.get(2).map_or(0, |last| last.to_str().unwrap().parse().unwrap())),
         "with" => with(text(1), text(2), &words[3..]),
+        "fill" => fill(),
+        "orphans" => orphans(text(1).parse().unwrap()),
+        "without" => without(text(1), text(2), &words[3..]),
         "sets" => sets(),
         "descriptors" => descriptors(),
         "environment" => std::env::vars().for_each(|(key, value)| println!("{key}={value}")),
@@ -74,10 +80,70 @@ fn with(mask: &str, ignored: &str, words: &[&CStr]) {
         unsafe { syscall(SIGACTION, signal as c_int, action.as_ptr(), null::<u8>(), SET_SIZE) };
     }
     set_mask(set(mask));
+    execute(words);
+}
+
+fn execute(words: &[&CStr]) {
     let path = CString::from(words[0]);
     let argv: Vec<_> = words.iter().map(|word| word.as_ptr()).chain([null()]).collect();
     unsafe { execv(path.as_ptr(), argv.as_ptr()) };
     panic!("{path:?}: {}", std::io::Error::last_os_error());
+}
+
+/// Takes every process that is to be had, and stays.
+fn fill() {
+    let nap = || std::thread::sleep(std::time::Duration::from_millis(1));
+    let mut told = false;
+    loop {
+        match unsafe { fork() } {
+            0 => loop {
+                std::thread::park();
+            },
+            -1 if told => nap(),
+            -1 => println!("no more processes"),
+            _ => continue,
+        }
+        told = true;
+    }
+}
+
+/// `orphans COUNT`: so many children whose mothers die before them, for process 1 to wait for.
+fn orphans(count: u32) {
+    const AT_A_TIME: u32 = 500;
+    for _ in 0..count.div_ceil(AT_A_TIME) {
+        let mother = unsafe { fork() };
+        if mother == 0 {
+            for _ in 0..AT_A_TIME {
+                if unsafe { fork() } == 0 {
+                    unsafe { _exit(0) };
+                }
+            }
+            unsafe { _exit(0) };
+        }
+        unsafe { waitpid(mother, null::<c_int>().cast_mut(), 0) };
+    }
+}
+
+/// `without ERRNO NUMBERS PATH WORDS…`: another program below a filter that answers these system calls (numbers with
+/// commas between them) with this error, as a container's may.
+fn without(errno: &str, numbers: &str, words: &[&CStr]) {
+    #[repr(C)]
+    struct Step(u16, u8, u8, u32);
+    #[repr(C)]
+    struct Program(u16, *const Step);
+    // BPF_LD | BPF_W | BPF_ABS of the number, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K.
+    let (load, jump, answer) = (0x20, 0x15, 0x06);
+    let numbers: Vec<u32> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
+    let left = |at: usize| (numbers.len() - at) as u8;
+    let jumps = numbers.iter().enumerate().map(|(at, number)| Step(jump, left(at), 0, *number));
+    let (allow, error) = (0x7fff_0000, 0x0005_0000 | errno.parse::<u32>().unwrap());
+    let ends = [Step(answer, 0, 0, allow), Step(answer, 0, 0, error)];
+    let steps: Vec<Step> = [Step(load, 0, 0, 0)].into_iter().chain(jumps).chain(ends).collect();
+    let program = Program(steps.len() as u16, steps.as_ptr());
+    // PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP to SECCOMP_MODE_FILTER.
+    assert_eq!(unsafe { prctl(38, 1 as c_long, 0 as c_long, 0 as c_long, 0 as c_long) }, 0);
+    assert_eq!(unsafe { prctl(22, 2 as c_long, &raw const program) }, 0);
+    execute(words);
 }
 
 /// The sets that it was started with.

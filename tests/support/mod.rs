@@ -1,8 +1,12 @@
 //! What the tests stand on: a configuration in a directory of its own, the real binary running it, and waiting for
 //! facts with a deadline.
 
+pub(crate) mod cgroup;
+pub(crate) mod freezer;
+pub(crate) mod life;
 pub(crate) mod proc;
 pub(crate) mod pty;
+pub(crate) mod python;
 pub(crate) mod witness;
 
 use std::collections::HashSet;
@@ -60,10 +64,15 @@ pub(crate) fn root() -> Result<(), &'static str> {
 
 /// Whether a command of the machine is installed.
 pub(crate) fn installed(command: &str) -> Result<(), String> {
+    find(command).map(drop)
+}
+
+/// Where a command of the machine is.
+pub(crate) fn find(command: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    let found =
-        std::env::split_paths(&path).chain(std::env::split_paths(PATH)).any(|dir| dir.join(command).exists());
-    found.then_some(()).ok_or_else(|| format!("{command} is not installed"))
+    let mut places = std::env::split_paths(&path).chain(std::env::split_paths(PATH));
+    let found = places.find_map(|dir| Some(dir.join(command)).filter(|file| file.exists()));
+    found.ok_or_else(|| format!("{command} is not installed"))
 }
 
 /// Whether a new PID namespace can be had here; the words that run a command as its PID 1.
@@ -100,6 +109,25 @@ pub(crate) fn within<T>(time: Duration, mut answer: impl FnMut() -> Option<T>) -
 pub(crate) fn never(what: &str, time: Duration, mut happened: impl FnMut() -> bool) {
     let seen = within(time, || happened().then_some(()));
     assert!(seen.is_none(), "{what}");
+}
+
+/// Tries all cases, some at a time since they mostly wait, and fails with all that fail.
+pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String> + Sync) {
+    const AT_ONCE: usize = 12;
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(why) = check(case) {
+                        failures.lock().unwrap().push(why);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
 /// Sends a signal; by number, since real-time signals have no names.
@@ -202,12 +230,30 @@ impl Setup {
         self
     }
 
+    /// Another binary.
+    pub(crate) fn of(mut self, binary: &Path) -> Self {
+        self.binary = binary.into();
+        self
+    }
+
     /// Under another name.
     pub(crate) fn called(mut self, name: &str) -> Self {
         let link = self.path(name);
         std::os::unix::fs::symlink(&self.binary, &link).unwrap();
         self.binary = link;
         self
+    }
+
+    /// With another program in rsup's place.
+    pub(crate) fn instead(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
+    }
+
+    /// With other words in the place of rsup and its own.
+    pub(crate) fn running(mut self, words: &[&str]) -> Self {
+        self.args.clear();
+        self.instead(words[0].into()).args(&words[1..])
     }
 
     /// With one more file beside the configuration.
@@ -413,10 +459,6 @@ impl Drop for Rsup {
         }
     }
 }
-
-/// How much too short the time between two lines may look, in milliseconds: a line is stamped when it is written, and on
-/// a busy machine that may be a while after its fact. It still tells one second from none, and from two.
-pub(crate) const SLACK: u32 = 400;
 
 /// A line of rsup's stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]

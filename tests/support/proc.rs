@@ -80,3 +80,36 @@ pub(crate) fn context_switches(pid: i32) -> u64 {
     let of = |key| status(pid, key).unwrap().parse::<u64>().unwrap();
     of("voluntary_ctxt_switches") + of("nonvoluntary_ctxt_switches")
 }
+
+/// The children of a process as it lists them: soon, but while others end it may leave one out.
+pub(crate) fn children_listed(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+/// Everything below a process, as quickly.
+pub(crate) fn descendants_listed(pid: i32) -> Vec<i32> {
+    let children = children_listed(pid);
+    let below = children.iter().flat_map(|child| descendants_listed(*child)).collect();
+    [children, below].concat()
+}
+
+/// The command line of a process; none of one that is dead.
+pub(crate) fn words(pid: i32) -> Vec<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The processor time that a process has had, in hundredths of a second.
+pub(crate) fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, tail)| tail).split(' ');
+    fields.skip(11).take(2).map(|time| time.parse::<u64>().unwrap()).sum()
+}
+
+/// A variable in the environment that a process was started with.
+pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    variables.rev().find_map(|text| Some(text.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}

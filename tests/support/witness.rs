@@ -19,10 +19,13 @@ pub(crate) fn static_programs() -> Result<(), String> {
 /// `tests/programs/NAME.rs` as a static program at this path.
 pub(crate) fn build(name: &str, to: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name).with_extension("rs");
-    let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"];
+    let flags = ["--edition=2024", "-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols"];
     let mut rustc = Command::new("rustc");
-    let built =
-        rustc.args(flags).args(["-Clinker=rust-lld", "--target", &target(), "-o"]).arg(to).arg(source);
+    let built = rustc
+        .args(flags)
+        .args(["-Ctarget-feature=+crt-static", "-Clinker=rust-lld", "--target", &target(), "-o"])
+        .arg(to)
+        .arg(source);
     let built = built.output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }

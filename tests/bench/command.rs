@@ -1,0 +1,96 @@
+//! One command: what each init adds to a static program that does nothing, and its system calls.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::table::{self, median, short};
+use crate::tools::{self, now};
+
+/// The inits that run one command, each with what it wants to be told before it. The static ones are the rivals: the
+/// loader of the others takes as long as all they do.
+pub(crate) const INITS: [(&str, &[&str]); 5] = [
+    ("rsup", &["--"]),
+    ("catatonit", &["--"]),
+    ("dumb-init", &["--"]),
+    ("tini", &["-s", "--"]),
+    ("tini-static", &["-s", "--"]),
+];
+
+const ROUNDS: usize = 500;
+
+pub(crate) fn measure() {
+    let nothing = [tools::program().into_os_string(), "true".into()];
+    let mut commands: Vec<(&str, Vec<OsString>)> = vec![("nothing", nothing.to_vec())];
+    for (name, words) in INITS {
+        if let Some(file) = tools::init(name) {
+            let words = [file.into_os_string()].into_iter().chain(words.iter().map(Into::into));
+            commands.push((name, words.chain(nothing.clone()).collect()));
+        }
+    }
+    let mut samples = vec![vec![]; commands.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..commands.len() {
+            let place = (turn + round) % commands.len();
+            samples[place].push(run(&commands[place].1));
+        }
+    }
+    let medians: Vec<f64> = samples.into_iter().map(|samples| median(samples).unwrap()).collect();
+    let row = |(place, (name, words)): (usize, &(&str, Vec<OsString>))| {
+        let file = Path::new(&words[0]);
+        let kind = if place == 0 { "" } else { linkage(file) };
+        let calls = if place == 0 { None } else { system_calls(words) };
+        vec![
+            format!("{name}{kind}"),
+            short(medians[place]),
+            short(medians[place] - medians[0]),
+            calls.map_or_else(|| "–".to_owned(), |calls| calls.to_string()),
+            fs::metadata(file).unwrap().len().to_string(),
+        ]
+    };
+    let columns = ["µs", "added", "system calls from its exec to the command's", "bytes"].map(str::to_owned);
+    let rows: Vec<_> = commands.iter().enumerate().map(row).collect();
+    table::print("One command: a static program that does nothing, alone and below an init", &columns, &rows);
+}
+
+/// Runs a command to its end. Returns the microseconds that it took.
+fn run(words: &[OsString]) -> f64 {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let start = now();
+    command.spawn().unwrap().wait().unwrap();
+    (now() - start) as f64 / 1e3
+}
+
+fn linkage(file: &Path) -> &'static str {
+    let dynamic = Command::new("readelf").arg("-lW").arg(file).output();
+    match dynamic {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("INTERP") => " (dynamic)",
+        _ => "",
+    }
+}
+
+/// Those of the init until its fork, and those of its child until it is the command.
+fn system_calls(words: &[OsString]) -> Option<usize> {
+    tools::find("strace")?;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("strace");
+    let traced = Command::new("strace").args(["-f", "-o"]).arg(&log).args(words).output().unwrap();
+    assert!(traced.status.success(), "{words:?}: {}", String::from_utf8_lossy(&traced.stderr));
+    let log = fs::read_to_string(log).unwrap();
+    // `PID call(…`, where the rest of an interrupted line begins with `<...`, and news of signals with `---`.
+    let calls: Vec<(&str, &str)> =
+        log.lines().filter_map(|line| line.split_once(char::is_whitespace)).collect();
+    let calls = calls.iter().map(|(pid, call)| (*pid, call.trim_start()));
+    let calls: Vec<_> =
+        calls.filter(|(_, call)| call.starts_with(|c: char| c.is_ascii_alphabetic())).collect();
+    let init = calls.first()?.0;
+    let forks = |call: &str| ["fork(", "vfork(", "clone("].iter().any(|name| call.starts_with(name));
+    let of_init = calls.iter().filter(|(pid, _)| *pid == init);
+    let until_fork = of_init.take_while(|(_, call)| !forks(call)).count();
+    let of_child = calls.iter().filter(|(pid, _)| *pid != init);
+    let until_exec = of_child.take_while(|(_, call)| !call.starts_with("execve(")).count();
+    // Its own exec is not the init's doing; the fork and the child's exec are.
+    Some(until_fork - 1 + 1 + until_exec + 1)
+}

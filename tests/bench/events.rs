@@ -1,0 +1,51 @@
+//! What a restart costs rsup itself, in instructions: the same number each time, whatever else the machine does, so that
+//! it shows whether one among a thousand programs costs more than one alone.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::init::Init;
+use crate::table::{self, short};
+use crate::tools;
+use crate::world::World;
+
+const SIZES: [usize; 3] = [1, 100, 1000];
+const RESTARTS: usize = 10;
+/// Until a program counts as RUNNING, under valgrind too.
+const RUNNING: Duration = Duration::from_millis(1500);
+
+pub(crate) fn measure() {
+    let counts = SIZES.map(|programs| instructions(programs).map_or_else(|| "–".to_owned(), short));
+    let columns = SIZES.map(|programs| programs.to_string());
+    let row = [vec!["instructions".to_owned()], counts.to_vec()].concat();
+    let title =
+        "Restart of one: rsup's own instructions from the death to RUNNING, by the number of programs";
+    table::print(title, &columns, &[row]);
+}
+
+fn instructions(programs: usize) -> Option<f64> {
+    let (valgrind, control) = (tools::find("valgrind")?, tools::find("callgrind_control")?);
+    let directory = tempfile::tempdir().unwrap();
+    let counts = directory.path().join("counts");
+    let out = format!("--callgrind-out-file={}", counts.display());
+    let through = [valgrind.to_str()?, "--tool=callgrind", "-q", &out];
+    let mut world = World::below(&through, Init::Rsup, programs)?;
+    let pid = world.pid.to_string();
+    let tell = |word: &str| Command::new(&control).args([word, &pid]).output().unwrap();
+    thread::sleep(2 * RUNNING);
+    tell("--zero");
+    let mut left = RESTARTS;
+    while left > 0 {
+        for program in world.programs().chunks(1).take(left) {
+            world.restart(program)?;
+            left -= 1;
+        }
+        thread::sleep(RUNNING);
+    }
+    tell("--dump");
+    let dump = fs::read_to_string(counts.with_extension("1")).ok()?;
+    let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "))?;
+    Some(totals.parse::<f64>().ok()? / RESTARTS as f64)
+}

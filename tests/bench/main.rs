@@ -1,0 +1,60 @@
+//! rsup beside its peers: every init that is installed, and a bare loop of vfork, exec and waitpid, each as PID 1 of a
+//! fresh PID namespace, in turns, since only ratios within one run are worth quoting. Prints Markdown tables of medians.
+//!
+//! `RSUP_BIN` names the binary to measure; words on the command line name the tables to print, all of them without any.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a benchmark stands outside the house: it starts processes, reads the clock and prints; \
+              and it borrows from the tests' support, which has more than it needs"
+)]
+
+mod command;
+mod events;
+mod idle;
+mod init;
+mod life;
+mod load;
+#[path = "../support/proc.rs"]
+mod proc;
+mod reap;
+mod size;
+mod table;
+mod tools;
+#[path = "../support/witness.rs"]
+mod witness;
+mod world;
+
+/// Each table by its name, in the order in which they are printed.
+const TABLES: [(&str, fn()); 7] = [
+    ("life", life::measure),
+    ("reap", reap::measure),
+    ("idle", idle::measure),
+    ("command", command::measure),
+    ("events", events::measure),
+    ("load", load::measure),
+    ("size", size::measure),
+];
+
+fn main() {
+    if load::is_asked_for() {
+        return load::load();
+    }
+    // cargo's own word for a benchmark is `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let known = |word: &String| TABLES.iter().any(|(name, _)| name == word);
+    assert!(wanted.iter().all(known), "no such table: {wanted:?} of {:?}", TABLES.map(|(name, _)| name));
+    tools::say_what_is_missing();
+    for (name, measure) in TABLES {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            measure();
+        }
+    }
+    println!("\n{}", tools::machine());
+}

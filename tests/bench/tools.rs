@@ -1,0 +1,62 @@
+//! What the machine has: the binary under test, the programs it runs, the peers.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::thread;
+
+use crate::command::INITS;
+use crate::init::Init;
+use crate::witness;
+
+/// The binary under test.
+pub(crate) fn rsup() -> PathBuf {
+    env::var_os("RSUP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_rsup").into(), PathBuf::from)
+}
+
+/// `tests/programs/bench.rs`, built once.
+pub(crate) fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let path = env::current_exe().expect("a path").with_file_name("bench-program");
+        witness::build("bench", &path);
+        path
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// The file of a command that is installed.
+pub(crate) fn find(command: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(command)).find(|file| file.is_file())
+}
+
+/// The file of an init of one command.
+pub(crate) fn init(name: &str) -> Option<PathBuf> {
+    if name == "rsup" { Some(rsup()) } else { find(name) }
+}
+
+/// Nothing is left out silently.
+pub(crate) fn say_what_is_missing() {
+    let supervisors = Init::ALL.iter().flat_map(|init| init.commands());
+    let inits = INITS.iter().map(|(name, _)| name);
+    for command in supervisors.chain(inits).chain(&["strace", "valgrind", "callgrind_control"]) {
+        if init(command).is_none() {
+            eprintln!("MISSING {command}: what needs it is not measured");
+        }
+    }
+}
+
+/// Nanoseconds on the clock that the programs record.
+pub(crate) fn now() -> u64 {
+    rsup::sys::monotonic_nanos()
+}
+
+/// What it ran on.
+pub(crate) fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let number = kernel.split('-').next().unwrap_or_default().trim().to_owned();
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    format!("Linux {number}, {}, {cores} cores.", env::consts::ARCH)
+}

@@ -1,0 +1,111 @@
+//! The binaries of `make dist`: `RSUP_DIST` names the directory.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::kernel::is_static;
+use crate::support::{
+    SIGHUP, SIGKILL, Setup, both_ways, command, handler, installed, needs, program, rsup, skip,
+};
+
+/// The binaries; none without `make dist`.
+fn binaries() -> Result<Vec<PathBuf>, &'static str> {
+    let dist = env::var_os("RSUP_DIST").ok_or("needs the binaries of `make dist`")?;
+    let entries = fs::read_dir(dist).unwrap().map(|entry| entry.unwrap().path());
+    let binaries: Vec<_> = entries.filter(|path| !path.ends_with("SHA256SUMS")).collect();
+    assert!(!binaries.is_empty());
+    Ok(binaries)
+}
+
+/// The machine that a binary is for, as its name says.
+fn machine(binary: &Path) -> &str {
+    binary.file_name().unwrap().to_str().unwrap().strip_prefix("rsup-").unwrap()
+}
+
+/// The words that run a binary here: none for this machine's own.
+fn emulator(binary: &Path) -> Result<Vec<String>, String> {
+    let name = match machine(binary) {
+        own if own == env::consts::ARCH => return Ok(vec![]),
+        "i686" => "i386",
+        "armv7" => "arm",
+        "riscv64gc" => "riscv64",
+        same => same,
+    };
+    let emulator = format!("qemu-{name}-static");
+    installed(&emulator).map(|()| vec![emulator])
+}
+
+#[test]
+fn each_binary_is_static_and_names_no_place_of_this_machine() {
+    needs!(binaries());
+    for binary in binaries().unwrap() {
+        let data = fs::read(&binary).unwrap();
+        assert!(is_static(&data), "{}", binary.display());
+        let places =
+            ["HOME", "CARGO_HOME", "CARGO_MANIFEST_DIR"].into_iter().filter_map(|name| env::var(name).ok());
+        for place in places.filter(|place| place.len() > 1) {
+            let found = data.windows(place.len()).any(|window| window == place.as_bytes());
+            assert!(!found, "{} names {place}", binary.display());
+        }
+    }
+}
+
+#[test]
+fn each_binary_supervises() {
+    needs!(binaries());
+    for binary in binaries().unwrap() {
+        let emulator = match emulator(&binary) {
+            Ok(words) => words,
+            Err(why) => {
+                skip(&format!("the run of the binary for {}: {why}", machine(&binary)));
+                continue;
+            }
+        };
+        let words: Vec<_> = emulator.iter().map(String::as_str).collect();
+        let through = |setup: Setup| setup.through(&words).of(&binary);
+
+        let conf = program("web", "sleep 1000")
+            + "autorestart=true\n"
+            + &handler("db", "HUP", "echo told > db; exit 3")
+            + "autorestart=false\nshutdown_on=exited\n";
+        for way in both_ways() {
+            let mut rsup = through(rsup(&conf)).run_as(way).start();
+            rsup.expect_all(&["success: web", "success: db"]);
+            rsup.expect_ready(&["db"]);
+            rsup.kill("web", SIGKILL);
+            rsup.expect("exited: web (terminated by SIGKILL; not expected)");
+            rsup.expect("success: web");
+            rsup.signal(SIGHUP);
+            rsup.expect_in_file("db", "told");
+            assert_eq!(rsup.exit_code(), 3, "{} {way:?}", binary.display());
+
+            let (code, rsup) = through(command(&["sh", "-c", "echo said; exit 7"])).run_as(way).run();
+            assert_eq!((code, rsup.read("stdout").as_str()), (7, "said\n"), "{} {way:?}", binary.display());
+        }
+        let (code, mut rsup) = through(self::rsup("[program:web]\n")).run();
+        rsup.expect("web");
+        assert_eq!(code, 2, "{}", binary.display());
+    }
+}
+
+#[test]
+fn another_folder_gives_the_same_bytes() {
+    needs!(binaries());
+    let other = tempfile::tempdir().unwrap();
+    let kept = ["Cargo.toml", "Cargo.lock", "Makefile", ".cargo", "src", "tests"];
+    let mut copy = Command::new("cp");
+    copy.arg("-r").args(kept).arg(other.path()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(copy.status().unwrap().success());
+    let made = Command::new("make")
+        .arg("binaries")
+        .current_dir(other.path())
+        .env("CARGO_TARGET_DIR", other.path().join("elsewhere"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let sums = |dist: &Path| fs::read_to_string(dist.join("SHA256SUMS")).unwrap();
+    let ours = binaries().unwrap()[0].parent().unwrap().to_owned();
+    assert_eq!(sums(&ours), sums(&other.path().join("elsewhere/dist")));
+}

@@ -1,0 +1,158 @@
+//! The examples that ship, each as its own Dockerfile makes it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::base::{build, example, ready, rsup_image};
+use super::{GET, docker};
+use crate::support::{SIGKILL, eventually, kill, needs, proc};
+
+#[test]
+fn two_programs_of_a_shell() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "example");
+    let container = image.start(&[], &[]);
+    container.expect_running(&["clock", "mortal"]);
+    container.expect_log("mortal lives, as process ", 1);
+    container.expect_log("mortal dies", 1);
+    container.expect_log("exited: mortal (exit status 1; not expected)", 1);
+    container.expect_log("success: mortal entered RUNNING state", 2);
+    container.stop_well();
+}
+
+#[test]
+fn nginx_and_php() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "nginx-php");
+    let container = image.publish(&[]);
+    let hello = || container.expect_answer(80, GET, "Hello from PHP 8");
+    hello();
+    container.expect_running(&["php", "nginx"]);
+    container.expect_log("ready to handle connections", 1);
+    container.expect_log("\"GET / HTTP/1.0\" 200", 1);
+    for program in ["nginx", "php"] {
+        container.kill_and_expect_another(program);
+        hello();
+    }
+    container.stop_well();
+    let logs = container.logs();
+    for program in ["nginx", "php"] {
+        assert!(logs.contains(&format!("stopped: {program} (exit status 0)")), "{logs}");
+    }
+}
+
+#[test]
+fn redis_and_three_workers() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "redis-workers");
+    let container = image.start(&[], &[]);
+    container.expect_running(&["redis", "worker_0", "worker_1", "worker_2"]);
+    let all_jobs_are_done = |jobs: &[&str]| {
+        container.sh(&format!("redis-cli RPUSH jobs {}", jobs.join(" ")));
+        eventually("all jobs are done", || {
+            let done = container.sh("redis-cli LRANGE done 0 -1");
+            jobs.iter().all(|job| done.contains(&format!("{job} by "))).then_some(())
+        });
+    };
+    (0..3).for_each(|number| container.expect_log(&format!("worker {number} waits for jobs"), 1));
+    all_jobs_are_done(&["a1", "a2", "a3", "a4"]);
+    container.expect_log("does a4", 1);
+    let user = |program: &str| proc::status(container.program(program), "Uid").unwrap();
+    assert!(user("worker_0").starts_with("65534\t"), "workers are nobody");
+    assert!(!user("redis").starts_with("0\t"), "redis is its own user");
+
+    (0..3).for_each(|number| container.kill_and_expect_another(&format!("worker_{number}")));
+    all_jobs_are_done(&["b1", "b2", "b3"]);
+
+    // Its workers go with it, and come back with it.
+    container.kill_and_expect_another("redis");
+    (0..3).for_each(|number| {
+        container.expect_log(&format!("success: worker_{number} entered RUNNING state"), 3)
+    });
+    all_jobs_are_done(&["c1", "c2", "c3"]);
+
+    container.stop_well();
+    let logs = container.logs();
+    let at = |text: &str| logs.find(text).unwrap_or_else(|| panic!("no {text}"));
+    (0..3).for_each(|number| {
+        assert!(at(&format!("stopped: worker_{number} ")) < at("stopped: redis (exit status 0)"), "{logs}");
+    });
+}
+
+#[test]
+fn a_migration_before_the_server_is_useful() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "migrate");
+    let container = image.publish(&[]);
+    container.expect_answer(80, GET, "503 Service");
+    container.expect_answer(80, GET, "<p>migrated</p>");
+    container.expect_log("exited: migrate (exit status 0; expected)", 1);
+    container.kill_and_expect_another("web");
+    container.expect_answer(80, GET, "<p>migrated</p>");
+
+    container.sh("echo 'no such directive;' >/etc/nginx/nginx.conf");
+    kill(container.program("web"), SIGKILL);
+    assert_eq!(container.exit_code(), 1, "nginx's own");
+    let logs = container.logs();
+    assert!(logs.contains("gave up: web entered FATAL state"), "{logs}");
+    assert_eq!(logs.matches("spawned: 'migrate'").count(), 1, "{logs}");
+}
+
+#[test]
+fn two_static_programs_and_nothing_else() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "scratch");
+    let less = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
+    let container = image.publish(&less);
+    let answers = || {
+        container.expect_answer(8080, GET, "Nothing else is in this image.");
+        container.expect_answer(7000, "", " UTC ");
+    };
+    answers();
+    container.expect_running(&["web", "clock"]);
+    for pid in proc::children(container.pid()).iter().map(|child| child.pid).chain([container.pid()]) {
+        let status = |key: &str| proc::status(pid, key).unwrap();
+        assert_eq!(status("Uid"), "65534\t65534\t65534\t65534");
+        assert_eq!((status("CapBnd").as_str(), status("NoNewPrivs").as_str()), ("0000000000000000", "1"));
+    }
+    for program in ["web", "clock"] {
+        container.kill_and_expect_another(program);
+        answers();
+    }
+    container.stop_well();
+}
+
+#[test]
+fn one_command() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "command");
+    let container = image.publish(&[]);
+    container.expect_answer(80, GET, "Welcome to nginx!");
+    let took = container.stop();
+    assert!(took < Duration::from_secs(5), "the stop took {took:?}");
+    assert_eq!(container.exit_code(), 0, "nginx stops well on the Dockerfile's STOPSIGNAL");
+
+    let container = image.publish(&[]);
+    container.expect_answer(80, GET, "Welcome to nginx!");
+    let nginx = proc::children(container.pid()).into_iter().find(|child| child.name == "nginx");
+    kill(nginx.unwrap().pid, SIGKILL);
+    assert_eq!(container.exit_code(), 137);
+}
+
+#[test]
+fn what_the_readme_tells_a_newcomer() {
+    needs!(ready());
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = |kind: &str| {
+        let (_, rest) = readme.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let context = tempfile::tempdir().unwrap();
+    fs::write(context.path().join("supervisord.conf"), block("ini")).unwrap();
+    let image = build(&rsup_image(docker().unwrap()), block("dockerfile"), context.path());
+    let container = image.publish(&["--expose", "8080"]);
+    container.expect_answer(8080, GET, "hello");
+    container.expect_running(&["web", "clock"]);
+    container.stop_well();
+}

@@ -1,0 +1,235 @@
+//! `run`, `kill`, `stop`, `exec`: what an engine does with rsup's container.
+
+use std::fs;
+use std::time::Duration;
+
+use super::base::rsup_image;
+use super::{Engine, Out, on, shell_image, with_each_engine};
+use crate::kernel::shipped_binary;
+use crate::support::witness::{build, static_programs};
+use crate::support::{eventually, needs, proc, root};
+use crate::terminal::job_control;
+
+with_each_engine!(
+    an_image_that_holds_nothing_else,
+    each_stream_is_the_programs_own,
+    one_command_is_what_the_container_leaves_with,
+    kill_reaches_the_programs_and_stop_everything_that_is_left,
+    run_it_has_job_control,
+    run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs,
+    what_exec_leaves_behind_is_reaped_and_told,
+    behind_another_init,
+    the_restart_policy_sees_the_exit_code_of_the_program_that_was_given_up,
+);
+
+fn an_image_that_holds_nothing_else(engine: Engine) {
+    needs!(root(), shipped_binary(), static_programs());
+    // rsup alone says what it is missing.
+    let base = rsup_image(engine);
+    let alone = base.run(&[], &[]);
+    assert_eq!(alone.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(said.contains("No config file found at default paths"), "{said}");
+
+    // What a user puts on top of it.
+    let context = tempfile::tempdir().unwrap();
+    build("talk", &context.path().join("talk"));
+    let dockerfile =
+        format!("FROM {}\nCOPY talk /bin/talk\nCOPY supervisord.conf /etc/supervisord.conf\n", base.name);
+    let conf = "[program:talk]\ncommand=/bin/talk serve 8080\nuser=1000\nautorestart=true\n";
+    fs::write(context.path().join("supervisord.conf"), conf).unwrap();
+    let image = engine.build(&dockerfile, context.path());
+
+    let container = image.start(&[], &[]);
+    let served = || {
+        eventually("talk answers", || {
+            let asked = container.exec(&["/bin/talk", "ask", "8080", ""]);
+            asked.status.success().then(|| String::from_utf8_lossy(&asked.stdout).into_owned())
+        })
+    };
+    let first = served();
+    assert!(first.contains("served by "), "{first}");
+    container.expect_running(&["talk"]);
+    container.expect_log("rsup started with pid 1", 1);
+    container.expect_log("talk listens", 1);
+    container.kill_and_expect_another("talk");
+    assert_ne!(first, served(), "another process answers");
+    container.stop_well();
+}
+
+fn each_stream_is_the_programs_own(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let conf = "[program:web]\ncommand=sh -c 'echo to stdout; echo to stderr >&2; exec sleep 1000'\n\
+                [program:one]\ncommand=sh -c 'echo both >&2; exec sleep 1000'\nredirect_stderr=true\n";
+    let image = shell_image(engine, conf);
+    let container = image.start(&[], &[]);
+    container.expect_running(&["web", "one"]);
+    container.expect_log("both", 1);
+    let (stdout, stderr) = container.streams();
+    let mut lines: Vec<_> = stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["both", "to stdout"], "rsup writes nothing there");
+    assert!(stderr.contains("to stderr\n") && stderr.contains("rsup started with pid 1"), "{stderr}");
+}
+
+fn one_command_is_what_the_container_leaves_with(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let image = shell_image(engine, "");
+    for (words, code) in [
+        (&["--", "sh", "-c", "exit 7"][..], 7),
+        (&["sh", "-c", "exit 0"], 0),
+        (&["sh", "-c", "kill -KILL $$"], 137),
+        (&["--", "no-such-command"], 127),
+        (&["/etc/supervisord.conf"], 126),
+    ] {
+        let output = image.run(&[], words);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {error}");
+    }
+
+    let out = Out::new();
+    let volume = ["-v", &out.volume()];
+    let container = image.start(&volume, &["--", "sh", "-c", &on("HUP", "web", "exit 3")]);
+    out.expect("web.ready", "ready");
+    container.signal("HUP");
+    assert_eq!((container.exit_code(), out.read("web").as_str()), (3, "HUP\n"));
+
+    let container = image.start(&volume, &["--", "sh", "-c", &on("TERM", "db", "exit 4")]);
+    out.expect("db.ready", "ready");
+    let took = container.stop();
+    assert!(took < Duration::from_secs(5), "the stop took {took:?}");
+    assert_eq!((container.exit_code(), out.read("db").as_str()), (4, "TERM\n"));
+}
+
+fn kill_reaches_the_programs_and_stop_everything_that_is_left(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let section = |name: &str, script: &str| format!("[program:{name}]\ncommand=sh -c '{script}'\n");
+    let conf = section("waits", "sleep 1000 & wait")
+        + &section("forks", "(setsid sh /out/daemon.sh &); exec sleep 1000")
+        + &section("leads", "sh /out/member.sh & exec sleep 1000")
+        + &section("deaf", &on("TERM", "deaf", ":"))
+        + "stopwaitsecs=2\n"
+        + &section("hup", &on("HUP", "hup", ":"));
+    let image = shell_image(engine, &conf);
+    let out = Out::new();
+    out.write("daemon.sh", &on("TERM", "daemon", "exit"));
+    out.write("member.sh", &on("TERM", "member", "exit"));
+    let container = image.start(&["-v", &out.volume()], &[]);
+    for name in ["daemon", "member", "deaf", "hup"] {
+        out.expect(&format!("{name}.ready"), "ready");
+    }
+    container.expect_log("success: waits", 1);
+
+    container.signal("HUP");
+    out.expect("hup", "HUP\n");
+    // HUP ends those that do not catch it; they come back.
+    container.expect_log("exited: waits (terminated by SIGHUP; not expected)", 1);
+    container.expect_log("success: waits", 2);
+    container.expect_log("success: forks", 2);
+    container.expect_log("success: leads", 2);
+    ["daemon", "member", "deaf"].iter().for_each(|name| out.expect(&format!("{name}.ready"), "ready"));
+
+    let took = container.stop();
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(5), "the stop took {took:?}");
+    assert_eq!(container.exit_code(), 0);
+    for name in ["daemon", "member", "deaf"] {
+        assert!(out.read(name).contains("TERM\n"), "{name} was not told");
+    }
+    let logs = container.logs();
+    assert!(logs.contains("stopped: deaf (terminated by SIGKILL)"), "{logs}");
+}
+
+fn run_it_has_job_control(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let image = shell_image(engine, "");
+    let (mut terminal, _container) = image.start_on_terminal(&["-e", "PS1=inner> "], &["--", "sh", "-i"]);
+    job_control(&mut terminal, "inner> ");
+    terminal.enter("exit 7\n");
+    assert_eq!(terminal.exit_code(), 7);
+}
+
+fn run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let tell = |signal: &str| format!("trap \"echo {signal} >> /out/web\" {signal}; ");
+    let conf = format!(
+        "[program:web]\ncommand=sh -c '{}{}{}'\n",
+        tell("WINCH"),
+        tell("USR1"),
+        on("TERM", "web", "exit 0")
+    );
+    let image = shell_image(engine, &conf);
+    let out = Out::new();
+    let (mut terminal, container) = image.start_on_terminal(&["-v", &out.volume()], &[]);
+    out.expect("web.ready", "ready");
+    terminal.expect("success: web");
+    terminal.resize(33, 99);
+    container.sh("kill -USR1 1");
+    out.expect("web", "USR1\n");
+    assert_eq!(out.read("web"), "USR1\n");
+    // Both the kernel's and the one that docker's client has proxied are kept back; somebody's in the container is not.
+    container.sh("kill -WINCH 1");
+    out.expect("web", "WINCH\n");
+    terminal.enter("\x03");
+    terminal.expect("received SIGINT indicating exit request");
+    terminal.expect("stopped: web (exit status 0)");
+    assert_eq!(terminal.exit_code(), 0);
+    assert_eq!(out.read("web"), "USR1\nWINCH\nTERM\n");
+}
+
+fn what_exec_leaves_behind_is_reaped_and_told(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let out = Out::new();
+    out.write("job.sh", &on("TERM", "job", "exit"));
+    let image = shell_image(engine, "[program:web]\ncommand=sleep 1000\n");
+    let container = image.start(&["-v", &out.volume()], &[]);
+    container.expect_running(&["web"]);
+    let pid = container.pid();
+    container.sh("setsid sh /out/job.sh >/dev/null 2>&1 &");
+    container.sh("sleep 0.1 >/dev/null 2>&1 &");
+    out.expect("job.ready", "ready");
+    let names = || proc::children(pid).into_iter().map(|child| child.name).collect::<Vec<_>>();
+    // The job is a child of rsup by adoption; the nap was one, and is gone without a trace.
+    eventually("rsup has the program and the job", || (names() == ["sleep", "sh"]).then_some(()));
+
+    let words = ["exec", &container.id, "sh", "-c", "echo ready > /out/session; exec sleep 1000"];
+    let mut session = engine.command(&words).spawn().unwrap();
+    out.expect("session", "ready");
+    container.stop_well();
+    assert_eq!(out.read("job"), "TERM\n");
+    let ended = eventually("the session ends with the container", || session.try_wait().unwrap());
+    assert!(!ended.success());
+}
+
+fn behind_another_init(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let conf = "[program:web]\ncommand=sh /out/web.sh\n[program:forks]\ncommand=sh -c '(setsid sh /out/daemon.sh &); exec sleep 1000'\n";
+    let out = Out::new();
+    out.write("web.sh", &on("TERM", "web", "exit 0"));
+    out.write("daemon.sh", &on("TERM", "daemon", "exit"));
+    let image = shell_image(engine, conf);
+    let container = image.start(&["--init", "-v", &out.volume()], &[]);
+    container.expect_running(&["web", "forks"]);
+    ["web", "daemon"].iter().for_each(|name| out.expect(&format!("{name}.ready"), "ready"));
+    let logs = container.logs();
+    assert!(logs.contains("rsup started with pid ") && !logs.contains("rsup started with pid 1\n"), "{logs}");
+    container.stop();
+    assert_eq!(container.exit_code(), 0);
+    assert_eq!((out.read("web").as_str(), out.read("daemon").as_str()), ("TERM\n", "TERM\n"));
+}
+
+fn the_restart_policy_sees_the_exit_code_of_the_program_that_was_given_up(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let conf = "[program:web]\ncommand=sleep 1000\n\
+                [program:db]\ncommand=sh -c 'echo life >> /out/db; exit 3'\nstartretries=0\nshutdown_on=fatal\n";
+    let image = shell_image(engine, conf);
+    let out = Out::new();
+    let container = image.start(&["--restart", "on-failure:2", "-v", &out.volume()], &[]);
+    let lives = || (out.read("db") == "life\nlife\nlife\n").then_some(());
+    eventually("the container was restarted twice", lives);
+    let ended = || {
+        (container.inspect(".State.Running") == "false" && container.inspect(".RestartCount") == "2")
+            .then_some(())
+    };
+    eventually("the policy gives up", ended);
+    assert_eq!(container.exit_code(), 3);
+}

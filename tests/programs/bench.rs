@@ -1,0 +1,152 @@
+//! What the benchmark runs below each init, and the two that every init is held against: the loop that does nothing but
+//! start and wait, and the program that does nothing. Without std, so that its own start costs next to nothing.
+//!
+//! Each start is one record in the file that `BENCH_RECORDS` names: the nanoseconds of CLOCK_MONOTONIC, eight bytes.
+#![no_std]
+#![no_main]
+
+use core::ffi::{CStr, c_char, c_int, c_long, c_void};
+use core::ptr::null;
+
+#[repr(C)]
+struct Time {
+    seconds: i64,
+    nanoseconds: c_long,
+}
+
+#[link(name = "c")]
+unsafe extern "C" {
+    static environ: *const *const c_char;
+    fn getenv(name: *const c_char) -> *const c_char;
+    fn atol(text: *const c_char) -> c_long;
+    fn clock_gettime(clock: c_int, time: *mut Time) -> c_int;
+    fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+    fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
+    fn close(fd: c_int) -> c_int;
+    fn pause() -> c_int;
+    fn signal(signal: c_int, handler: extern "C" fn(c_int)) -> usize;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn fork() -> c_int;
+    fn setpgid(pid: c_int, group: c_int) -> c_int;
+    fn clone(run: extern "C" fn(*mut c_void) -> c_int, stack: *mut c_void, flags: c_int, ...) -> c_int;
+    fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn _exit(code: c_int) -> !;
+}
+
+const SIGKILL: c_int = 9;
+const SIGUSR1: c_int = 10;
+const SIGTERM: c_int = 15;
+const SIGCHLD: c_int = 17;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    unsafe { _exit(101) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let word = |at: usize| unsafe { *argv.add(at) };
+    let what = if argc < 2 { c"" } else { unsafe { CStr::from_ptr(word(1)) } };
+    match what.to_bytes() {
+        b"true" => 0,
+        b"stamp" => stamp(unsafe { argv.add(2) }),
+        b"bare" => bare(unsafe { atol(word(2)) }, word(3)),
+        // s6 tells a program its name.
+        _ => program(),
+    }
+}
+
+/// One record.
+fn record() {
+    const MONOTONIC: c_int = 1;
+    const WRITE_CREATE_APPEND: c_int = 0o1 | 0o100 | 0o2000;
+    let mut time = Time { seconds: 0, nanoseconds: 0 };
+    unsafe { clock_gettime(MONOTONIC, &raw mut time) };
+    let nanoseconds = time.seconds * 1_000_000_000 + time.nanoseconds;
+    let file = unsafe { open(getenv(c"BENCH_RECORDS".as_ptr()), WRITE_CREATE_APPEND, 0o666) };
+    unsafe { write(file, (&raw const nanoseconds).cast(), size_of_val(&nanoseconds)) };
+    unsafe { close(file) };
+}
+
+/// Without one of these words: a program that is obedient and idle, or one that brings a storm of orphans.
+fn program() -> c_int {
+    record();
+    let orphans = unsafe { getenv(c"BENCH_ORPHANS".as_ptr()) };
+    if !orphans.is_null() {
+        storm(unsafe { atol(orphans) });
+    }
+    loop {
+        unsafe { pause() };
+    }
+}
+
+/// Leaves this many orphans to the init, records that, and kills them all when SIGUSR1 comes.
+fn storm(orphans: c_long) {
+    static mut GROUP: c_int = 0;
+    extern "C" fn kill_group(_: c_int) {
+        unsafe { kill(-GROUP, SIGKILL) };
+    }
+    let mother = unsafe { fork() };
+    if mother == 0 {
+        unsafe { setpgid(0, 0) };
+        for _ in 0..orphans {
+            match unsafe { fork() } {
+                0 => loop {
+                    unsafe { pause() };
+                },
+                1.. => {}
+                _ => unsafe { _exit(1) },
+            }
+        }
+        unsafe { _exit(0) };
+    }
+    let mut status = 0;
+    unsafe { waitpid(mother, &raw mut status, 0) };
+    unsafe { GROUP = mother };
+    unsafe { signal(SIGUSR1, kill_group) };
+    if status == 0 {
+        record();
+    }
+}
+
+/// `stamp WORDS…`: becomes another program, and records when.
+fn stamp(argv: *const *const c_char) -> c_int {
+    record();
+    unsafe { execve(*argv, argv, environ) };
+    127
+}
+
+/// `bare COUNT PATH`: keeps this many of a program running by vfork, exec and waitpid, and by nothing else: the least
+/// that can be done. SIGTERM ends it and all of them.
+fn bare(count: c_long, path: *const c_char) -> c_int {
+    extern "C" fn leave(_: c_int) {
+        unsafe { kill(-1, SIGTERM) };
+        while unsafe { waitpid(-1, core::ptr::null_mut(), 0) } > 0 {}
+        unsafe { _exit(0) };
+    }
+    unsafe { signal(SIGTERM, leave) };
+    for _ in 0..count {
+        vfork_and_exec(path);
+    }
+    loop {
+        if unsafe { waitpid(-1, core::ptr::null_mut(), 0) } > 0 {
+            vfork_and_exec(path);
+        }
+    }
+}
+
+/// vfork, which returns twice and so cannot be called from Rust, in the form of the function that does not.
+fn vfork_and_exec(path: *const c_char) {
+    const VM_VFORK: c_int = 0x100 | 0x4000;
+    #[repr(align(16))]
+    struct Stack(#[allow(dead_code)] [u8; 4096]);
+    static mut STACK: Stack = Stack([0; 4096]);
+    extern "C" fn run(path: *mut c_void) -> c_int {
+        let argv = [path.cast_const().cast(), null()];
+        unsafe { execve(argv[0], argv.as_ptr(), environ) };
+        127
+    }
+    let top = unsafe { (&raw mut STACK).add(1) };
+    unsafe { clone(run, top.cast(), VM_VFORK | SIGCHLD, path) };
+}

@@ -1,0 +1,108 @@
+//! What every life of rsup comes to, seen from outside: its log may be what fails.
+
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, Rsup, SIGKILL, SIGTERM, Setup, kill, proc, program, within};
+
+/// The programs `web` and `job`, which stay and come back. The keys are the second one's.
+pub(crate) fn two_programs(keys: &str) -> String {
+    let always = "autorestart=true\nstartsecs=0\nstartretries=1000\nstopwaitsecs=1\n";
+    let sleep = |name, mark| program(name, &format!("sleep {mark}")) + always;
+    sleep("web", Life::WEB) + &sleep("job", Life::JOB) + keys
+}
+
+/// rsup with the two programs.
+pub(crate) struct Life {
+    pub(crate) rsup: Rsup,
+    pub(crate) pid: i32,
+}
+
+impl Life {
+    /// How long `web` sleeps, by which it is known.
+    pub(crate) const WEB: &str = "1001";
+    /// The same for `job`.
+    pub(crate) const JOB: &str = "1002";
+
+    pub(crate) fn start(setup: Setup) -> Self {
+        let rsup = setup.start();
+        Self { pid: rsup.pid(), rsup }
+    }
+
+    /// The processes of a program.
+    pub(crate) fn running(&self, mark: &str) -> Vec<i32> {
+        let is_it = |pid: &i32| proc::words(*pid) == ["sleep", mark];
+        proc::children_listed(self.pid).into_iter().filter(is_it).collect()
+    }
+
+    /// Waits until a program runs that is none of these.
+    pub(crate) fn runs(&mut self, mark: &str, not: &[i32]) -> Result<i32, String> {
+        let new = |life: &Self| life.running(mark).into_iter().find(|pid| !not.contains(pid));
+        self.until(&format!("sleep {mark} runs"), new)
+    }
+
+    /// Waits for a fact.
+    pub(crate) fn until<T>(
+        &mut self,
+        what: &str,
+        mut fact: impl FnMut(&Self) -> Option<T>,
+    ) -> Result<T, String> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(code) = self.rsup.ended() {
+                return self.fails(&format!("rsup left with {code:?} before: {what}"));
+            }
+            match fact(self) {
+                Some(fact) => return Ok(fact),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        self.fails(&format!("not in time: {what}"))
+    }
+
+    /// This went wrong.
+    pub(crate) fn fails<T>(&self, why: &str) -> Result<T, String> {
+        let log: Vec<_> = self.rsup.log().into_iter().map(|line| line.0).collect();
+        Err(format!("{why}\n    {}", log.join("\n    ")))
+    }
+
+    /// Fails if rsup is busy for so long: a loop without rest is many thousand switches under a tracer, and all of the
+    /// processor's time without one.
+    pub(crate) fn sleeps(&self, time: Duration) -> Result<(), String> {
+        let (switches, ticks) = (proc::context_switches(self.pid), proc::ticks(self.pid));
+        std::thread::sleep(time);
+        let (switches, ticks) = (proc::context_switches(self.pid) - switches, proc::ticks(self.pid) - ticks);
+        let milliseconds = u64::try_from(time.as_millis()).unwrap();
+        // A hundredth of the time, and the one tick that may have been almost over.
+        if switches > milliseconds / 4 || ticks > 1 + milliseconds / 1000 {
+            return self.fails(&format!("it spins: {switches} switches, {ticks} ticks in {time:?}"));
+        }
+        Ok(())
+    }
+
+    /// Both programs run, each once, and are restarted; nothing is busy.
+    pub(crate) fn serves(&mut self) -> Result<(), String> {
+        let old = [self.runs(Self::WEB, &[])?, self.runs(Self::JOB, &[])?];
+        // Passed on to both, who do not mind.
+        kill(self.pid, libc::SIGURG);
+        old.iter().for_each(|pid| kill(*pid, SIGKILL));
+        let new = [self.runs(Self::WEB, &old)?, self.runs(Self::JOB, &old)?];
+        self.until("each runs once", |life| {
+            (life.running(Self::WEB) == new[..1] && life.running(Self::JOB) == new[1..]).then_some(())
+        })?;
+        self.sleeps(Duration::from_millis(200))
+    }
+
+    /// SIGTERM brings a good end.
+    pub(crate) fn ends(&mut self) -> Result<(), String> {
+        kill(self.pid, SIGTERM);
+        match within(PATIENCE, || self.rsup.ended()) {
+            Some(Some(0)) => Ok(()),
+            code => self.fails(&format!("SIGTERM: {code:?}")),
+        }
+    }
+
+    /// All that rsup is there for.
+    pub(crate) fn serves_and_ends(&mut self) -> Result<(), String> {
+        self.serves().and_then(|()| self.ends())
+    }
+}
