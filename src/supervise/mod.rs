@@ -67,7 +67,7 @@ fn become_user(config: &Config, log: &mut Log) -> Result<(), String> {
 struct Slot {
     name: Box<str>,
     /// How it is started, or supervisord's text why it never can be.
-    program: Result<Program, String>,
+    program: &'static Result<Program, String>,
     /// The child that was forked last, until it is reaped.
     leader: Option<Pid>,
     /// Its process group, until no member is left: the number is not free before that.
@@ -152,11 +152,14 @@ impl Supervisor {
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
         let mut preparer = Preparer::new(&config, sockets);
+        // They stay in memory: a child may be at them to the last.
+        let mut programs = Vec::with_capacity(config.processes.len());
+        programs.extend(config.processes.iter().map(|process| preparer.prepare(process)));
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
-        for process in config.processes {
+        for (process, program) in config.processes.into_iter().zip(programs.leak()) {
             slots.push(Slot {
-                program: preparer.prepare(&process),
+                program,
                 name: process.name.into(),
                 leader: None,
                 group: None,
@@ -320,7 +323,7 @@ impl Supervisor {
     /// Forks a program. What comes of it is told by its status pipe, or at once where there is no child.
     fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        let spawned = match &slot.program {
+        let spawned = match slot.program {
             Ok(program) => {
                 sys::spawn(program, &mut self.common).map_err(|error| text::spawn_error(&slot.name, error))
             }
@@ -349,7 +352,7 @@ impl Supervisor {
     /// Reads what a child says about its exec.
     fn exec_progress(&mut self, id: ProcId, now: Time) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        let Some(exec) = &slot.exec else { return };
+        let Some(exec) = &mut slot.exec else { return };
         let (name, failure, log) = (&slot.name, &mut slot.failure, &mut self.log);
         let known = exec.read(|report| {
             if report.step.is_harmless() {
@@ -365,7 +368,9 @@ impl Supervisor {
             }
             return;
         }
-        slot.exec = None;
+        if let Some(exec) = slot.exec.take() {
+            self.common.take_back(exec);
+        }
         // A failed start is told when its child is reaped: until then there is one.
         if slot.failure.is_none() {
             self.fleet.apply(id, Event::Spawned, now);
@@ -449,7 +454,7 @@ impl Supervisor {
         } else {
             slot.group = None;
         }
-        let event = match (slot.failure.take(), &slot.program) {
+        let event = match (slot.failure.take(), slot.program) {
             (Some(report), Ok(program)) => {
                 slot.why = text::failed_step(program, &self.common, report).into();
                 Event::SpawnFailed

@@ -3,7 +3,7 @@
 use crate::config::{Address, Config, LogFile, Process, Socket, repr};
 use crate::log::Log;
 use crate::policy::Level;
-use crate::sys::{self, Common, Ids, Input, Lists, Output, Program, Strings, Unsayable};
+use crate::sys::{self, Common, Ids, Input, Output, Program, Strings, Unsayable};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -33,10 +33,10 @@ pub(super) fn common(config: &Config) -> Result<Common, String> {
     let environment =
         variables.iter().map(|(key, value)| CString::new([key.as_slice(), b"=", value.as_slice()].concat()));
     let environment = environment
-        .collect::<Result<_, _>>()
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|_| "Error: the environment of [supervisord] holds a NUL byte\n".to_owned())?;
     let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
-    Ok(Common { environment, descriptors, lists: Lists::default() })
+    Ok(Common::new(environment, descriptors))
 }
 
 /// Makes of processes what the kernel needs to start them. What many of them share is looked up once.

@@ -1,18 +1,18 @@
 //! Forking, and how the parent learns what came of the exec.
 //!
-//! Programs of a configuration are started by `fork`. `vfork` and `posix_spawn` hold the parent up until the exec, and a
-//! hung mount below one program must not hold up PID 1. The child reports each step that failed through a close-on-exec
-//! pipe; the pipe's end without a report says that the exec worked. One command may be started by `vfork`: there is
-//! nothing else that rsup could do meanwhile.
+//! Programs of a configuration are started by `fork`, whose child runs beside rsup in rsup's own memory: see [`Lent`].
+//! `vfork` and `posix_spawn` hold the parent up until the exec, and a hung mount below one program must not hold up PID 1.
+//! The child reports each step that failed through a close-on-exec pipe; the pipe's end without a report says that the
+//! exec worked. One command may be started by `vfork`: there is nothing else that rsup could do meanwhile.
 
+use super::lent::{Lent, Steps};
 use super::memory::outlast_shortage;
 use super::{Errno, Pid, check};
 use nix::fcntl::OFlag;
-use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Strings that each end in NUL, one behind the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,11 +111,9 @@ impl<'a> Pointers<'a> {
         }
     }
 
-    /// The list without its strings, for others.
-    pub(super) fn emptied<'b>(mut self) -> Pointers<'b> {
+    /// Takes all strings off the list.
+    pub(super) fn clear(&mut self) {
         self.list.clear();
-        self.list.push(std::ptr::null());
-        Pointers { list: self.list, strings: PhantomData }
     }
 }
 
@@ -208,19 +206,24 @@ impl Report {
     }
 }
 
-/// The parent's end of the pipe that says whether an exec works.
+/// The parent's end of the pipe that says whether an exec works, and what the child is lent until then.
 #[derive(Debug)]
-pub struct ExecStatus(OwnedFd);
+pub struct ExecStatus<S> {
+    pipe: OwnedFd,
+    /// The child's, also when nobody asks for it any more: only the pipe's end says that the child is gone from there.
+    lent: ManuallyDrop<Lent<S>>,
+    ended: bool,
+}
 
-impl ExecStatus {
+impl<S> ExecStatus<S> {
     /// Hands over the reports that are there. Returns whether there will be no more: the exec has worked, unless one
     /// of the reports was about a step without which the start cannot go on.
     #[must_use]
-    pub fn read(&self, mut receive: impl FnMut(Report)) -> bool {
+    pub fn read(&mut self, mut receive: impl FnMut(Report)) -> bool {
         let mut bytes = [0; Report::SIZE];
-        loop {
-            match nix::unistd::read(&self.0, &mut bytes) {
-                Ok(0) => return true,
+        while !self.ended {
+            match nix::unistd::read(&self.pipe, &mut bytes) {
+                Ok(0) => self.ended = true,
                 Ok(_) => {
                     if let Some(report) = Report::from_bytes(bytes) {
                         receive(report);
@@ -229,12 +232,19 @@ impl ExecStatus {
                 Err(_) => return false,
             }
         }
+        true
+    }
+
+    /// What the child had: the kernel takes a process out of the old memory before it closes what is close-on-exec, and
+    /// one that dies out of its memory before its descriptors.
+    pub(super) fn take_back(self) -> Option<Lent<S>> {
+        self.ended.then(|| ManuallyDrop::into_inner(self.lent))
     }
 }
 
-impl AsFd for ExecStatus {
+impl<S> AsFd for ExecStatus<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.pipe.as_fd()
     }
 }
 
@@ -256,35 +266,20 @@ pub(super) fn candidates(word: &[u8], path: &[u8], list: &mut Vec<u8>) {
     }
 }
 
-/// Forks a process that leads a group of its own and does `steps` until it is another program, or reports why not.
-/// Returns at once, whatever the child will meet. The steps must be async-signal-safe; they have the pipe for reports
-/// that do not end the start.
+/// Forks a process that leads a group of its own and does the steps until it is another program, or reports why not.
+/// Returns at once, whatever the child will meet.
 ///
 /// # Errors
 /// Says what could not be made.
-pub(super) fn fork(
-    steps: impl FnOnce(&OwnedFd) -> Result<Infallible, Report>,
-) -> Result<(Pid, ExecStatus), SpawnError> {
+pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), SpawnError> {
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let (status, status_writer) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
-    // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
-    // program or ends.
-    let pid = unsafe { clone() };
-    if pid == Ok(0) {
-        // SAFETY: numbers.
-        unsafe { libc::setpgid(0, 0) };
-        let Err(report) = steps(&status_writer);
-        tell(&status_writer, report);
-        // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
-        unsafe { libc::_exit(127) }
-    }
-    let number = pid.map_err(SpawnError::Fork)?;
-    let pid = i32::try_from(number).ok().and_then(Pid::new).ok_or(SpawnError::Fork(Errno::EAGAIN))?;
+    let (pipe, status) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
+    let pid = lent.clone(status.as_raw_fd()).map_err(SpawnError::Fork)?;
     outlast_shortage();
     // Here and in the child: whoever comes first, a signal to the group finds it. It fails when the exec came first.
     // SAFETY: numbers.
     unsafe { libc::setpgid(pid.number(), pid.number()) };
-    Ok((pid, ExecStatus(status)))
+    Ok((pid, ExecStatus { pipe, lent: ManuallyDrop::new(lent), ended: false }))
 }
 
 /// Forks a process that leads a group of its own and does `steps` until it is another program, or leaves with the code
@@ -353,7 +348,7 @@ unsafe fn clone() -> Result<libc::c_long, Errno> {
 }
 
 /// Reports a failed step. Async-signal-safe.
-pub(super) fn tell(status: &OwnedFd, report: Report) {
+pub(super) fn tell(status: BorrowedFd<'_>, report: Report) {
     // An empty pipe has room for it. Were the reader gone, nobody would want to know.
     let _ = nix::unistd::write(status, &report.to_bytes());
 }

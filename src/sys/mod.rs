@@ -5,6 +5,7 @@
 mod clock;
 mod command;
 mod fork;
+mod lent;
 mod memory;
 mod process;
 mod reap;
@@ -18,7 +19,7 @@ mod wait;
 
 pub use clock::{LocalTime, WallClock, monotonic_nanos};
 pub use command::launch;
-pub use fork::{ExecStatus, Report, SpawnError, Step, Strings, Unsayable};
+pub use fork::{Report, SpawnError, Step, Strings, Unsayable};
 pub use memory::Patient;
 pub use nix::errno::Errno;
 pub use process::{
@@ -29,7 +30,7 @@ pub use process::{
 pub use reap::{Dead, Status, reap};
 pub use signals::{Arrived, Inherited, SignalFd, reset_dispositions, take_over, wait_for_signal};
 pub use socket::{listen_tcp, listen_unix};
-pub use spawn::{Child, Common, Input, Lists, Output, Program, spawn};
+pub use spawn::{Child, Common, ExecStatus, Input, Output, Program, spawn};
 pub use stdio::{LogStream, open_missing, write_out};
 pub use users::{Ids, UserError, look_up};
 pub use wait::Poller;

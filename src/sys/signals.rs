@@ -49,13 +49,37 @@ pub fn take_over() -> Result<Inherited, Errno> {
 
 /// Gives every signal its default disposition, for everything that is started from here on. Returns whether SIGHUP came
 /// ignored, as `nohup` has it.
+///
+/// Those that make a process dump core are caught, until the exec: a child that shares rsup's memory would dump rsup's,
+/// and before Linux 5.16 that kills both.
 pub fn reset_dispositions() -> bool {
     let mut hup_ignored = false;
     for signal in 1..=64 {
-        let old = set_disposition(signal, libc::SIG_DFL);
+        let handler = if DUMPING.contains(&signal) { leave as *const () as usize } else { libc::SIG_DFL };
+        let old = set_disposition(signal, handler);
         hup_ignored |= signal == libc::SIGHUP && old == Ok(libc::SIG_IGN);
     }
     hup_ignored
+}
+
+/// signal(7).
+const DUMPING: [i32; 10] = [
+    libc::SIGQUIT,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSYS,
+];
+
+/// What is left of a child that such a signal reaches before its exec. rsup itself, who has them blocked, never comes here.
+extern "C" fn leave(signal: i32) {
+    // SAFETY: takes a number, and does nothing but leave.
+    unsafe { libc::_exit(128 + signal) };
 }
 
 /// Blocks every signal. Returns the mask before. Async-signal-safe.
@@ -78,11 +102,15 @@ pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }
 
-/// Sets SIG_DFL or SIG_IGN and returns the handler that was there. SIGKILL and SIGSTOP are refused.
+/// Sets SIG_DFL, SIG_IGN or a handler that does not return, and returns the one that was there. SIGKILL and SIGSTOP are
+/// refused.
 fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
+    /// Behind the flags is where a handler returns to. Without that, x86 calls none.
+    const SA_RESTORER: usize = 0x0400_0000;
     // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
-    // s390) the handler comes first, zeros behind it are no flags and no mask, and it is no longer than this.
-    let new = [handler, 0, 0, 0, 0, 0, 0, 0];
+    // s390) the handler comes first, then the flags, and it is no longer than this. Where somebody else's mask is in the
+    // third place, it does not matter to one who leaves.
+    let new = [handler, SA_RESTORER, handler, 0, 0, 0, 0, 0];
     let mut old = [0_usize; 8];
     // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
     let result =

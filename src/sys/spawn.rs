@@ -1,37 +1,44 @@
 //! Starting a program of the configuration: what it gets, and the steps between fork and exec.
 
-use super::fork::{Pointers, candidates, exec, fork, strings, tell};
+use super::fork::{self, Pointers, candidates, exec, fork, strings, tell};
+use super::lent::{Lent, Steps};
 use super::process::{UserStep, is_own_user, limit_descriptors, switch_user};
 use super::stdio::is_writable_pipe;
-use super::{Errno, ExecStatus, Ids, Pid, Report, SpawnError, Step, Strings, check, signals};
+use super::{Errno, Ids, Pid, Report, SpawnError, Step, Strings, check, signals};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io::Write;
-use std::mem;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// What all programs start from.
 #[derive(Debug)]
 pub struct Common {
-    /// The environment, each variable of another name.
-    pub environment: Vec<CString>,
+    environment: &'static [CString],
     /// Their soft limit on descriptors; rsup's own if none.
-    pub descriptors: Option<u64>,
-    /// Where a start makes its lists.
-    pub lists: Lists,
+    descriptors: Option<u64>,
+    /// The place of a child that is gone, for the next.
+    spare: Option<Lent<Image>>,
 }
 
-/// Lists of a start, empty between starts. To ask for memory each time would change pages that rsup shares with the
-/// child, and to copy each of them takes longer than most system calls.
-#[derive(Debug, Default)]
-pub struct Lists {
-    candidates: Vec<u8>,
-    argv: Pointers<'static>,
-    envp: Pointers<'static>,
+impl Common {
+    /// What all programs start from: their environment, each variable of another name, which stays in memory; and their
+    /// soft limit on descriptors, rsup's own if none.
+    #[must_use]
+    pub fn new(environment: Vec<CString>, descriptors: Option<u64>) -> Self {
+        Self { environment: environment.leak(), descriptors, spare: None }
+    }
+
+    /// Takes back what a child was lent, for the next.
+    pub fn take_back(&mut self, status: ExecStatus) {
+        self.spare = status.take_back().or(self.spare.take());
+    }
 }
+
+/// Tells whether the exec of a program works.
+pub type ExecStatus = fork::ExecStatus<Image>;
 
 /// What a start needs of one program. There may be a thousand of them, so it is kept small.
 #[derive(Debug)]
@@ -143,7 +150,7 @@ pub struct Child {
 ///
 /// # Errors
 /// Says what could not be made.
-pub fn spawn(program: &Program, common: &mut Common) -> Result<Child, SpawnError> {
+pub fn spawn(program: &'static Program, common: &mut Common) -> Result<Child, SpawnError> {
     let (_reader, silence, stdin) = match &program.stdin {
         Input::Silence => {
             let (reader, writer) = silence().map_err(SpawnError::Pipe)?;
@@ -152,18 +159,15 @@ pub fn spawn(program: &Program, common: &mut Common) -> Result<Child, SpawnError
         }
         Input::Socket(socket) => (None, None, socket.as_raw_fd()),
     };
-    let lists = mem::take(&mut common.lists);
-    let mut image =
-        Image { candidates: lists.candidates, argv: lists.argv.emptied(), envp: lists.envp.emptied() };
-    candidates(program.word().to_bytes(), program.path(common), &mut image.candidates);
-    image.argv.extend(program.argv.iter());
-    program.variables(&common.environment, &mut image.envp);
-    let streams = Streams { stdin, stdout: reopen(&program.stdout), stderr: reopen(&program.stderr) };
-    let forked = fork(|status| prepare_and_exec(program, common.descriptors, &image, &streams, status));
-    image.candidates.clear();
-    let Image { candidates, argv, envp } = image;
-    common.lists = Lists { candidates, argv: argv.emptied(), envp: envp.emptied() };
-    let (pid, status) = forked?;
+    let (stdout, stderr) = (reopen(&program.stdout), reopen(&program.stderr));
+    let number = |stream: &Option<OwnedFd>| stream.as_ref().map(AsRawFd::as_raw_fd);
+    let streams = Streams { stdin, stdout: number(&stdout), stderr: number(&stderr) };
+    let mut lent = match common.spare.take() {
+        Some(lent) => lent,
+        None => Lent::new(Image::of(program)),
+    };
+    lent.steps().prepare(program, common, streams);
+    let (pid, status) = fork(lent)?;
     Ok(Child { pid, status, silence })
 }
 
@@ -181,11 +185,12 @@ fn silence() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     Ok(both.map_or((reader, Some(writer)), |both| (both, None)))
 }
 
-/// What is opened before the fork: /proc knows rsup's own descriptors already, and would have to learn those of a child.
+/// Descriptors that are opened before the fork: /proc knows rsup's own already, and would have to learn those of a child.
+#[derive(Debug, Default)]
 struct Streams {
     stdin: RawFd,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    stdout: Option<RawFd>,
+    stderr: Option<RawFd>,
 }
 
 /// rsup's own stream, opened anew where the output is to be that: not to be had without /proc, or when the pipe is
@@ -201,48 +206,67 @@ fn reopen(output: &Output) -> Option<OwnedFd> {
     }
 }
 
-/// What the child becomes.
-struct Image<'a> {
+/// What a child becomes, and how.
+#[derive(Debug)]
+pub struct Image {
+    program: &'static Program,
+    descriptors: Option<u64>,
+    streams: Streams,
     candidates: Vec<u8>,
-    argv: Pointers<'a>,
-    envp: Pointers<'a>,
+    argv: Pointers<'static>,
+    envp: Pointers<'static>,
 }
 
-/// The steps, in supervisord's order.
-fn prepare_and_exec(
-    program: &Program,
-    descriptors: Option<u64>,
-    image: &Image<'_>,
-    streams: &Streams,
-    status: &OwnedFd,
-) -> Result<Infallible, Report> {
-    // By rsup's own rights, in rsup's own directory: as supervisord looks before it forks.
-    let (candidate, path) = find(strings(&image.candidates))?;
-    let failed = |step: Step| move |errno: Errno| Report { step, candidate, errno };
-    connect(program, streams, status).map_err(failed(Step::Streams))?;
-    if let Some(soft) = descriptors {
-        limit_descriptors(soft);
+impl Image {
+    fn of(program: &'static Program) -> Self {
+        let (argv, envp) = (Pointers::default(), Pointers::default());
+        Self { program, descriptors: None, streams: Streams::default(), candidates: Vec::new(), argv, envp }
     }
-    if let Some(ids) = program.ids.as_deref().filter(|ids| !is_own_user(ids)) {
-        switch_user(ids).map_err(|(step, errno)| {
-            let step = match step {
-                UserStep::Groups => Step::Groups,
-                UserStep::Gid => Step::Gid,
-                UserStep::Uid => Step::Uid,
-            };
-            Report { step, candidate, errno }
-        })?;
+
+    /// The lists keep their memory: in the long run a start takes none.
+    fn prepare(&mut self, program: &'static Program, common: &Common, streams: Streams) {
+        (self.program, self.descriptors, self.streams) = (program, common.descriptors, streams);
+        self.candidates.clear();
+        candidates(program.word().to_bytes(), program.path(common), &mut self.candidates);
+        self.argv.clear();
+        self.argv.extend(program.argv.iter());
+        self.envp.clear();
+        program.variables(common.environment, &mut self.envp);
     }
-    if let Some(directory) = &program.directory {
-        nix::unistd::chdir(directory.as_c_str()).map_err(failed(Step::Chdir))?;
+}
+
+impl Steps for Image {
+    /// In supervisord's order.
+    fn take(&self, status: BorrowedFd<'_>) -> Result<Infallible, Report> {
+        let program = self.program;
+        // By rsup's own rights, in rsup's own directory: as supervisord looks before it forks.
+        let (candidate, path) = find(strings(&self.candidates))?;
+        let failed = |step: Step| move |errno: Errno| Report { step, candidate, errno };
+        connect(program, &self.streams, status).map_err(failed(Step::Streams))?;
+        if let Some(soft) = self.descriptors {
+            limit_descriptors(soft);
+        }
+        if let Some(ids) = program.ids.as_deref().filter(|ids| !is_own_user(ids)) {
+            switch_user(ids).map_err(|(step, errno)| {
+                let step = match step {
+                    UserStep::Groups => Step::Groups,
+                    UserStep::Gid => Step::Gid,
+                    UserStep::Uid => Step::Uid,
+                };
+                Report { step, candidate, errno }
+            })?;
+        }
+        if let Some(directory) = &program.directory {
+            nix::unistd::chdir(directory.as_c_str()).map_err(failed(Step::Chdir))?;
+        }
+        if let Some(umask) = program.umask {
+            // SAFETY: a number.
+            unsafe { libc::umask(umask) };
+        }
+        // Last, so that nothing disturbs the steps before; a signal that came meanwhile hits now.
+        signals::unblock_all().map_err(failed(Step::Exec))?;
+        Err(failed(Step::Exec)(exec(path, &self.argv, &self.envp)))
     }
-    if let Some(umask) = program.umask {
-        // SAFETY: a number.
-        unsafe { libc::umask(umask) };
-    }
-    // Last, so that nothing disturbs the steps before; a signal that came meanwhile hits now.
-    signals::unblock_all().map_err(failed(Step::Exec))?;
-    Err(failed(Step::Exec)(exec(path, &image.argv, &image.envp)))
 }
 
 /// The first candidate that exists, if it can be executed.
@@ -265,12 +289,10 @@ fn find<'a>(candidates: impl Iterator<Item = &'a CStr>) -> Result<(u16, &'a CStr
 }
 
 /// Puts descriptors 0 to 2 in place.
-fn connect(program: &Program, streams: &Streams, status: &OwnedFd) -> Result<(), Errno> {
+fn connect(program: &Program, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
     // Both are found before either is put in place, for each may be where the other goes.
-    let reopened = |stream: &Option<OwnedFd>| stream.as_ref().map(AsRawFd::as_raw_fd);
-    let (stdout, stderr) = (reopened(&streams.stdout), reopened(&streams.stderr));
-    let stdout = source(&program.stdout, stdout, libc::STDOUT_FILENO, Step::Stdout, status)?;
-    let stderr = source(&program.stderr, stderr, libc::STDERR_FILENO, Step::Stderr, status)?;
+    let stdout = source(&program.stdout, streams.stdout, libc::STDOUT_FILENO, Step::Stdout, status)?;
+    let stderr = source(&program.stderr, streams.stderr, libc::STDERR_FILENO, Step::Stderr, status)?;
     place(streams.stdin, libc::STDIN_FILENO)?;
     place(stdout.unwrap_or(libc::STDOUT_FILENO), libc::STDOUT_FILENO)?;
     place(stderr.unwrap_or(libc::STDOUT_FILENO), libc::STDERR_FILENO)
@@ -292,7 +314,7 @@ fn source(
     reopened: Option<RawFd>,
     to: RawFd,
     step: Step,
-    status: &OwnedFd,
+    status: BorrowedFd<'_>,
 ) -> Result<Option<RawFd>, Errno> {
     let opened = match output {
         Output::WithStdout => return Ok(None),

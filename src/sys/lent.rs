@@ -1,0 +1,174 @@
+//! A child in rsup's own memory: a start without a copy of it.
+//!
+//! What fork(2) takes longest for is to copy the tables of the parent's memory, and then, page by page, what either of the
+//! two writes to. So a child gets nothing but a stack, and reads what rsup has prepared where it lies (`CLONE_VM` without
+//! `CLONE_VFORK`: rsup goes on meanwhile). In return
+//!
+//! - what it reads nobody changes until it is gone: what was made for it ([`Lent`] sees to that), and what never ends;
+//! - it neither allocates nor frees: the allocator knows of one thread;
+//! - it has an `errno` of its own: see [`Thread`];
+//! - no signal makes it dump core, which before Linux 5.16 kills everybody who has the same memory: see
+//!   `signals::reset_dispositions`.
+
+use super::fork::{Report, tell};
+use super::{Errno, Pid};
+use std::cell::UnsafeCell;
+use std::convert::Infallible;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::{NonNull, null};
+
+/// What a child does until it is another program.
+pub(super) trait Steps: 'static {
+    /// Does it, or says why not. Makes system calls on what was prepared, and nothing else. The pipe is for reports that
+    /// do not end the start.
+    fn take(&self, status: BorrowedFd<'_>) -> Result<Infallible, Report>;
+}
+
+/// For a few calls one in the other, the longest list of groups that is looked at, and a signal's frame. What is not
+/// used takes no memory.
+const STACK_SIZE: usize = 16 * 1024;
+
+/// The place of one child, which is rsup's before and after it.
+#[derive(Debug)]
+pub(super) struct Lent<S>(NonNull<Place<S>>);
+
+// The stack grows downwards: should it ever grow too long, it is the child's own steps that are lost.
+#[repr(C)]
+struct Place<S> {
+    start: Start<S>,
+    stack: Stack,
+}
+
+struct Start<S> {
+    steps: S,
+    status: RawFd,
+    thread: Thread,
+}
+
+#[repr(C, align(16))]
+struct Stack([MaybeUninit<u8>; STACK_SIZE]);
+
+/// What the C library keeps for a thread, as far as a child needs it: `errno`. It is somewhere around the place that the
+/// machine's thread pointer points to, and zero before the first error.
+#[repr(C)]
+struct Thread {
+    below: UnsafeCell<[usize; 64]>,
+    /// musl on x86 looks here for where it is.
+    itself: UnsafeCell<*const c_void>,
+    above: UnsafeCell<[usize; 64]>,
+}
+
+impl Thread {
+    fn new() -> Self {
+        let zeros = || UnsafeCell::new([0; 64]);
+        Self { below: zeros(), itself: UnsafeCell::new(null()), above: zeros() }
+    }
+
+    /// Makes it the thread of the process that calls.
+    fn begin(&self) {
+        let itself = self.itself.get();
+        // SAFETY: nobody else looks.
+        unsafe { *itself = itself.cast_const().cast() };
+        machine::set_thread(itself.cast_const().cast());
+    }
+}
+
+/// Whether children share rsup's memory, and where they do, what makes an area the running thread's.
+#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
+mod machine {
+    pub(super) const SHARED: super::c_int = libc::CLONE_VM;
+
+    /// asm/prctl.h; libc does not have it.
+    const ARCH_SET_FS: super::c_int = 0x1002;
+
+    pub(super) fn set_thread(area: *const super::c_void) {
+        // It has worked when rsup started.
+        // SAFETY: a number to the kernel; what is read through it from here on is `Thread`.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_FS, area) };
+    }
+}
+
+#[cfg(all(target_env = "musl", target_arch = "aarch64"))]
+mod machine {
+    pub(super) const SHARED: super::c_int = libc::CLONE_VM;
+
+    pub(super) fn set_thread(area: *const super::c_void) {
+        // SAFETY: what is read through it from here on is `Thread`.
+        unsafe { core::arch::asm!("msr tpidr_el0, {}", in(reg) area, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Where it is not known how, each has its own.
+#[cfg(not(all(target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod machine {
+    pub(super) const SHARED: super::c_int = 0;
+
+    pub(super) fn set_thread(_: *const super::c_void) {}
+}
+
+impl<S: Steps> Lent<S> {
+    /// A place for a child that takes these steps.
+    pub(super) fn new(steps: S) -> Self {
+        let place = Box::leak(Box::<Place<S>>::new_uninit()).as_mut_ptr();
+        let start = Start { steps, status: -1, thread: Thread::new() };
+        // SAFETY: it is what begins there; the stack may stay as it is.
+        unsafe { place.cast::<Start<S>>().write(start) };
+        // SAFETY: a box is somewhere.
+        Self(unsafe { NonNull::new_unchecked(place) })
+    }
+
+    fn place(&mut self) -> &mut Place<S> {
+        // SAFETY: it was made whole, and there is no child: while there is one, `ExecStatus` keeps it to itself.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// The steps, for the next child.
+    pub(super) fn steps(&mut self) -> &mut S {
+        &mut self.place().start.steps
+    }
+
+    /// Makes a child that takes the steps, as the leader of a group of its own. Until it is another program or dead, the
+    /// place is the child's: the caller must neither look at it nor free it.
+    ///
+    /// # Errors
+    /// Of `clone(2)`.
+    pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
+        self.place().start.status = status;
+        let place = self.0.as_ptr();
+        // SAFETY: the end of the place, which is aligned as a stack has to be.
+        let top = unsafe { place.add(1) }.cast::<c_void>();
+        let clone = |flags| {
+            // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
+            let pid = unsafe { libc::clone(live::<S>, top, flags | libc::SIGCHLD, place.cast()) };
+            Pid::new(pid).ok_or_else(Errno::last)
+        };
+        match clone(machine::SHARED) {
+            // An emulator (qemu-user) knows threads and copies, and nothing between.
+            Err(Errno::EINVAL) => clone(0),
+            made => made,
+        }
+    }
+}
+
+impl<S> Drop for Lent<S> {
+    fn drop(&mut self) {
+        // SAFETY: it came out of a box, and there is no child: `ExecStatus` drops none that it has.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+extern "C" fn live<S: Steps>(place: *mut c_void) -> c_int {
+    // SAFETY: it is this child's, and written to by nobody.
+    let start = unsafe { &*place.cast::<Start<S>>() };
+    start.thread.begin();
+    // SAFETY: numbers.
+    unsafe { libc::setpgid(0, 0) };
+    // SAFETY: a copy of the parent's, which nobody here closes.
+    let status = unsafe { BorrowedFd::borrow_raw(start.status) };
+    let Err(report) = start.steps.take(status);
+    tell(status, report);
+    // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
+    unsafe { libc::_exit(127) }
+}
