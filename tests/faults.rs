@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::kernel::shipped_binary;
 use crate::support::cgroup::Cgroup;
 use crate::support::life::{Life, two_programs};
 use crate::support::witness::{static_programs, witness};
 use crate::support::{
-    CONF, SIGKILL, Setup, both_ways, each, eventually, installed, kill, needs, pid_namespace, proc, program,
-    root, rsup, script, skip,
+    CONF, SIGKILL, SIGQUIT, Setup, both_ways, each, eventually, installed, kill, needs, pid_namespace, proc,
+    program, root, rsup, script, skip,
 };
 
 /// The life of a program from its start through a crash to the end of rsup.
@@ -268,6 +269,41 @@ fn an_exec_that_hangs_holds_up_nobody_else() {
     let strace = proc::status(rsup.pid(), "TracerPid").unwrap();
     kill(strace.parse().unwrap(), SIGKILL);
     rsup.expect("spawned: 'hung'");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_signal_before_the_exec_makes_no_core_of_rsups_memory() {
+    needs!(installed("strace"), shipped_binary());
+    let setup = rsup(&(program("web", "./hung 1000") + "startretries=0\n")).file("hung", "", 0o755);
+    fs::copy("/bin/sleep", setup.path("hung")).unwrap();
+    // The child comes back from a call that has not worked, long enough after it was made.
+    let inject = "inject=execve:error=EAGAIN:delay_exit=1s";
+    let back = ["strace", "-D", "-f", "-qq", "-o", "trace", "-P", "./hung", "-e", inject];
+    let mut rsup = setup.through(&back).start();
+    let child = eventually("the child is in its exec", || {
+        let open = |pid| proc::status(pid, "SigBlk").is_some_and(|blocked| blocked == "0".repeat(16));
+        let is_there = |child: &proc::Process| child.name == "rsup" && open(child.pid);
+        proc::children(rsup.pid()).into_iter().find(is_there).map(|child| child.pid)
+    });
+    kill(child, SIGQUIT);
+    rsup.expect("exited: web (exit status 131; not expected)");
+    assert_eq!(rsup.exit_code(), 131);
+}
+
+#[test]
+fn an_error_in_a_child_is_none_of_rsups() {
+    needs!(installed("strace"), shipped_binary());
+    let trace = ["strace", "-D", "-f", "-qq", "-o", "trace", "-e", "signal=none"];
+    let mut rsup = rsup(&program("web", "sleep 1000")).through(&trace).start();
+    rsup.expect("success: web");
+    let child = format!("{} ", rsup.pid_of("web"));
+    // The rest of its memory is rsup's, and there is its errno.
+    if cfg!(target_arch = "x86_64") {
+        let trace = rsup.read("trace");
+        let first = trace.lines().find_map(|line| line.trim_start().strip_prefix(&child)).unwrap();
+        assert!(first.trim_start().starts_with("arch_prctl(ARCH_SET_FS, "), "{first}");
+    }
     assert_eq!(rsup.stop(), 0);
 }
 

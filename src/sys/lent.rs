@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::ptr::{NonNull, null};
+use std::ptr::{NonNull, null, null_mut};
 
 /// What a child does until it is another program.
 pub(super) trait Steps: 'static {
@@ -34,21 +34,19 @@ const STACK_SIZE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Lent<S>(NonNull<Place<S>>);
 
-// The stack grows downwards: should it ever grow too long, it is the child's own steps that are lost.
+// The stack grows downwards, from the page that has the rest.
 #[repr(C)]
 struct Place<S> {
+    stack: [MaybeUninit<u8>; STACK_SIZE],
     start: Start<S>,
-    stack: Stack,
 }
 
+#[repr(align(16))]
 struct Start<S> {
     steps: S,
     status: RawFd,
     thread: Thread,
 }
-
-#[repr(C, align(16))]
-struct Stack([MaybeUninit<u8>; STACK_SIZE]);
 
 /// What the C library keeps for a thread, as far as a child needs it: `errno`. It is somewhere around the place that the
 /// machine's thread pointer points to, and zero before the first error.
@@ -110,38 +108,52 @@ mod machine {
 
 impl<S: Steps> Lent<S> {
     /// A place for a child that takes these steps.
-    pub(super) fn new(steps: S) -> Self {
-        let place = Box::leak(Box::<Place<S>>::new_uninit()).as_mut_ptr();
-        let start = Start { steps, status: -1, thread: Thread::new() };
-        // SAFETY: it is what begins there; the stack may stay as it is.
-        unsafe { place.cast::<Start<S>>().write(start) };
-        // SAFETY: a box is somewhere.
-        Self(unsafe { NonNull::new_unchecked(place) })
+    ///
+    /// # Errors
+    /// Of `mmap(2)`.
+    pub(super) fn new(steps: S) -> Result<Self, Errno> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // Not of the heap: a hundred children at once would leave it full of holes.
+        // SAFETY: takes numbers.
+        let place = unsafe { libc::mmap(null_mut(), size_of::<Place<S>>(), access, kind, -1, 0) };
+        let place = NonNull::new(place).filter(|_| place != libc::MAP_FAILED).ok_or_else(Errno::last)?;
+        let lent = Self(place.cast());
+        // SAFETY: inside of what was mapped; the stack may stay as it is.
+        unsafe { lent.start().write(Start { steps, status: -1, thread: Thread::new() }) };
+        Ok(lent)
+    }
+}
+
+impl<S> Lent<S> {
+    fn start(&self) -> *mut Start<S> {
+        // SAFETY: a place inside of it.
+        unsafe { &raw mut (*self.0.as_ptr()).start }
     }
 
-    fn place(&mut self) -> &mut Place<S> {
-        // SAFETY: it was made whole, and there is no child: while there is one, `ExecStatus` keeps it to itself.
-        unsafe { self.0.as_mut() }
+    fn start_mut(&mut self) -> &mut Start<S> {
+        // SAFETY: it was written, and there is no child: while there is one, `ExecStatus` keeps it to itself.
+        unsafe { &mut *self.start() }
     }
 
     /// The steps, for the next child.
     pub(super) fn steps(&mut self) -> &mut S {
-        &mut self.place().start.steps
+        &mut self.start_mut().steps
     }
+}
 
+impl<S: Steps> Lent<S> {
     /// Makes a child that takes the steps, as the leader of a group of its own. Until it is another program or dead, the
     /// place is the child's: the caller must neither look at it nor free it.
     ///
     /// # Errors
     /// Of `clone(2)`.
     pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
-        self.place().start.status = status;
-        let place = self.0.as_ptr();
-        // SAFETY: the end of the place, which is aligned as a stack has to be.
-        let top = unsafe { place.add(1) }.cast::<c_void>();
+        self.start_mut().status = status;
+        // The end of the stack, and as it has to be aligned.
+        let start = self.start().cast::<c_void>();
         let clone = |flags| {
             // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
-            let pid = unsafe { libc::clone(live::<S>, top, flags | libc::SIGCHLD, place.cast()) };
+            let pid = unsafe { libc::clone(live::<S>, start, flags | libc::SIGCHLD, start) };
             Pid::new(pid).ok_or_else(Errno::last)
         };
         match clone(machine::SHARED) {
@@ -154,14 +166,16 @@ impl<S: Steps> Lent<S> {
 
 impl<S> Drop for Lent<S> {
     fn drop(&mut self) {
-        // SAFETY: it came out of a box, and there is no child: `ExecStatus` drops none that it has.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        // SAFETY: it was written, and there is no child: `ExecStatus` drops none that it has.
+        unsafe { self.start().drop_in_place() };
+        // SAFETY: mapped like this, and nobody looks any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Place<S>>()) };
     }
 }
 
-extern "C" fn live<S: Steps>(place: *mut c_void) -> c_int {
+extern "C" fn live<S: Steps>(start: *mut c_void) -> c_int {
     // SAFETY: it is this child's, and written to by nobody.
-    let start = unsafe { &*place.cast::<Start<S>>() };
+    let start = unsafe { &*start.cast::<Start<S>>() };
     start.thread.begin();
     // SAFETY: numbers.
     unsafe { libc::setpgid(0, 0) };

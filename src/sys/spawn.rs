@@ -164,7 +164,7 @@ pub fn spawn(program: &'static Program, common: &mut Common) -> Result<Child, Sp
     let streams = Streams { stdin, stdout: number(&stdout), stderr: number(&stderr) };
     let mut lent = match common.spare.take() {
         Some(lent) => lent,
-        None => Lent::new(Image::of(program)),
+        None => Lent::new(Image::of(program)).map_err(SpawnError::Fork)?,
     };
     lent.steps().prepare(program, common, streams);
     let (pid, status) = fork(lent)?;
