@@ -17,7 +17,7 @@ use config::{Config, Inputs, Loaded};
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Usage and configuration errors, and a kernel that refuses what nothing can go without.
 const FAILURE: u8 = 2;
@@ -81,16 +81,20 @@ fn load(
     arguments: &[OsString],
     check_user: &dyn Fn(&str) -> Result<(), String>,
 ) -> Result<Loaded, String> {
-    // The executable's own path, where the kernel tells: what argv[0] says may be a bare name.
-    let program =
-        env::current_exe().unwrap_or_else(|_| arguments.first().map(Into::into).unwrap_or_default());
-    let file = config::find(cli.file.as_deref(), &program).map_err(|text| usage(&text, arguments))?;
+    let file = cli.file.clone().map_or_else(|| find(arguments), Ok)?;
     // What is no text is passed on to the programs, but cannot be part of the file's.
     let environment: Vec<(String, String)> = env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let inputs = Inputs { environment: &environment, host: &sys::host_name(), check_user };
     Ok(config::load(&file, &cli.overrides, &inputs))
+}
+
+fn find(arguments: &[OsString]) -> Result<PathBuf, String> {
+    // The executable's own path, where the kernel tells: what argv[0] says may be a bare name.
+    let program =
+        env::current_exe().unwrap_or_else(|_| arguments.first().map(Into::into).unwrap_or_default());
+    config::find(&program).map_err(|text| usage(&text, arguments))
 }
 
 /// The configuration, unless the file has errors: then all of them.

@@ -21,15 +21,12 @@ const TOO_LARGE: &str = ": too large";
 /// How many paths all patterns may match, on their way too: `/*/*/*/*` must not walk for ever.
 const MAX_FILES: usize = 10_000;
 
-/// The configuration file: the one named, else the first of supervisord's search path that exists. `program` is the
-/// path of rsup's own executable, beside whose directory the search begins.
+/// The configuration file where none is named: the first of supervisord's search path that exists. `program` is the path
+/// of rsup's own executable, beside whose directory the search begins.
 ///
 /// # Errors
 /// supervisord's text when none exists.
-pub fn find(named: Option<&Path>, program: &Path) -> Result<PathBuf, String> {
-    if let Some(file) = named {
-        return Ok(file.to_path_buf());
-    }
+pub fn find(program: &Path) -> Result<PathBuf, String> {
     first(&search_path(program))
 }
 

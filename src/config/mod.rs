@@ -8,7 +8,7 @@
 //! let environment = vec![("PATH".to_string(), "/bin".to_string())];
 //! let inputs = Inputs { environment: &environment, host: "web1", check_user: &look_up };
 //! // `Err` is the text for stderr when the search path holds no file.
-//! let file = config::find(None, Path::new("/sbin/rsup"))?;
+//! let file = config::find(Path::new("/sbin/rsup"))?;
 //! let loaded = config::load(&file, &Overrides::default(), &inputs);
 //! // `--check` prints every line of this; a start prints the errors and leaves with 2 when there are any.
 //! let text = loaded.report.to_string();

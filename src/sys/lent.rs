@@ -15,7 +15,6 @@ use super::{Errno, Pid};
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::{NonNull, null, null_mut};
 
@@ -26,21 +25,15 @@ pub(super) trait Steps: 'static {
     fn take(&self, status: BorrowedFd<'_>) -> Result<Infallible, Report>;
 }
 
-/// For a few calls one in the other, the longest list of groups that is looked at, and a signal's frame. What is not
-/// used takes no memory.
-const STACK_SIZE: usize = 16 * 1024;
+/// The child's stack and, at its end, what the child reads. That is enough for a few calls one in the other, the longest
+/// list of groups that is looked at, and a signal's frame; what is never used takes no memory.
+const SIZE: usize = 16 * 1024;
 
 /// The place of one child, which is rsup's before and after it.
 #[derive(Debug)]
-pub(super) struct Lent<S>(NonNull<Place<S>>);
+pub(super) struct Lent<S>(NonNull<Start<S>>);
 
-// The stack grows downwards, from the page that has the rest.
-#[repr(C)]
-struct Place<S> {
-    stack: [MaybeUninit<u8>; STACK_SIZE],
-    start: Start<S>,
-}
-
+// The stack grows downwards from here, and has to begin like this.
 #[repr(align(16))]
 struct Start<S> {
     steps: S,
@@ -52,15 +45,15 @@ struct Start<S> {
 /// machine's thread pointer points to, and zero before the first error.
 #[repr(C)]
 struct Thread {
-    below: UnsafeCell<[usize; 64]>,
+    below: UnsafeCell<[usize; 32]>,
     /// musl on x86 looks here for where it is.
     itself: UnsafeCell<*const c_void>,
-    above: UnsafeCell<[usize; 64]>,
+    above: UnsafeCell<[usize; 32]>,
 }
 
 impl Thread {
     fn new() -> Self {
-        let zeros = || UnsafeCell::new([0; 64]);
+        let zeros = || UnsafeCell::new([0; 32]);
         Self { below: zeros(), itself: UnsafeCell::new(null()), above: zeros() }
     }
 
@@ -115,29 +108,27 @@ impl<S: Steps> Lent<S> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // Not of the heap: a hundred children at once would leave it full of holes.
         // SAFETY: takes numbers.
-        let place = unsafe { libc::mmap(null_mut(), size_of::<Place<S>>(), access, kind, -1, 0) };
+        let place = unsafe { libc::mmap(null_mut(), SIZE, access, kind, -1, 0) };
         let place = NonNull::new(place).filter(|_| place != libc::MAP_FAILED).ok_or_else(Errno::last)?;
-        let lent = Self(place.cast());
-        // SAFETY: inside of what was mapped; the stack may stay as it is.
-        unsafe { lent.start().write(Start { steps, status: -1, thread: Thread::new() }) };
-        Ok(lent)
+        // SAFETY: inside of what was mapped, up to its end.
+        let start = unsafe { place.byte_add(Self::STACK_SIZE) }.cast();
+        // SAFETY: as above.
+        unsafe { start.write(Start { steps, status: -1, thread: Thread::new() }) };
+        Ok(Self(start))
     }
 }
 
 impl<S> Lent<S> {
-    fn start(&self) -> *mut Start<S> {
-        // SAFETY: a place inside of it.
-        unsafe { &raw mut (*self.0.as_ptr()).start }
-    }
+    const STACK_SIZE: usize = SIZE - size_of::<Start<S>>();
 
-    fn start_mut(&mut self) -> &mut Start<S> {
+    fn start(&mut self) -> &mut Start<S> {
         // SAFETY: it was written, and there is no child: while there is one, `ExecStatus` keeps it to itself.
-        unsafe { &mut *self.start() }
+        unsafe { self.0.as_mut() }
     }
 
     /// The steps, for the next child.
     pub(super) fn steps(&mut self) -> &mut S {
-        &mut self.start_mut().steps
+        &mut self.start().steps
     }
 }
 
@@ -148,9 +139,8 @@ impl<S: Steps> Lent<S> {
     /// # Errors
     /// Of `clone(2)`.
     pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
-        self.start_mut().status = status;
-        // The end of the stack, and as it has to be aligned.
-        let start = self.start().cast::<c_void>();
+        self.start().status = status;
+        let start = self.0.as_ptr().cast::<c_void>();
         let clone = |flags| {
             // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
             let pid = unsafe { libc::clone(live::<S>, start, flags | libc::SIGCHLD, start) };
@@ -167,9 +157,11 @@ impl<S: Steps> Lent<S> {
 impl<S> Drop for Lent<S> {
     fn drop(&mut self) {
         // SAFETY: it was written, and there is no child: `ExecStatus` drops none that it has.
-        unsafe { self.start().drop_in_place() };
-        // SAFETY: mapped like this, and nobody looks any more.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Place<S>>()) };
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: where it was mapped,
+        let place = unsafe { self.0.byte_sub(Self::STACK_SIZE) };
+        // SAFETY: and nobody looks any more.
+        unsafe { libc::munmap(place.as_ptr().cast(), SIZE) };
     }
 }
 

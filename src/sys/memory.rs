@@ -1,5 +1,5 @@
-//! Memory. Rust ends a program that gets none; what has programs to look after waits for some instead. And what only runs
-//! one command asks the kernel for none.
+//! Memory. Rust ends a program that gets none; what has programs to look after waits for some instead. And what runs one
+//! command, or few programs, hardly asks the kernel for any.
 
 use super::LogStream;
 use super::wait::pause;
@@ -40,11 +40,11 @@ fn insist(allocate: impl Fn() -> *mut u8) -> *mut u8 {
     }
 }
 
-/// The first places are in rsup's own image, and given once. One command needs no more: to make a heap and to take it
-/// down would be a sixth of the time by which rsup delays it.
+/// The first places are in rsup's own image, one behind the other; only the last of them can grow, or be given again. One
+/// command needs no more: to make a heap and to take it down would be a sixth of the time by which rsup delays it.
 struct First(UnsafeCell<[u8; FIRST_SIZE]>);
 
-const FIRST_SIZE: usize = 4096;
+const FIRST_SIZE: usize = 16 * 1024;
 static FIRST: First = First(UnsafeCell::new([0; FIRST_SIZE]));
 static FIRST_USED: AtomicUsize = AtomicUsize::new(0);
 
@@ -67,6 +67,17 @@ impl First {
         Some(unsafe { self.start().add(from) })
     }
 
+    /// Makes the last place end elsewhere. Returns whether this is the last, and there is room.
+    fn resize(&self, place: *mut u8, size: usize, size_then: usize) -> bool {
+        let from = place.addr().wrapping_sub(self.start().addr());
+        let (end, end_then) = (from.wrapping_add(size), from.saturating_add(size_then));
+        let is_possible = end == FIRST_USED.load(Relaxed) && end_then <= FIRST_SIZE;
+        if is_possible {
+            FIRST_USED.store(end_then, Relaxed);
+        }
+        is_possible
+    }
+
     fn contains(&self, place: *mut u8) -> bool {
         // As numbers: to compare the pointers takes 8 KB more of code.
         let start = self.start().addr();
@@ -74,7 +85,7 @@ impl First {
     }
 }
 
-// SAFETY: every place is one of `FIRST`, given once, or one that `System` gave for the same layout.
+// SAFETY: every place is a part of `FIRST` that is nobody else's, or one that `System` gave for the same layout.
 unsafe impl GlobalAlloc for Patient {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the same.
@@ -91,6 +102,9 @@ unsafe impl GlobalAlloc for Patient {
             // SAFETY: as above; where it fails, `place` is as it was.
             return insist(|| unsafe { System.realloc(place, layout, size) });
         }
+        if FIRST.resize(place, layout.size(), size) {
+            return place;
+        }
         // SAFETY: the caller vouches for size and alignment,
         let layout_then = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         // SAFETY: as above,
@@ -101,7 +115,9 @@ unsafe impl GlobalAlloc for Patient {
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        if !FIRST.contains(place) {
+        if FIRST.contains(place) {
+            FIRST.resize(place, layout.size(), 0);
+        } else {
             // SAFETY: as above.
             unsafe { System.dealloc(place, layout) };
         }
