@@ -1,7 +1,11 @@
 //! What a restart costs rsup itself, in instructions: the same number each time, whatever else the machine does, so that
 //! it shows whether one among a thousand programs costs more than one alone.
+//!
+//! They are counted in a build for the machine's own C library: valgrind knows fork and vfork, and no child that shares
+//! its parent's memory while both run.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -25,13 +29,25 @@ pub(crate) fn measure() {
     table::print(title, &columns, &[row]);
 }
 
+/// Builds rsup for the host.
+fn build() -> Option<PathBuf> {
+    let about = Command::new("rustc").arg("-vV").output().ok()?;
+    let about = String::from_utf8(about.stdout).ok()?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "))?;
+    let target = env!("CARGO_TARGET_TMPDIR");
+    let words = ["build", "-q", "--release", "--locked", "--target", host, "--target-dir", target];
+    let status = Command::new(env!("CARGO")).args(words).status().ok()?;
+    status.success().then(|| Path::new(target).join(host).join("release/rsup"))
+}
+
 fn instructions(programs: usize) -> Option<f64> {
     let (valgrind, control) = (tools::find("valgrind")?, tools::find("callgrind_control")?);
     let directory = tempfile::tempdir().unwrap();
     let counts = directory.path().join("counts");
     let out = format!("--callgrind-out-file={}", counts.display());
-    let through = [valgrind.to_str()?, "--tool=callgrind", "-q", &out];
-    let mut world = World::below(&through, Init::Rsup, programs)?;
+    let rsup = build()?;
+    let through = [valgrind.to_str()?, "--tool=callgrind", "-q", &out, rsup.to_str()?];
+    let mut world = World::instead(&through, Init::Rsup, programs)?;
     let pid = world.pid.to_string();
     let tell = |word: &str| Command::new(&control).args([word, &pid]).output().unwrap();
     thread::sleep(2 * RUNNING);

@@ -22,15 +22,17 @@ const FLOOR: Duration = Duration::from_millis(1200);
 enum Step {
     First,
     Last,
+    WithNamespace,
     RestartOne,
     RestartAll,
     Stop,
 }
 
 impl Step {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::First, "Start: from the exec of PID 1 to that of the first program"),
         (Self::Last, "Start: from the exec of PID 1 to that of the last program"),
+        (Self::WithNamespace, "Start: from before there is a PID namespace to the exec of the last program"),
         (Self::RestartOne, "Restart of one: from SIGKILL to the exec of the next"),
         (Self::RestartAll, "Restart of all: from SIGKILL to each to the exec of the last"),
         (Self::Stop, "Stop: from the signal to the end of the PID namespace"),
@@ -68,7 +70,9 @@ fn play(inits: Vec<Init>, programs: usize, take: &mut impl FnMut(Step, Init, u64
         let Some(world) = World::new(init, programs) else { continue };
         let births = world.births();
         take(Step::First, init, births.iter().min().unwrap() - world.executed());
-        take(Step::Last, init, births.iter().max().unwrap() - world.executed());
+        let last = births.iter().max().unwrap();
+        take(Step::Last, init, last - world.executed());
+        take(Step::WithNamespace, init, last - world.asked());
         worlds.push((init, world));
     }
     World::rest(&mut worlds, FLOOR);

@@ -29,6 +29,8 @@ pub(crate) struct World {
     /// The init, by the number it has out here.
     pub(crate) pid: i32,
     records: File,
+    /// When it was asked for, in nanoseconds.
+    asked: u64,
     /// When the init was executed, and then each of the programs, in nanoseconds.
     births: Vec<u64>,
     /// What they all print: in a container that is a pipe.
@@ -49,12 +51,12 @@ impl World {
         Self::start(init, 1, &NAMESPACE, &[], &orphans.to_string()).wait_until_up(init, 2)
     }
 
-    /// An init that is no PID 1, started through words that take the rest of the line as a command.
-    pub(crate) fn below(through: &[&str], init: Init, programs: usize) -> Option<Self> {
-        Self::start(init, programs, &[], through, "").wait_until_up(init, programs)
+    /// An init that is no PID 1, where these words stand for its binary.
+    pub(crate) fn instead(binary: &[&str], init: Init, programs: usize) -> Option<Self> {
+        Self::start(init, programs, &[], binary, "").wait_until_up(init, programs)
     }
 
-    fn start(init: Init, programs: usize, outer: &[&str], inner: &[&str], orphans: &str) -> Self {
+    fn start(init: Init, programs: usize, outer: &[&str], binary: &[&str], orphans: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records");
         let records = File::options().create(true).append(true).read(true).open(&path).unwrap();
@@ -65,8 +67,9 @@ impl World {
 
         let mut words: Vec<OsString> = outer.iter().map(Into::into).collect();
         words.extend([tools::program().into(), "stamp".into()]);
-        words.extend(inner.iter().map(Into::into));
-        words.extend(init.set_up(directory.path(), programs));
+        let set_up = init.set_up(directory.path(), programs);
+        words.extend(binary.iter().map(Into::into));
+        words.extend(set_up.into_iter().skip(usize::from(!binary.is_empty())));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(&directory).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -82,10 +85,12 @@ impl World {
         unsafe {
             command.pre_exec(move || Ok(nix::sys::prctl::set_pdeathsig(end)?))
         };
+        let asked = now();
         let child = command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
 
         let pid = child.id().cast_signed();
-        let mut world = Self { child, pid, records, births: vec![], output, printed: vec![], directory };
+        let mut world =
+            Self { child, pid, records, asked, births: vec![], output, printed: vec![], directory };
         world.wait_for(0);
         if !outer.is_empty() {
             let first = proc::children(pid).into_iter().next();
@@ -101,6 +106,11 @@ impl World {
         let up = self.births().len();
         eprintln!("{init}: after {PATIENCE:?} only {up} of {programs} programs were up: {}", self.said());
         None
+    }
+
+    /// When it was asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// When the init was executed.
