@@ -121,7 +121,16 @@ const LOG: u64 = u64::MAX - 2;
 const ACTION_BATCH: usize = 8;
 
 /// Dead children that one turn takes in: a storm of them must not keep a stop waiting.
-const REAP_BATCH: usize = 1024;
+const REAP_BATCH: u32 = 1024;
+
+/// So many dead children behind one another are a storm. To find one of them the kernel goes through all children, first
+/// through those that were there first, and as long as it does nobody can die. So where each takes longer than it has to,
+/// rsup rests and lets more of them die: without that, it can come to a hundred times the work.
+const STORM: u32 = 48;
+const LONG_FOR_ONE: Duration = Duration::from_micros(8);
+/// As a multiple of the time that it took; and at most, for whatever else happens has to wait.
+const REST: u32 = 16;
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
@@ -382,8 +391,9 @@ impl Supervisor {
         let mut dead = Vec::new();
         // A batch that was cut short counts for the one that ends it.
         let mut any_dead = mem::replace(&mut self.more_dead, true);
-        let mut living = true;
-        for _ in 0..REAP_BATCH {
+        let (mut living, mut rest) = (true, None);
+        let begun = self::now();
+        for taken in 1..=REAP_BATCH {
             match sys::reap() {
                 Ok(Some(child)) => {
                     any_dead = true;
@@ -400,6 +410,14 @@ impl Supervisor {
                 // Not known to happen: there may be more, and the loop asks again.
                 Err(_) => break,
             }
+            // Nobody waits for what orphans leave behind.
+            if taken.is_multiple_of(STORM) && dead.is_empty() {
+                let took = self::now().until(begun);
+                if took > LONG_FOR_ONE * taken {
+                    rest = Some(LONGEST_REST.min(took * REST));
+                    break;
+                }
+            }
         }
         for (id, child) in dead {
             self.leader_changed(id, child, now);
@@ -410,6 +428,9 @@ impl Supervisor {
         self.leave_empty_groups(now);
         if !self.more_dead {
             self.fleet.children(any_dead, living, now);
+        }
+        if let Some(time) = rest {
+            sys::rest(time);
         }
     }
 

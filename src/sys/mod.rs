@@ -33,7 +33,7 @@ pub use socket::{listen_tcp, listen_unix};
 pub use spawn::{Child, Common, ExecStatus, Input, Output, Program, spawn};
 pub use stdio::{LogStream, open_missing, write_out};
 pub use users::{Ids, UserError, look_up};
-pub use wait::Poller;
+pub use wait::{Poller, rest};
 
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;

@@ -107,9 +107,13 @@ impl Poller {
 
 /// Rests behind a call that has failed without a reason that the kernel could have: rsup neither ends for it nor spins.
 pub(super) fn pause() {
-    const MILLISECONDS: i32 = 50;
+    rest(Duration::from_millis(50));
+}
+
+/// Does nothing for this time.
+pub fn rest(time: Duration) {
     // SAFETY: an empty list; numbers.
-    unsafe { libc::poll(std::ptr::null_mut(), 0, MILLISECONDS) };
+    unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds(time)) };
 }
 
 /// Rounded up, so that a deadline has passed when the wait for it ends.
