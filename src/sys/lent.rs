@@ -8,7 +8,10 @@
 //! - it neither allocates nor frees: the allocator knows of one thread;
 //! - it has an `errno` of its own: see [`Thread`];
 //! - no signal makes it dump core, which before Linux 5.16 kills everybody who has the same memory: see
-//!   `signals::reset_dispositions`.
+//!   `signals::reset_dispositions`;
+//! - it becomes nobody else. The kernel shuts the memory of who does that off from /proc, for good, so that `/proc/1/fd/1`
+//!   would be shut to all; and else its new user could trace it, and write into rsup's memory. Who has to become somebody
+//!   else gets a copy.
 
 use super::fork::{Report, tell};
 use super::{Errno, Pid};
@@ -20,6 +23,9 @@ use std::ptr::{NonNull, null, null_mut};
 
 /// What a child does until it is another program.
 pub(super) trait Steps: 'static {
+    /// Whether the child becomes another user on its way.
+    fn change_user(&self) -> bool;
+
     /// Does it, or says why not. Makes system calls on what was prepared, and nothing else. The pipe is for reports that
     /// do not end the start.
     fn take(&self, status: BorrowedFd<'_>) -> Result<Infallible, Report>;
@@ -146,7 +152,7 @@ impl<S: Steps> Lent<S> {
             let pid = unsafe { libc::clone(live::<S>, start, flags | libc::SIGCHLD, start) };
             Pid::new(pid).ok_or_else(Errno::last)
         };
-        match clone(machine::SHARED) {
+        match clone(if self.start().steps.change_user() { 0 } else { machine::SHARED }) {
             // An emulator (qemu-user) knows threads and copies, and nothing between.
             Err(Errno::EINVAL) => clone(0),
             made => made,

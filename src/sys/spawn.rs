@@ -210,6 +210,8 @@ fn reopen(output: &Output) -> Option<OwnedFd> {
 #[derive(Debug)]
 pub struct Image {
     program: &'static Program,
+    /// Whom it has to become.
+    ids: Option<&'static Ids>,
     descriptors: Option<u64>,
     streams: Streams,
     candidates: Vec<u8>,
@@ -220,12 +222,14 @@ pub struct Image {
 impl Image {
     fn of(program: &'static Program) -> Self {
         let (argv, envp) = (Pointers::default(), Pointers::default());
-        Self { program, descriptors: None, streams: Streams::default(), candidates: Vec::new(), argv, envp }
+        let (streams, candidates) = (Streams::default(), Vec::new());
+        Self { program, ids: None, descriptors: None, streams, candidates, argv, envp }
     }
 
     /// The lists keep their memory: in the long run a start takes none.
     fn prepare(&mut self, program: &'static Program, common: &Common, streams: Streams) {
         (self.program, self.descriptors, self.streams) = (program, common.descriptors, streams);
+        self.ids = program.ids.as_deref().filter(|ids| !is_own_user(ids));
         self.candidates.clear();
         candidates(program.word().to_bytes(), program.path(common), &mut self.candidates);
         self.argv.clear();
@@ -236,6 +240,10 @@ impl Image {
 }
 
 impl Steps for Image {
+    fn change_user(&self) -> bool {
+        self.ids.is_some()
+    }
+
     /// In supervisord's order.
     fn take(&self, status: BorrowedFd<'_>) -> Result<Infallible, Report> {
         let program = self.program;
@@ -246,7 +254,7 @@ impl Steps for Image {
         if let Some(soft) = self.descriptors {
             limit_descriptors(soft);
         }
-        if let Some(ids) = program.ids.as_deref().filter(|ids| !is_own_user(ids)) {
+        if let Some(ids) = self.ids {
             switch_user(ids).map_err(|(step, errno)| {
                 let step = match step {
                     UserStep::Groups => Step::Groups,

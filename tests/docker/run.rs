@@ -13,6 +13,7 @@ use crate::terminal::job_control;
 with_each_engine!(
     an_image_that_holds_nothing_else,
     each_stream_is_the_programs_own,
+    rsups_own_streams_are_open_to_others,
     one_command_is_what_the_container_leaves_with,
     kill_reaches_the_programs_and_stop_everything_that_is_left,
     run_it_has_job_control,
@@ -70,6 +71,22 @@ fn each_stream_is_the_programs_own(engine: Engine) {
     lines.sort_unstable();
     assert_eq!(lines, ["both", "to stdout"], "rsup writes nothing there");
     assert!(stderr.contains("to stderr\n") && stderr.contains("rsup started with pid 1"), "{stderr}");
+}
+
+/// What many a cron job does. rsup stays as open to it as any process of root's, whoever its programs have become.
+fn rsups_own_streams_are_open_to_others(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let conf = "[program:web]\ncommand=sh -c 'echo from web >/proc/1/fd/1; exec sleep 1000'\nautorestart=true\n\
+                [program:other]\ncommand=sleep 1000\nuser=65534:65534\npriority=1\nautorestart=true\n";
+    let image = shell_image(engine, conf);
+    let container = image.start(&[], &[]);
+    container.expect_running(&["web", "other"]);
+    container.kill_and_expect_another("other");
+    container.kill_and_expect_another("web");
+    container.expect_log("from web", 2);
+    container.sh("echo from a job >/proc/1/fd/1");
+    container.expect_log("from a job", 1);
+    container.stop_well();
 }
 
 fn one_command_is_what_the_container_leaves_with(engine: Engine) {
