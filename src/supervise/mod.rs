@@ -106,6 +106,8 @@ struct Supervisor {
     standing: Standing,
     /// The last reaping was cut short.
     more_dead: bool,
+    /// How long the next is to wait when there is nothing else to do.
+    rest: Duration,
     /// It has stopped its programs and itself, and was not continued yet.
     suspended: bool,
     /// The signal of the last sweep, and the children that were sent it.
@@ -124,9 +126,9 @@ const ACTION_BATCH: usize = 8;
 const REAP_BATCH: u32 = 1024;
 
 /// So many dead children behind one another are a storm. To find one of them the kernel goes through all children, first
-/// through those that were there first, and as long as it does nobody can die. So where each takes longer than it has to,
-/// rsup rests and lets more of them die: without that, it can come to a hundred times the work.
-const STORM: u32 = 48;
+/// through those that were there first, and as long as it does nobody can die. So where each takes more of the processor's
+/// time than it has to, rsup rests and lets more of them die: without that, it can come to a hundred times the work.
+const STORM: u32 = 96;
 const LONG_FOR_ONE: Duration = Duration::from_micros(8);
 /// As a multiple of the time that it took; and at most, for whatever else happens has to wait.
 const REST: u32 = 16;
@@ -191,6 +193,7 @@ impl Supervisor {
             signals,
             standing,
             more_dead: false,
+            rest: Duration::ZERO,
             suspended: false,
             swept: None,
             told: BTreeSet::new(),
@@ -208,9 +211,16 @@ impl Supervisor {
                 return code;
             }
             self.flush();
-            let busy = self.more_dead || self.fleet.wants_more();
-            let time_left = || self.fleet.deadline().map(|deadline| deadline.until(now()));
-            let timeout = if busy { Some(Duration::ZERO) } else { time_left() };
+            let rest = mem::take(&mut self.rest);
+            let time_left = self.fleet.deadline().map(|deadline| deadline.until(now()));
+            let timeout = if self.fleet.wants_more() {
+                Some(Duration::ZERO)
+            } else if self.more_dead {
+                sys::rest(time_left.map_or(rest, |left| left.min(rest)));
+                Some(Duration::ZERO)
+            } else {
+                time_left
+            };
             self.poller.wait(timeout, |tag| ready.push(tag));
             self.take_in(&mut ready);
         }
@@ -391,8 +401,7 @@ impl Supervisor {
         let mut dead = Vec::new();
         // A batch that was cut short counts for the one that ends it.
         let mut any_dead = mem::replace(&mut self.more_dead, true);
-        let (mut living, mut rest) = (true, None);
-        let begun = self::now();
+        let (mut living, mut storm) = (true, None);
         for taken in 1..=REAP_BATCH {
             match sys::reap() {
                 Ok(Some(child)) => {
@@ -410,11 +419,12 @@ impl Supervisor {
                 // Not known to happen: there may be more, and the loop asks again.
                 Err(_) => break,
             }
-            // Nobody waits for what orphans leave behind.
+            // Somebody waits for what programs leave behind, and nobody for an orphan.
             if taken.is_multiple_of(STORM) && dead.is_empty() {
-                let took = self::now().until(begun);
-                if took > LONG_FOR_ONE * taken {
-                    rest = Some(LONGEST_REST.min(took * REST));
+                let used = sys::processor_time();
+                let since = storm.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
+                if since > LONG_FOR_ONE * STORM {
+                    self.rest = LONGEST_REST.min(since * REST);
                     break;
                 }
             }
@@ -428,9 +438,6 @@ impl Supervisor {
         self.leave_empty_groups(now);
         if !self.more_dead {
             self.fleet.children(any_dead, living, now);
-        }
-        if let Some(time) = rest {
-            sys::rest(time);
         }
     }
 
@@ -462,11 +469,14 @@ impl Supervisor {
     }
 
     fn leader_ended(&mut self, id: ProcId, exit: Exit, now: Time) {
+        if let Some(slot) = self.slots.get_mut(id.0) {
+            // Nobody's any more, or somebody else's.
+            slot.leader = None;
+        }
         // The pipe has its end by now; its news comes first. A child that was killed before its exec looks like one
         // that was killed right behind it.
         self.exec_progress(id, now);
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        slot.leader = None;
         slot.exec = None;
         slot.silence = None;
         let rest = slot.group.is_some_and(sys::group_exists);

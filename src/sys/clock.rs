@@ -1,19 +1,30 @@
 //! Clocks: one that only goes forward for the laws, and the one on the wall for log lines.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: `time` is a valid place for the timespec that is written.
     unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
-    // SAFETY: plain numbers, for which zeros are valid; both clocks always exist.
+    // SAFETY: plain numbers, for which zeros are valid; these clocks always exist.
     unsafe { time.assume_init() }
 }
 
 /// Nanoseconds on CLOCK_MONOTONIC: not moved by clock steps, and standing still while the machine sleeps.
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
-    let time = read(libc::CLOCK_MONOTONIC);
+    nanos(libc::CLOCK_MONOTONIC)
+}
+
+/// What rsup has used of the processor's time.
+#[must_use]
+pub fn processor_time() -> Duration {
+    Duration::from_nanos(nanos(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
+fn nanos(clock: libc::clockid_t) -> u64 {
+    let time = read(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -289,7 +289,7 @@ pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), 
 /// Of `clone(2)`.
 pub(super) fn fork_to_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: rsup has one thread: the child may do what its parent may.
-    let pid = unsafe { clone() }?;
+    let pid = unsafe { copy() }?;
     if pid == 0 {
         let code = lead_and_do(steps);
         // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
@@ -340,7 +340,7 @@ struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STAC
 ///
 /// # Safety
 /// As of fork(2): the child may only do what is async-signal-safe.
-unsafe fn clone() -> Result<libc::c_long, Errno> {
+pub(super) unsafe fn copy() -> Result<libc::c_long, Errno> {
     let (flags, stack) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
     // SAFETY: no flag but the signal, and the stack of the parent: a copy of it, as fork(2) makes.

@@ -7,13 +7,16 @@
 //! - what it reads nobody changes until it is gone: what was made for it ([`Lent`] sees to that), and what never ends;
 //! - it neither allocates nor frees: the allocator knows of one thread;
 //! - it has an `errno` of its own: see [`Thread`];
-//! - no signal makes it dump core, which before Linux 5.16 kills everybody who has the same memory: see
+//! - no signal that is sent to it makes it dump core, which before Linux 5.16 kills everybody who has the same memory: see
 //!   `signals::reset_dispositions`;
 //! - it becomes nobody else. The kernel shuts the memory of who does that off from /proc, for good, so that `/proc/1/fd/1`
 //!   would be shut to all; and else its new user could trace it, and write into rsup's memory. Who has to become somebody
 //!   else gets a copy.
+//!
+//! What is left: whoever the kernel kills for want of memory takes along those who share his. That picks who has most, and
+//! a child that is not a program yet has no more than rsup.
 
-use super::fork::{Report, tell};
+use super::fork::{Report, copy, tell};
 use super::{Errno, Pid};
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
@@ -147,16 +150,22 @@ impl<S: Steps> Lent<S> {
     pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
         self.start().status = status;
         let start = self.0.as_ptr().cast::<c_void>();
-        let clone = |flags| {
+        if !self.start().steps.change_user() && machine::SHARED != 0 {
+            let flags = machine::SHARED | libc::SIGCHLD;
             // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
-            let pid = unsafe { libc::clone(live::<S>, start, flags | libc::SIGCHLD, start) };
-            Pid::new(pid).ok_or_else(Errno::last)
-        };
-        match clone(if self.start().steps.change_user() { 0 } else { machine::SHARED }) {
+            let pid = unsafe { libc::clone(live::<S>, start, flags, start) };
             // An emulator (qemu-user) knows threads and copies, and nothing between.
-            Err(Errno::EINVAL) => clone(0),
-            made => made,
+            if pid != -1 || Errno::last() != Errno::EINVAL {
+                return Pid::new(pid).ok_or_else(Errno::last);
+            }
         }
+        // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
+        // program or ends.
+        let pid = unsafe { copy() }?;
+        if pid == 0 {
+            live::<S>(start);
+        }
+        i32::try_from(pid).ok().and_then(Pid::new).ok_or(Errno::EAGAIN)
     }
 }
 

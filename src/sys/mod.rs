@@ -17,7 +17,7 @@ pub mod terminal;
 mod users;
 mod wait;
 
-pub use clock::{LocalTime, WallClock, monotonic_nanos};
+pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
 pub use command::launch;
 pub use fork::{Report, SpawnError, Step, Strings, Unsayable};
 pub use memory::Patient;

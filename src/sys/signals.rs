@@ -1,5 +1,5 @@
-//! Signals are blocked, and read when their turn comes: no handlers, nothing is interrupted, nothing is lost while rsup
-//! is busy.
+//! Signals are blocked, and read when their turn comes: no handler runs in rsup, nothing is interrupted, nothing is lost
+//! while rsup is busy.
 //!
 //! Raw system calls throughout, since libc's sets and `sigaction` leave out 32 to 34, which musl keeps to itself: an
 //! init that leaves those open dies of them, or loses them.
@@ -47,10 +47,10 @@ pub fn take_over() -> Result<Inherited, Errno> {
     Ok(inherited)
 }
 
-/// Gives every signal its default disposition, for everything that is started from here on. Returns whether SIGHUP came
-/// ignored, as `nohup` has it.
+/// Gives every signal its default disposition, for every program that is started from here on. Returns whether SIGHUP
+/// came ignored, as `nohup` has it.
 ///
-/// Those that make a process dump core are caught, until the exec: a child that shares rsup's memory would dump rsup's,
+/// Until a child's exec, those that make a process dump core are caught: one that shares rsup's memory would dump rsup's,
 /// and before Linux 5.16 that kills both.
 pub fn reset_dispositions() -> bool {
     let mut hup_ignored = false;
@@ -108,9 +108,9 @@ fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
     /// Behind the flags is where a handler returns to. Without that, x86 calls none.
     const SA_RESTORER: usize = 0x0400_0000;
     // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
-    // s390) the handler comes first, then the flags, and it is no longer than this. Where somebody else's mask is in the
-    // third place, it does not matter to one who leaves.
-    let new = [handler, SA_RESTORER, handler, 0, 0, 0, 0, 0];
+    // s390) the handler comes first, then the flags, where there is one the restorer, then the mask, and it is no longer
+    // than this. Everything else is blocked in a handler: several at once would not fit on a child's stack.
+    let new = [handler, SA_RESTORER, handler, usize::MAX, usize::MAX, 0, 0, 0];
     let mut old = [0_usize; 8];
     // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
     let result =

@@ -24,8 +24,8 @@ pub struct Common {
 }
 
 impl Common {
-    /// What all programs start from: their environment, each variable of another name, which stays in memory; and their
-    /// soft limit on descriptors, rsup's own if none.
+    /// An environment, each variable of another name, which stays in memory; and a soft limit on descriptors, rsup's own
+    /// if none.
     #[must_use]
     pub fn new(environment: Vec<CString>, descriptors: Option<u64>) -> Self {
         Self { environment: environment.leak(), descriptors, spare: None }

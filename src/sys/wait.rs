@@ -110,8 +110,11 @@ pub(super) fn pause() {
     rest(Duration::from_millis(50));
 }
 
-/// Does nothing for this time.
+/// Does nothing for this time; of no time it is no call.
 pub fn rest(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
     // SAFETY: an empty list; numbers.
     unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds(time)) };
 }

@@ -13,8 +13,9 @@ const SIZES: [(usize, usize); 5] = [(1, 3), (10, 2), (100, 2), (200, 2), (1000, 
 /// Whoever takes this long for a step (in milliseconds) is measured in the first rounds only: there, noise is small.
 const SLOW: f64 = 500.0;
 const SLOW_ROUNDS: usize = 2;
-/// How many different programs are killed one after the other in a round.
+/// How many different programs are killed one after the other in a round, and how many of an init that is not slow.
 const SINGLE_DEATHS: usize = 5;
+const QUICK_DEATHS: usize = 50;
 /// Between two starts of one program: several inits, rsup too, keep a second apart.
 const FLOOR: Duration = Duration::from_millis(1200);
 
@@ -77,11 +78,18 @@ fn play(inits: Vec<Init>, programs: usize, take: &mut impl FnMut(Step, Init, u64
     }
     World::rest(&mut worlds, FLOOR);
     worlds.retain_mut(|(init, world)| {
-        world
-            .programs()
-            .chunks(1)
-            .take(SINGLE_DEATHS)
-            .all(|program| world.restart(program).map(|time| take(Step::RestartOne, *init, time)).is_some())
+        let mut deaths = SINGLE_DEATHS;
+        for (nth, program) in world.programs().chunks(1).enumerate() {
+            if nth == deaths {
+                break;
+            }
+            let Some(time) = world.restart(program) else { return false };
+            if (time as f64) < SLOW * 1e6 {
+                deaths = QUICK_DEATHS;
+            }
+            take(Step::RestartOne, *init, time);
+        }
+        true
     });
     World::rest(&mut worlds, FLOOR);
     worlds.retain_mut(|(init, world)| {
