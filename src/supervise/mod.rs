@@ -128,7 +128,7 @@ const REAP_BATCH: u32 = 1024;
 /// So many dead children behind one another are a storm. To find one of them the kernel goes through all children, first
 /// through those that were there first, and as long as it does nobody can die. So where each takes more of the processor's
 /// time than it has to, rsup rests and lets more of them die: without that, it can come to a hundred times the work.
-const STORM: u32 = 96;
+const STORM: u32 = 48;
 const LONG_FOR_ONE: Duration = Duration::from_micros(8);
 /// As a multiple of the time that it took; and at most, for whatever else happens has to wait.
 const REST: u32 = 16;
