@@ -9,9 +9,10 @@ use super::lent::{Lent, Steps};
 use super::memory::outlast_shortage;
 use super::{Errno, Pid, check};
 use nix::fcntl::OFlag;
+use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Strings that each end in NUL, one behind the other.
@@ -313,12 +314,12 @@ pub(super) fn vfork_to_exec<Steps: FnOnce() -> u8>(steps: Steps) -> Result<Pid, 
         let steps = unsafe { &mut *steps.cast::<Option<Steps>>() };
         steps.take().map_or(0, lead_and_do)
     }
-    let (mut steps, mut stack) = (Some(steps), Stack([MaybeUninit::uninit(); STACK_SIZE]));
+    let mut steps = Some(steps);
     // It grows downwards, where rsup runs.
     // SAFETY: the end of the array.
-    let top = unsafe { (&raw mut stack).add(1) };
+    let top = unsafe { STACK.0.get().add(1) };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: rsup has one thread, and that one stands still: stack and steps stay where they are.
+    // SAFETY: rsup has one thread, and that one stands still: stack and steps are the child's.
     let pid = unsafe { libc::clone(run::<Steps>, top.cast(), flags, (&raw mut steps).cast()) };
     Pid::new(pid).ok_or_else(Errno::last)
 }
@@ -329,11 +330,15 @@ fn lead_and_do(steps: impl FnOnce() -> u8) -> c_int {
     steps().into()
 }
 
-/// For a few calls one in the other, and a line of text.
-const STACK_SIZE: usize = 16 * 1024;
+/// For a few calls one in the other, and a line of text. Not on rsup's own stack: that would be touched page by page, and
+/// each costs as much as a system call.
+static STACK: Stack = Stack(UnsafeCell::new([0; 16 * 1024]));
 
 #[repr(align(16))]
-struct Stack(#[expect(dead_code, reason = "the child's")] [MaybeUninit<u8>; STACK_SIZE]);
+struct Stack(UnsafeCell<[u8; 16 * 1024]>);
+
+// SAFETY: only children run on it, of whom there is one at a time.
+unsafe impl Sync for Stack {}
 
 /// fork(2) by itself, without what the C library does around it for threads and its own handlers: among that is a mask
 /// for rsup that is only right while nothing fails.
