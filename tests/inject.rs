@@ -21,7 +21,7 @@ use crate::support::{
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "brk" | "mmap" | "mremap" | "munmap" => &["ENOMEM"],
-        "fork" | "clone" => &["EAGAIN", "ENOMEM"],
+        "fork" | "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
         "pipe2" | "socket" => &["EMFILE", "ENFILE"],
         "open" | "openat" => &["EMFILE", "EACCES", "EINTR"],
         "stat" | "fstat" | "newfstatat" | "access" | "faccessat" | "readlink" | "getcwd" => {

@@ -154,8 +154,8 @@ impl<S: Steps> Lent<S> {
             let flags = machine::SHARED | libc::SIGCHLD;
             // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
             let pid = unsafe { libc::clone(live::<S>, start, flags, start) };
-            // An emulator (qemu-user) knows threads and copies, and nothing between.
-            if pid != -1 || Errno::last() != Errno::EINVAL {
+            // Emulators (qemu-user) and filters of system calls may know threads and copies, and nothing between.
+            if pid != -1 || [Errno::EAGAIN, Errno::ENOMEM].contains(&Errno::last()) {
                 return Pid::new(pid).ok_or_else(Errno::last);
             }
         }
