@@ -1,6 +1,7 @@
 //! One command: what tini and dumb-init do.
 
 use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
@@ -413,14 +414,22 @@ fn term_at_any_moment_of_the_start_is_obeyed() {
 #[test]
 fn orphans_are_reaped_while_the_command_runs() {
     for way in both_ways() {
-        let script = "for i in 1 2 3 4 5; do (sleep 0.01 & sleep 0.01 &) ; done; exec sleep 1000";
-        let mut rsup = command(&["sh", "-c", script]).run_as(way).start();
-        eventually("only the command is left", || {
-            let tree = rsup.tree();
-            (tree.len() == 1 && tree[0].name == "sleep").then_some(())
-        });
-        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+        reaps(command(&BRINGS_ORPHANS).run_as(way), &way);
     }
+}
+
+/// A command that orphans come of.
+pub(crate) const BRINGS_ORPHANS: [&str; 3] =
+    ["sh", "-c", "for i in 1 2 3 4 5; do (sleep 0.01 & sleep 0.01 &) ; done; exec sleep 1000"];
+
+/// Starts it; nothing is left of the orphans.
+pub(crate) fn reaps(setup: Setup, what: &dyn Debug) {
+    let mut running = setup.start();
+    eventually("only the command is left", || {
+        let tree = running.tree();
+        (tree.len() == 1 && tree[0].name == "sleep").then_some(())
+    });
+    assert_eq!(running.stop(), 128 + SIGTERM, "{what:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::command::{BRINGS_ORPHANS, reaps};
 use crate::support::pty::Terminal;
 use crate::support::witness::{static_programs, witness};
 use crate::support::{
@@ -197,14 +198,8 @@ fn ctrl_z_under_a_shell() {
 fn orphans_are_reaped() {
     for peer in Peer::all() {
         for way in both_ways() {
-            let script = "for i in 1 2 3 4 5; do (sleep 0.01 & sleep 0.01 &) ; done; exec sleep 1000";
-            let mut running = peer.with(&["sh", "-c", script]).run_as(way).start();
             // Elsewhere dumb-init does not adopt them: then they are somebody else's to reap.
-            eventually("only the command is left", || {
-                let tree = running.tree();
-                (tree.len() == 1 && tree[0].name == "sleep").then_some(())
-            });
-            assert_eq!(running.stop(), 128 + SIGTERM, "{peer:?} {way:?}");
+            reaps(peer.with(&BRINGS_ORPHANS).run_as(way), &(peer, way));
         }
     }
 }

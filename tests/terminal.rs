@@ -40,6 +40,11 @@ impl Session {
         self.terminal.enter(&format!("{line}; echo co''de=$?.\n"));
     }
 
+    /// Continues the job that has stopped, in the foreground; the shell says with what it left then.
+    fn bring_back(&self) {
+        self.terminal.enter("fg; echo the''n co''de=$?.\n");
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -135,7 +140,7 @@ fn ctrl_z_stops_the_whole_job_as_without_rsup() {
             session.terminal.expect("Stopped");
             all(&session, 'T');
             session.expect_shell();
-            session.terminal.enter("fg; echo the''n co''de=$?.\n");
+            session.bring_back();
             all(&session, 'S');
         }
         session.terminal.enter(CTRL_C);
@@ -156,7 +161,7 @@ fn a_command_in_a_pipeline_gets_the_terminal_when_it_asks_for_it() {
         session.terminal.enter(CTRL_Z);
         session.terminal.expect("Stopped");
         session.expect_shell();
-        session.terminal.enter("fg; echo the''n co''de=$?.\n");
+        session.bring_back();
         session.terminal.process("sh", 'S');
         session.terminal.enter("3\n");
         session.terminal.expect("then code=3.");
@@ -195,7 +200,7 @@ fn a_command_that_stops_itself_stops_rsup() {
     session.run("./rsup -- sh -c 'kill -STOP $$; exit 8'");
     session.terminal.expect("Stopped");
     session.terminal.process("rsup", 'T');
-    session.terminal.enter("fg; echo the''n co''de=$?.\n");
+    session.bring_back();
     session.terminal.expect("then code=8.");
     session.expect_shell();
 }

@@ -164,8 +164,7 @@ impl Supervisor {
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
         let mut preparer = Preparer::new(&config, sockets);
         // They stay in memory: a child may be at them to the last.
-        let mut programs = Vec::with_capacity(config.processes.len());
-        programs.extend(config.processes.iter().map(|process| preparer.prepare(process)));
+        let programs: Vec<_> = config.processes.iter().map(|process| preparer.prepare(process)).collect();
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
         for (process, program) in config.processes.into_iter().zip(programs.leak()) {
@@ -212,14 +211,14 @@ impl Supervisor {
             }
             self.flush();
             let rest = mem::take(&mut self.rest);
-            let time_left = self.fleet.deadline().map(|deadline| deadline.until(now()));
+            let time_left = || self.fleet.deadline().map(|deadline| deadline.until(now()));
             let timeout = if self.fleet.wants_more() {
                 Some(Duration::ZERO)
             } else if self.more_dead {
-                sys::rest(time_left.map_or(rest, |left| left.min(rest)));
+                sys::rest(time_left().map_or(rest, |left| left.min(rest)));
                 Some(Duration::ZERO)
             } else {
-                time_left
+                time_left()
             };
             self.poller.wait(timeout, |tag| ready.push(tag));
             self.take_in(&mut ready);

@@ -277,9 +277,7 @@ pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), 
     let (pipe, status) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
     let pid = lent.clone(status.as_raw_fd()).map_err(SpawnError::Fork)?;
     outlast_shortage();
-    // Here and in the child: whoever comes first, a signal to the group finds it. It fails when the exec came first.
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(pid.number(), pid.number()) };
+    lead_group(pid.number());
     Ok((pid, ExecStatus { pipe, lent: ManuallyDrop::new(lent), ended: false }))
 }
 
@@ -290,16 +288,12 @@ pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), 
 /// Of `clone(2)`.
 pub(super) fn fork_to_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: rsup has one thread: the child may do what its parent may.
-    let pid = unsafe { copy() }?;
-    if pid == 0 {
+    let Some(pid) = unsafe { copy() }? else {
         let code = lead_and_do(steps);
         // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
         unsafe { libc::_exit(code) }
-    }
-    let pid = i32::try_from(pid).ok().and_then(Pid::new).ok_or(Errno::EAGAIN)?;
-    // As in `fork`.
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(pid.number(), pid.number()) };
+    };
+    lead_group(pid.number());
     Ok(pid)
 }
 
@@ -325,31 +319,40 @@ pub(super) fn vfork_to_exec<Steps: FnOnce() -> u8>(steps: Steps) -> Result<Pid, 
 }
 
 fn lead_and_do(steps: impl FnOnce() -> u8) -> c_int {
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(0, 0) };
+    lead_group(0);
     steps().into()
+}
+
+/// Makes a child the leader of a group of its own; 0 is the caller. It is done in the child and in the parent: whoever
+/// comes first, a signal to the group finds it. In the parent it fails when the exec came first. Async-signal-safe.
+pub(super) fn lead_group(pid: c_int) {
+    // SAFETY: numbers.
+    unsafe { libc::setpgid(pid, pid) };
 }
 
 /// For a few calls one in the other, and a line of text. Not on rsup's own stack: that would be touched page by page, and
 /// each costs as much as a system call.
-static STACK: Stack = Stack(UnsafeCell::new([0; 16 * 1024]));
+static STACK: Stack = Stack(UnsafeCell::new([0; STACK_SIZE]));
+
+const STACK_SIZE: usize = 16 * 1024;
 
 #[repr(align(16))]
-struct Stack(UnsafeCell<[u8; 16 * 1024]>);
+struct Stack(UnsafeCell<[u8; STACK_SIZE]>);
 
 // SAFETY: only children run on it, of whom there is one at a time.
 unsafe impl Sync for Stack {}
 
 /// fork(2) by itself, without what the C library does around it for threads and its own handlers: among that is a mask
-/// for rsup that is only right while nothing fails.
+/// for rsup that is only right while nothing fails. Returns the child, and in the child none.
 ///
 /// # Safety
 /// As of fork(2): the child may only do what is async-signal-safe.
-pub(super) unsafe fn copy() -> Result<libc::c_long, Errno> {
+pub(super) unsafe fn copy() -> Result<Option<Pid>, Errno> {
     let (flags, stack) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
     // SAFETY: no flag but the signal, and the stack of the parent: a copy of it, as fork(2) makes.
-    check(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })?;
+    Ok(i32::try_from(pid).ok().and_then(Pid::new))
 }
 
 /// Reports a failed step. Async-signal-safe.

@@ -16,7 +16,7 @@
 //! What is left: whoever the kernel kills for want of memory takes along those who share his. That picks who has most, and
 //! a child that is not a program yet has no more than rsup.
 
-use super::fork::{Report, copy, tell};
+use super::fork::{Report, copy, lead_group, tell};
 use super::{Errno, Pid};
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
@@ -75,10 +75,10 @@ impl Thread {
     }
 }
 
-/// Whether children share rsup's memory, and where they do, what makes an area the running thread's.
+/// Whether it is known what makes an area the running thread's, and how that is done.
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod machine {
-    pub(super) const SHARED: super::c_int = libc::CLONE_VM;
+    pub(super) const IS_KNOWN: bool = true;
 
     /// asm/prctl.h; libc does not have it.
     const ARCH_SET_FS: super::c_int = 0x1002;
@@ -92,7 +92,7 @@ mod machine {
 
 #[cfg(all(target_env = "musl", target_arch = "aarch64"))]
 mod machine {
-    pub(super) const SHARED: super::c_int = libc::CLONE_VM;
+    pub(super) const IS_KNOWN: bool = true;
 
     pub(super) fn set_thread(area: *const super::c_void) {
         // SAFETY: what is read through it from here on is `Thread`.
@@ -100,10 +100,10 @@ mod machine {
     }
 }
 
-/// Where it is not known how, each has its own.
+/// Here each child has a memory of its own.
 #[cfg(not(all(target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod machine {
-    pub(super) const SHARED: super::c_int = 0;
+    pub(super) const IS_KNOWN: bool = false;
 
     pub(super) fn set_thread(_: *const super::c_void) {}
 }
@@ -150,8 +150,8 @@ impl<S: Steps> Lent<S> {
     pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
         self.start().status = status;
         let start = self.0.as_ptr().cast::<c_void>();
-        if !self.start().steps.change_user() && machine::SHARED != 0 {
-            let flags = machine::SHARED | libc::SIGCHLD;
+        if machine::IS_KNOWN && !self.start().steps.change_user() {
+            let flags = libc::CLONE_VM | libc::SIGCHLD;
             // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
             let pid = unsafe { libc::clone(live::<S>, start, flags, start) };
             // Emulators (qemu-user) and filters of system calls may know threads and copies, and nothing between.
@@ -161,11 +161,11 @@ impl<S: Steps> Lent<S> {
         }
         // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
         // program or ends.
-        let pid = unsafe { copy() }?;
-        if pid == 0 {
+        let child = unsafe { copy() }?;
+        if child.is_none() {
             live::<S>(start);
         }
-        i32::try_from(pid).ok().and_then(Pid::new).ok_or(Errno::EAGAIN)
+        child.ok_or(Errno::EAGAIN)
     }
 }
 
@@ -184,8 +184,7 @@ extern "C" fn live<S: Steps>(start: *mut c_void) -> c_int {
     // SAFETY: it is this child's, and written to by nobody.
     let start = unsafe { &*start.cast::<Start<S>>() };
     start.thread.begin();
-    // SAFETY: numbers.
-    unsafe { libc::setpgid(0, 0) };
+    lead_group(0);
     // SAFETY: a copy of the parent's, which nobody here closes.
     let status = unsafe { BorrowedFd::borrow_raw(start.status) };
     let Err(report) = start.steps.take(status);

@@ -177,12 +177,19 @@ pub fn spawn(program: &'static Program, common: &mut Common) -> Result<Child, Sp
 /// the other end: a thousand of them would be passed on at each start, and closed.
 fn silence() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let mut path = [0; 32];
-    // There is room.
-    let _ = write!(&mut path[..], "/proc/self/fd/{}", reader.as_raw_fd());
-    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
-    let both = nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+    let both = nix::fcntl::open(
+        in_proc(reader.as_raw_fd(), &mut [0; 32]),
+        OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    );
     Ok(both.map_or((reader, Some(writer)), |both| (both, None)))
+}
+
+/// Where rsup's descriptor of this number can be opened anew. Async-signal-safe.
+fn in_proc(fd: RawFd, path: &mut [u8; 32]) -> &CStr {
+    // There is room, with a NUL behind.
+    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
+    CStr::from_bytes_until_nul(path).unwrap_or_default()
 }
 
 /// Descriptors that are opened before the fork: /proc knows rsup's own already, and would have to learn those of a child.
@@ -197,10 +204,7 @@ struct Streams {
 /// another user's.
 fn reopen(output: &Output) -> Option<OwnedFd> {
     match output {
-        Output::Inherit { fd: libc::STDOUT_FILENO, reopen: true } => {
-            open(c"/proc/self/fd/1", OFlag::empty()).ok()
-        }
-        Output::Inherit { fd: _, reopen: true } => open(c"/proc/self/fd/2", OFlag::empty()).ok(),
+        Output::Inherit { fd, reopen: true } => open(in_proc(*fd, &mut [0; 32]), OFlag::empty()).ok(),
         Output::Inherit { .. } | Output::File(_) | Output::NotOpen => None,
         Output::Discard | Output::WithStdout => None,
     }
