@@ -155,10 +155,11 @@ impl Supervisor {
         };
         let (signals, poller) =
             watch().map_err(|errno: sys::Errno| format!("Error: can't watch signals: {errno}\n"))?;
+        let has_terminal = terminal::exists();
         let standing = Standing {
             is_pid1: sys::is_pid1(),
-            has_terminal: terminal::exists(),
-            has_shell: terminal::has_shell(),
+            has_terminal,
+            has_shell: has_terminal && terminal::has_shell(),
             hup_ignored,
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
