@@ -55,6 +55,8 @@ fn setup() -> Setup {
     let user = if root().is_ok() { "user=54321:54322\n" } else { "" };
     rsup(&two_programs(&format!("stdout_logfile=%(here)s/log\numask=022\ndirectory=/\n{user}")))
         .args(&["-e", "debug"])
+        // More than rsup's first memory can hold: it has to ask the kernel.
+        .env("LARGE", &"x".repeat(100_000))
 }
 
 /// How often each call is made in one good life: by rsup before its first fork, in all, and by a child before its exec.

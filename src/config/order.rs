@@ -98,6 +98,7 @@ impl Pairs {
 
     /// Sets them all.
     pub(super) fn set_all(&mut self, pairs: &[(String, String)]) {
+        self.pairs.reserve(pairs.len());
         for (key, value) in pairs {
             self.set(key, value);
         }

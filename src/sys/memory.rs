@@ -41,10 +41,10 @@ fn insist(allocate: impl Fn() -> *mut u8) -> *mut u8 {
 }
 
 /// The first places are in rsup's own image, one behind the other; only the last of them can grow, or be given again. One
-/// command needs no more: to make a heap and to take it down would be a sixth of the time by which rsup delays it.
+/// command or a few programs need no more: to make a heap would be a sixth of the time by which rsup delays their start.
 struct First(UnsafeCell<[u8; FIRST_SIZE]>);
 
-const FIRST_SIZE: usize = 16 * 1024;
+const FIRST_SIZE: usize = 48 * 1024;
 static FIRST: First = First(UnsafeCell::new([0; FIRST_SIZE]));
 static FIRST_USED: AtomicUsize = AtomicUsize::new(0);
 
