@@ -127,12 +127,12 @@ const REAP_BATCH: u32 = 1024;
 
 /// So many dead children behind one another are a storm. To find one of them the kernel goes through all children, first
 /// through those that were there first, and as long as it does nobody can die. So where each takes more of the processor's
-/// time than it has to, rsup rests and lets more of them die: without that, it can come to a hundred times the work.
+/// time than it has to, and more are dying, rsup rests and lets them: without that, it can come to a hundred times the work.
 const STORM: u32 = 48;
 const LONG_FOR_ONE: Duration = Duration::from_micros(8);
-/// As a multiple of the time that it took; and at most, for whatever else happens has to wait.
-const REST: u32 = 16;
-const LONGEST_REST: Duration = Duration::from_millis(100);
+/// As a multiple of the time that was too long; and at most, for whatever else happens has to wait.
+const REST: u32 = 64;
+const LONGEST_REST: Duration = Duration::from_millis(50);
 
 fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
@@ -423,8 +423,10 @@ impl Supervisor {
             if taken.is_multiple_of(STORM) && dead.is_empty() {
                 let used = sys::processor_time();
                 let since = storm.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
-                if since > LONG_FOR_ONE * STORM {
-                    self.rest = LONGEST_REST.min(since * REST);
+                let too_long = since.saturating_sub(LONG_FOR_ONE * STORM);
+                // News of a death since the signals were read.
+                if !too_long.is_zero() && sys::is_pending(Signal::CHLD.number()) {
+                    self.rest = LONGEST_REST.min(too_long * REST);
                     break;
                 }
             }

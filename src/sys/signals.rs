@@ -102,6 +102,16 @@ pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }
 
+/// Whether this signal has arrived and was not read yet.
+#[must_use]
+pub fn is_pending(signal: i32) -> bool {
+    let mut pending = 0_u64;
+    // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which lives through the call.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
+    let bit = u32::try_from(signal).ok().and_then(|signal| 1_u64.checked_shl(signal.wrapping_sub(1)));
+    result == 0 && bit.is_some_and(|bit| pending & bit != 0)
+}
+
 /// Sets SIG_DFL, SIG_IGN or a handler that does not return, and returns the one that was there. SIGKILL and SIGSTOP are
 /// refused.
 fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
