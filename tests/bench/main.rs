@@ -15,6 +15,7 @@
               and it borrows from the tests' support, which has more than it needs"
 )]
 
+mod cgroup;
 mod command;
 mod events;
 mod idle;
@@ -51,6 +52,7 @@ fn main() {
     let known = |word: &String| TABLES.iter().any(|(name, _)| name == word);
     assert!(wanted.iter().all(known), "no such table: {wanted:?} of {:?}", TABLES.map(|(name, _)| name));
     tools::say_what_is_missing();
+    let _cgroup = cgroup::Cgroup::enter();
     for (name, measure) in TABLES {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             measure();

@@ -93,8 +93,8 @@ impl World {
             Self { child, pid, records, asked, births: vec![], output, printed: vec![], directory };
         world.wait_for(0);
         if !outer.is_empty() {
-            let first = proc::children(pid).into_iter().next();
-            world.pid = first.unwrap_or_else(|| panic!("{init} did not start: {}", world.said())).pid;
+            let first = proc::children_listed(pid).first().copied();
+            world.pid = first.unwrap_or_else(|| panic!("{init} did not start: {}", world.said()));
         }
         world
     }
