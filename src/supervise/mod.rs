@@ -108,6 +108,8 @@ struct Supervisor {
     more_dead: bool,
     /// How long the next is to wait when there is nothing else to do.
     rest: Duration,
+    /// How often it has, since all the dead were taken in.
+    rests: u32,
     /// It has stopped its programs and itself, and was not continued yet.
     suspended: bool,
     /// The signal of the last sweep, and the children that were sent it.
@@ -133,6 +135,8 @@ const LONG_FOR_ONE: Duration = Duration::from_micros(8);
 /// As a multiple of the time that was too long; and at most, for whatever else happens has to wait.
 const REST: u32 = 64;
 const LONGEST_REST: Duration = Duration::from_millis(50);
+/// So often before all dead are taken in: a machine may be that slow, and then they would only become more.
+const RESTS: u32 = 60;
 
 fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
@@ -194,6 +198,7 @@ impl Supervisor {
             standing,
             more_dead: false,
             rest: Duration::ZERO,
+            rests: 0,
             suspended: false,
             swept: None,
             told: BTreeSet::new(),
@@ -425,8 +430,9 @@ impl Supervisor {
                 let since = storm.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
                 let too_long = since.saturating_sub(LONG_FOR_ONE * STORM);
                 // News of a death since the signals were read.
-                if !too_long.is_zero() && sys::is_pending(Signal::CHLD.number()) {
+                if !too_long.is_zero() && self.rests < RESTS && sys::is_pending(Signal::CHLD.number()) {
                     self.rest = LONGEST_REST.min(too_long * REST);
+                    self.rests = self.rests.saturating_add(1);
                     break;
                 }
             }
@@ -439,6 +445,7 @@ impl Supervisor {
         }
         self.leave_empty_groups(now);
         if !self.more_dead {
+            self.rests = 0;
             self.fleet.children(any_dead, living, now);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// A cgroup with the controller `cpu`, which this process and all that it starts are in.
 ///
@@ -17,8 +19,11 @@ impl Cgroup {
         let places = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"].map(|place| Path::new(place).join(&name));
         let entered = places.into_iter().find(|place| {
             let has_cpu = || ["cpu.shares", "cpu.weight"].iter().any(|file| place.join(file).exists());
-            fs::create_dir(place).is_ok()
-                && ((has_cpu() && put_in(place).is_ok()) || fs::remove_dir(place).is_err())
+            let entered = fs::create_dir(place).is_ok() && has_cpu() && put_in(place).is_ok();
+            if !entered {
+                let _ = fs::remove_dir(place);
+            }
+            entered
         });
         if entered.is_none() {
             eprintln!("MISSING a cgroup with the controller `cpu`: not measured as in a container");
@@ -30,10 +35,14 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let left = self.0.parent().is_some_and(|parent| put_in(parent).is_ok());
-        // All that was started in it is gone.
-        if !left || fs::remove_dir(&self.0).is_err() {
-            eprintln!("{} is left behind", self.0.display());
+        // The last that was started in it may still be on its way out.
+        for _ in 0..100 {
+            if !left || fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
         }
+        eprintln!("{} is left behind", self.0.display());
     }
 }
 

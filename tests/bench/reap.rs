@@ -48,14 +48,14 @@ fn storm(init: Init) -> Option<(f64, f64)> {
     let world = World::with_orphans(init, ORPHANS)?;
     let before = processor_time(world.pid);
     let left = strike(&world, init == Init::Bare);
-    Some(((processor_time(world.pid) - before) / ORPHANS as f64, left as f64))
+    Some(((processor_time(world.pid) - before) / (ORPHANS - left) as f64, left as f64))
 }
 
 /// Has the orphans killed, and waits until all of them are reaped. Returns how many are left in the end. The init may be
-/// stopped until they are dead: what it needs then is what the kernel needs, and nobody can do with less.
+/// stopped until they are dead: what it needs then is about what the kernel needs.
 fn strike(world: &World, stopped: bool) -> usize {
-    // None of them is looked at in /proc but the last: what the kernel keeps there of a process makes its death twice as
-    // dear for PID 1.
+    // Of the orphans only the first and the last are looked at in /proc: what the kernel keeps there of a process makes its
+    // death twice as dear for PID 1.
     let group = |child: &i32| proc::process(*child).map(|process| process.group);
     let children = proc::children_listed(world.pid);
     // They are in a group of their own, behind what PID 1 has had before; who left them is a child of it or of a helper.
@@ -70,12 +70,19 @@ fn strike(world: &World, stopped: bool) -> usize {
     }
     kill(Pid::from_raw(mother.expect("who left them").pid), Signal::SIGUSR1).unwrap();
     if stopped {
-        while wants_processor() {
-            thread::sleep(Duration::from_millis(100));
+        for _ in 0..PATIENCE.as_secs() {
+            thread::sleep(Duration::from_secs(1));
+            if !wants_processor() {
+                break;
+            }
         }
         kill(init, Signal::SIGCONT).unwrap();
     }
-    let left = || proc::children_listed(world.pid).len() - helpers.len();
+    let left = || {
+        let children = proc::children_listed(world.pid);
+        assert!(!children.is_empty(), "the init is gone");
+        children.len().saturating_sub(helpers.len())
+    };
     for _ in 0..PATIENCE.as_secs() {
         thread::sleep(Duration::from_secs(1));
         if left() == 0 {
@@ -113,12 +120,12 @@ fn system_calls(init: Init) -> Option<f64> {
     while proc::status(world.pid, "TracerPid").is_some_and(|tracer| tracer == "0") {
         thread::sleep(Duration::from_millis(10));
     }
-    strike(&world, false);
+    let left = strike(&world, false);
     kill(Pid::from_raw(tracer.id().cast_signed()), Signal::SIGINT).unwrap();
     tracer.wait().unwrap();
     let summary = fs::read_to_string(summary).ok()?;
     // `100.00    0.012345           6      2002         1 total`
     let total = summary.lines().find(|line| line.ends_with(" total"))?;
     let calls: f64 = total.split_whitespace().nth(3)?.parse().ok()?;
-    Some(calls / TRACED_ORPHANS as f64)
+    Some(calls / (TRACED_ORPHANS - left) as f64)
 }
