@@ -429,8 +429,7 @@ impl Supervisor {
                 let used = sys::processor_time();
                 let since = storm.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
                 let too_long = since.saturating_sub(LONG_FOR_ONE * STORM);
-                // News of a death since the signals were read.
-                if !too_long.is_zero() && self.rests < RESTS && sys::is_pending(Signal::CHLD.number()) {
+                if !too_long.is_zero() && self.rests < RESTS && sys::death_is_pending() {
                     self.rest = LONGEST_REST.min(too_long * REST);
                     self.rests = self.rests.saturating_add(1);
                     break;

@@ -28,7 +28,9 @@ pub use process::{
     send_to_self,
 };
 pub use reap::{Dead, Status, reap};
-pub use signals::{Arrived, Inherited, SignalFd, is_pending, reset_dispositions, take_over, wait_for_signal};
+pub use signals::{
+    Arrived, Inherited, SignalFd, death_is_pending, reset_dispositions, take_over, wait_for_signal,
+};
 pub use socket::{listen_tcp, listen_unix};
 pub use spawn::{Child, Common, ExecStatus, Input, Output, Program, spawn};
 pub use stdio::{LogStream, open_missing, write_out};

@@ -102,14 +102,14 @@ pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }
 
-/// Whether this signal has arrived and was not read yet.
+/// Whether there is news of a child's death that was not read yet.
 #[must_use]
-pub fn is_pending(signal: i32) -> bool {
+pub fn death_is_pending() -> bool {
+    const SIGCHLD: u64 = 1 << (libc::SIGCHLD - 1);
     let mut pending = 0_u64;
     // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which lives through the call.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
-    let bit = u32::try_from(signal).ok().and_then(|signal| 1_u64.checked_shl(signal.wrapping_sub(1)));
-    result == 0 && bit.is_some_and(|bit| pending & bit != 0)
+    result == 0 && pending & SIGCHLD != 0
 }
 
 /// Sets SIG_DFL, SIG_IGN or a handler that does not return, and returns the one that was there. SIGKILL and SIGSTOP are

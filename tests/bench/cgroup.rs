@@ -34,10 +34,11 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let left = self.0.parent().is_some_and(|parent| put_in(parent).is_ok());
+        // Should this fail, the cgroup cannot be removed either.
+        let _ = self.0.parent().map(put_in);
         // The last that was started in it may still be on its way out.
         for _ in 0..100 {
-            if !left || fs::remove_dir(&self.0).is_ok() {
+            if fs::remove_dir(&self.0).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(50));
