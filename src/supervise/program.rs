@@ -71,9 +71,10 @@ impl Preparer {
         let unsayable = |_| format!("couldn't exec {word}: EINVAL");
         let directory = process.directory.as_deref().map(CString::new).transpose();
         let stdin = self.sockets.get(&process.group);
+        let words = argv.iter().map(|word| [word, "", ""]);
         Ok(Program {
-            argv: Strings::pack(argv.iter().map(|argument| [argument])).map_err(unsayable)?,
-            environment: self.environment(process).map_err(unsayable)?,
+            strings: Strings::pack(words.chain(self.variables(process))).map_err(unsayable)?,
+            argc: argv.iter().count(),
             directory: directory.map_err(|_| unsayable(Unsayable))?,
             umask: process.umask,
             ids,
@@ -99,20 +100,19 @@ impl Preparer {
 
     /// The process's own variables: what rsup says of it, and over that what the file says, so that the file beats
     /// everything (as in supervisord, whatever its manual says).
-    fn environment(&self, process: &Process) -> Result<Strings, Unsayable> {
+    fn variables<'a>(&'a self, process: &'a Process) -> impl Iterator<Item = [&'a str; 3]> {
         let about = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
             ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
         ];
         let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let is_said = |key: &str| {
+        let is_said = move |key: &str| {
             self.said.iter().any(|said| said == key)
                 || process.environment.iter().any(|(said, _)| said == key)
         };
         let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let variables = about.filter(|(key, _)| !is_said(key)).chain(said);
-        Strings::pack(variables.map(|(key, value)| [key, "=", value]))
+        about.filter(move |(key, _)| !is_said(key)).chain(said).map(|(key, value)| [key, "=", value])
     }
 
     /// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on

@@ -43,10 +43,11 @@ pub type ExecStatus = fork::ExecStatus<Image>;
 /// What a start needs of one program. There may be a thousand of them, so it is kept small.
 #[derive(Debug)]
 pub struct Program {
-    /// The arguments, the program's name first.
-    pub argv: Strings,
-    /// Its own variables, which take the place of the common ones of the same names.
-    pub environment: Strings,
+    /// The arguments, the program's name first; and behind them its own variables, which take the place of the common ones
+    /// of the same names.
+    pub strings: Strings,
+    /// How many of these are arguments.
+    pub argc: usize,
     /// Where it runs.
     pub directory: Option<CString>,
     /// Its umask; rsup's own if none.
@@ -68,7 +69,15 @@ impl Program {
     /// The first word of the command, as typed.
     #[must_use]
     pub fn word(&self) -> &CStr {
-        self.argv.iter().next().unwrap_or_default()
+        self.argv().next().unwrap_or_default()
+    }
+
+    fn argv(&self) -> impl Iterator<Item = &CStr> + Clone {
+        self.strings.iter().take(self.argc)
+    }
+
+    fn environment(&self) -> impl Iterator<Item = &CStr> + Clone {
+        self.strings.iter().skip(self.argc)
     }
 
     /// Where the executable may be: the candidate of this number.
@@ -80,7 +89,7 @@ impl Program {
     }
 
     fn path<'a>(&'a self, common: &'a Common) -> &'a [u8] {
-        let mut variables = self.environment.iter().chain(common.environment.iter().map(CString::as_c_str));
+        let mut variables = self.environment().chain(common.environment.iter().map(CString::as_c_str));
         let path = variables.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
         path.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH)
     }
@@ -88,7 +97,7 @@ impl Program {
     /// Its whole environment.
     fn variables<'a>(&'a self, common: &'a [CString], list: &mut Pointers<'a>) {
         list.extend(common.iter().map(CString::as_c_str));
-        for own in self.environment.iter() {
+        for own in self.environment() {
             let name = own.to_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
             match common.iter().position(|variable| variable.as_bytes().starts_with(name)) {
                 Some(index) => list.replace(index, own),
@@ -237,7 +246,7 @@ impl Image {
         self.candidates.clear();
         candidates(program.word().to_bytes(), program.path(common), &mut self.candidates);
         self.argv.clear();
-        self.argv.extend(program.argv.iter());
+        self.argv.extend(program.argv());
         self.envp.clear();
         program.variables(common.environment, &mut self.envp);
     }

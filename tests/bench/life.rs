@@ -9,7 +9,7 @@ use crate::table::{self, median, short};
 use crate::world::World;
 
 /// How many programs, and how often all inits take their turns with them.
-const SIZES: [(usize, usize); 5] = [(1, 3), (10, 2), (100, 2), (200, 2), (1000, 1)];
+const SIZES: [(usize, usize); 5] = [(1, 15), (10, 2), (100, 2), (200, 2), (1000, 1)];
 /// Whoever takes this long for a step (in milliseconds) is measured in the first rounds only: there, noise is small.
 const SLOW: f64 = 500.0;
 const SLOW_ROUNDS: usize = 2;

@@ -46,6 +46,7 @@ pub(crate) fn measure() {
 /// Microseconds of PID 1's processor time for each orphan, and how many are left as zombies.
 fn storm(init: Init) -> Option<(f64, f64)> {
     let world = World::with_orphans(init, ORPHANS)?;
+    forget_proc();
     let before = processor_time(world.pid);
     let left = strike(&world, init == Init::Bare);
     Some(((processor_time(world.pid) - before) / (ORPHANS - left) as f64, left as f64))
@@ -54,8 +55,7 @@ fn storm(init: Init) -> Option<(f64, f64)> {
 /// Has the orphans killed, and waits until all of them are reaped. Returns how many are left in the end. The init may be
 /// stopped until they are dead: what it needs then is about what the kernel needs.
 fn strike(world: &World, stopped: bool) -> usize {
-    // Of the orphans only the first and the last are looked at in /proc: what the kernel keeps there of a process makes its
-    // death twice as dear for PID 1.
+    // Of the orphans only the first and the last are looked at in /proc: see `forget_proc`.
     let group = |child: &i32| proc::process(*child).map(|process| process.group);
     let children = proc::children_listed(world.pid);
     // They are in a group of their own, behind what PID 1 has had before; who left them is a child of it or of a helper.
@@ -90,6 +90,15 @@ fn strike(world: &World, stopped: bool) -> usize {
         }
     }
     left()
+}
+
+/// What the kernel keeps of a process that somebody has looked at in /proc makes its death twice as dear for PID 1; and
+/// whoever watches over the machine looks at more of them the longer they are there. So the kernel is told to forget, of
+/// the whole machine. Where that is refused, this shows as noise.
+fn forget_proc() {
+    let _ = fs::write("/proc/sys/vm/drop_caches", "2");
+    // It frees more behind that.
+    thread::sleep(Duration::from_secs(1));
 }
 
 /// Whether anybody but this process wants a processor.
