@@ -252,7 +252,13 @@ impl Supervisor {
             }
         }
         let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);
-        if due || self.more_dead || signalled {
+        let only_news = match arrived.as_slice() {
+            [one] if !due && !self.more_dead => one.child().filter(|child| self.pids.contains_key(child)),
+            _ => None,
+        };
+        if let Some(leader) = only_news {
+            self.reap_leader(leader, now);
+        } else if due || self.more_dead || signalled {
             self.reap(now);
         }
         for signal in arrived {
@@ -446,6 +452,18 @@ impl Supervisor {
         if !self.more_dead {
             self.rests = 0;
             self.fleet.children(any_dead, living, now);
+        }
+    }
+
+    /// Takes in a leader that all the news is about. Whether there are other dead is looked for in the next turn: among a
+    /// thousand children that takes the kernel as long as to start one.
+    fn reap_leader(&mut self, leader: Pid, now: Time) {
+        self.more_dead = true;
+        if let Some(child) = sys::reap_child(leader)
+            && let Some(id) = self.take_off_the_books(child)
+        {
+            self.leader_changed(id, child, now);
+            self.leave_empty_groups(now);
         }
     }
 

@@ -27,7 +27,7 @@ pub use process::{
     is_readable_file, make_room, raise_limits, send, send_to_all, send_to_group, send_to_own_group,
     send_to_self,
 };
-pub use reap::{Dead, Status, reap};
+pub use reap::{Dead, Status, reap, reap_child};
 pub use signals::{
     Arrived, Inherited, SignalFd, death_is_pending, reset_dispositions, take_over, wait_for_signal,
 };

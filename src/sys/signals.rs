@@ -5,7 +5,7 @@
 //! init that leaves those open dies of them, or loses them.
 
 use super::wait::pause;
-use super::{Errno, check};
+use super::{Errno, Pid, check};
 use std::ffi::c_long;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -139,6 +139,15 @@ pub struct Arrived {
     pub sender: u32,
     /// `SI_KERNEL`: not sent by a process.
     pub from_kernel: bool,
+}
+
+impl Arrived {
+    /// The child that it tells of. There may be news of others: the kernel keeps one such signal at a time.
+    #[must_use]
+    pub fn child(&self) -> Option<Pid> {
+        let about_child = i32::try_from(self.signal) == Ok(libc::SIGCHLD);
+        i32::try_from(self.sender).ok().filter(|_| about_child).and_then(Pid::new)
+    }
 }
 
 /// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`take_over`] must have
