@@ -95,6 +95,27 @@ fn a_command_that_cannot_die_is_left_behind() {
     }
 }
 
+/// Both deaths are one signal to rsup, and it names the first.
+#[test]
+fn an_end_that_is_the_end_of_all_counts_before_anybody_is_started_again() {
+    needs!(Freezer::new().map(drop));
+    for way in both_ways() {
+        let freezer = Freezer::new().unwrap();
+        let conf = program("again", "sleep 1000") + "autorestart=true\n" + &program("once", "sleep 1000");
+        let mut rsup = rsup(&(conf + "autorestart=false\nshutdown_on=exited\n")).run_as(way).start();
+        rsup.expect_all(&["success: again", "success: once"]);
+        let pids = ["again", "once"].map(|program| rsup.pid_of(program));
+        freezer.freeze(rsup.pid());
+        for pid in pids {
+            kill(pid, SIGKILL);
+            eventually("it is dead", || proc::process(pid)?.is_zombie().then_some(()));
+        }
+        freezer.thaw();
+        assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
+        assert_eq!(rsup.lines("spawned: 'again'").len(), 1, "{way:?}");
+    }
+}
+
 #[test]
 fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
     needs!(root());

@@ -81,6 +81,8 @@ pub struct Fleet {
     members: Vec<Member>,
     settings: Settings,
     phase: Phase,
+    /// The end of one may be the end of all.
+    one_for_all: bool,
     deadlines: BTreeSet<(Time, ProcId)>,
     /// Members of which something is still to come by itself.
     busy: usize,
@@ -100,11 +102,13 @@ impl Fleet {
     /// Processes with these laws, in start order: group priority must not fall from one to the next.
     #[must_use]
     pub fn new(specs: Vec<Spec>, settings: Settings) -> Self {
+        let one_for_all = specs.iter().any(|spec: &Spec| spec.shutdown_on != ShutdownOn::Never);
         let member = |spec| Member { spec, process: Process::default(), exit_order: 0 };
         Self {
             members: specs.into_iter().map(member).collect(),
             settings,
             phase: Phase::Up,
+            one_for_all,
             deadlines: BTreeSet::new(),
             busy: 0,
             holding: 0,
@@ -114,6 +118,12 @@ impl Fleet {
             stop_deadline: None,
             actions: VecDeque::new(),
         }
+    }
+
+    /// Whether what follows from the end of one process is the same whoever else has ended.
+    #[must_use]
+    pub fn takes_ends_singly(&self) -> bool {
+        !self.one_for_all && matches!(self.phase, Phase::Up)
     }
 
     /// The next thing to do, in order.

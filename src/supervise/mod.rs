@@ -253,10 +253,10 @@ impl Supervisor {
         }
         let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);
         let only_news = match arrived.as_slice() {
-            [one] if !due && !self.more_dead => one.child().filter(|child| self.pids.contains_key(child)),
+            [one] if !due && !self.more_dead && self.fleet.takes_ends_singly() => one.child(),
             _ => None,
         };
-        if let Some(leader) = only_news {
+        if let Some(leader) = only_news.filter(|child| self.pids.contains_key(child)) {
             self.reap_leader(leader, now);
         } else if due || self.more_dead || signalled {
             self.reap(now);
@@ -464,6 +464,10 @@ impl Supervisor {
         {
             self.leader_changed(id, child, now);
             self.leave_empty_groups(now);
+        }
+        // Of what is timed for now, every death is taken in before.
+        if self.fleet.deadline().is_some_and(|deadline| deadline <= now) {
+            self.reap(now);
         }
     }
 
