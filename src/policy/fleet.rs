@@ -102,7 +102,7 @@ impl Fleet {
     /// Processes with these laws, in start order: group priority must not fall from one to the next.
     #[must_use]
     pub fn new(specs: Vec<Spec>, settings: Settings) -> Self {
-        let one_for_all = specs.iter().any(|spec: &Spec| spec.shutdown_on != ShutdownOn::Never);
+        let one_for_all = specs.iter().any(|spec| spec.shutdown_on != ShutdownOn::Never);
         let member = |spec| Member { spec, process: Process::default(), exit_order: 0 };
         Self {
             members: specs.into_iter().map(member).collect(),
@@ -158,6 +158,12 @@ impl Fleet {
             Phase::Sweeping { kill_at, leave_at, .. } => earliest(kill_at, leave_at),
         };
         earliest(own, self.deadlines.first().map(|(time, _)| *time))
+    }
+
+    /// Whether [`Fleet::tick`] has something to do now.
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// rsup is up: starts what has `autostart`.

@@ -163,7 +163,7 @@ impl Supervisor {
         let standing = Standing {
             is_pid1: sys::is_pid1(),
             has_terminal,
-            has_shell: has_terminal && terminal::has_shell(),
+            has_shell: has_terminal && terminal::is_job(),
             hup_ignored,
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
@@ -251,7 +251,7 @@ impl Supervisor {
                 place => self.exec_progress(ProcId(usize::try_from(place).unwrap_or(usize::MAX)), now),
             }
         }
-        let due = self.fleet.deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.fleet.is_due(now);
         let only_news = match arrived.as_slice() {
             [one] if !due && !self.more_dead && self.fleet.takes_ends_singly() => one.child(),
             _ => None,
@@ -466,7 +466,7 @@ impl Supervisor {
             self.leave_empty_groups(now);
         }
         // Of what is timed for now, every death is taken in before.
-        if self.fleet.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.fleet.is_due(now) {
             self.reap(now);
         }
     }

@@ -102,14 +102,16 @@ pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }
 
+/// As the kernel's records of signals have it.
+const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
+
 /// Whether there is news of a child's death that was not read yet.
 #[must_use]
 pub fn death_is_pending() -> bool {
-    const SIGCHLD: u64 = 1 << (libc::SIGCHLD - 1);
     let mut pending = 0_u64;
     // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which lives through the call.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
-    result == 0 && pending & SIGCHLD != 0
+    result == 0 && pending & (1 << (SIGCHLD - 1)) != 0
 }
 
 /// Sets SIG_DFL, SIG_IGN or a handler that does not return, and returns the one that was there. SIGKILL and SIGSTOP are
@@ -145,8 +147,7 @@ impl Arrived {
     /// The child that it tells of. There may be news of others: the kernel keeps one such signal at a time.
     #[must_use]
     pub fn child(&self) -> Option<Pid> {
-        let about_child = i32::try_from(self.signal) == Ok(libc::SIGCHLD);
-        i32::try_from(self.sender).ok().filter(|_| about_child).and_then(Pid::new)
+        (self.signal == SIGCHLD).then(|| Pid::new(self.sender.cast_signed())).flatten()
     }
 }
 

@@ -12,12 +12,18 @@ pub fn exists() -> bool {
     on_terminal(|fd| foreground(fd).is_ok())
 }
 
-/// Whether rsup is the job of a shell, which learns of its stop and can continue it. What has no terminal is none, nor
-/// is what a terminal was opened for: it is in the group that leads the session.
+/// Whether rsup is the job of a shell, which learns of its stop and can continue it. What has no terminal is none.
 #[must_use]
 pub fn has_shell() -> bool {
+    exists() && is_job()
+}
+
+/// Whether what has a terminal is the job of a shell. What the terminal was opened for is none: it is in the group that
+/// leads the session.
+#[must_use]
+pub fn is_job() -> bool {
     // SAFETY: takes a number.
-    exists() && own_group() != unsafe { libc::getsid(0) }
+    own_group() != unsafe { libc::getsid(0) }
 }
 
 /// Whether a command is to have the terminal from its start on: where that is its stdin. What writes into a pipe is not
