@@ -51,7 +51,7 @@ pub use report::{Notice, Report};
 
 use std::rc::Rc;
 
-use crate::policy::{Level, ShutdownOn, Spec};
+use crate::policy::{Level, ProcessSpec, ShutdownOn};
 use order::{Index, Pairs};
 use program::Base;
 use section::Context;
@@ -152,7 +152,7 @@ pub struct Process {
     /// Its own name, which the log lines use.
     pub name: String,
     /// When it runs.
-    pub spec: Spec,
+    pub spec: ProcessSpec,
     /// `command`, expanded.
     pub command: String,
     /// `command` split as `shlex.split` does, or why it cannot be (`No closing quotation`, `No escaped character`).

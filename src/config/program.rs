@@ -13,7 +13,7 @@ use super::value::{
     signal,
 };
 use super::{Kind, LogFile, Process, Socket, Words, hints, shlex};
-use crate::policy::{AutoRestart, ShutdownOn, Signal, Spec};
+use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
 /// What all programs start from.
 pub(super) struct Base<'a> {
@@ -135,8 +135,8 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
     }
 }
 
-fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_priority: i64) -> Spec {
-    Spec {
+fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_priority: i64) -> ProcessSpec {
+    ProcessSpec {
         autostart: keys.value_or("autostart", names, true, boolean),
         autorestart: keys.value_or("autorestart", names, AutoRestart::Unexpected, auto_restart),
         startsecs: keys.value_or("startsecs", names, 1, integer),

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// How a process ended, as `waitpid` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitStatus {
     /// It called `exit`.
     Code(u8),
     /// A signal ended it.
@@ -19,7 +19,7 @@ pub enum Exit {
     Unknown,
 }
 
-impl Exit {
+impl ExitStatus {
     /// Whether `exitcodes` lists it. Death by a signal is never listed (supervisord counts it as code -1).
     #[must_use]
     pub fn is_expected(self, exitcodes: &[u8]) -> bool {
@@ -31,7 +31,7 @@ impl Exit {
 
     /// What a shell would say: the code, or 128 + n for signal n; 1 where nobody knows.
     #[must_use]
-    pub fn status(self) -> u8 {
+    pub fn exit_code(self) -> u8 {
         match self {
             Self::Code(code) => code,
             Self::Signal { signal, .. } => 128_u8.saturating_add(u8::try_from(signal.number()).unwrap_or(0)),
@@ -41,7 +41,7 @@ impl Exit {
 }
 
 /// supervisord's words: `exit status 1`, `terminated by SIGKILL`, `terminated by SIGSEGV (core dumped)`.
-impl fmt::Display for Exit {
+impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),

@@ -1,11 +1,11 @@
 //! What is said, and at which level: supervisord's lines byte for byte, because people search logs for them.
 
-use super::{Exit, Level, ProcId, Signal, To};
+use super::{ExitStatus, Level, ProcId, Signal, SignalTarget};
 use std::fmt;
 
 /// A line about one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum ProcessMessage {
     /// The program runs.
     Spawned,
     /// It stayed up.
@@ -16,14 +16,14 @@ pub enum Message {
     /// It ended by itself.
     Exited {
         /// How.
-        exit: Exit,
+        exit: ExitStatus,
         /// Whether `exitcodes` lists that.
         expected: bool,
     },
     /// It ended because it was told to.
     Stopped {
         /// How.
-        exit: Exit,
+        exit: ExitStatus,
         /// Whether `exitcodes` lists that.
         expected: bool,
     },
@@ -36,7 +36,7 @@ pub enum Message {
         /// This one.
         signal: Signal,
         /// Sent to these.
-        to: To,
+        to: SignalTarget,
     },
     /// It did not stop in time.
     Killing,
@@ -44,7 +44,7 @@ pub enum Message {
     LeftBehind,
 }
 
-impl Message {
+impl ProcessMessage {
     /// Its level, supervisord's where it has the line.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -66,7 +66,7 @@ impl Message {
 }
 
 struct Line<'a> {
-    message: &'a Message,
+    message: &'a ProcessMessage,
     name: &'a str,
     pid: i32,
     why: &'a str,
@@ -76,36 +76,36 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, name, pid, why } = self;
         match message {
-            Message::Spawned => write!(f, "spawned: '{name}' with pid {pid}"),
-            Message::Success { startsecs } => write!(
+            ProcessMessage::Spawned => write!(f, "spawned: '{name}' with pid {pid}"),
+            ProcessMessage::Success { startsecs } => write!(
                 f,
                 "success: {name} entered RUNNING state, process has stayed up for > than {startsecs} seconds \
                  (startsecs)"
             ),
-            Message::Exited { exit, expected } => {
+            ProcessMessage::Exited { exit, expected } => {
                 write!(f, "exited: {name} ({exit}; {})", if *expected { "expected" } else { "not expected" })
             }
-            Message::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
-            Message::GaveUp => {
+            ProcessMessage::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
+            ProcessMessage::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }
-            Message::SpawnError => write!(f, "spawnerr: {why}"),
-            Message::Sending { signal, to } => {
+            ProcessMessage::SpawnError => write!(f, "spawnerr: {why}"),
+            ProcessMessage::Sending { signal, to } => {
                 let group = match to {
-                    To::Leader => "",
-                    To::Group => "process group ",
+                    SignalTarget::Leader => "",
+                    SignalTarget::Group => "process group ",
                 };
                 write!(f, "killing {name} (pid {pid}) {group}with signal {signal}")
             }
-            Message::Killing => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
-            Message::LeftBehind => write!(f, "processes left behind: {name} (process group {pid})"),
+            ProcessMessage::Killing => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
+            ProcessMessage::LeftBehind => write!(f, "processes left behind: {name} (process group {pid})"),
         }
     }
 }
 
 /// A line about all processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum SupervisorMessage {
     /// A signal asked for the end.
     Received(Signal),
     /// These are still there.
@@ -123,7 +123,7 @@ pub enum Notice {
     /// The last line.
     Leaving {
         /// Why.
-        cause: Cause,
+        cause: ExitCause,
         /// With what.
         code: u8,
     },
@@ -131,7 +131,7 @@ pub enum Notice {
 
 /// Why rsup leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum ExitCause {
     /// It was told to.
     Signal(Signal),
     /// A process with `shutdown_on` went FATAL.
@@ -144,7 +144,7 @@ pub enum Cause {
     NothingToStart,
 }
 
-impl Notice {
+impl SupervisorMessage {
     /// Its level, and its text where processes have these names.
     #[must_use]
     pub fn line<'a>(&self, name: impl Fn(ProcId) -> &'a str) -> (Level, String) {
@@ -161,11 +161,11 @@ impl Notice {
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Leaving { cause, code } => {
                 let why = match cause {
-                    Cause::Signal(signal) => format!("received {signal}"),
-                    Cause::Fatal(id) => format!("{} entered FATAL state (shutdown_on)", name(*id)),
-                    Cause::Exited(id) => format!("{} exited (shutdown_on)", name(*id)),
-                    Cause::AllEnded => "no program runs, and none will".to_owned(),
-                    Cause::NothingToStart => "no program to start".to_owned(),
+                    ExitCause::Signal(signal) => format!("received {signal}"),
+                    ExitCause::Fatal(id) => format!("{} entered FATAL state (shutdown_on)", name(*id)),
+                    ExitCause::Exited(id) => format!("{} exited (shutdown_on)", name(*id)),
+                    ExitCause::AllEnded => "no program runs, and none will".to_owned(),
+                    ExitCause::NothingToStart => "no program to start".to_owned(),
                 };
                 (Level::Info, format!("rsup exits with status {code}: {why}"))
             }

@@ -3,21 +3,21 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod exit;
-mod fleet;
 mod level;
 mod message;
 mod process;
-mod route;
+mod process_set;
 mod signal;
+mod signal_routing;
 mod spec;
 mod time;
 
-pub use exit::Exit;
-pub use fleet::{Action, Fleet, ProcId, Settings};
+pub use exit::ExitStatus;
 pub use level::Level;
-pub use message::{Cause, Message, Notice};
-pub use process::{Action as ProcessAction, Event, Process, Rest, State, To};
-pub use route::{Received, Route, Standing, route};
+pub use message::{ExitCause, ProcessMessage, SupervisorMessage};
+pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState, SignalTarget};
+pub use process_set::{Action, ProcId, ProcessSet, Settings};
 pub use signal::Signal;
-pub use spec::{AutoRestart, ShutdownOn, Spec};
+pub use signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
+pub use spec::{AutoRestart, ProcessSpec, ShutdownOn};
 pub use time::Time;

@@ -1,18 +1,18 @@
 //! The law of one process: supervisord's states and what moves a process between them.
 //!
 //! A process is its leader (the child rsup started) and the rest of the leader's process group. The leader's life is
-//! [`State`]; what is left of the group once the leader has been reaped is [`Rest`].
+//! [`ProcessState`]; what is left of the group once the leader has been reaped is [`Leftovers`].
 
-use super::{AutoRestart, Exit, Message, Signal, Spec, Time};
+use super::{AutoRestart, ExitStatus, ProcessMessage, ProcessSpec, Signal, Time};
 
 /// Seconds between two starts of one process, whatever ended the first: nothing spins.
-const FLOOR: i64 = 1;
+const MIN_START_INTERVAL_SECS: i64 = 1;
 /// Seconds that what has been sent SIGKILL may take to vanish before nobody waits for it any longer.
-pub(super) const GRACE: i64 = 1;
+pub(super) const KILL_GRACE_SECS: i64 = 1;
 
 /// supervisord's process states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ProcessState {
     /// Never started, or stopped because rsup leaves.
     Stopped,
     /// Forked. `up_since` is when the exec was known to have worked, none before that.
@@ -43,13 +43,13 @@ pub enum State {
 
 /// What is left of the process group behind its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Leftovers {
     /// Nothing that is waited for.
     None,
     /// Members that are left alone: a launcher's daemon.
-    Alone,
+    Tolerated,
     /// Members that were sent SIGTERM; SIGKILL follows at `kill_at`.
-    Clearing {
+    Terminating {
         /// End of `stopwaitsecs`.
         kill_at: Time,
     },
@@ -65,25 +65,25 @@ pub enum Rest {
 pub enum Event {
     /// rsup has come up, and the process has `autostart`.
     Start,
-    /// The exec of the last [`Action::Spawn`] is known to have worked.
+    /// The exec of the last [`ProcessAction::Spawn`] is known to have worked.
     Spawned,
-    /// The last [`Action::Spawn`] came to nothing, and no process is left of it.
+    /// The last [`ProcessAction::Spawn`] came to nothing, and no process is left of it.
     SpawnFailed,
-    /// The last [`Action::Spawn`] was taken back before it was carried out.
-    Cancelled,
+    /// The last [`ProcessAction::Spawn`] was taken back before it was carried out.
+    SpawnCancelled,
     /// The leader was reaped.
     Exited {
         /// How it ended.
-        exit: Exit,
+        exit: ExitStatus,
         /// Whether its process group has other members.
-        rest: bool,
+        group_alive: bool,
     },
     /// The last member of the process group is gone.
-    GroupGone,
+    GroupEmpty,
     /// Time has passed.
     Tick,
     /// rsup begins to leave: nothing starts any more.
-    Hold,
+    DisableStarts,
     /// It is this process's turn to stop.
     Stop,
     /// Nobody waits any longer: SIGKILL to all of it.
@@ -92,20 +92,20 @@ pub enum Event {
 
 /// What is to be done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum ProcessAction {
     /// Start the program. [`Event::Spawned`] or [`Event::SpawnFailed`] answers.
     Spawn,
     /// Send a signal.
-    Send(Signal, To),
+    Send(Signal, SignalTarget),
     /// Forget the process group: whoever is left of it is not waited for.
-    Forget,
+    AbandonGroup,
     /// Say it.
-    Log(Message),
+    Log(ProcessMessage),
 }
 
 /// Whom a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum SignalTarget {
     /// The child rsup started.
     Leader,
     /// The whole process group.
@@ -115,26 +115,26 @@ pub enum To {
 /// One process and its history, as far as the law needs it.
 #[derive(Clone, Debug)]
 pub struct Process {
-    state: State,
-    rest: Rest,
+    state: ProcessState,
+    leftovers: Leftovers,
     /// Failed starts in a row.
     failures: i64,
     /// When the last start was tried.
     started: Option<Time>,
     /// Nothing starts any more.
-    held: bool,
+    starts_disabled: bool,
     /// How the leader ended last, and whether that was expected.
-    last_exit: Option<(Exit, bool)>,
+    last_exit: Option<(ExitStatus, bool)>,
 }
 
 impl Default for Process {
     fn default() -> Self {
         Self {
-            state: State::Stopped,
-            rest: Rest::None,
+            state: ProcessState::Stopped,
+            leftovers: Leftovers::None,
             failures: 0,
             started: None,
-            held: false,
+            starts_disabled: false,
             last_exit: None,
         }
     }
@@ -143,13 +143,13 @@ impl Default for Process {
 impl Process {
     /// Its state.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ProcessState {
         self.state
     }
 
     /// How the leader ended last, and whether that was expected.
     #[must_use]
-    pub fn last_exit(&self) -> Option<(Exit, bool)> {
+    pub fn last_exit(&self) -> Option<(ExitStatus, bool)> {
         self.last_exit
     }
 
@@ -157,64 +157,76 @@ impl Process {
     #[must_use]
     pub fn has_leader(&self) -> bool {
         match self.state {
-            State::Starting { .. } | State::Running | State::Stopping { .. } => true,
-            State::Stopped | State::Backoff { .. } | State::Exited { .. } | State::Fatal => false,
+            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping { .. } => true,
+            ProcessState::Stopped
+            | ProcessState::Backoff { .. }
+            | ProcessState::Exited { .. }
+            | ProcessState::Fatal => false,
         }
     }
 
     /// Whether anything is still to come of it by itself: it runs, it will run, or its leftovers are being cleared.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         let state = match self.state {
-            State::Starting { .. } | State::Running | State::Stopping { .. } | State::Backoff { .. } => true,
-            State::Exited { restart_at } => restart_at.is_some(),
-            State::Stopped | State::Fatal => false,
+            ProcessState::Starting { .. }
+            | ProcessState::Running
+            | ProcessState::Stopping { .. }
+            | ProcessState::Backoff { .. } => true,
+            ProcessState::Exited { restart_at } => restart_at.is_some(),
+            ProcessState::Stopped | ProcessState::Fatal => false,
         };
-        state || self.is_clearing()
+        state || self.is_terminating_leftovers()
     }
 
     /// Whether the stop has yet to wait for it: part of it lives and was not sent SIGKILL.
     #[must_use]
-    pub fn holds_up_stop(&self) -> bool {
-        let killed = matches!(self.state, State::Stopping { kill_at: None });
-        self.has_leader() && !killed || matches!(self.rest, Rest::Clearing { .. })
+    pub fn blocks_stop(&self) -> bool {
+        let killed = matches!(self.state, ProcessState::Stopping { kill_at: None });
+        self.has_leader() && !killed || matches!(self.leftovers, Leftovers::Terminating { .. })
     }
 
-    fn is_clearing(&self) -> bool {
-        matches!(self.rest, Rest::Clearing { .. } | Rest::Killed { .. })
+    fn is_terminating_leftovers(&self) -> bool {
+        matches!(self.leftovers, Leftovers::Terminating { .. } | Leftovers::Killed { .. })
     }
 
     /// When [`Event::Tick`] will have something to do. A start that waits for the group to be gone has no deadline
-    /// of its own: [`Event::GroupGone`] brings it, or the group's own deadline.
+    /// of its own: [`Event::GroupEmpty`] brings it, or the group's own deadline.
     #[must_use]
-    pub fn deadline(&self, spec: &Spec) -> Option<Time> {
+    pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let state = match self.state {
-            State::Starting { up_since } => up_since.map(|since| since.after(spec.startsecs)),
-            State::Stopping { kill_at } => kill_at,
-            State::Backoff { until } => (!self.is_clearing()).then_some(until),
-            State::Exited { restart_at } => restart_at.filter(|_| !self.is_clearing()),
-            State::Stopped | State::Running | State::Fatal => None,
+            ProcessState::Starting { up_since } => up_since.map(|since| since.after(spec.startsecs)),
+            ProcessState::Stopping { kill_at } => kill_at,
+            ProcessState::Backoff { until } => (!self.is_terminating_leftovers()).then_some(until),
+            ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.is_terminating_leftovers()),
+            ProcessState::Stopped | ProcessState::Running | ProcessState::Fatal => None,
         };
-        let rest = match self.rest {
-            Rest::Clearing { kill_at } => Some(kill_at),
-            Rest::Killed { until } => Some(until),
-            Rest::None | Rest::Alone => None,
+        let leftovers = match self.leftovers {
+            Leftovers::Terminating { kill_at } => Some(kill_at),
+            Leftovers::Killed { until } => Some(until),
+            Leftovers::None | Leftovers::Tolerated => None,
         };
-        state.into_iter().chain(rest).min()
+        state.into_iter().chain(leftovers).min()
     }
 
     /// The law: every state under every event.
-    pub fn step(&mut self, spec: &Spec, event: Event, now: Time, act: &mut impl FnMut(Action)) {
-        use State::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+    pub fn handle(
+        &mut self,
+        spec: &ProcessSpec,
+        event: Event,
+        now: Time,
+        act: &mut impl FnMut(ProcessAction),
+    ) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match event {
             Event::Start => match self.state {
                 Stopped => self.start(now, act),
                 Starting { .. } | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
             },
             Event::Spawned => match self.state {
-                Starting { up_since: None } => self.come_up(spec, now, act),
+                Starting { up_since: None } => self.exec_succeeded(spec, now, act),
                 // The exec was under way when the stop came: it is a program that stops.
-                Stopping { .. } => act(Action::Log(Message::Spawned)),
+                Stopping { .. } => act(ProcessAction::Log(ProcessMessage::Spawned)),
                 Starting { up_since: Some(_) }
                 | Stopped
                 | Running
@@ -224,57 +236,57 @@ impl Process {
             },
             Event::SpawnFailed => match self.state {
                 Starting { .. } => {
-                    act(Action::Log(Message::SpawnError));
-                    self.fail(spec, now, act);
+                    act(ProcessAction::Log(ProcessMessage::SpawnError));
+                    self.start_failed(spec, now, act);
                 }
                 Stopping { .. } => {
-                    act(Action::Log(Message::SpawnError));
+                    act(ProcessAction::Log(ProcessMessage::SpawnError));
                     self.state = Stopped;
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
-            Event::Cancelled => match self.state {
+            Event::SpawnCancelled => match self.state {
                 Starting { .. } => self.state = Stopped,
                 Stopped | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
             },
-            Event::Exited { exit, rest } => match self.state {
+            Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {
                     // Reaped before any timed transition, so a program that is dead is never called RUNNING. One that
                     // had its `startsecs` by now ran, though its turn to be told so did not come.
                     if up_since.is_some_and(|since| now >= since.after(spec.startsecs)) {
-                        self.end(spec, exit, rest, now, act);
+                        self.exited_from_running(spec, exit, group_alive, now, act);
                     } else {
-                        self.die_early(spec, exit, rest, now, act);
+                        self.exited_too_early(spec, exit, group_alive, now, act);
                     }
                 }
-                Running => self.end(spec, exit, rest, now, act),
-                Stopping { kill_at } => self.finish_stop(spec, exit, rest, kill_at, now, act),
+                Running => self.exited_from_running(spec, exit, group_alive, now, act),
+                Stopping { kill_at } => self.exited_from_stopping(spec, exit, group_alive, kill_at, now, act),
                 // No leader: nothing of ours was reaped.
                 Stopped | Backoff { .. } | Exited { .. } | Fatal => {}
             },
-            Event::GroupGone => match self.state {
+            Event::GroupEmpty => match self.state {
                 Backoff { .. } | Exited { .. } => {
-                    self.rest = Rest::None;
+                    self.leftovers = Leftovers::None;
                     self.start_if_due(now, act);
                 }
-                Stopped | Fatal => self.rest = Rest::None,
+                Stopped | Fatal => self.leftovers = Leftovers::None,
                 // A living leader is a member.
                 Starting { .. } | Running | Stopping { .. } => {}
             },
             Event::Tick => match self.state {
                 Starting { up_since: Some(since) } if now >= since.after(spec.startsecs) => {
-                    self.succeed(spec, act);
+                    self.enter_running(spec, act);
                 }
                 Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(act),
                 Backoff { .. } | Exited { .. } => {
-                    self.tick_rest(now, act);
+                    self.tick_leftovers(now, act);
                     self.start_if_due(now, act);
                 }
-                Stopped | Fatal => self.tick_rest(now, act),
+                Stopped | Fatal => self.tick_leftovers(now, act),
                 Starting { .. } | Running | Stopping { .. } => {}
             },
-            Event::Hold => {
-                self.held = true;
+            Event::DisableStarts => {
+                self.starts_disabled = true;
                 match self.state {
                     Backoff { .. } => self.state = Fatal,
                     Exited { .. } => self.state = Exited { restart_at: None },
@@ -282,217 +294,242 @@ impl Process {
                 }
             }
             Event::Stop => match self.state {
-                Starting { .. } | Running => self.stop(spec, now, act),
+                Starting { .. } | Running => self.begin_stop(spec, now, act),
                 Backoff { .. } => self.state = Fatal,
                 Exited { .. } => {
                     self.state = Exited { restart_at: None };
-                    self.clear_if_alone(spec, now, act);
+                    self.terminate_if_tolerated(spec, now, act);
                 }
-                Stopped | Fatal => self.clear_if_alone(spec, now, act),
+                Stopped | Fatal => self.terminate_if_tolerated(spec, now, act),
                 Stopping { .. } => {}
             },
             Event::Kill => match self.state {
                 Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_all(act),
                 Backoff { .. } => {
                     self.state = Fatal;
-                    self.kill_rest(now, act);
+                    self.kill_leftovers(now, act);
                 }
                 Exited { .. } => {
                     self.state = Exited { restart_at: None };
-                    self.kill_rest(now, act);
+                    self.kill_leftovers(now, act);
                 }
-                Stopped | Fatal => self.kill_rest(now, act),
+                Stopped | Fatal => self.kill_leftovers(now, act),
                 Stopping { kill_at: None } => {}
             },
         }
     }
 
-    fn start(&mut self, now: Time, act: &mut impl FnMut(Action)) {
-        if !self.held {
-            self.state = State::Starting { up_since: None };
-            self.rest = Rest::None;
+    fn start(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        if !self.starts_disabled {
+            self.state = ProcessState::Starting { up_since: None };
+            self.leftovers = Leftovers::None;
             self.started = Some(now);
-            act(Action::Spawn);
+            act(ProcessAction::Spawn);
         }
     }
 
     /// Starts when the time has come and nothing is left of the last one.
-    fn start_if_due(&mut self, now: Time, act: &mut impl FnMut(Action)) {
+    fn start_if_due(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
         let due = match self.state {
-            State::Backoff { until } => Some(until),
-            State::Exited { restart_at } => restart_at,
-            State::Stopped
-            | State::Starting { .. }
-            | State::Running
-            | State::Stopping { .. }
-            | State::Fatal => None,
+            ProcessState::Backoff { until } => Some(until),
+            ProcessState::Exited { restart_at } => restart_at,
+            ProcessState::Stopped
+            | ProcessState::Starting { .. }
+            | ProcessState::Running
+            | ProcessState::Stopping { .. }
+            | ProcessState::Fatal => None,
         };
-        if due.is_some_and(|due| now >= due) && !self.is_clearing() {
+        if due.is_some_and(|due| now >= due) && !self.is_terminating_leftovers() {
             self.start(now, act);
         }
     }
 
-    fn come_up(&mut self, spec: &Spec, now: Time, act: &mut impl FnMut(Action)) {
-        self.state = State::Starting { up_since: Some(now) };
-        act(Action::Log(Message::Spawned));
+    fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Starting { up_since: Some(now) };
+        act(ProcessAction::Log(ProcessMessage::Spawned));
         // With `startsecs=0` no start is too quick: RUNNING before any exit can be seen.
         if spec.startsecs <= 0 {
-            self.succeed(spec, act);
+            self.enter_running(spec, act);
         }
     }
 
-    fn succeed(&mut self, spec: &Spec, act: &mut impl FnMut(Action)) {
-        self.state = State::Running;
+    fn enter_running(&mut self, spec: &ProcessSpec, act: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Running;
         self.failures = 0;
-        act(Action::Log(Message::Success { startsecs: spec.startsecs }));
+        act(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
     }
 
     /// A start that came to nothing: BACKOFF, and FATAL once the retries are used up.
-    fn fail(&mut self, spec: &Spec, now: Time, act: &mut impl FnMut(Action)) {
+    fn start_failed(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
         self.failures += 1;
-        if self.held {
-            self.state = State::Fatal;
+        if self.starts_disabled {
+            self.state = ProcessState::Fatal;
         } else if self.failures > spec.startretries {
-            self.state = State::Fatal;
+            self.state = ProcessState::Fatal;
             self.failures = 0;
-            act(Action::Log(Message::GaveUp));
+            act(ProcessAction::Log(ProcessMessage::GaveUp));
         } else {
-            self.state = State::Backoff { until: now.after(self.failures) };
+            self.state = ProcessState::Backoff { until: now.after(self.failures) };
         }
     }
 
     /// The leader ended before its `startsecs` were over. Its exit code does not matter.
-    fn die_early(&mut self, spec: &Spec, exit: Exit, rest: bool, now: Time, act: &mut impl FnMut(Action)) {
+    fn exited_too_early(
+        &mut self,
+        spec: &ProcessSpec,
+        exit: ExitStatus,
+        group_alive: bool,
+        now: Time,
+        act: &mut impl FnMut(ProcessAction),
+    ) {
         self.last_exit = Some((exit, false));
-        act(Action::Log(Message::Exited { exit, expected: false }));
-        self.fail(spec, now, act);
-        self.leave_rest(rest, Leftovers::Clear, spec, now, act);
+        act(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
+        self.start_failed(spec, now, act);
+        self.handle_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, act);
     }
 
     /// The leader ended from RUNNING.
-    fn end(&mut self, spec: &Spec, exit: Exit, rest: bool, now: Time, act: &mut impl FnMut(Action)) {
+    fn exited_from_running(
+        &mut self,
+        spec: &ProcessSpec,
+        exit: ExitStatus,
+        group_alive: bool,
+        now: Time,
+        act: &mut impl FnMut(ProcessAction),
+    ) {
         let expected = exit.is_expected(&spec.exitcodes);
         self.last_exit = Some((exit, expected));
         self.failures = 0;
-        act(Action::Log(Message::Exited { exit, expected }));
+        act(ProcessAction::Log(ProcessMessage::Exited { exit, expected }));
         let again = match spec.autorestart {
             AutoRestart::Always => true,
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let floor = self.started.map_or(now, |started| started.after(FLOOR));
-        let restart_at = (again && !self.held).then_some(now.max(floor));
-        self.state = State::Exited { restart_at };
+        let earliest = self.started.map_or(now, |started| started.after(MIN_START_INTERVAL_SECS));
+        let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
+        self.state = ProcessState::Exited { restart_at };
         // What a launcher leaves behind is its daemon, unless the launcher is to run again or all is to stop.
-        let clear = restart_at.is_some() || self.held;
-        self.leave_rest(rest, if clear { Leftovers::Clear } else { Leftovers::Keep }, spec, now, act);
+        let terminate = restart_at.is_some() || self.starts_disabled;
+        self.handle_leftovers(
+            group_alive,
+            if terminate { OnLeaderExit::Terminate } else { OnLeaderExit::Tolerate },
+            spec,
+            now,
+            act,
+        );
         self.start_if_due(now, act);
     }
 
     /// The leader ended because it was told to.
-    fn finish_stop(
+    fn exited_from_stopping(
         &mut self,
-        spec: &Spec,
-        exit: Exit,
-        rest: bool,
+        spec: &ProcessSpec,
+        exit: ExitStatus,
+        group_alive: bool,
         kill_at: Option<Time>,
         now: Time,
-        act: &mut impl FnMut(Action),
+        act: &mut impl FnMut(ProcessAction),
     ) {
         let expected = exit.is_expected(&spec.exitcodes);
         self.last_exit = Some((exit, expected));
-        self.state = State::Stopped;
-        act(Action::Log(Message::Stopped { exit, expected }));
+        self.state = ProcessState::Stopped;
+        act(ProcessAction::Log(ProcessMessage::Stopped { exit, expected }));
         match kill_at {
             // The rest has what is left of the leader's time.
-            Some(kill_at) if rest => self.clear(kill_at, act),
+            Some(kill_at) if group_alive => self.terminate_leftovers(kill_at, act),
             // SIGKILL went to the whole group.
-            None if rest => self.rest = Rest::Killed { until: now.after(GRACE) },
-            Some(_) | None => self.rest = Rest::None,
+            None if group_alive => self.leftovers = Leftovers::Killed { until: now.after(KILL_GRACE_SECS) },
+            Some(_) | None => self.leftovers = Leftovers::None,
         }
     }
 
-    fn leave_rest(
+    fn handle_leftovers(
         &mut self,
-        rest: bool,
-        leftovers: Leftovers,
-        spec: &Spec,
+        group_alive: bool,
+        on_exit: OnLeaderExit,
+        spec: &ProcessSpec,
         now: Time,
-        act: &mut impl FnMut(Action),
+        act: &mut impl FnMut(ProcessAction),
     ) {
-        match leftovers {
-            Leftovers::Clear if rest => self.clear(now.after(spec.stopwaitsecs), act),
-            Leftovers::Keep if rest => self.rest = Rest::Alone,
-            Leftovers::Clear | Leftovers::Keep => self.rest = Rest::None,
+        match on_exit {
+            OnLeaderExit::Terminate if group_alive => {
+                self.terminate_leftovers(now.after(spec.stopwaitsecs), act)
+            }
+            OnLeaderExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
+            OnLeaderExit::Terminate | OnLeaderExit::Tolerate => self.leftovers = Leftovers::None,
         }
     }
 
-    fn clear_if_alone(&mut self, spec: &Spec, now: Time, act: &mut impl FnMut(Action)) {
-        match self.rest {
-            Rest::Alone => self.clear(now.after(spec.stopwaitsecs), act),
-            Rest::None | Rest::Clearing { .. } | Rest::Killed { .. } => {}
+    fn terminate_if_tolerated(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        match self.leftovers {
+            Leftovers::Tolerated => self.terminate_leftovers(now.after(spec.stopwaitsecs), act),
+            Leftovers::None | Leftovers::Terminating { .. } | Leftovers::Killed { .. } => {}
         }
     }
 
     /// SIGTERM, and SIGCONT behind it: a stopped process cannot act on the first without the second.
-    fn clear(&mut self, kill_at: Time, act: &mut impl FnMut(Action)) {
-        self.rest = Rest::Clearing { kill_at };
-        act(Action::Send(Signal::TERM, To::Group));
-        act(Action::Send(Signal::CONT, To::Group));
+    fn terminate_leftovers(&mut self, kill_at: Time, act: &mut impl FnMut(ProcessAction)) {
+        self.leftovers = Leftovers::Terminating { kill_at };
+        act(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
+        act(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    fn tick_rest(&mut self, now: Time, act: &mut impl FnMut(Action)) {
-        match self.rest {
-            Rest::Clearing { kill_at } if now >= kill_at => self.kill_rest(now, act),
+    fn tick_leftovers(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        match self.leftovers {
+            Leftovers::Terminating { kill_at } if now >= kill_at => self.kill_leftovers(now, act),
             // A zombie that its own parent does not reap, or a process stuck in the kernel: it must not keep the
             // program down for ever.
-            Rest::Killed { until } if now >= until => {
-                self.rest = Rest::None;
-                act(Action::Log(Message::LeftBehind));
-                act(Action::Forget);
+            Leftovers::Killed { until } if now >= until => {
+                self.leftovers = Leftovers::None;
+                act(ProcessAction::Log(ProcessMessage::LeftBehind));
+                act(ProcessAction::AbandonGroup);
             }
-            Rest::None | Rest::Alone | Rest::Clearing { .. } | Rest::Killed { .. } => {}
+            Leftovers::None
+            | Leftovers::Tolerated
+            | Leftovers::Terminating { .. }
+            | Leftovers::Killed { .. } => {}
         }
     }
 
-    fn kill_rest(&mut self, now: Time, act: &mut impl FnMut(Action)) {
-        match self.rest {
-            Rest::Alone | Rest::Clearing { .. } => {
-                self.rest = Rest::Killed { until: now.after(GRACE) };
-                act(Action::Log(Message::Killing));
-                kill(To::Group, act);
+    fn kill_leftovers(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        match self.leftovers {
+            Leftovers::Tolerated | Leftovers::Terminating { .. } => {
+                self.leftovers = Leftovers::Killed { until: now.after(KILL_GRACE_SECS) };
+                act(ProcessAction::Log(ProcessMessage::Killing));
+                kill(SignalTarget::Group, act);
             }
-            Rest::None | Rest::Killed { .. } => {}
+            Leftovers::None | Leftovers::Killed { .. } => {}
         }
     }
 
-    fn stop(&mut self, spec: &Spec, now: Time, act: &mut impl FnMut(Action)) {
-        self.state = State::Stopping { kill_at: Some(now.after(spec.stopwaitsecs)) };
-        let to = if spec.stopasgroup { To::Group } else { To::Leader };
-        act(Action::Log(Message::Sending { signal: spec.stopsignal, to }));
-        act(Action::Send(spec.stopsignal, to));
-        act(Action::Send(Signal::CONT, To::Group));
+    fn begin_stop(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Stopping { kill_at: Some(now.after(spec.stopwaitsecs)) };
+        let to = if spec.stopasgroup { SignalTarget::Group } else { SignalTarget::Leader };
+        act(ProcessAction::Log(ProcessMessage::Sending { signal: spec.stopsignal, to }));
+        act(ProcessAction::Send(spec.stopsignal, to));
+        act(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
     /// The leader too, since it may have left its group.
-    fn kill_all(&mut self, act: &mut impl FnMut(Action)) {
-        self.state = State::Stopping { kill_at: None };
-        act(Action::Log(Message::Killing));
-        act(Action::Send(Signal::KILL, To::Leader));
-        kill(To::Group, act);
+    fn kill_all(&mut self, act: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Stopping { kill_at: None };
+        act(ProcessAction::Log(ProcessMessage::Killing));
+        act(ProcessAction::Send(Signal::KILL, SignalTarget::Leader));
+        kill(SignalTarget::Group, act);
     }
 }
 
-fn kill(to: To, act: &mut impl FnMut(Action)) {
-    act(Action::Log(Message::Sending { signal: Signal::KILL, to }));
-    act(Action::Send(Signal::KILL, to));
+fn kill(to: SignalTarget, act: &mut impl FnMut(ProcessAction)) {
+    act(ProcessAction::Log(ProcessMessage::Sending { signal: Signal::KILL, to }));
+    act(ProcessAction::Send(Signal::KILL, to));
 }
 
 /// What becomes of the group's other members when the leader has ended by itself.
 #[derive(Clone, Copy)]
-enum Leftovers {
-    Clear,
-    Keep,
+enum OnLeaderExit {
+    Terminate,
+    Tolerate,
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub enum ShutdownOn {
 /// The keys of one process that policy acts on, with supervisord's types: integers have no range there, so
 /// negative numbers arrive here and mean what they mean to supervisord (as 0 does).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
+pub struct ProcessSpec {
     /// Start it at start-up.
     pub autostart: bool,
     /// What an exit from RUNNING leads to.

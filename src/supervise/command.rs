@@ -1,7 +1,7 @@
 //! One command: rsup is PID 1, or a stand-in for it, and the command is what it is there for.
 
 use super::text;
-use crate::policy::{Exit, Signal};
+use crate::policy::{ExitStatus, Signal};
 use crate::sys::{self, Arrived, Inherited, LogStream, Pid, Report, SpawnError, Status, Step, terminal};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -11,7 +11,7 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// What is left when the command has ended may take this long to go, and as long to die of SIGKILL.
-const GRACE: Duration = Duration::from_secs(1);
+const KILL_GRACE_SECS: Duration = Duration::from_secs(1);
 
 /// Runs a command until it ends. Returns its exit code, or 128 + n where signal n ended it.
 ///
@@ -66,13 +66,13 @@ impl Command {
                     return self.give_up();
                 }
                 let _ = sys::send_to_group(self.group, Signal::KILL.number());
-                leave_at = Some(now() + GRACE);
+                leave_at = Some(now() + KILL_GRACE_SECS);
             }
         }
     }
 
     /// Takes in dead and stopped children. Returns how the command ended, once it has.
-    fn reap(&mut self) -> Option<Exit> {
+    fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
         while let Ok(Some(child)) = sys::reap() {
             match child.status {
@@ -119,17 +119,17 @@ impl Command {
     }
 
     /// The command is gone: tells what it has left behind to go, and leaves with its code.
-    fn end(self, exit: Exit) -> u8 {
+    fn end(self, exit: ExitStatus) -> u8 {
         terminal::take_back(self.group);
         self.clear();
-        exit.status()
+        exit.exit_code()
     }
 
     /// It does not die of SIGKILL, or may not be sent it.
     fn give_up(self) -> u8 {
         terminal::take_back(self.group);
         complain(LEFT_BEHIND);
-        Exit::Signal { signal: Signal::KILL, core: false }.status()
+        ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
     /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
@@ -163,10 +163,10 @@ impl Command {
         }
         send(Signal::TERM);
         send(Signal::CONT);
-        let grace = now() + GRACE;
+        let grace = now() + KILL_GRACE_SECS;
         if is_left_at(self.kill_at.map_or(grace, |kill_at| kill_at.min(grace))) {
             send(Signal::KILL);
-            if is_left_at(now() + GRACE) {
+            if is_left_at(now() + KILL_GRACE_SECS) {
                 complain(LEFT_BEHIND);
             }
         }

@@ -10,7 +10,8 @@ pub use command::run_command;
 use crate::config::{Config, Notice};
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Exit, Fleet, Level, ProcId, ProcessAction, Received, Settings, Signal, Standing, Time, To,
+    Action, Event, ExitStatus, Level, ProcId, ProcessAction, ProcessSet, RunContext, Settings, Signal,
+    SignalInfo, SignalTarget, Time,
 };
 use crate::sys::{
     self, Arrived, Child, Common, Dead, ExecStatus, Limit, Pid, Poller, Program, Report, SignalFd, Status,
@@ -94,7 +95,7 @@ impl Slot {
 
 struct Supervisor {
     log: Log,
-    fleet: Fleet,
+    processes: ProcessSet,
     slots: Vec<Slot>,
     common: Common,
     /// The living leaders.
@@ -103,7 +104,7 @@ struct Supervisor {
     leaderless: BTreeSet<ProcId>,
     poller: Poller,
     signals: SignalFd,
-    standing: Standing,
+    context: RunContext,
     /// The last reaping was cut short.
     more_dead: bool,
     /// How long the next is to wait when there is nothing else to do.
@@ -160,7 +161,7 @@ impl Supervisor {
         let (signals, poller) =
             watch().map_err(|errno: sys::Errno| format!("Error: can't watch signals: {errno}\n"))?;
         let has_terminal = terminal::exists();
-        let standing = Standing {
+        let context = RunContext {
             is_pid1: sys::is_pid1(),
             has_terminal,
             has_shell: has_terminal && terminal::is_job(),
@@ -188,14 +189,14 @@ impl Supervisor {
         }
         Ok(Self {
             log,
-            fleet: Fleet::new(specs, settings),
+            processes: ProcessSet::new(specs, settings),
             slots,
             common,
             pids: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
             signals,
-            standing,
+            context,
             more_dead: false,
             rest: Duration::ZERO,
             rests: 0,
@@ -209,7 +210,7 @@ impl Supervisor {
     fn run(mut self) -> u8 {
         let mut ready = Vec::new();
         self.log.hold();
-        self.fleet.boot(now());
+        self.processes.start_autostart(now());
         loop {
             if let Some(code) = self.act() {
                 self.log.finish();
@@ -217,8 +218,8 @@ impl Supervisor {
             }
             self.flush();
             let rest = mem::take(&mut self.rest);
-            let time_left = || self.fleet.deadline().map(|deadline| deadline.until(now()));
-            let timeout = if self.fleet.wants_more() {
+            let time_left = || self.processes.deadline().map(|deadline| deadline.until(now()));
+            let timeout = if self.processes.wants_more() {
                 Some(Duration::ZERO)
             } else if self.more_dead {
                 sys::rest(time_left().map_or(rest, |left| left.min(rest)));
@@ -251,9 +252,9 @@ impl Supervisor {
                 place => self.exec_progress(ProcId(usize::try_from(place).unwrap_or(usize::MAX)), now),
             }
         }
-        let due = self.fleet.is_due(now);
+        let due = self.processes.is_due(now);
         let only_news = match arrived.as_slice() {
-            [one] if !due && !self.more_dead && self.fleet.takes_ends_singly() => one.child(),
+            [one] if !due && !self.more_dead && self.processes.takes_ends_singly() => one.child(),
             _ => None,
         };
         if let Some(leader) = only_news.filter(|child| self.pids.contains_key(child)) {
@@ -264,7 +265,7 @@ impl Supervisor {
         for signal in arrived {
             self.receive(signal, now);
         }
-        self.fleet.tick(now);
+        self.processes.tick(now);
     }
 
     fn flush(&mut self) {
@@ -287,8 +288,8 @@ impl Supervisor {
         }
         if let Some(signal) = Signal::from_number(arrived.signal.into()) {
             let (from_kernel, from_outside) = (arrived.from_kernel, arrived.sender == 0);
-            let received = Received { signal, from_kernel, from_outside };
-            self.fleet.receive(received, self.standing, now);
+            let received = SignalInfo { signal, from_kernel, from_outside };
+            self.processes.receive(received, self.context, now);
         }
     }
 
@@ -296,8 +297,8 @@ impl Supervisor {
     /// happens meanwhile has to wait, nor the pipes of programs whose exec has worked are kept by all that follow.
     fn act(&mut self) -> Option<u8> {
         for _ in 0..ACTION_BATCH {
-            match self.fleet.next_action()? {
-                Action::To(id, action) => self.act_on(id, action),
+            match self.processes.next_action()? {
+                Action::Process(id, action) => self.act_on(id, action),
                 Action::Announce(notice) => {
                     let name = |id: ProcId| self.slots.get(id.0).map_or("", |slot| &*slot.name);
                     let (level, text) = notice.line(name);
@@ -313,8 +314,8 @@ impl Supervisor {
                     self.flush();
                     sys::send_to_self(Signal::STOP.number());
                 }
-                Action::Sweep(signal) => self.sweep(signal),
-                Action::Leave(code) => return Some(code),
+                Action::SignalRemaining(signal) => self.sweep(signal),
+                Action::Quit(code) => return Some(code),
             }
         }
         None
@@ -324,7 +325,7 @@ impl Supervisor {
         match action {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, to) => self.send(id, signal, to),
-            ProcessAction::Forget => {
+            ProcessAction::AbandonGroup => {
                 self.leaderless.remove(&id);
                 if let Some(slot) = self.slots.get_mut(id.0) {
                     slot.group = None;
@@ -338,11 +339,11 @@ impl Supervisor {
         }
     }
 
-    fn send(&mut self, id: ProcId, signal: Signal, to: To) {
+    fn send(&mut self, id: ProcId, signal: Signal, to: SignalTarget) {
         let Some(slot) = self.slots.get(id.0) else { return };
         let sent = match to {
-            To::Leader => slot.leader.map(|leader| sys::send(leader, signal.number())),
-            To::Group => slot.group.map(|group| sys::send_to_group(group, signal.number())),
+            SignalTarget::Leader => slot.leader.map(|leader| sys::send(leader, signal.number())),
+            SignalTarget::Group => slot.group.map(|group| sys::send_to_group(group, signal.number())),
         };
         if let Some(Err(errno)) = sent {
             let (level, text) = text::unsent(&slot.name, slot.pid, errno);
@@ -374,7 +375,7 @@ impl Supervisor {
             }
             Err(why) => {
                 slot.why = why.into();
-                self.fleet.apply(id, Event::SpawnFailed, now());
+                self.processes.apply(id, Event::SpawnFailed, now());
             }
         }
     }
@@ -403,7 +404,7 @@ impl Supervisor {
         }
         // A failed start is told when its child is reaped: until then there is one.
         if slot.failure.is_none() {
-            self.fleet.apply(id, Event::Spawned, now);
+            self.processes.apply(id, Event::Spawned, now);
         }
     }
 
@@ -451,7 +452,7 @@ impl Supervisor {
         self.leave_empty_groups(now);
         if !self.more_dead {
             self.rests = 0;
-            self.fleet.children(any_dead, living, now);
+            self.processes.on_reaped(any_dead, living, now);
         }
     }
 
@@ -466,7 +467,7 @@ impl Supervisor {
             self.leave_empty_groups(now);
         }
         // Of what is timed for now, every death is taken in before.
-        if self.fleet.is_due(now) {
+        if self.processes.is_due(now) {
             self.reap(now);
         }
     }
@@ -498,7 +499,7 @@ impl Supervisor {
         }
     }
 
-    fn leader_ended(&mut self, id: ProcId, exit: Exit, now: Time) {
+    fn leader_ended(&mut self, id: ProcId, exit: ExitStatus, now: Time) {
         if let Some(slot) = self.slots.get_mut(id.0) {
             // Nobody's any more, or somebody else's.
             slot.leader = None;
@@ -509,8 +510,8 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.exec = None;
         slot.silence = None;
-        let rest = slot.group.is_some_and(sys::group_exists);
-        if rest {
+        let group_alive = slot.group.is_some_and(sys::group_exists);
+        if group_alive {
             self.leaderless.insert(id);
         } else {
             slot.group = None;
@@ -520,27 +521,27 @@ impl Supervisor {
                 slot.why = text::failed_step(program, &self.common, report).into();
                 Event::SpawnFailed
             }
-            (Some(_), Err(_)) | (None, _) => Event::Exited { exit, rest },
+            (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
         };
-        self.fleet.apply(id, event, now);
+        self.processes.apply(id, event, now);
     }
 
     /// The kernel knows of no child: whoever is still in the books was taken by somebody else.
     fn lose_all(&mut self, now: Time) {
         while let Some((_, id)) = self.pids.pop_first() {
-            self.leader_ended(id, Exit::Unknown, now);
+            self.leader_ended(id, ExitStatus::Unknown, now);
         }
     }
 
     /// Forgets the groups that have no member any more: their numbers may be somebody else's next.
     fn leave_empty_groups(&mut self, now: Time) {
-        let (slots, fleet) = (&mut self.slots, &mut self.fleet);
+        let (slots, processes) = (&mut self.slots, &mut self.processes);
         self.leaderless.retain(|id| {
             let Some(slot) = slots.get_mut(id.0) else { return false };
             let alive = slot.group.is_some_and(sys::group_exists);
             if !alive {
                 slot.group = None;
-                fleet.apply(*id, Event::GroupGone, now);
+                processes.apply(*id, Event::GroupEmpty, now);
             }
             alive
         });
@@ -562,7 +563,7 @@ impl Supervisor {
         if first {
             self.told.clear();
         }
-        let reached = if self.standing.is_pid1 {
+        let reached = if self.context.is_pid1 {
             if first {
                 tell_to_go(signal, sys::send_to_all);
             }
@@ -578,7 +579,7 @@ impl Supervisor {
         let now = now();
         self.reap(now);
         if !reached {
-            self.fleet.unreachable(now);
+            self.processes.on_sweep_unreachable(now);
         }
     }
 }

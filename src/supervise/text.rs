@@ -1,7 +1,7 @@
 //! What is said about facts of the kernel, in supervisord's words where it has some.
 
 use crate::config::repr;
-use crate::policy::{Exit, Level, Signal};
+use crate::policy::{ExitStatus, Level, Signal};
 use crate::sys::{Common, Dead, Errno, Pid, Program, Report, SpawnError, Status, Step};
 use std::fmt;
 
@@ -87,14 +87,14 @@ pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
 }
 
 /// How a child ended, in the words of the law.
-pub(super) fn exit(status: Status) -> Exit {
+pub(super) fn exit(status: Status) -> ExitStatus {
     match status {
-        Status::Exited(code) => Exit::Code(code),
+        Status::Exited(code) => ExitStatus::Code(code),
         Status::Signaled { signal, core } => match Signal::from_number(signal.into()) {
-            Some(signal) => Exit::Signal { signal, core },
-            None => Exit::Unknown,
+            Some(signal) => ExitStatus::Signal { signal, core },
+            None => ExitStatus::Unknown,
         },
-        Status::Stopped(_) | Status::Other => Exit::Unknown,
+        Status::Stopped(_) | Status::Other => ExitStatus::Unknown,
     }
 }
 

@@ -9,8 +9,8 @@ const fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> ProcessSpec {
+    ProcessSpec {
         autostart: true,
         autorestart: AutoRestart::Unexpected,
         startsecs: 10,
@@ -24,25 +24,25 @@ fn spec() -> Spec {
     }
 }
 
-const EXIT_0: Exit = Exit::Code(0);
-const EXIT_1: Exit = Exit::Code(1);
-const KILLED: Exit = Exit::Signal { signal: Signal::KILL, core: false };
+const EXIT_0: ExitStatus = ExitStatus::Code(0);
+const EXIT_1: ExitStatus = ExitStatus::Code(1);
+const KILLED: ExitStatus = ExitStatus::Signal { signal: Signal::KILL, core: false };
 
-fn process(state: State, rest: Rest) -> Process {
-    Process { state, rest, started: Some(at(0)), ..Process::default() }
+fn process(state: ProcessState, leftovers: Leftovers) -> Process {
+    Process { state, leftovers, started: Some(at(0)), ..Process::default() }
 }
 
 /// What a step does, in a form that fits a table.
-fn did(process: &mut Process, spec: &Spec, event: Event, now: Time) -> String {
+fn did(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
-    process.step(spec, event, now, &mut |action| {
+    process.handle(spec, event, now, &mut |action| {
         words.push(match action {
-            Action::Spawn => "spawn".to_owned(),
-            Action::Send(signal, To::Leader) => format!("{signal}"),
-            Action::Send(signal, To::Group) => format!("{signal}*"),
-            Action::Forget => "forget".to_owned(),
-            Action::Log(message) => {
-                if matches!(message, Message::Sending { .. }) {
+            ProcessAction::Spawn => "spawn".to_owned(),
+            ProcessAction::Send(signal, SignalTarget::Leader) => format!("{signal}"),
+            ProcessAction::Send(signal, SignalTarget::Group) => format!("{signal}*"),
+            ProcessAction::AbandonGroup => "abandon".to_owned(),
+            ProcessAction::Log(message) => {
+                if matches!(message, ProcessMessage::Sending { .. }) {
                     return;
                 }
                 format!(
@@ -52,7 +52,7 @@ fn did(process: &mut Process, spec: &Spec, event: Event, now: Time) -> String {
             }
         });
     });
-    format!("{}{} {}", state_word(process.state), rest_word(process.rest), words.join(" "))
+    format!("{}{} {}", state_word(process.state), leftovers_word(process.leftovers), words.join(" "))
         .trim_end()
         .to_owned()
 }
@@ -61,49 +61,53 @@ fn seconds(time: Time) -> u64 {
     time.until(at(0)).as_secs()
 }
 
-fn state_word(state: State) -> String {
+fn state_word(state: ProcessState) -> String {
     match state {
-        State::Stopped => "STOPPED".to_owned(),
-        State::Starting { up_since: None } => "STARTING".to_owned(),
-        State::Starting { up_since: Some(since) } => format!("STARTING@{}", seconds(since)),
-        State::Running => "RUNNING".to_owned(),
-        State::Backoff { until } => format!("BACKOFF@{}", seconds(until)),
-        State::Stopping { kill_at: Some(at) } => format!("STOPPING@{}", seconds(at)),
-        State::Stopping { kill_at: None } => "STOPPING!".to_owned(),
-        State::Exited { restart_at: Some(at) } => format!("EXITED@{}", seconds(at)),
-        State::Exited { restart_at: None } => "EXITED".to_owned(),
-        State::Fatal => "FATAL".to_owned(),
+        ProcessState::Stopped => "STOPPED".to_owned(),
+        ProcessState::Starting { up_since: None } => "STARTING".to_owned(),
+        ProcessState::Starting { up_since: Some(since) } => format!("STARTING@{}", seconds(since)),
+        ProcessState::Running => "RUNNING".to_owned(),
+        ProcessState::Backoff { until } => format!("BACKOFF@{}", seconds(until)),
+        ProcessState::Stopping { kill_at: Some(at) } => format!("STOPPING@{}", seconds(at)),
+        ProcessState::Stopping { kill_at: None } => "STOPPING!".to_owned(),
+        ProcessState::Exited { restart_at: Some(at) } => format!("EXITED@{}", seconds(at)),
+        ProcessState::Exited { restart_at: None } => "EXITED".to_owned(),
+        ProcessState::Fatal => "FATAL".to_owned(),
     }
 }
 
-fn rest_word(rest: Rest) -> String {
-    match rest {
-        Rest::None => String::new(),
-        Rest::Alone => "+rest".to_owned(),
-        Rest::Clearing { kill_at } => format!("+clearing@{}", seconds(kill_at)),
-        Rest::Killed { until } => format!("+killed@{}", seconds(until)),
+fn leftovers_word(leftovers: Leftovers) -> String {
+    match leftovers {
+        Leftovers::None => String::new(),
+        Leftovers::Tolerated => "+tolerated".to_owned(),
+        Leftovers::Terminating { kill_at } => format!("+terminating@{}", seconds(kill_at)),
+        Leftovers::Killed { until } => format!("+killed@{}", seconds(until)),
     }
 }
 
-const STATES: [State; 10] = [
-    State::Stopped,
-    State::Starting { up_since: None },
-    State::Starting { up_since: Some(at(0)) },
-    State::Running,
-    State::Backoff { until: at(10) },
-    State::Stopping { kill_at: Some(at(10)) },
-    State::Stopping { kill_at: None },
-    State::Exited { restart_at: None },
-    State::Exited { restart_at: Some(at(10)) },
-    State::Fatal,
+const STATES: [ProcessState; 10] = [
+    ProcessState::Stopped,
+    ProcessState::Starting { up_since: None },
+    ProcessState::Starting { up_since: Some(at(0)) },
+    ProcessState::Running,
+    ProcessState::Backoff { until: at(10) },
+    ProcessState::Stopping { kill_at: Some(at(10)) },
+    ProcessState::Stopping { kill_at: None },
+    ProcessState::Exited { restart_at: None },
+    ProcessState::Exited { restart_at: Some(at(10)) },
+    ProcessState::Fatal,
 ];
-const RESTS: [Rest; 4] =
-    [Rest::None, Rest::Alone, Rest::Clearing { kill_at: at(10) }, Rest::Killed { until: at(10) }];
+const LEFTOVERS: [Leftovers; 4] = [
+    Leftovers::None,
+    Leftovers::Tolerated,
+    Leftovers::Terminating { kill_at: at(10) },
+    Leftovers::Killed { until: at(10) },
+];
 const EARLY: u64 = 5;
 const LATE: u64 = 20;
 
-fn exited(exit: Exit, rest: bool) -> Event {
-    Event::Exited { exit, rest }
+fn exited(exit: ExitStatus, group_alive: bool) -> Event {
+    Event::Exited { exit, group_alive }
 }
 
 /// Every event, at a time before and after the deadlines where that makes a difference.
@@ -112,29 +116,29 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("start", Event::Start, EARLY),
         ("spawned", Event::Spawned, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
-        ("cancelled", Event::Cancelled, EARLY),
+        ("spawn cancelled", Event::SpawnCancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
-        ("exit 0, rest", exited(EXIT_0, true), EARLY),
+        ("exit 0, group alive", exited(EXIT_0, true), EARLY),
         ("exit 1", exited(EXIT_1, false), EARLY),
-        ("exit 1, rest", exited(EXIT_1, true), EARLY),
+        ("exit 1, group alive", exited(EXIT_1, true), EARLY),
         ("exit 0 late", exited(EXIT_0, false), LATE),
-        ("group gone", Event::GroupGone, EARLY),
-        ("group gone late", Event::GroupGone, LATE),
+        ("group empty", Event::GroupEmpty, EARLY),
+        ("group empty late", Event::GroupEmpty, LATE),
         ("tick", Event::Tick, EARLY),
         ("tick late", Event::Tick, LATE),
-        ("hold", Event::Hold, EARLY),
+        ("disable starts", Event::DisableStarts, EARLY),
         ("stop", Event::Stop, EARLY),
         ("kill", Event::Kill, EARLY),
     ]
 }
 
 /// A leader that lives is a member of its group, so there is no rest beside it.
-fn starting_points() -> Vec<(State, Rest)> {
-    let leaderless = |state: &State| !process(*state, Rest::None).has_leader();
+fn starting_points() -> Vec<(ProcessState, Leftovers)> {
+    let leaderless = |state: &ProcessState| !process(*state, Leftovers::None).has_leader();
     STATES
         .iter()
         .flat_map(|state| {
-            RESTS.iter().take(if leaderless(state) { 4 } else { 1 }).map(|rest| (*state, *rest))
+            LEFTOVERS.iter().take(if leaderless(state) { 4 } else { 1 }).map(|leftovers| (*state, *leftovers))
         })
         .collect()
 }
@@ -142,10 +146,10 @@ fn starting_points() -> Vec<(State, Rest)> {
 #[test]
 fn every_state_under_every_event() {
     let mut table = String::new();
-    for (state, rest) in starting_points() {
+    for (state, leftovers) in starting_points() {
         for (name, event, now) in events() {
-            let before = format!("{}{}", state_word(state), rest_word(rest));
-            let after = did(&mut process(state, rest), &spec(), event, at(now));
+            let before = format!("{}{}", state_word(state), leftovers_word(leftovers));
+            let after = did(&mut process(state, leftovers), &spec(), event, at(now));
             // Rows in which nothing happens are left out: the table below is the whole law all the same.
             if before != after {
                 table += &format!("{before} | {name} -> {after}\n");
@@ -156,7 +160,7 @@ fn every_state_under_every_event() {
 }
 
 /// Steps a fresh process through events at given seconds, and says what each did.
-fn story(spec: &Spec, events: &[(u64, Event)]) -> Vec<String> {
+fn story(spec: &ProcessSpec, events: &[(u64, Event)]) -> Vec<String> {
     let mut process = Process::default();
     events.iter().map(|(second, event)| did(&mut process, spec, *event, at(*second))).collect()
 }
@@ -175,7 +179,7 @@ fn a_crash_loop_waits_one_second_more_each_time_and_gives_up() {
         (3, Event::SpawnFailed),
     ];
     assert_eq!(
-        story(&Spec { startretries: 2, ..spec() }, &events),
+        story(&ProcessSpec { startretries: 2, ..spec() }, &events),
         [
             "STARTING spawn",
             "STARTING@0 'spawned:'",
@@ -192,14 +196,15 @@ fn a_crash_loop_waits_one_second_more_each_time_and_gives_up() {
 #[test]
 fn startretries_below_one_is_one_try() {
     for startretries in [0, -1, i64::MIN] {
-        let told = story(&Spec { startretries, ..spec() }, &[(0, Event::Start), (0, Event::SpawnFailed)]);
+        let told =
+            story(&ProcessSpec { startretries, ..spec() }, &[(0, Event::Start), (0, Event::SpawnFailed)]);
         assert_eq!(told, ["STARTING spawn", "FATAL 'spawnerr:' 'gave'"]);
     }
 }
 
 #[test]
 fn success_forgets_failed_starts() {
-    let spec = Spec { startretries: 1, startsecs: 1, ..spec() };
+    let spec = ProcessSpec { startretries: 1, startsecs: 1, ..spec() };
     let events = [
         (0, Event::Start),
         (0, Event::SpawnFailed),
@@ -216,7 +221,7 @@ fn success_forgets_failed_starts() {
 #[test]
 fn without_startsecs_no_start_is_too_quick_but_none_follows_within_a_second() {
     for startsecs in [0, -3] {
-        let spec = Spec { startsecs, ..spec() };
+        let spec = ProcessSpec { startsecs, ..spec() };
         let events = [
             (0, Event::Start),
             (0, Event::Spawned),
@@ -254,8 +259,9 @@ fn autorestart_and_exitcodes_decide_what_follows_an_exit() {
         (Always, KILLED, true),
     ];
     for (autorestart, exit, again) in rows {
-        let spec = Spec { autorestart, ..spec() };
-        let told = did(&mut process(State::Running, Rest::None), &spec, exited(exit, false), at(LATE));
+        let spec = ProcessSpec { autorestart, ..spec() };
+        let told =
+            did(&mut process(ProcessState::Running, Leftovers::None), &spec, exited(exit, false), at(LATE));
         assert_eq!(told.ends_with("spawn"), again, "{autorestart:?} {exit:?}: {told}");
     }
     // Death by a signal is never expected, whatever the list holds.
@@ -265,26 +271,26 @@ fn autorestart_and_exitcodes_decide_what_follows_an_exit() {
 
 #[test]
 fn nothing_starts_once_it_is_held() {
-    let starting = State::Starting { up_since: Some(at(0)) };
-    for (state, expected) in [(starting, "FATAL 'exited:'"), (State::Running, "EXITED 'exited:'")] {
-        let mut process = process(state, Rest::None);
-        did(&mut process, &spec(), Event::Hold, at(EARLY));
+    let starting = ProcessState::Starting { up_since: Some(at(0)) };
+    for (state, expected) in [(starting, "FATAL 'exited:'"), (ProcessState::Running, "EXITED 'exited:'")] {
+        let mut process = process(state, Leftovers::None);
+        did(&mut process, &spec(), Event::DisableStarts, at(EARLY));
         assert_eq!(did(&mut process, &spec(), exited(EXIT_1, false), at(EARLY)), expected);
     }
-    let mut fresh = process(State::Stopped, Rest::None);
-    did(&mut fresh, &spec(), Event::Hold, at(EARLY));
+    let mut fresh = process(ProcessState::Stopped, Leftovers::None);
+    did(&mut fresh, &spec(), Event::DisableStarts, at(EARLY));
     assert_eq!(did(&mut fresh, &spec(), Event::Start, at(EARLY)), "STOPPED");
     // What a held process leaves behind is cleared, for all is to stop.
-    let mut running = process(State::Running, Rest::None);
-    did(&mut running, &spec(), Event::Hold, at(EARLY));
+    let mut running = process(ProcessState::Running, Leftovers::None);
+    did(&mut running, &spec(), Event::DisableStarts, at(EARLY));
     let told = did(&mut running, &spec(), exited(EXIT_0, true), at(EARLY));
-    assert_eq!(told, "EXITED+clearing@15 'exited:' SIGTERM* SIGCONT*");
+    assert_eq!(told, "EXITED+terminating@15 'exited:' SIGTERM* SIGCONT*");
 }
 
 #[test]
 fn stopasgroup_sends_the_stopsignal_to_the_group() {
-    let spec = Spec { stopasgroup: true, stopwaitsecs: -1, ..spec() };
-    let mut process = process(State::Running, Rest::None);
+    let spec = ProcessSpec { stopasgroup: true, stopwaitsecs: -1, ..spec() };
+    let mut process = process(ProcessState::Running, Leftovers::None);
     assert_eq!(did(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@5 SIGQUIT* SIGCONT*");
     assert_eq!(did(&mut process, &spec, Event::Tick, at(EARLY)), "STOPPING! 'killing' SIGKILL SIGKILL*");
     assert_eq!(did(&mut process, &spec, Event::Tick, at(LATE)), "STOPPING!", "SIGKILL is sent once");
@@ -292,12 +298,12 @@ fn stopasgroup_sends_the_stopsignal_to_the_group() {
 
 #[test]
 fn a_deadline_is_met_by_the_tick_at_its_time() {
-    for (state, rest) in starting_points() {
-        let mut process = process(state, rest);
+    for (state, leftovers) in starting_points() {
+        let mut process = process(state, leftovers);
         let mut last = None;
         while let Some(deadline) = process.deadline(&spec()) {
             did(&mut process, &spec(), Event::Tick, deadline);
-            let now = Some((process.state, process.rest));
+            let now = Some((process.state, process.leftovers));
             assert_ne!(now, last, "a tick that does nothing would spin");
             last = now;
         }

@@ -4,7 +4,7 @@ use super::Signal;
 
 /// A signal and what the kernel says of its sender.
 #[derive(Clone, Copy, Debug)]
-pub struct Received {
+pub struct SignalInfo {
     /// Which.
     pub signal: Signal,
     /// The kernel sent it (`SI_KERNEL`): the terminal driver, for the signals of the terminal.
@@ -15,7 +15,7 @@ pub struct Received {
 
 /// Where rsup runs, as far as signals mean something else there.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct RunContext {
     /// It is process 1 of its namespace.
     pub is_pid1: bool,
     /// It has a controlling terminal.
@@ -28,7 +28,7 @@ pub struct Standing {
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum SignalAction {
     /// Stop everything and leave.
     Shutdown,
     /// A child has changed its state.
@@ -43,23 +43,23 @@ pub enum Route {
 
 /// Decides.
 #[must_use]
-pub fn route(received: Received, standing: Standing) -> Route {
+pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
     match received.signal {
-        Signal::CHLD => Route::Reap,
-        Signal::TERM | Signal::INT | Signal::QUIT => Route::Shutdown,
+        Signal::CHLD => SignalAction::Reap,
+        Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
         // As it came: the terminal sends it when it closes, and so does the shell.
-        Signal::HUP if standing.hup_ignored && !standing.is_pid1 => Route::Drop,
-        Signal::HUP if standing.has_terminal && !standing.is_pid1 => Route::Shutdown,
-        Signal::TSTP | Signal::TTIN | Signal::TTOU if standing.is_pid1 => Route::Drop,
+        Signal::HUP if context.hup_ignored && !context.is_pid1 => SignalAction::Drop,
+        Signal::HUP if context.has_terminal && !context.is_pid1 => SignalAction::Shutdown,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if context.is_pid1 => SignalAction::Drop,
         // ^Z: as the kernel has it for groups that nobody could continue.
-        Signal::TSTP | Signal::TTIN | Signal::TTOU if received.from_kernel && !standing.has_shell => {
-            Route::Drop
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if received.from_kernel && !context.has_shell => {
+            SignalAction::Drop
         }
-        Signal::TSTP | Signal::TTIN | Signal::TTOU => Route::Suspend,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,
         // Apache, nginx and php-fpm take WINCH as a graceful stop: a resized terminal must not reach them. The client of
         // `docker run -it` has it proxied beside.
-        Signal::WINCH if received.from_kernel => Route::Drop,
-        Signal::WINCH if received.from_outside && standing.has_terminal => Route::Drop,
-        _ => Route::Forward,
+        Signal::WINCH if received.from_kernel => SignalAction::Drop,
+        Signal::WINCH if received.from_outside && context.has_terminal => SignalAction::Drop,
+        _ => SignalAction::Forward,
     }
 }

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
-    Action, AutoRestart, Event, Exit, Fleet, Message, Notice, ProcId, Process, ProcessAction, Received,
-    Settings, ShutdownOn, Signal, Spec, Standing, State, Time, To,
+    Action, AutoRestart, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage, ProcessSet,
+    ProcessSpec, ProcessState, RunContext, Settings, ShutdownOn, Signal, SignalInfo, SignalTarget,
+    SupervisorMessage, Time,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -18,7 +19,7 @@ struct Being {
     /// A child exists, dead or alive; whether its exec is done.
     leader: Option<Exec>,
     /// The child is dead, and was not waited for yet.
-    dead: Option<Exit>,
+    dead: Option<ExitStatus>,
     /// Other members of its group that live.
     members: u32,
     /// Its process id and that of its group, which is in use while either has a member that was not waited for.
@@ -44,15 +45,15 @@ struct World {
     seed: u64,
     random: fastrand::Rng,
     now: u64,
-    fleet: Fleet,
-    specs: Vec<Spec>,
+    processes: ProcessSet,
+    specs: Vec<ProcessSpec>,
     beings: Vec<Being>,
     orphans: u32,
     stop_began: Option<u64>,
     signalled: bool,
     code: Option<u8>,
     waiting_for_children: bool,
-    standing: Standing,
+    context: RunContext,
     /// Where rsup is not process 1: whether the kernel lists its children.
     lists_children: bool,
     /// Numbers in use by whom rsup knows nothing of.
@@ -88,13 +89,13 @@ impl Seen {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut specs: Vec<Spec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
+        let mut specs: Vec<ProcessSpec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
         specs.sort_by_key(|spec| spec.group_priority);
         let stop_timeout = random.bool().then(|| random.u64(0..8));
         Self {
             seed,
             now: random.u64(0..SECOND),
-            fleet: Fleet::new(specs.clone(), Settings { stop_timeout }),
+            processes: ProcessSet::new(specs.clone(), Settings { stop_timeout }),
             beings: vec![Being::default(); specs.len()],
             specs,
             orphans: 0,
@@ -102,7 +103,7 @@ impl World {
             signalled: false,
             code: None,
             waiting_for_children: false,
-            standing: Standing {
+            context: RunContext {
                 is_pid1: random.bool(),
                 has_terminal: random.bool(),
                 has_shell: random.bool(),
@@ -130,7 +131,7 @@ impl World {
 
     /// Lives until rsup leaves, or for so long that it never would.
     fn live(&mut self) {
-        self.fleet.boot(self.time());
+        self.processes.start_autostart(self.time());
         self.act();
         for turn in 0..2_000 {
             if self.code.is_some() {
@@ -162,29 +163,30 @@ impl World {
             true => *self.random.choice(&requests).unwrap(),
             false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
         };
-        let hangup = signal == Signal::HUP && self.standing.has_terminal && !self.standing.hup_ignored;
-        if requests.contains(&signal) || hangup && !self.standing.is_pid1 {
+        let hangup = signal == Signal::HUP && self.context.has_terminal && !self.context.hup_ignored;
+        if requests.contains(&signal) || hangup && !self.context.is_pid1 {
             if self.stop_began.is_some() {
                 self.seen.event("told to stop again");
             }
             self.stop_began.get_or_insert(self.now);
         }
-        let received = Received { signal, from_kernel: self.random.bool(), from_outside: self.random.bool() };
+        let received =
+            SignalInfo { signal, from_kernel: self.random.bool(), from_outside: self.random.bool() };
         self.seen.steps += 1;
-        self.fleet.receive(received, self.standing, self.time());
+        self.processes.receive(received, self.context, self.time());
         self.act();
     }
 
     /// What is due is done, and soon nothing is. The dead are taken in before.
     fn settle(&mut self) {
         for _ in 0..10 {
-            if self.fleet.deadline().is_some_and(|deadline| deadline <= self.time()) {
+            if self.processes.deadline().is_some_and(|deadline| deadline <= self.time()) {
                 self.reap();
             }
             self.seen.steps += 1;
-            self.fleet.tick(self.time());
+            self.processes.tick(self.time());
             self.act();
-            if self.fleet.deadline().is_none_or(|deadline| deadline > self.time()) {
+            if self.processes.deadline().is_none_or(|deadline| deadline > self.time()) {
                 return;
             }
         }
@@ -193,7 +195,7 @@ impl World {
 
     /// To the next deadline, a little on, or hours away.
     fn pass_time(&mut self) {
-        let until_deadline = self.fleet.deadline().map(|deadline| deadline.until(self.time()).as_nanos());
+        let until_deadline = self.processes.deadline().map(|deadline| deadline.until(self.time()).as_nanos());
         let step = match (self.random.u32(0..10), until_deadline) {
             (0..=3, Some(nanos)) => u64::try_from(nanos).unwrap().min(86_400 * SECOND),
             (9, _) if self.one_in(20) => {
@@ -262,17 +264,17 @@ impl World {
             if self.beings[id].outlived && self.beings[id].members == 0 {
                 self.beings[id].outlived = false;
                 self.beings[id].number = None;
-                self.tell(id, Event::GroupGone);
+                self.tell(id, Event::GroupEmpty);
             }
         }
         self.tell_of_children(!dead.is_empty());
     }
 
-    fn exit(&mut self) -> Exit {
+    fn exit(&mut self) -> ExitStatus {
         match self.random.u32(0..4) {
-            0 | 1 => Exit::Code(0),
-            2 => Exit::Code(self.random.u8(..)),
-            _ => Exit::Signal {
+            0 | 1 => ExitStatus::Code(0),
+            2 => ExitStatus::Code(self.random.u8(..)),
+            _ => ExitStatus::Signal {
                 signal: Signal::from_number(self.random.i64(1..=64)).unwrap(),
                 core: self.random.bool(),
             },
@@ -317,32 +319,37 @@ impl World {
         if !being.outlived {
             being.number = None;
         }
-        let (rest, up) = (being.outlived, self.now - being.up_since.unwrap());
-        let state = self.fleet.process(ProcId(id)).map(Process::state);
-        if matches!(state, Some(State::Starting { .. })) && up < whole_seconds(self.specs[id].startsecs) {
+        let group_alive = being.outlived;
+        let up = self.now - being.up_since.unwrap();
+        let state = self.processes.process(ProcId(id)).map(Process::state);
+        if matches!(state, Some(ProcessState::Starting { .. }))
+            && up < whole_seconds(self.specs[id].startsecs)
+        {
             self.count_failure(id);
         } else {
             self.beings[id].failures = 0;
         }
-        self.tell(id, Event::Exited { exit, rest });
+        self.tell(id, Event::Exited { exit, group_alive });
     }
 
     fn tell(&mut self, id: usize, event: Event) {
         self.seen.steps += 1;
-        let state = self.fleet.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcId(id)).unwrap().state();
         self.seen.pairs.insert((name_of(state), kind_of(event)));
-        self.fleet.apply(ProcId(id), event, self.time());
+        self.processes.apply(ProcId(id), event, self.time());
         self.notice_shutdown_on(id);
         self.act();
     }
 
     /// Whether this process's end ends the whole, by the table of `shutdown_on`.
     fn notice_shutdown_on(&mut self, id: usize) {
-        let state = self.fleet.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcId(id)).unwrap().state();
         let ends = match self.specs[id].shutdown_on {
             ShutdownOn::Never => false,
-            ShutdownOn::Fatal => state == State::Fatal,
-            ShutdownOn::Exited => matches!(state, State::Fatal | State::Exited { restart_at: None }),
+            ShutdownOn::Fatal => state == ProcessState::Fatal,
+            ShutdownOn::Exited => {
+                matches!(state, ProcessState::Fatal | ProcessState::Exited { restart_at: None })
+            }
         };
         if ends {
             self.stop_began.get_or_insert(self.now);
@@ -354,25 +361,25 @@ impl World {
         let any = self.orphans > 0
             || self.beings.iter().any(|being| being.leader.is_some() || being.members > 0 || being.outlived);
         self.seen.steps += 1;
-        self.fleet.children(dead, any, self.time());
+        self.processes.on_reaped(dead, any, self.time());
         self.act();
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.fleet.next_action() {
+        while let Some(action) = self.processes.next_action() {
             if self.code.is_some() {
                 self.fail("nothing follows the leaving");
             }
             match action {
-                Action::To(ProcId(id), action) => self.act_on(id, action),
-                Action::Announce(Notice::Received(_)) => self.signalled = true,
+                Action::Process(ProcId(id), action) => self.act_on(id, action),
+                Action::Announce(SupervisorMessage::Received(_)) => self.signalled = true,
                 Action::Announce(_) => {}
                 Action::Reap => self.waiting_for_children = true,
                 Action::Forward(signal) => self.forward(signal),
-                Action::Suspend if self.standing.is_pid1 => self.fail("process 1 is not suspended"),
+                Action::Suspend if self.context.is_pid1 => self.fail("process 1 is not suspended"),
                 Action::Suspend => self.seen.event("suspended"),
-                Action::Sweep(signal) => self.sweep(signal),
-                Action::Leave(code) => self.leave(code),
+                Action::SignalRemaining(signal) => self.sweep(signal),
+                Action::Quit(code) => self.leave(code),
             }
         }
         if std::mem::take(&mut self.waiting_for_children) {
@@ -384,13 +391,13 @@ impl World {
         match action {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, to) => self.send(id, signal, to),
-            ProcessAction::Forget => {
+            ProcessAction::AbandonGroup => {
                 // Whoever is left has the number to itself from here on.
                 self.strangers.extend(self.beings[id].number.take().filter(|_| self.beings[id].members > 0));
                 self.beings[id].members = 0;
                 self.beings[id].outlived = false;
             }
-            ProcessAction::Log(Message::Success { .. }) => {
+            ProcessAction::Log(ProcessMessage::Success { .. }) => {
                 let being = &self.beings[id];
                 let alive = being.leader == Some(Exec::Done) && being.dead.is_none();
                 let Some(up_since) = being.up_since.filter(|_| alive) else {
@@ -425,7 +432,7 @@ impl World {
             self.seen.event("fork failed");
             self.count_failure(id);
             self.seen.steps += 1;
-            self.fleet.apply(ProcId(id), Event::SpawnFailed, self.time());
+            self.processes.apply(ProcId(id), Event::SpawnFailed, self.time());
             self.notice_shutdown_on(id);
         } else {
             self.seen.event("forked");
@@ -438,9 +445,10 @@ impl World {
         }
     }
 
-    fn send(&mut self, id: usize, signal: Signal, to: To) {
+    fn send(&mut self, id: usize, signal: Signal, to: SignalTarget) {
         let being = &mut self.beings[id];
-        if being.leader.is_none() && (to == To::Leader || !being.outlived) || being.number.is_none() {
+        if being.leader.is_none() && (to == SignalTarget::Leader || !being.outlived) || being.number.is_none()
+        {
             self.fail("a signal goes only to numbers that are in the books");
         }
         if being.dead.is_some() || being.leader.is_none() && being.members == 0 {
@@ -449,7 +457,7 @@ impl World {
         }
         let mortal = !being.stuck && (signal == Signal::KILL || !being.deaf && signal != Signal::CONT);
         // The leader's own death is for chance to decide, so that signals and deaths come in every order.
-        if to == To::Group && mortal {
+        if to == SignalTarget::Group && mortal {
             being.members = 0;
         }
     }
@@ -460,17 +468,17 @@ impl World {
         if own.contains(&signal) {
             self.fail("what is rsup's own is not passed on");
         }
-        if self.standing.is_pid1 && [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::STOP].contains(&signal)
+        if self.context.is_pid1 && [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::STOP].contains(&signal)
         {
             self.fail("process 1 suspends nobody");
         }
     }
 
     fn sweep(&mut self, signal: Signal) {
-        if !self.standing.is_pid1 && !self.lists_children {
+        if !self.context.is_pid1 && !self.lists_children {
             self.seen.event("nobody to be reached");
             self.seen.steps += 1;
-            self.fleet.unreachable(self.time());
+            self.processes.on_sweep_unreachable(self.time());
         } else if signal == Signal::KILL || self.random.bool() {
             self.orphans = 0;
         }
@@ -497,10 +505,10 @@ fn whole_seconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0) * SECOND
 }
 
-fn spec(random: &mut fastrand::Rng) -> Spec {
+fn spec(random: &mut fastrand::Rng) -> ProcessSpec {
     let restart = [AutoRestart::Never, AutoRestart::Unexpected, AutoRestart::Always];
     let shutdown = [ShutdownOn::Never, ShutdownOn::Never, ShutdownOn::Fatal, ShutdownOn::Exited];
-    Spec {
+    ProcessSpec {
         autostart: random.u32(0..5) > 0,
         autorestart: *random.choice(&restart).unwrap(),
         startsecs: random.i64(-1..4),
@@ -514,18 +522,18 @@ fn spec(random: &mut fastrand::Rng) -> Spec {
     }
 }
 
-fn name_of(state: State) -> &'static str {
+fn name_of(state: ProcessState) -> &'static str {
     match state {
-        State::Stopped => "STOPPED",
-        State::Starting { up_since: None } => "STARTING, before the exec",
-        State::Starting { up_since: Some(_) } => "STARTING",
-        State::Running => "RUNNING",
-        State::Backoff { .. } => "BACKOFF",
-        State::Stopping { kill_at: Some(_) } => "STOPPING",
-        State::Stopping { kill_at: None } => "STOPPING, killed",
-        State::Exited { restart_at: Some(_) } => "EXITED, to be restarted",
-        State::Exited { restart_at: None } => "EXITED",
-        State::Fatal => "FATAL",
+        ProcessState::Stopped => "STOPPED",
+        ProcessState::Starting { up_since: None } => "STARTING, before the exec",
+        ProcessState::Starting { up_since: Some(_) } => "STARTING",
+        ProcessState::Running => "RUNNING",
+        ProcessState::Backoff { .. } => "BACKOFF",
+        ProcessState::Stopping { kill_at: Some(_) } => "STOPPING",
+        ProcessState::Stopping { kill_at: None } => "STOPPING, killed",
+        ProcessState::Exited { restart_at: Some(_) } => "EXITED, to be restarted",
+        ProcessState::Exited { restart_at: None } => "EXITED",
+        ProcessState::Fatal => "FATAL",
     }
 }
 
@@ -533,12 +541,15 @@ fn kind_of(event: Event) -> &'static str {
     match event {
         Event::Spawned => "spawned",
         Event::SpawnFailed => "spawn failed",
-        Event::Exited { rest: false, .. } => "exited",
-        Event::Exited { rest: true, .. } => "exited, the group stays",
-        Event::GroupGone => "group gone",
-        Event::Start | Event::Cancelled | Event::Tick | Event::Hold | Event::Stop | Event::Kill => {
-            "the fleet's own"
-        }
+        Event::Exited { group_alive: false, .. } => "exited",
+        Event::Exited { group_alive: true, .. } => "exited, the group stays",
+        Event::GroupEmpty => "group gone",
+        Event::Start
+        | Event::SpawnCancelled
+        | Event::Tick
+        | Event::DisableStarts
+        | Event::Stop
+        | Event::Kill => "the fleet's own",
     }
 }
 
