@@ -28,8 +28,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
     // One line that says where, and no backtrace: the code for that is not in the binary (see .cargo).
     std::panic::set_hook(Box::new(|panic| log::last_words(format!("rsup: {panic}\n"))));
     // Before anything else, so that no signal is lost and no descriptor of ours lands on 0 to 2.
-    let taken_over = sys::take_over();
-    sys::open_missing();
+    let taken_over = sys::block_all_signals();
+    sys::open_standard_fds();
     taken_over.map_err(|errno| format!("Error: can't block signals: {errno}\n")).map_or_else(
         fail,
         |inherited| match cli::parse(arguments) {
@@ -41,10 +41,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
 }
 
 /// Does what was asked for. An error is text for stderr.
-fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::Inherited) -> Result<u8, String> {
+fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<u8, String> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
         // Nothing is started, so ^C may end it; should that fail, it cannot.
-        let _ = inherited.give_back();
+        let _ = inherited.restore();
     }
     match &cli.mode {
         Mode::EchoConfig => Ok(print(config::SAMPLE)),
@@ -107,7 +107,7 @@ fn usable(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), String> {
 
 /// supervisord's texts for a user that is none.
 fn check_user(user: &str) -> Result<(), String> {
-    sys::look_up(user).map(drop).map_err(|error| match error {
+    sys::resolve_user(user).map(drop).map_err(|error| match error {
         sys::UserError::UnknownUser => format!("Invalid user name {user}"),
         sys::UserError::UnknownGroup => format!("Invalid group name {user}"),
     })

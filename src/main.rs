@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int};
 
 #[global_allocator]
-static MEMORY: rsup::sys::Patient = rsup::sys::Patient;
+static MEMORY: rsup::sys::RetryingAllocator = rsup::sys::RetryingAllocator;
 
 /// What the C library calls.
 ///

@@ -2,7 +2,9 @@
 
 use super::text;
 use crate::policy::{ExitStatus, Signal};
-use crate::sys::{self, Arrived, Inherited, LogStream, Pid, Report, SpawnError, Status, Step, terminal};
+use crate::sys::{
+    self, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus, terminal,
+};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -20,12 +22,12 @@ const KILL_GRACE_SECS: Duration = Duration::from_secs(1);
 pub fn run_command(
     words: &[OsString],
     stop_timeout: Option<u64>,
-    inherited: Inherited,
+    inherited: SavedMask,
 ) -> Result<u8, String> {
-    sys::adopt_orphans();
+    sys::set_child_subreaper();
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
-    let has_terminal = terminal::is_for_command();
-    let group = sys::launch(words, inherited, has_terminal, |report| explain(&word, report))
+    let has_terminal = terminal::wants_foreground();
+    let group = sys::spawn_command(words, inherited, has_terminal, |report| explain(&word, report))
         .map_err(|errno| format!("Error: {}\n", text::spawn_error(&word, SpawnError::Fork(errno))))?;
     let stop_timeout = stop_timeout.map(Duration::from_secs);
     let is_pid1 = sys::is_pid1();
@@ -65,7 +67,7 @@ impl Command {
                 if leave_at.is_some() {
                     return self.give_up();
                 }
-                let _ = sys::send_to_group(self.group, Signal::KILL.number());
+                let _ = sys::killpg(self.group, Signal::KILL.number());
                 leave_at = Some(now() + KILL_GRACE_SECS);
             }
         }
@@ -74,10 +76,10 @@ impl Command {
     /// Takes in dead and stopped children. Returns how the command ended, once it has.
     fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
-        while let Ok(Some(child)) = sys::reap() {
+        while let Ok(Some(child)) = sys::wait_any() {
             match child.status {
                 _ if child.pid != self.group => {}
-                Status::Stopped(signal) => self.stop_like_it(signal),
+                WaitStatus::Stopped(signal) => self.stop_like_it(signal),
                 status => exit = Some(text::exit(status)),
             }
         }
@@ -87,47 +89,47 @@ impl Command {
     /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
     fn stop_like_it(&self, signal: i32) {
         let asks = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
-        let by_key = signal == Signal::TSTP.number() && terminal::has_keys(self.group);
-        let has_shell = !self.is_pid1 && terminal::has_shell();
+        let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
+        let has_shell = !self.is_pid1 && terminal::has_job_control();
         // A shell may have brought rsup to the foreground without a word, as it does with a job that runs. And where
         // there is no shell, nobody could ever continue what ^Z has stopped.
-        if (asks && terminal::hand_over(self.group)) || (by_key && !has_shell) {
-            let _ = sys::send_to_group(self.group, Signal::CONT.number());
+        if (asks && terminal::give_foreground(self.group)) || (by_key && !has_shell) {
+            let _ = sys::killpg(self.group, Signal::CONT.number());
         } else if has_shell {
-            terminal::take_back(self.group);
+            terminal::reclaim_foreground(self.group);
             if asks || by_key {
                 // What the terminal does, it does to a whole job: to the rest of a pipeline, or the script around rsup.
-                sys::send_to_own_group(signal);
+                sys::kill_own_group(signal);
             }
-            sys::send_to_self(Signal::STOP.number());
+            sys::kill_self(Signal::STOP.number());
         }
     }
 
-    fn pass_on(&mut self, arrived: Arrived) {
+    fn pass_on(&mut self, arrived: RawSignal) {
         let Some(signal) = Signal::from_number(arrived.signal.into()) else { return };
         // Its children's deaths are rsup's own matter, and so is what it sends itself.
         if signal == Signal::CHLD || arrived.sender == std::process::id() {
             return;
         }
         if signal == Signal::CONT && self.has_terminal {
-            terminal::hand_over(self.group);
+            terminal::give_foreground(self.group);
         }
         if signal == Signal::TERM && self.kill_at.is_none() {
             self.kill_at = self.stop_timeout.and_then(|timeout| now().checked_add(timeout));
         }
-        let _ = sys::send_to_group(self.group, signal.number());
+        let _ = sys::killpg(self.group, signal.number());
     }
 
     /// The command is gone: tells what it has left behind to go, and leaves with its code.
     fn end(self, exit: ExitStatus) -> u8 {
-        terminal::take_back(self.group);
+        terminal::reclaim_foreground(self.group);
         self.clear();
         exit.exit_code()
     }
 
     /// It does not die of SIGKILL, or may not be sent it.
     fn give_up(self) -> u8 {
-        terminal::take_back(self.group);
+        terminal::reclaim_foreground(self.group);
         complain(LEFT_BEHIND);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
@@ -137,15 +139,15 @@ impl Command {
         // Once to each: a second SIGTERM means something else to many.
         let send = |signal: Signal| {
             let _ = if self.is_pid1 {
-                sys::send_to_all(signal.number())
+                sys::kill_all(signal.number())
             } else {
-                sys::send_to_group(self.group, signal.number())
+                sys::killpg(self.group, signal.number())
             };
         };
         let is_left = || {
-            let mut reaped = sys::reap();
+            let mut reaped = sys::wait_any();
             while let Ok(Some(_)) = reaped {
-                reaped = sys::reap();
+                reaped = sys::wait_any();
             }
             if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
         };
@@ -174,12 +176,12 @@ impl Command {
 }
 
 /// One line about a command that could not be executed. Returns the exit code that says it too.
-fn explain(word: &str, report: Report) -> u8 {
+fn explain(word: &str, report: ExecFailure) -> u8 {
     let (code, why) = match report.step {
-        Step::NotFound | Step::NoPermission if sys::is_readable_file(word) => {
+        ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {
             (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
         }
-        Step::NotFound => (NOT_FOUND, "not found".to_owned()),
+        ExecStep::NotFound => (NOT_FOUND, "not found".to_owned()),
         _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
     };
     complain(&format!("can't run {word}: {why}"));

@@ -14,8 +14,8 @@ use crate::policy::{
     SignalInfo, SignalTarget, Time,
 };
 use crate::sys::{
-    self, Arrived, Child, Common, Dead, ExecStatus, Limit, Pid, Poller, Program, Report, SignalFd, Status,
-    Step, terminal,
+    self, Child, ChildStatus, ExecFailure, ExecStatusPipe, ExecStep, Limit, Pid, Poller, RawSignal, SignalFd,
+    SpawnDefaults, SpawnSpec, WaitStatus, terminal,
 };
 use program::{Preparer, Sockets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +39,8 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, Strin
     raise_limits(&config, &mut log);
     become_user(&config, &mut log)?;
     let sockets = program::sockets(&config, &mut log)?;
-    let common = program::common(&config)?;
-    Ok(Supervisor::new(config, common, sockets, log, hup_ignored)?.run())
+    let defaults = program::defaults(&config)?;
+    Ok(Supervisor::new(config, defaults, sockets, log, hup_ignored)?.run())
 }
 
 fn raise_limits(config: &Config, log: &mut Log) {
@@ -58,8 +58,8 @@ fn raise_limits(config: &Config, log: &mut Log) {
 
 fn become_user(config: &Config, log: &mut Log) -> Result<(), String> {
     let Some(user) = &config.supervisord.user else { return Ok(()) };
-    let ids = sys::look_up(user).map_err(|_| format!("Error: Invalid user name {user}\n"))?;
-    sys::become_user(&ids).map_err(|_| "Error: Can't drop privilege as nonroot user\n".to_owned())?;
+    let ids = sys::resolve_user(user).map_err(|_| format!("Error: Invalid user name {user}\n"))?;
+    sys::drop_privileges(&ids).map_err(|_| "Error: Can't drop privilege as nonroot user\n".to_owned())?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", ids.uid));
     Ok(())
 }
@@ -68,7 +68,7 @@ fn become_user(config: &Config, log: &mut Log) -> Result<(), String> {
 struct Slot {
     name: Box<str>,
     /// How it is started, or supervisord's text why it never can be.
-    program: &'static Result<Program, String>,
+    program: &'static Result<SpawnSpec, String>,
     /// The child that was forked last, until it is reaped.
     leader: Option<Pid>,
     /// Its process group, until no member is left: the number is not free before that.
@@ -76,20 +76,20 @@ struct Slot {
     /// The leader's number for log lines, also when it is gone.
     pid: i32,
     /// Tells whether the exec works; none once that is known.
-    exec: Option<ExecStatus>,
+    exec: Option<ExecStatusPipe>,
     /// The step that failed in the leader, which is about to exit.
-    failure: Option<Report>,
+    failure: Option<ExecFailure>,
     /// Why the last start failed.
     why: Box<str>,
     /// Keeps the leader's stdin from ending.
-    silence: Option<OwnedFd>,
+    stdin_keeper: Option<OwnedFd>,
 }
 
 impl Slot {
     /// Ends a start of which nobody would ever learn that it works.
     fn give_up(&mut self, errno: sys::Errno) {
-        self.failure = Some(Report { step: Step::Streams, candidate: 0, errno });
-        let _ = self.leader.map(|leader| sys::send(leader, Signal::KILL.number()));
+        self.failure = Some(ExecFailure { step: ExecStep::Streams, candidate: 0, errno });
+        let _ = self.leader.map(|leader| sys::kill(leader, Signal::KILL.number()));
     }
 }
 
@@ -97,7 +97,7 @@ struct Supervisor {
     log: Log,
     processes: ProcessSet,
     slots: Vec<Slot>,
-    common: Common,
+    defaults: SpawnDefaults,
     /// The living leaders.
     pids: BTreeMap<Pid, ProcId>,
     /// Processes without a leader whose group may have members.
@@ -125,7 +125,7 @@ const LOG: u64 = u64::MAX - 2;
 /// Actions that one turn does.
 const ACTION_BATCH: usize = 8;
 
-/// Dead children that one turn takes in: a storm of them must not keep a stop waiting.
+/// ChildStatus children that one turn takes in: a storm of them must not keep a stop waiting.
 const REAP_BATCH: u32 = 1024;
 
 /// So many dead children behind one another are a storm. To find one of them the kernel goes through all children, first
@@ -147,12 +147,12 @@ impl Supervisor {
     /// Of the configuration nothing is kept but what the loop needs: with a thousand programs it counts.
     fn new(
         config: Config,
-        common: Common,
+        defaults: SpawnDefaults,
         sockets: Sockets,
         log: Log,
         hup_ignored: bool,
     ) -> Result<Self, String> {
-        sys::adopt_orphans();
+        sys::set_child_subreaper();
         let watch = || {
             let (signals, poller) = (SignalFd::new()?, Poller::new()?);
             poller.add(&signals, SIGNALS)?;
@@ -160,11 +160,11 @@ impl Supervisor {
         };
         let (signals, poller) =
             watch().map_err(|errno: sys::Errno| format!("Error: can't watch signals: {errno}\n"))?;
-        let has_terminal = terminal::exists();
+        let has_terminal = terminal::has_controlling_tty();
         let context = RunContext {
             is_pid1: sys::is_pid1(),
             has_terminal,
-            has_shell: has_terminal && terminal::is_job(),
+            has_shell: has_terminal && terminal::is_shell_job(),
             hup_ignored,
         };
         let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
@@ -183,7 +183,7 @@ impl Supervisor {
                 exec: None,
                 failure: None,
                 why: Box::default(),
-                silence: None,
+                stdin_keeper: None,
             });
             specs.push(process.spec);
         }
@@ -191,7 +191,7 @@ impl Supervisor {
             log,
             processes: ProcessSet::new(specs, settings),
             slots,
-            common,
+            defaults,
             pids: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
@@ -222,7 +222,7 @@ impl Supervisor {
             let timeout = if self.processes.wants_more() {
                 Some(Duration::ZERO)
             } else if self.more_dead {
-                sys::rest(time_left().map_or(rest, |left| left.min(rest)));
+                sys::sleep(time_left().map_or(rest, |left| left.min(rest)));
                 Some(Duration::ZERO)
             } else {
                 time_left()
@@ -271,17 +271,17 @@ impl Supervisor {
     fn flush(&mut self) {
         if let Some(stream) = self.log.flush() {
             // Unwatched, the next line catches up.
-            let _ = self.poller.wake_on_room(stream, LOG);
+            let _ = self.poller.watch_writable(stream, LOG);
         }
     }
 
     fn catch_up(&mut self) {
         if self.log.catch_up() {
-            self.poller.forget(self.log.stream());
+            self.poller.remove(self.log.stream());
         }
     }
 
-    fn receive(&mut self, arrived: Arrived, now: Time) {
+    fn receive(&mut self, arrived: RawSignal, now: Time) {
         // rsup's own doing: SIGPIPE of a log line that nobody reads. A line about it would be the next.
         if arrived.sender == std::process::id() {
             return;
@@ -312,7 +312,7 @@ impl Supervisor {
                 Action::Suspend => {
                     self.suspended = true;
                     self.flush();
-                    sys::send_to_self(Signal::STOP.number());
+                    sys::kill_self(Signal::STOP.number());
                 }
                 Action::SignalRemaining(signal) => self.sweep(signal),
                 Action::Quit(code) => return Some(code),
@@ -342,8 +342,8 @@ impl Supervisor {
     fn send(&mut self, id: ProcId, signal: Signal, to: SignalTarget) {
         let Some(slot) = self.slots.get(id.0) else { return };
         let sent = match to {
-            SignalTarget::Leader => slot.leader.map(|leader| sys::send(leader, signal.number())),
-            SignalTarget::Group => slot.group.map(|group| sys::send_to_group(group, signal.number())),
+            SignalTarget::Leader => slot.leader.map(|leader| sys::kill(leader, signal.number())),
+            SignalTarget::Group => slot.group.map(|group| sys::killpg(group, signal.number())),
         };
         if let Some(Err(errno)) = sent {
             let (level, text) = text::unsent(&slot.name, slot.pid, errno);
@@ -356,18 +356,18 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         let spawned = match slot.program {
             Ok(program) => {
-                sys::spawn(program, &mut self.common).map_err(|error| text::spawn_error(&slot.name, error))
+                sys::spawn(program, &mut self.defaults).map_err(|error| text::spawn_error(&slot.name, error))
             }
             Err(text) => Err(text.clone()),
         };
         match spawned {
-            Ok(Child { pid, status, silence }) => {
+            Ok(Child { pid, status, stdin_keeper }) => {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.pid = pid.number();
-                slot.silence = silence;
+                slot.stdin_keeper = stdin_keeper;
                 slot.failure = None;
-                if let Err(errno) = self.poller.add_once(&status, id.0 as u64) {
+                if let Err(errno) = self.poller.add_oneshot(&status, id.0 as u64) {
                     slot.give_up(errno);
                 }
                 slot.exec = Some(status);
@@ -394,13 +394,13 @@ impl Supervisor {
         });
         if !known {
             // There is more to come.
-            if let Err(errno) = self.poller.watch_again(exec, id.0 as u64) {
+            if let Err(errno) = self.poller.rearm(exec, id.0 as u64) {
                 slot.give_up(errno);
             }
             return;
         }
         if let Some(exec) = slot.exec.take() {
-            self.common.take_back(exec);
+            self.defaults.reclaim(exec);
         }
         // A failed start is told when its child is reaped: until then there is one.
         if slot.failure.is_none() {
@@ -415,7 +415,7 @@ impl Supervisor {
         let mut any_dead = mem::replace(&mut self.more_dead, true);
         let (mut living, mut storm) = (true, None);
         for taken in 1..=REAP_BATCH {
-            match sys::reap() {
+            match sys::wait_any() {
                 Ok(Some(child)) => {
                     any_dead = true;
                     dead.extend(self.take_off_the_books(child).map(|id| (id, child)));
@@ -436,7 +436,7 @@ impl Supervisor {
                 let used = sys::processor_time();
                 let since = storm.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
                 let too_long = since.saturating_sub(LONG_FOR_ONE * STORM);
-                if !too_long.is_zero() && self.rests < RESTS && sys::death_is_pending() {
+                if !too_long.is_zero() && self.rests < RESTS && sys::sigchld_pending() {
                     self.rest = LONGEST_REST.min(too_long * REST);
                     self.rests = self.rests.saturating_add(1);
                     break;
@@ -460,7 +460,7 @@ impl Supervisor {
     /// thousand children that takes the kernel as long as to start one.
     fn reap_leader(&mut self, leader: Pid, now: Time) {
         self.more_dead = true;
-        if let Some(child) = sys::reap_child(leader)
+        if let Some(child) = sys::wait_pid(leader)
             && let Some(id) = self.take_off_the_books(child)
         {
             self.leader_changed(id, child, now);
@@ -473,10 +473,10 @@ impl Supervisor {
     }
 
     /// Whose leader it is. Its number is free from here on, so it must not be found again.
-    fn take_off_the_books(&mut self, child: Dead) -> Option<ProcId> {
+    fn take_off_the_books(&mut self, child: ChildStatus) -> Option<ProcId> {
         let id = match child.status {
-            Status::Stopped(_) => self.pids.get(&child.pid).copied(),
-            Status::Exited(_) | Status::Signaled { .. } | Status::Other => {
+            WaitStatus::Stopped(_) => self.pids.get(&child.pid).copied(),
+            WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
                 self.told.remove(&child.pid);
                 self.pids.remove(&child.pid)
             }
@@ -487,11 +487,11 @@ impl Supervisor {
         id
     }
 
-    fn leader_changed(&mut self, id: ProcId, child: Dead, now: Time) {
+    fn leader_changed(&mut self, id: ProcId, child: ChildStatus, now: Time) {
         match child.status {
             // rsup's own doing.
-            Status::Stopped(_) if self.suspended => {}
-            Status::Stopped(signal) => {
+            WaitStatus::Stopped(_) if self.suspended => {}
+            WaitStatus::Stopped(signal) => {
                 let name = self.slots.get(id.0).map_or("", |slot| &*slot.name);
                 self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));
             }
@@ -509,7 +509,7 @@ impl Supervisor {
         self.exec_progress(id, now);
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         slot.exec = None;
-        slot.silence = None;
+        slot.stdin_keeper = None;
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
             self.leaderless.insert(id);
@@ -518,7 +518,7 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(report), Ok(program)) => {
-                slot.why = text::failed_step(program, &self.common, report).into();
+                slot.why = text::failed_step(program, &self.defaults, report).into();
                 Event::SpawnFailed
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
@@ -552,7 +552,7 @@ impl Supervisor {
         self.leave_empty_groups(now());
         for group in self.slots.iter().filter_map(|slot| slot.group) {
             // Whoever is gone or not ours to signal does not keep the others from theirs.
-            let _ = sys::send_to_group(group, signal.number());
+            let _ = sys::killpg(group, signal.number());
         }
     }
 
@@ -565,12 +565,12 @@ impl Supervisor {
         }
         let reached = if self.context.is_pid1 {
             if first {
-                tell_to_go(signal, sys::send_to_all);
+                tell_to_go(signal, sys::kill_all);
             }
             true
         } else if let Some(children) = sys::children() {
             for child in children.into_iter().filter(|child| self.told.insert(*child)) {
-                tell_to_go(signal, |signal| sys::send(child, signal));
+                tell_to_go(signal, |signal| sys::kill(child, signal));
             }
             true
         } else {

@@ -3,7 +3,7 @@
 use crate::config::{Address, Config, LogFile, Process, Socket, repr};
 use crate::log::Log;
 use crate::policy::Level;
-use crate::sys::{self, Common, Ids, Input, Output, Program, Strings, Unsayable};
+use crate::sys::{self, Credentials, InteriorNul, Output, PackedCStrings, SpawnDefaults, SpawnSpec, Stdin};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ const DESCRIPTORS_EACH: u64 = 2;
 ///
 /// # Errors
 /// Text for stderr about an environment that the kernel cannot be handed.
-pub(super) fn common(config: &Config) -> Result<Common, String> {
+pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, String> {
     let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
     let said = config.supervisord.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let said = std::iter::once(("SUPERVISOR_ENABLED", "1")).chain(said);
@@ -35,8 +35,8 @@ pub(super) fn common(config: &Config) -> Result<Common, String> {
     let environment = environment
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| "Error: the environment of [supervisord] holds a NUL byte\n".to_owned())?;
-    let descriptors = sys::make_room(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
-    Ok(Common::new(environment, descriptors))
+    let descriptors = sys::raise_nofile_for(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
+    Ok(SpawnDefaults::new(environment, descriptors))
 }
 
 /// Makes of processes what the kernel needs to start them. What many of them share is looked up once.
@@ -47,7 +47,7 @@ pub(super) struct Preparer {
     /// rsup's own streams.
     stdout: Output,
     stderr: Output,
-    users: Vec<(String, Option<Rc<Ids>>)>,
+    users: Vec<(String, Option<Rc<Credentials>>)>,
 }
 
 impl Preparer {
@@ -61,37 +61,37 @@ impl Preparer {
     ///
     /// # Errors
     /// supervisord's text behind `spawnerr:`.
-    pub(super) fn prepare(&mut self, process: &Process) -> Result<Program, String> {
+    pub(super) fn prepare(&mut self, process: &Process) -> Result<SpawnSpec, String> {
         let argv = process
             .argv
             .as_ref()
             .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
         let word = argv.iter().next().ok_or("command is empty")?;
         let ids = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
-        let unsayable = |_| format!("couldn't exec {word}: EINVAL");
+        let interior_nul = |_| format!("couldn't exec {word}: EINVAL");
         let directory = process.directory.as_deref().map(CString::new).transpose();
         let stdin = self.sockets.get(&process.group);
         let words = argv.iter().map(|word| [word, "", ""]);
-        Ok(Program {
-            strings: Strings::pack(words.chain(self.variables(process))).map_err(unsayable)?,
+        Ok(SpawnSpec {
+            strings: PackedCStrings::pack(words.chain(self.variables(process))).map_err(interior_nul)?,
             argc: argv.iter().count(),
-            directory: directory.map_err(|_| unsayable(Unsayable))?,
+            directory: directory.map_err(|_| interior_nul(InteriorNul))?,
             umask: process.umask,
-            ids,
-            stdin: stdin.map_or(Input::Silence, |socket| Input::Socket(Rc::clone(socket))),
+            credentials: ids,
+            stdin: stdin.map_or(Stdin::IdlePipe, |socket| Stdin::Socket(Rc::clone(socket))),
             stdout: self.output(&process.stdout_logfile, &self.stdout),
             stderr: if process.redirect_stderr {
-                Output::WithStdout
+                Output::SameAsStdout
             } else {
                 self.output(&process.stderr_logfile, &self.stderr)
             },
         })
     }
 
-    fn look_up(&mut self, user: &str) -> Result<Rc<Ids>, String> {
+    fn look_up(&mut self, user: &str) -> Result<Rc<Credentials>, String> {
         let known = self.users.iter().find(|(known, _)| known == user).map(|(_, ids)| ids.clone());
         let ids = known.unwrap_or_else(|| {
-            let ids = sys::look_up(user).ok().map(Rc::new);
+            let ids = sys::resolve_user(user).ok().map(Rc::new);
             self.users.push((user.to_owned(), ids.clone()));
             ids
         });
@@ -125,7 +125,7 @@ impl Preparer {
                 ("" | "/dev/null", _) => Output::Discard,
                 (_, Some("1")) => self.stdout.clone(),
                 (_, Some("2")) => self.stderr.clone(),
-                (_, Some(_)) => Output::NotOpen,
+                (_, Some(_)) => Output::ClosedFd,
                 (path, None) => CString::new(expand_home(path)).map_or_else(|_| own.clone(), Output::File),
             },
         }
@@ -165,7 +165,7 @@ fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     match &socket.address {
         Address::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
         Address::Unix(path) => {
-            let owner = socket.owner.as_deref().or(user).and_then(|user| sys::look_up(user).ok());
+            let owner = socket.owner.as_deref().or(user).and_then(|user| sys::resolve_user(user).ok());
             sys::listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }
     }

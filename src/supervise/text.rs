@@ -2,7 +2,9 @@
 
 use crate::config::repr;
 use crate::policy::{ExitStatus, Level, Signal};
-use crate::sys::{Common, Dead, Errno, Pid, Program, Report, SpawnError, Status, Step};
+use crate::sys::{
+    ChildStatus, Errno, ExecFailure, ExecStep, Pid, SpawnDefaults, SpawnError, SpawnSpec, WaitStatus,
+};
 use std::fmt;
 
 /// Why nothing was forked.
@@ -17,52 +19,52 @@ pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
 
 /// Why the child did not become the program.
 pub(super) fn failed_step(
-    program: &Program,
-    common: &Common,
-    Report { step, candidate, errno }: Report,
+    program: &SpawnSpec,
+    defaults: &SpawnDefaults,
+    ExecFailure { step, candidate, errno }: ExecFailure,
 ) -> String {
-    let word = program.word().to_string_lossy();
-    let path = program.candidate(common, candidate).unwrap_or_default();
+    let word = program.argv0().to_string_lossy();
+    let path = program.candidate(defaults, candidate).unwrap_or_default();
     let path = path.to_string_lossy();
-    let uid = program.ids.as_ref().map_or(0, |ids| ids.uid);
+    let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
     let setuid = |why: &str| match errno {
         Errno::EPERM => format!("couldn't setuid to {uid}: Can't drop privilege as nonroot user"),
         _ => format!("couldn't setuid to {uid}: {why}"),
     };
     match step {
-        Step::NotFound => format!("can't find command {}", repr(&word)),
-        Step::Directory => format!("command at {} is a directory", repr(&path)),
-        Step::NotExecutable => format!("command at {} is not executable", repr(&path)),
-        Step::NoPermission => format!("no permission to run command {}", repr(&path)),
-        Step::Groups => setuid("Could not set groups of effective user"),
-        Step::Gid => setuid("Could not set group id of effective user"),
-        Step::Uid => setuid("Could not set user id of effective user"),
-        Step::Chdir => {
+        ExecStep::NotFound => format!("can't find command {}", repr(&word)),
+        ExecStep::Directory => format!("command at {} is a directory", repr(&path)),
+        ExecStep::NotExecutable => format!("command at {} is not executable", repr(&path)),
+        ExecStep::NoPermission => format!("no permission to run command {}", repr(&path)),
+        ExecStep::Groups => setuid("Could not set groups of effective user"),
+        ExecStep::Gid => setuid("Could not set group id of effective user"),
+        ExecStep::Uid => setuid("Could not set user id of effective user"),
+        ExecStep::Chdir => {
             let directory =
                 program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
             format!("couldn't chdir to {directory}: {errno:?}")
         }
-        Step::Stdout | Step::Stderr | Step::Streams => {
+        ExecStep::Stdout | ExecStep::Stderr | ExecStep::Streams => {
             format!("couldn't set up descriptors for {word}: {errno:?}")
         }
-        Step::Exec => format!("couldn't exec {word}: {errno:?}"),
+        ExecStep::Exec => format!("couldn't exec {word}: {errno:?}"),
     }
 }
 
 /// A program's log file could not be opened, which does not keep the program from running.
-pub(super) fn unusable_log_file(name: &str, report: Report) -> String {
-    let stream = if report.step == Step::Stdout { "stdout" } else { "stderr" };
+pub(super) fn unusable_log_file(name: &str, report: ExecFailure) -> String {
+    let stream = if report.step == ExecStep::Stdout { "stdout" } else { "stderr" };
     format!("can't open {stream}_logfile of '{name}': {:?}; it goes to rsup's own {stream}", report.errno)
 }
 
 /// An orphan, whose end concerns nobody: put into words only where somebody reads it.
-pub(super) struct UnknownChild(pub(super) Dead);
+pub(super) struct UnknownChild(pub(super) ChildStatus);
 
 impl fmt::Display for UnknownChild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Dead { pid, status }) = self;
+        let Self(ChildStatus { pid, status }) = self;
         match status {
-            Status::Stopped(signal) => {
+            WaitStatus::Stopped(signal) => {
                 write!(f, "unknown pid {} stopped by {}", pid.number(), signal_name(*signal))
             }
             status => write!(f, "reaped unknown pid {} ({})", pid.number(), exit(*status)),
@@ -87,14 +89,14 @@ pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
 }
 
 /// How a child ended, in the words of the law.
-pub(super) fn exit(status: Status) -> ExitStatus {
+pub(super) fn exit(status: WaitStatus) -> ExitStatus {
     match status {
-        Status::Exited(code) => ExitStatus::Code(code),
-        Status::Signaled { signal, core } => match Signal::from_number(signal.into()) {
+        WaitStatus::Exited(code) => ExitStatus::Code(code),
+        WaitStatus::Signaled { signal, core } => match Signal::from_number(signal.into()) {
             Some(signal) => ExitStatus::Signal { signal, core },
             None => ExitStatus::Unknown,
         },
-        Status::Stopped(_) | Status::Other => ExitStatus::Unknown,
+        WaitStatus::Stopped(_) | WaitStatus::Other => ExitStatus::Unknown,
     }
 }
 

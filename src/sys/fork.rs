@@ -1,13 +1,13 @@
 //! Forking, and how the parent learns what came of the exec.
 //!
-//! Programs of a configuration are started by `fork`, whose child runs beside rsup in rsup's own memory: see [`Lent`].
+//! Programs of a configuration are started by `fork`, whose child runs beside rsup in rsup's own memory: see [`ChildMemory`].
 //! `vfork` and `posix_spawn` hold the parent up until the exec, and a hung mount below one program must not hold up PID 1.
 //! The child reports each step that failed through a close-on-exec pipe; the pipe's end without a report says that the
 //! exec worked. One command may be started by `vfork`: there is nothing else that rsup could do meanwhile.
 
-use super::lent::{Lent, Steps};
-use super::memory::outlast_shortage;
-use super::{Errno, Pid, check};
+use super::alloc::retry_allocations;
+use super::clone_vm::{ChildMemory, ChildSetup};
+use super::{Errno, Pid, cvt};
 use nix::fcntl::OFlag;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -17,24 +17,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Strings that each end in NUL, one behind the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Strings(Box<[u8]>);
+pub struct PackedCStrings(Box<[u8]>);
 
 /// A string that has a NUL byte, which the kernel cannot be handed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsayable;
+pub struct InteriorNul;
 
-impl Strings {
+impl PackedCStrings {
     /// Packs strings, each given in pieces.
     ///
     /// # Errors
     /// One of them cannot be handed to the kernel.
     pub fn pack<const N: usize>(
         strings: impl Iterator<Item = [impl AsRef<[u8]>; N]>,
-    ) -> Result<Self, Unsayable> {
+    ) -> Result<Self, InteriorNul> {
         let mut bytes = Vec::new();
         for piece in strings.flat_map(|pieces| pieces.into_iter().map(Some).chain([None])) {
             match &piece {
-                Some(piece) if piece.as_ref().contains(&0) => return Err(Unsayable),
+                Some(piece) if piece.as_ref().contains(&0) => return Err(InteriorNul),
                 Some(piece) => bytes.extend_from_slice(piece.as_ref()),
                 None => bytes.push(0),
             }
@@ -44,23 +44,23 @@ impl Strings {
 
     /// The strings, in order.
     pub fn iter(&self) -> impl Iterator<Item = &CStr> + Clone {
-        strings(&self.0)
+        iter_cstrs(&self.0)
     }
 }
 
 /// Strings that each end in NUL, one behind the other.
-pub(super) fn strings(bytes: &[u8]) -> impl Iterator<Item = &CStr> + Clone {
+pub(super) fn iter_cstrs(bytes: &[u8]) -> impl Iterator<Item = &CStr> + Clone {
     bytes.split_inclusive(|byte| *byte == 0).filter_map(|string| CStr::from_bytes_with_nul(string).ok())
 }
 
 /// A list of strings as `execve` takes it: pointers, a null pointer behind the last. (The default is not even that.)
 #[derive(Debug, Default)]
-pub(super) struct Pointers<'a> {
+pub(super) struct CStrArray<'a> {
     list: Vec<*const c_char>,
     strings: PhantomData<&'a CStr>,
 }
 
-impl<'a> FromIterator<&'a CStr> for Pointers<'a> {
+impl<'a> FromIterator<&'a CStr> for CStrArray<'a> {
     fn from_iter<T: IntoIterator<Item = &'a CStr>>(strings: T) -> Self {
         let mut pointers = Self::default();
         pointers.extend(strings);
@@ -68,7 +68,7 @@ impl<'a> FromIterator<&'a CStr> for Pointers<'a> {
     }
 }
 
-impl<'a> Extend<&'a CStr> for Pointers<'a> {
+impl<'a> Extend<&'a CStr> for CStrArray<'a> {
     fn extend<T: IntoIterator<Item = &'a CStr>>(&mut self, strings: T) {
         self.list.pop();
         self.list.extend(strings.into_iter().map(CStr::as_ptr).chain([std::ptr::null()]));
@@ -80,7 +80,7 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-impl<'a> Pointers<'a> {
+impl<'a> CStrArray<'a> {
     /// rsup's own environment, as it came: nothing in rsup changes it.
     pub(super) fn environment() -> Self {
         // SAFETY: it was set before `main`.
@@ -130,7 +130,7 @@ pub enum SpawnError {
 /// A step between fork and exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Step {
+pub enum ExecStep {
     /// The file for stdout could not be opened; rsup's own stream is used instead.
     Stdout,
     /// The same for stderr.
@@ -157,7 +157,7 @@ pub enum Step {
     Exec,
 }
 
-impl Step {
+impl ExecStep {
     const ALL: [Self; 12] = [
         Self::Stdout,
         Self::Stderr,
@@ -182,16 +182,16 @@ impl Step {
 
 /// A step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ExecFailure {
     /// Which.
-    pub step: Step,
+    pub step: ExecStep,
     /// Which of the candidates it was about.
     pub candidate: u16,
     /// Why.
     pub errno: Errno,
 }
 
-impl Report {
+impl ExecFailure {
     const SIZE: usize = 8;
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -201,7 +201,7 @@ impl Report {
     }
 
     fn from_bytes([step, _, e, f, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
-        let step = *Step::ALL.get(usize::from(step))?;
+        let step = *ExecStep::ALL.get(usize::from(step))?;
         let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
         Some(Self { step, candidate: u16::from_le_bytes([e, f]), errno })
     }
@@ -209,24 +209,24 @@ impl Report {
 
 /// The parent's end of the pipe that says whether an exec works, and what the child is lent until then.
 #[derive(Debug)]
-pub struct ExecStatus<S> {
+pub struct ExecStatusPipe<S> {
     pipe: OwnedFd,
     /// The child's, also when nobody asks for it any more: only the pipe's end says that the child is gone from there.
-    lent: ManuallyDrop<Lent<S>>,
+    memory: ManuallyDrop<ChildMemory<S>>,
     ended: bool,
 }
 
-impl<S> ExecStatus<S> {
+impl<S> ExecStatusPipe<S> {
     /// Hands over the reports that are there. Returns whether there will be no more: the exec has worked, unless one
     /// of the reports was about a step without which the start cannot go on.
     #[must_use]
-    pub fn read(&mut self, mut receive: impl FnMut(Report)) -> bool {
-        let mut bytes = [0; Report::SIZE];
+    pub fn read(&mut self, mut receive: impl FnMut(ExecFailure)) -> bool {
+        let mut bytes = [0; ExecFailure::SIZE];
         while !self.ended {
             match nix::unistd::read(&self.pipe, &mut bytes) {
                 Ok(0) => self.ended = true,
                 Ok(_) => {
-                    if let Some(report) = Report::from_bytes(bytes) {
+                    if let Some(report) = ExecFailure::from_bytes(bytes) {
                         receive(report);
                     }
                 }
@@ -238,12 +238,12 @@ impl<S> ExecStatus<S> {
 
     /// What the child had: the kernel takes a process out of the old memory before it closes what is close-on-exec, and
     /// one that dies out of its memory before its descriptors.
-    pub(super) fn take_back(self) -> Option<Lent<S>> {
-        self.ended.then(|| ManuallyDrop::into_inner(self.lent))
+    pub(super) fn reclaim(self) -> Option<ChildMemory<S>> {
+        self.ended.then(|| ManuallyDrop::into_inner(self.memory))
     }
 }
 
-impl<S> AsFd for ExecStatus<S> {
+impl<S> AsFd for ExecStatusPipe<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
@@ -251,7 +251,7 @@ impl<S> AsFd for ExecStatus<S> {
 
 /// Lists where a command may be, as supervisord looks for it: a word with a slash is the path itself; else every entry of
 /// `path`, an empty one being the current directory. Each ends in NUL.
-pub(super) fn candidates(word: &[u8], path: &[u8], list: &mut Vec<u8>) {
+pub(super) fn path_candidates(word: &[u8], path: &[u8], list: &mut Vec<u8>) {
     if word.contains(&b'/') {
         list.extend(word);
         list.push(0);
@@ -272,13 +272,15 @@ pub(super) fn candidates(word: &[u8], path: &[u8], list: &mut Vec<u8>) {
 ///
 /// # Errors
 /// Says what could not be made.
-pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), SpawnError> {
+pub(super) fn spawn_with_status<S: ChildSetup>(
+    mut memory: ChildMemory<S>,
+) -> Result<(Pid, ExecStatusPipe<S>), SpawnError> {
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let (pipe, status) = nix::unistd::pipe2(flags).map_err(SpawnError::Pipe)?;
-    let pid = lent.clone(status.as_raw_fd()).map_err(SpawnError::Fork)?;
-    outlast_shortage();
-    lead_group(pid.number());
-    Ok((pid, ExecStatus { pipe, lent: ManuallyDrop::new(lent), ended: false }))
+    let pid = memory.clone(status.as_raw_fd()).map_err(SpawnError::Fork)?;
+    retry_allocations();
+    set_process_group(pid.number());
+    Ok((pid, ExecStatusPipe { pipe, memory: ManuallyDrop::new(memory), ended: false }))
 }
 
 /// Forks a process that leads a group of its own and does `steps` until it is another program, or leaves with the code
@@ -286,14 +288,14 @@ pub(super) fn fork<S: Steps>(mut lent: Lent<S>) -> Result<(Pid, ExecStatus<S>), 
 ///
 /// # Errors
 /// Of `clone(2)`.
-pub(super) fn fork_to_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: rsup has one thread: the child may do what its parent may.
-    let Some(pid) = unsafe { copy() }? else {
-        let code = lead_and_do(steps);
+    let Some(pid) = unsafe { raw_fork() }? else {
+        let code = set_group_and_run(steps);
         // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
         unsafe { libc::_exit(code) }
     };
-    lead_group(pid.number());
+    set_process_group(pid.number());
     Ok(pid)
 }
 
@@ -302,11 +304,11 @@ pub(super) fn fork_to_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
 ///
 /// # Errors
 /// Of `clone(2)`.
-pub(super) fn vfork_to_exec<Steps: FnOnce() -> u8>(steps: Steps) -> Result<Pid, Errno> {
-    extern "C" fn run<Steps: FnOnce() -> u8>(steps: *mut c_void) -> c_int {
+pub(super) fn vfork_exec<ChildSetup: FnOnce() -> u8>(steps: ChildSetup) -> Result<Pid, Errno> {
+    extern "C" fn run<ChildSetup: FnOnce() -> u8>(steps: *mut c_void) -> c_int {
         // SAFETY: it is the caller's, who stands still.
-        let steps = unsafe { &mut *steps.cast::<Option<Steps>>() };
-        steps.take().map_or(0, lead_and_do)
+        let steps = unsafe { &mut *steps.cast::<Option<ChildSetup>>() };
+        steps.take().map_or(0, set_group_and_run)
     }
     let mut steps = Some(steps);
     // It grows downwards, where rsup runs.
@@ -314,18 +316,18 @@ pub(super) fn vfork_to_exec<Steps: FnOnce() -> u8>(steps: Steps) -> Result<Pid, 
     let top = unsafe { STACK.0.get().add(1) };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: rsup has one thread, and that one stands still: stack and steps are the child's.
-    let pid = unsafe { libc::clone(run::<Steps>, top.cast(), flags, (&raw mut steps).cast()) };
+    let pid = unsafe { libc::clone(run::<ChildSetup>, top.cast(), flags, (&raw mut steps).cast()) };
     Pid::new(pid).ok_or_else(Errno::last)
 }
 
-fn lead_and_do(steps: impl FnOnce() -> u8) -> c_int {
-    lead_group(0);
+fn set_group_and_run(steps: impl FnOnce() -> u8) -> c_int {
+    set_process_group(0);
     steps().into()
 }
 
 /// Makes a child the leader of a group of its own; 0 is the caller. It is done in the child and in the parent: whoever
 /// comes first, a signal to the group finds it. In the parent it fails when the exec came first. Async-signal-safe.
-pub(super) fn lead_group(pid: c_int) {
+pub(super) fn set_process_group(pid: c_int) {
     // SAFETY: numbers.
     unsafe { libc::setpgid(pid, pid) };
 }
@@ -347,22 +349,22 @@ unsafe impl Sync for Stack {}
 ///
 /// # Safety
 /// As of fork(2): the child may only do what is async-signal-safe.
-pub(super) unsafe fn copy() -> Result<Option<Pid>, Errno> {
+pub(super) unsafe fn raw_fork() -> Result<Option<Pid>, Errno> {
     let (flags, stack) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
     // SAFETY: no flag but the signal, and the stack of the parent: a copy of it, as fork(2) makes.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })?;
+    let pid = cvt(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })?;
     Ok(i32::try_from(pid).ok().and_then(Pid::new))
 }
 
 /// Reports a failed step. Async-signal-safe.
-pub(super) fn tell(status: BorrowedFd<'_>, report: Report) {
+pub(super) fn report_failure(status: BorrowedFd<'_>, report: ExecFailure) {
     // An empty pipe has room for it. Were the reader gone, nobody would want to know.
     let _ = nix::unistd::write(status, &report.to_bytes());
 }
 
 /// Becomes another program; returns only when that fails. Async-signal-safe.
-pub(super) fn exec(path: &CStr, argv: &Pointers<'_>, envp: &Pointers<'_>) -> Errno {
+pub(super) fn exec(path: &CStr, argv: &CStrArray<'_>, envp: &CStrArray<'_>) -> Errno {
     // SAFETY: the path ends in NUL, and both lists are ended by a null pointer and point to strings that do.
     unsafe { libc::execve(path.as_ptr(), argv.list.as_ptr(), envp.list.as_ptr()) };
     Errno::last()

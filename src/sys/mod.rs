@@ -2,40 +2,40 @@
 //! paths and descriptors.
 #![allow(unsafe_code, reason = "system calls")]
 
+mod alloc;
 mod clock;
-mod command;
+mod clone_vm;
+mod credentials;
 mod fork;
-mod lent;
-mod memory;
+mod poll;
 mod process;
-mod reap;
 mod signals;
 mod socket;
-mod spawn;
+mod spawn_command;
+mod spawn_program;
 mod stdio;
 pub mod terminal;
-mod users;
 mod wait;
 
+pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
-pub use command::launch;
-pub use fork::{Report, SpawnError, Step, Strings, Unsayable};
-pub use memory::Patient;
+pub use credentials::{Credentials, UserError, resolve_user};
+pub use fork::{ExecFailure, ExecStep, InteriorNul, PackedCStrings, SpawnError};
 pub use nix::errno::Errno;
+pub use poll::{Poller, sleep};
 pub use process::{
-    Limit, Pid, adopt_orphans, become_user, children, close_inherited, group_exists, host_name, is_pid1,
-    is_readable_file, make_room, raise_limits, send, send_to_all, send_to_group, send_to_own_group,
-    send_to_self,
+    Limit, Pid, children, close_inherited, drop_privileges, group_exists, host_name, is_pid1,
+    is_readable_file, kill, kill_all, kill_own_group, kill_self, killpg, raise_limits, raise_nofile_for,
+    set_child_subreaper,
 };
-pub use reap::{Dead, Status, reap, reap_child};
 pub use signals::{
-    Arrived, Inherited, SignalFd, death_is_pending, reset_dispositions, take_over, wait_for_signal,
+    RawSignal, SavedMask, SignalFd, block_all_signals, reset_dispositions, sigchld_pending, wait_for_signal,
 };
 pub use socket::{listen_tcp, listen_unix};
-pub use spawn::{Child, Common, ExecStatus, Input, Output, Program, spawn};
-pub use stdio::{LogStream, open_missing, write_out};
-pub use users::{Ids, UserError, look_up};
-pub use wait::{Poller, rest};
+pub use spawn_command::spawn_command;
+pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, spawn};
+pub use stdio::{LogStream, open_standard_fds, write_out};
+pub use wait::{ChildStatus, WaitStatus, wait_any, wait_pid};
 
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
@@ -60,6 +60,6 @@ pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString
 }
 
 /// The error of a raw system call that returned -1.
-fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+fn cvt(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result == -1 { Err(Errno::last()) } else { Ok(result) }
 }

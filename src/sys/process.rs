@@ -1,6 +1,6 @@
 //! Processes: their numbers, signals to them, and what rsup sets of its own.
 
-use super::{Errno, Ids, check};
+use super::{Credentials, Errno, cvt};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::CStr;
 use std::fs;
@@ -31,45 +31,45 @@ impl Pid {
     }
 }
 
-fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+fn raw_kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: two numbers; whom they hit is the caller's care, who has a `Pid` or means everything.
-    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+    cvt(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
 /// Sends a signal to a process.
 ///
 /// # Errors
 /// Of `kill(2)`.
-pub fn send(pid: Pid, signal: i32) -> Result<(), Errno> {
-    kill(pid.number(), signal)
+pub fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    raw_kill(pid.number(), signal)
 }
 
 /// Sends a signal to a process group.
 ///
 /// # Errors
 /// Of `kill(2)`.
-pub fn send_to_group(group: Pid, signal: i32) -> Result<(), Errno> {
-    kill(-group.number(), signal)
+pub fn killpg(group: Pid, signal: i32) -> Result<(), Errno> {
+    raw_kill(-group.number(), signal)
 }
 
 /// Whether the process group has a member, be it a zombie or somebody we may not signal.
 #[must_use]
 pub fn group_exists(group: Pid) -> bool {
-    kill(-group.number(), 0) != Err(Errno::ESRCH)
+    raw_kill(-group.number(), 0) != Err(Errno::ESRCH)
 }
 
 /// Sends a signal to rsup itself.
-pub fn send_to_self(signal: i32) {
+pub fn kill_self(signal: i32) {
     // SAFETY: takes nothing, cannot fail.
     let own = unsafe { libc::getpid() };
     // It is our own to signal.
-    let _ = kill(own, signal);
+    let _ = raw_kill(own, signal);
 }
 
 /// Sends a signal to rsup's own process group: to rsup itself, and to the others of a pipeline or script.
-pub fn send_to_own_group(signal: i32) {
+pub fn kill_own_group(signal: i32) {
     // It has us as a member.
-    let _ = kill(0, signal);
+    let _ = raw_kill(0, signal);
 }
 
 /// Sends a signal to everything in the PID namespace but rsup. Only process 1 may mean that: to others it is the whole
@@ -77,8 +77,8 @@ pub fn send_to_own_group(signal: i32) {
 ///
 /// # Errors
 /// EPERM where rsup is not process 1, else of `kill(2)`.
-pub fn send_to_all(signal: i32) -> Result<(), Errno> {
-    if is_pid1() { kill(-1, signal) } else { Err(Errno::EPERM) }
+pub fn kill_all(signal: i32) -> Result<(), Errno> {
+    if is_pid1() { raw_kill(-1, signal) } else { Err(Errno::EPERM) }
 }
 
 /// The living and dead children of rsup; none where there is no /proc to list them.
@@ -95,7 +95,7 @@ pub fn is_pid1() -> bool {
 }
 
 /// Becomes the parent of orphans below it, as process 1 is anyway (`PR_SET_CHILD_SUBREAPER`).
-pub fn adopt_orphans() {
+pub fn set_child_subreaper() {
     if !is_pid1() {
         // Kernels from 3.4 on have it; without it orphans go elsewhere, which is all that is lost.
         let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -127,7 +127,7 @@ pub fn host_name() -> String {
 pub fn close_inherited() {
     // SAFETY: numbers; by the caller's duty nobody in rsup owns what is closed.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    if check(closed).is_err() {
+    if cvt(closed).is_err() {
         // Linux before 5.9.
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         for fd in 3..i32::try_from(soft.min(65_536)).unwrap_or(1024) {
@@ -172,14 +172,14 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut tell: impl FnMut(Limit)) {
 
 /// Makes room for this many descriptors in rsup itself, as far as the hard limit allows. Returns the soft limit that
 /// programs are to have all the same, where that is another one now.
-pub fn make_room(descriptors: u64) -> Option<u64> {
+pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = descriptors.min(hard);
     (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
 /// Sets the soft limit on descriptors. Async-signal-safe.
-pub(super) fn limit_descriptors(soft: u64) {
+pub(super) fn set_nofile_soft_limit(soft: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // Lower than it is, which is always allowed.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
@@ -192,18 +192,18 @@ pub(super) fn limit_descriptors(soft: u64) {
 ///
 /// # Errors
 /// Of the step that failed; EPERM of one that only seemed to work.
-pub(super) fn switch_user(ids: &Ids) -> Result<(), (UserStep, Errno)> {
-    let (count, groups) = (ids.groups.len(), ids.groups.as_ptr());
+pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
+    let (count, groups) = (credentials.groups.len(), credentials.groups.as_ptr());
     // SAFETY: `groups` points to `count` numbers.
-    check(unsafe { libc::syscall(SYS_setgroups, count, groups) }).map_err(|e| (UserStep::Groups, e))?;
+    cvt(unsafe { libc::syscall(SYS_setgroups, count, groups) }).map_err(|e| (CredentialStep::Groups, e))?;
     // SAFETY: a number.
-    check(unsafe { libc::syscall(SYS_setgid, ids.gid) }).map_err(|e| (UserStep::Gid, e))?;
+    cvt(unsafe { libc::syscall(SYS_setgid, credentials.gid) }).map_err(|e| (CredentialStep::Gid, e))?;
     // SAFETY: a number.
-    check(unsafe { libc::syscall(SYS_setuid, ids.uid) }).map_err(|e| (UserStep::Uid, e))?;
+    cvt(unsafe { libc::syscall(SYS_setuid, credentials.uid) }).map_err(|e| (CredentialStep::Uid, e))?;
     let is_so = [
-        (has_groups(&ids.groups), UserStep::Groups),
-        (has_gid(ids.gid), UserStep::Gid),
-        (has_uid(ids.uid), UserStep::Uid),
+        (has_exactly_groups(&credentials.groups), CredentialStep::Groups),
+        (has_gid(credentials.gid), CredentialStep::Gid),
+        (has_uid(credentials.uid), CredentialStep::Uid),
     ];
     match is_so.into_iter().find(|(is_so, _)| !is_so) {
         Some((_, step)) => Err((step, Errno::EPERM)),
@@ -212,7 +212,7 @@ pub(super) fn switch_user(ids: &Ids) -> Result<(), (UserStep, Errno)> {
 }
 
 /// Whether these are all groups beside the first; of very long lists it is taken on trust.
-fn has_groups(wanted: &[u32]) -> bool {
+fn has_exactly_groups(wanted: &[u32]) -> bool {
     let mut groups = [0; 1024];
     let room = i32::try_from(groups.len()).unwrap_or(0);
     // SAFETY: there is room for as many numbers.
@@ -238,9 +238,9 @@ fn has_uid(wanted: u32) -> bool {
     [real, effective, saved] == [wanted; 3]
 }
 
-/// A step of [`switch_user`].
+/// A step of [`set_credentials`].
 #[derive(Clone, Copy, Debug)]
-pub(super) enum UserStep {
+pub(super) enum CredentialStep {
     Groups,
     Gid,
     Uid,
@@ -250,15 +250,15 @@ pub(super) enum UserStep {
 ///
 /// # Errors
 /// Of the system call that refused it.
-pub fn become_user(ids: &Ids) -> Result<(), Errno> {
-    if is_own_user(ids) {
+pub fn drop_privileges(credentials: &Credentials) -> Result<(), Errno> {
+    if is_own_user(credentials) {
         return Ok(());
     }
-    switch_user(ids).map_err(|(_, errno)| errno)
+    set_credentials(credentials).map_err(|(_, errno)| errno)
 }
 
 /// Whether rsup is this user already, and no group was asked for beside it.
-pub(super) fn is_own_user(ids: &Ids) -> bool {
+pub(super) fn is_own_user(credentials: &Credentials) -> bool {
     // SAFETY: takes nothing, cannot fail.
-    !ids.names_group && ids.uid == unsafe { libc::getuid() }
+    !credentials.names_group && credentials.uid == unsafe { libc::getuid() }
 }

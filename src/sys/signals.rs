@@ -4,8 +4,8 @@
 //! Raw system calls throughout, since libc's sets and `sigaction` leave out 32 to 34, which musl keeps to itself: an
 //! init that leaves those open dies of them, or loses them.
 
-use super::wait::pause;
-use super::{Errno, Pid, check};
+use super::poll::back_off;
+use super::{Errno, Pid, cvt};
 use std::ffi::c_long;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -19,17 +19,17 @@ const SET_SIZE: usize = size_of::<u64>();
 
 /// The mask that rsup was started with, before it took the signals over.
 #[derive(Clone, Copy, Debug)]
-pub struct Inherited {
+pub struct SavedMask {
     blocked: u64,
 }
 
-impl Inherited {
+impl SavedMask {
     /// Gives the mask back: the last act of a child before its exec, or of rsup itself where it only reads a file.
     /// Async-signal-safe.
     ///
     /// # Errors
     /// Of `rt_sigprocmask(2)`.
-    pub fn give_back(self) -> Result<(), Errno> {
+    pub fn restore(self) -> Result<(), Errno> {
         set_mask(self.blocked).map(drop)
     }
 }
@@ -40,8 +40,8 @@ impl Inherited {
 ///
 /// # Errors
 /// Of `rt_sigprocmask(2)`.
-pub fn take_over() -> Result<Inherited, Errno> {
-    let inherited = Inherited { blocked: block_all()? };
+pub fn block_all_signals() -> Result<SavedMask, Errno> {
+    let inherited = SavedMask { blocked: block_all()? };
     // There is such a signal, and it can be caught.
     let _ = set_disposition(libc::SIGCHLD, libc::SIG_DFL);
     Ok(inherited)
@@ -55,7 +55,8 @@ pub fn take_over() -> Result<Inherited, Errno> {
 pub fn reset_dispositions() -> bool {
     let mut hup_ignored = false;
     for signal in 1..=64 {
-        let handler = if DUMPING.contains(&signal) { leave as *const () as usize } else { libc::SIG_DFL };
+        let handler =
+            if CORE_SIGNALS.contains(&signal) { exit_on_signal as *const () as usize } else { libc::SIG_DFL };
         let old = set_disposition(signal, handler);
         hup_ignored |= signal == libc::SIGHUP && old == Ok(libc::SIG_IGN);
     }
@@ -63,7 +64,7 @@ pub fn reset_dispositions() -> bool {
 }
 
 /// signal(7).
-const DUMPING: [i32; 10] = [
+const CORE_SIGNALS: [i32; 10] = [
     libc::SIGQUIT,
     libc::SIGILL,
     libc::SIGTRAP,
@@ -77,7 +78,7 @@ const DUMPING: [i32; 10] = [
 ];
 
 /// What is left of a child that such a signal reaches before its exec. rsup itself, who has them blocked, never comes here.
-extern "C" fn leave(signal: i32) {
+extern "C" fn exit_on_signal(signal: i32) {
     // SAFETY: takes a number, and does nothing but leave.
     unsafe { libc::_exit(128 + signal) };
 }
@@ -94,7 +95,7 @@ fn set_mask(mask: u64) -> Result<u64, Errno> {
     // SAFETY: the kernel reads and writes SET_SIZE bytes; both sets live through the call.
     let result =
         unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old_place, SET_SIZE) };
-    check(result).map(|_| old)
+    cvt(result).map(|_| old)
 }
 
 /// Unblocks everything: the last act of a child before its exec. Async-signal-safe.
@@ -107,7 +108,7 @@ const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
 
 /// Whether there is news of a child's death that was not read yet.
 #[must_use]
-pub fn death_is_pending() -> bool {
+pub fn sigchld_pending() -> bool {
     let mut pending = 0_u64;
     // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which lives through the call.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
@@ -127,14 +128,14 @@ fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
     // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
     let result =
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new.as_ptr(), old.as_mut_ptr(), SET_SIZE) };
-    check(result)?;
+    cvt(result)?;
     let [handler, ..] = old;
     Ok(handler)
 }
 
 /// A signal as it was received.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrived {
+pub struct RawSignal {
     /// Its number, 1 to 64.
     pub signal: u32,
     /// Who sent it; 0 for the kernel and for senders outside the PID namespace.
@@ -143,7 +144,7 @@ pub struct Arrived {
     pub from_kernel: bool,
 }
 
-impl Arrived {
+impl RawSignal {
     /// The child that it tells of. There may be news of others: the kernel keeps one such signal at a time.
     #[must_use]
     pub fn child(&self) -> Option<Pid> {
@@ -151,10 +152,10 @@ impl Arrived {
     }
 }
 
-/// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`take_over`] must have
+/// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`block_all_signals`] must have
 /// blocked them all.
 #[must_use]
-pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Arrived> {
+pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     // Two longs are a timespec to this call, on machines of 32 bits too.
     let long = |number: u64| c_long::try_from(number).unwrap_or(c_long::MAX);
     let timeout = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
@@ -173,10 +174,10 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Arrived> {
     let from_kernel = info.si_code == SI_KERNEL;
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
         // It is neither that the time is over, nor a stop and continue.
-        pause();
+        back_off();
     }
     let signal = u32::try_from(signal).ok()?;
-    Some(Arrived { signal, sender: sender.cast_unsigned(), from_kernel })
+    Some(RawSignal { signal, sender: sender.cast_unsigned(), from_kernel })
 }
 
 /// The descriptor that signals are read from.
@@ -187,7 +188,7 @@ pub struct SignalFd(OwnedFd);
 const BATCH: usize = 16;
 
 impl SignalFd {
-    /// A descriptor for every signal, which [`take_over`] must have blocked.
+    /// A descriptor for every signal, which [`block_all_signals`] must have blocked.
     ///
     /// # Errors
     /// Of `signalfd(2)`.
@@ -195,13 +196,13 @@ impl SignalFd {
         let (all, flags) = (ALL, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         // SAFETY: the kernel reads SET_SIZE bytes from `all`, which lives through the call.
         let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, SET_SIZE, flags) };
-        let fd = i32::try_from(check(result)?).map_err(|_| Errno::EBADF)?;
+        let fd = i32::try_from(cvt(result)?).map_err(|_| Errno::EBADF)?;
         // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// Hands over the signals that wait, up to a batch: whoever sends them without end must not hold up the loop.
-    pub fn read(&self, mut receive: impl FnMut(Arrived)) {
+    pub fn read(&self, mut receive: impl FnMut(RawSignal)) {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
         let fd = self.0.as_raw_fd();
         // SAFETY: `batch` has room for the bytes that are asked for.
@@ -210,12 +211,12 @@ impl SignalFd {
         let batch = unsafe { batch.assume_init() };
         if length < 0 {
             // It was said to be ready, and will be again.
-            pause();
+            back_off();
         }
         let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
         for info in batch.iter().take(count) {
             let from_kernel = info.ssi_code == SI_KERNEL;
-            receive(Arrived { signal: info.ssi_signo, sender: info.ssi_pid, from_kernel });
+            receive(RawSignal { signal: info.ssi_signo, sender: info.ssi_pid, from_kernel });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Listening sockets that are made before a program is started and handed to it.
 
-use super::{Errno, Ids, check};
+use super::{Credentials, Errno, cvt};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,7 +28,12 @@ pub fn listen_tcp(host: &str, port: u16, backlog: Option<u16>) -> io::Result<Own
 ///
 /// # Errors
 /// Of the system call that failed; the path is free then.
-pub fn listen_unix(path: &Path, mode: u32, owner: Option<&Ids>, backlog: Option<u16>) -> io::Result<OwnedFd> {
+pub fn listen_unix(
+    path: &Path,
+    mode: u32,
+    owner: Option<&Credentials>,
+    backlog: Option<u16>,
+) -> io::Result<OwnedFd> {
     // Only what an earlier life has left, for the file says "listen here" and not "delete this".
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         fs::remove_file(path)?;
@@ -43,18 +48,18 @@ pub fn listen_unix(path: &Path, mode: u32, owner: Option<&Ids>, backlog: Option<
     dressed
 }
 
-fn give(path: &Path, owner: Option<&Ids>) -> io::Result<()> {
+fn give(path: &Path, owner: Option<&Credentials>) -> io::Result<()> {
     let Some(owner) = owner else { return Ok(()) };
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path ends in NUL.
-    check(unsafe { libc::lchown(path.as_ptr(), owner.uid, owner.gid) }.into())?;
+    cvt(unsafe { libc::lchown(path.as_ptr(), owner.uid, owner.gid) }.into())?;
     Ok(())
 }
 
 fn set_backlog(socket: OwnedFd, backlog: Option<u16>) -> io::Result<OwnedFd> {
     if let Some(backlog) = backlog {
         // SAFETY: numbers.
-        check(unsafe { libc::listen(socket.as_raw_fd(), backlog.into()) }.into())?;
+        cvt(unsafe { libc::listen(socket.as_raw_fd(), backlog.into()) }.into())?;
     }
     Ok(socket)
 }

@@ -1,13 +1,13 @@
 //! Descriptors 0, 1 and 2: there in any case, and written to without ever waiting for a reader.
 
-use super::{Errno, check};
+use super::{Errno, cvt};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// Puts something on each of 0 to 2 that is closed, so that no descriptor of rsup's own lands there: /dev/null, or
 /// where there is none a pipe's reading end, on which reads end at once and writes fail.
-pub fn open_missing() {
+pub fn open_standard_fds() {
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: as many records as it says, which outlive the call.
     unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
@@ -21,29 +21,29 @@ pub fn open_missing() {
 
 /// What a stream is, as far as writing without waiting depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum StreamKind {
     Pipe,
     Socket,
     Terminal,
     Other,
 }
 
-fn kind(fd: i32) -> Kind {
-    // SAFETY: 0 to 2 are open from `open_missing` on, and nobody closes them.
+fn kind(fd: i32) -> StreamKind {
+    // SAFETY: 0 to 2 are open from `open_standard_fds` on, and nobody closes them.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     match nix::sys::stat::fstat(fd).map(|stat| stat.st_mode & libc::S_IFMT) {
-        Ok(libc::S_IFIFO) => Kind::Pipe,
-        Ok(libc::S_IFSOCK) => Kind::Socket,
-        Ok(libc::S_IFCHR) => Kind::Terminal,
-        Ok(_) | Err(_) => Kind::Other,
+        Ok(libc::S_IFIFO) => StreamKind::Pipe,
+        Ok(libc::S_IFSOCK) => StreamKind::Socket,
+        Ok(libc::S_IFCHR) => StreamKind::Terminal,
+        Ok(_) | Err(_) => StreamKind::Other,
     }
 }
 
-/// Whether a stream is a pipe's writing end; [`open_missing`] may have put a reading one there.
+/// Whether a stream is a pipe's writing end; [`open_standard_fds`] may have put a reading one there.
 pub(super) fn is_writable_pipe(fd: i32) -> bool {
     // SAFETY: a number.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    kind(fd) == Kind::Pipe && flags & libc::O_ACCMODE != libc::O_RDONLY
+    kind(fd) == StreamKind::Pipe && flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
 const STDERR: i32 = 2;
@@ -52,7 +52,7 @@ const STDERR: i32 = 2;
 /// O_NONBLOCK on the descriptor itself is not the way, for the programs share its description.
 #[derive(Debug)]
 pub struct LogStream {
-    kind: Kind,
+    kind: StreamKind,
     /// A description of its own that does not wait, where there can be one: terminals have no other way.
     own: Option<OwnedFd>,
 }
@@ -62,7 +62,7 @@ impl LogStream {
     #[must_use]
     pub fn stderr() -> Self {
         let kind = kind(STDERR);
-        let own = if kind == Kind::Terminal {
+        let own = if kind == StreamKind::Terminal {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             nix::fcntl::open("/proc/self/fd/2", flags, Mode::empty()).ok()
         } else {
@@ -77,14 +77,16 @@ impl LogStream {
     /// EAGAIN where there will be room later, another where there may never be.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let written = match (self.kind, &self.own) {
-            (Kind::Pipe, _) => write_to_pipe(bytes),
-            (Kind::Socket, _) => {
+            (StreamKind::Pipe, _) => write_to_pipe(bytes),
+            (StreamKind::Socket, _) => {
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
                 // SAFETY: `bytes` is as long as its length.
-                check(unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) } as libc::c_long)
+                cvt(unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) } as libc::c_long)
             }
-            (Kind::Terminal | Kind::Other, Some(own)) => write_to_terminal(own.as_raw_fd(), bytes),
-            (Kind::Terminal | Kind::Other, None) => write_if_ready(bytes),
+            (StreamKind::Terminal | StreamKind::Other, Some(own)) => {
+                write_to_terminal(own.as_raw_fd(), bytes)
+            }
+            (StreamKind::Terminal | StreamKind::Other, None) => write_if_ready(bytes),
         };
         written.map(|length| usize::try_from(length).unwrap_or(0))
     }
@@ -98,7 +100,7 @@ impl LogStream {
 /// What becomes ready when there is room.
 impl AsFd for LogStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: 0 to 2 are open from `open_missing` on, and nobody closes them.
+        // SAFETY: 0 to 2 are open from `open_standard_fds` on, and nobody closes them.
         self.own.as_ref().map_or(unsafe { BorrowedFd::borrow_raw(STDERR) }, AsFd::as_fd)
     }
 }
@@ -111,7 +113,7 @@ fn write_to_pipe(bytes: &[u8]) -> Result<libc::c_long, Errno> {
     let written = unsafe {
         libc::syscall(libc::SYS_pwritev2, STDERR, &raw const slice, 1, no_offset, no_offset, flags)
     };
-    match check(written) {
+    match cvt(written) {
         // Full, or nobody reads it.
         Err(errno @ (Errno::EAGAIN | Errno::EPIPE)) => Err(errno),
         // Linux before 5.5 has no such flag for pipes, and a filter of system calls may not know the call.
@@ -149,7 +151,7 @@ fn poll_for_room(fd: i32, timeout: i32) -> bool {
 
 fn write(fd: i32, bytes: &[u8]) -> Result<libc::c_long, Errno> {
     // SAFETY: `bytes` is as long as its length.
-    check(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as libc::c_long)
+    cvt(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as libc::c_long)
 }
 
 /// Writes all of `text` to descriptor 1 or 2, waiting for the reader: for what a command line asked to be printed.

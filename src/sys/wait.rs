@@ -1,125 +1,75 @@
-//! The one place where rsup waits.
+//! ChildStatus children. `libc::waitpid` and not nix's, which fails on a death by a real-time signal, after the kernel has
+//! already let the child go.
 
-use super::{Errno, check};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use super::poll::back_off;
+use super::{Errno, Pid, cvt};
 
-/// Descriptors to wait for. The kernel keeps the list, so a turn of the loop costs the same for one program and for a
-/// thousand.
-#[derive(Debug)]
-pub struct Poller(OwnedFd);
+/// What `waitpid` says of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitStatus {
+    /// It called exit.
+    Exited(u8),
+    /// A signal ended it.
+    Signaled {
+        /// Its number.
+        signal: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+    /// A signal stopped it; it lives.
+    Stopped(i32),
+    /// Nothing that waitpid(2) knows.
+    Other,
+}
 
-/// How many ready descriptors one turn takes in; the others come first in the next.
-const BATCH: usize = 64;
+/// A child that has changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildStatus {
+    /// Which; its number is free again unless it is only stopped.
+    pub pid: Pid,
+    /// How.
+    pub status: WaitStatus,
+}
 
-impl Poller {
-    /// An empty list.
-    ///
-    /// # Errors
-    /// Of `epoll_create1(2)`.
-    pub fn new() -> Result<Self, Errno> {
-        // SAFETY: takes a number and gives one.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        check(fd.into())?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// The tag that stands for all, where it cannot be told what is ready.
-    pub const ANY: u64 = u64::MAX;
-
-    /// Wakes whenever `fd` can be read.
-    ///
-    /// # Errors
-    /// Of `epoll_ctl(2)`.
-    pub fn add(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN)
-    }
-
-    /// Wakes when `fd` can be read, once. Once, since closing our end does not take it off the list while a child
-    /// that was forked meanwhile has a copy and hangs before its exec: it would be ready for ever.
-    ///
-    /// # Errors
-    /// Of `epoll_ctl(2)`.
-    pub fn add_once(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
-    }
-
-    /// Wakes once more for a descriptor of [`Poller::add_once`].
-    ///
-    /// # Errors
-    /// Of `epoll_ctl(2)`.
-    pub fn watch_again(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
-    }
-
-    /// Wakes where there is room to write to `fd`, and then whenever there is some after there was none.
-    ///
-    /// # Errors
-    /// Of `epoll_ctl(2)`: EPERM for files, which always have room.
-    pub fn wake_on_room(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
-        let events = libc::EPOLLOUT | libc::EPOLLET;
-        match self.control(libc::EPOLL_CTL_MOD, fd, tag, events) {
-            Err(Errno::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, tag, events),
-            changed => changed,
+/// Takes one child that has died or stopped, without waiting: `Ok(None)` when there is none now. The kernel looks for it
+/// among all children: of a thousand that live it takes longer to find none than to start one.
+///
+/// # Errors
+/// ECHILD when there is no child at all. No other is known; after another there may be more to take.
+pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
+    const ANY: i32 = -1;
+    match waitpid(ANY) {
+        // The next SIGCHLD may be a long way off.
+        Err(errno) if errno != Errno::ECHILD => {
+            back_off();
+            waitpid(ANY)
         }
-    }
-
-    /// Does not wake for `fd` any more.
-    pub fn forget(&self, fd: &impl AsFd) {
-        // Should it stay, it wakes for nothing, and is forgotten then.
-        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
-    }
-
-    fn control(&self, operation: i32, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
-        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
-        let (list, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
-        // SAFETY: `event` lives through the call.
-        check(unsafe { libc::epoll_ctl(list, operation, fd, &raw mut event) }.into()).map(drop)
-    }
-
-    /// Waits until something is ready or the time is over; for ever without a time. Hands over the tags of what is
-    /// ready.
-    pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
-        let mut batch = MaybeUninit::<[libc::epoll_event; BATCH]>::zeroed();
-        let room = i32::try_from(BATCH).unwrap_or(1);
-        // SAFETY: `batch` has room for as many records as are asked for.
-        let mut wait = |timeout| unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), room, timeout)
-        };
-        let mut count = wait(timeout.map_or(-1, milliseconds));
-        if count == -1 {
-            // EINTR, from a stop and continue: the loop goes round, for time has passed.
-            count = wait(0);
-        }
-        if count == -1 {
-            pause();
-            ready(Self::ANY);
-        }
-        // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
-        let batch = unsafe { batch.assume_init() };
-        for event in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
-            ready(event.u64);
-        }
+        taken => taken,
     }
 }
 
-/// Rests behind a call that has failed without a reason that the kernel could have: rsup neither ends for it nor spins.
-pub(super) fn pause() {
-    rest(Duration::from_millis(50));
+/// Takes this child if it has died or stopped, without waiting.
+#[must_use]
+pub fn wait_pid(child: Pid) -> Option<ChildStatus> {
+    waitpid(child.number()).unwrap_or(None)
 }
 
-/// Does nothing for this time; of no time it is no call.
-pub fn rest(time: Duration) {
-    if time.is_zero() {
-        return;
+fn waitpid(target: i32) -> Result<Option<ChildStatus>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the one int that is written.
+    let pid = unsafe { libc::waitpid(target, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    let (pid, status) = (cvt(pid.into())?, status);
+    Ok(i32::try_from(pid).ok().and_then(Pid::new).map(|pid| ChildStatus { pid, status: decode(status) }))
+}
+
+fn decode(status: i32) -> WaitStatus {
+    if libc::WIFEXITED(status) {
+        WaitStatus::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+    } else if libc::WIFSIGNALED(status) {
+        WaitStatus::Signaled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+    } else if libc::WIFSTOPPED(status) {
+        WaitStatus::Stopped(libc::WSTOPSIG(status))
+    } else {
+        WaitStatus::Other
     }
-    // SAFETY: an empty list; numbers.
-    unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds(time)) };
-}
-
-/// Rounded up, so that a deadline has passed when the wait for it ends.
-fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

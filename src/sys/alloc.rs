@@ -2,19 +2,19 @@
 //! command, or few programs, hardly asks the kernel for any.
 
 use super::LogStream;
-use super::wait::pause;
+use super::poll::back_off;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// The C library's memory, for as long as it takes to get it.
 #[derive(Debug)]
-pub struct Patient;
+pub struct RetryingAllocator;
 
 static HAS_PROGRAMS: AtomicBool = AtomicBool::new(false);
 
 /// There is a program: from here on rsup does not leave for want of memory.
-pub(super) fn outlast_shortage() {
+pub(super) fn retry_allocations() {
     HAS_PROGRAMS.store(true, Relaxed);
 }
 
@@ -36,7 +36,7 @@ fn insist(allocate: impl Fn() -> *mut u8) -> *mut u8 {
                 unsafe { libc::_exit(2) };
             }
         }
-        pause();
+        back_off();
     }
 }
 
@@ -86,7 +86,7 @@ impl First {
 }
 
 // SAFETY: every place is a part of `FIRST` that is nobody else's, or one that `System` gave for the same layout.
-unsafe impl GlobalAlloc for Patient {
+unsafe impl GlobalAlloc for RetryingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the same.
         FIRST.allocate(layout).unwrap_or_else(|| insist(|| unsafe { System.alloc(layout) }))

@@ -1,9 +1,9 @@
 //! One command as a shell would start it: with everything that rsup was started with, in a process group of its own, and
 //! with the terminal where rsup had it.
 
-use super::fork::{Pointers, candidates, exec, fork_to_exec, strings, vfork_to_exec};
+use super::fork::{CStrArray, exec, fork_exec, iter_cstrs, path_candidates, vfork_exec};
 use super::signals::block_all;
-use super::{Errno, Inherited, Pid, Report, Step, Strings, terminal};
+use super::{Errno, ExecFailure, ExecStep, PackedCStrings, Pid, SavedMask, terminal};
 use std::convert::Infallible;
 use std::env;
 use std::ffi::{CStr, OsString};
@@ -19,31 +19,31 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 ///
 /// # Errors
 /// Of `clone(2)`.
-pub fn launch(
+pub fn spawn_command(
     words: &[OsString],
-    inherited: Inherited,
+    inherited: SavedMask,
     terminal_is_for_it: bool,
-    explain: impl FnOnce(Report) -> u8,
+    report_error: impl FnOnce(ExecFailure) -> u8,
 ) -> Result<Pid, Errno> {
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
     // The empty word is no file's name, although with a directory before it it would be the directory.
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
     let mut list = Vec::new();
     if !word.is_empty() {
-        candidates(word, &path, &mut list);
+        path_candidates(word, &path, &mut list);
     }
     // No kernel hands a NUL byte on, so there is none here.
-    let arguments = Strings::pack(words.iter().map(|word| [word.as_bytes()])).unwrap_or_default();
+    let arguments = PackedCStrings::pack(words.iter().map(|word| [word.as_bytes()])).unwrap_or_default();
     let mut listen_pid = *LISTEN_PID;
-    let argv: Pointers<'_> = arguments.iter().collect();
-    let mut envp = Pointers::environment();
+    let argv: CStrArray<'_> = arguments.iter().collect();
+    let mut envp = CStrArray::environment();
     let for_us = env::var_os("LISTEN_PID").is_some_and(|pid| *pid == *std::process::id().to_string());
     let for_us = if for_us { envp.position(LISTEN_PID_KEY) } else { None };
     let rsups_group = terminal::own_group();
     let steps = || {
         if terminal_is_for_it {
             // Before the exec: the command may read from it at once.
-            terminal::take_from(rsups_group);
+            terminal::grab_foreground(rsups_group);
         }
         // sd_listen_fds(3): the descriptors that rsup was handed are the command's now.
         if let Some(index) = for_us {
@@ -52,16 +52,17 @@ pub fn launch(
             let _ = write!(place, "{}", std::process::id());
             envp.replace(index, CStr::from_bytes_until_nul(&listen_pid).unwrap_or_default());
         }
-        let given_back = inherited.give_back();
-        let failed = |errno| Report { step: Step::Exec, candidate: 0, errno };
-        let Err(report) = given_back.map_err(failed).and_then(|()| exec_first(strings(&list), &argv, &envp));
+        let given_back = inherited.restore();
+        let failed = |errno| ExecFailure { step: ExecStep::Exec, candidate: 0, errno };
+        let Err(report) =
+            given_back.map_err(failed).and_then(|()| exec_first_candidate(iter_cstrs(&list), &argv, &envp));
         // A terminal may stop whom it does not belong to for a line (`stty tostop`), and a parent that stands still
         // could not notice.
         let _ = block_all();
-        explain(report)
+        report_error(report)
     };
     // What the terminal's keys stop before its exec, only a parent that goes on can notice.
-    if terminal_is_for_it { fork_to_exec(steps) } else { vfork_to_exec(steps) }
+    if terminal_is_for_it { fork_exec(steps) } else { vfork_exec(steps) }
 }
 
 const LISTEN_PID_KEY: &str = "LISTEN_PID=";
@@ -69,17 +70,19 @@ const LISTEN_PID_KEY: &str = "LISTEN_PID=";
 const LISTEN_PID: &[u8; 22] = b"LISTEN_PID=\0\0\0\0\0\0\0\0\0\0\0";
 
 /// As `execvp`: the first candidate that can be executed; else the error of the last that exists. Async-signal-safe.
-fn exec_first<'a>(
+fn exec_first_candidate<'a>(
     candidates: impl Iterator<Item = &'a CStr>,
-    argv: &Pointers<'_>,
-    envp: &Pointers<'_>,
-) -> Result<Infallible, Report> {
-    let mut failure = Report { step: Step::NotFound, candidate: 0, errno: Errno::ENOENT };
+    argv: &CStrArray<'_>,
+    envp: &CStrArray<'_>,
+) -> Result<Infallible, ExecFailure> {
+    let mut failure = ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT };
     for (candidate, path) in (0..=u16::MAX).zip(candidates) {
         match exec(path, argv, envp) {
             Errno::ENOENT | Errno::ENOTDIR if !exists(path) => {}
-            Errno::EACCES => failure = Report { step: Step::NoPermission, candidate, errno: Errno::EACCES },
-            errno => return Err(Report { step: Step::Exec, candidate, errno }),
+            Errno::EACCES => {
+                failure = ExecFailure { step: ExecStep::NoPermission, candidate, errno: Errno::EACCES }
+            }
+            errno => return Err(ExecFailure { step: ExecStep::Exec, candidate, errno }),
         }
     }
     Err(failure)

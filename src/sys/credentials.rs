@@ -6,7 +6,7 @@ use std::ffi::CString;
 
 /// Whom a program runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ids {
+pub struct Credentials {
     /// User.
     pub uid: u32,
     /// Group.
@@ -31,7 +31,7 @@ pub enum UserError {
 ///
 /// # Errors
 /// Says which half is unknown.
-pub fn look_up(text: &str) -> Result<Ids, UserError> {
+pub fn resolve_user(text: &str) -> Result<Credentials, UserError> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -39,10 +39,12 @@ pub fn look_up(text: &str) -> Result<Ids, UserError> {
     let entry = match user.parse() {
         // To the kernel this is "no change".
         Ok(u32::MAX) => return Err(UserError::UnknownUser),
-        Ok(uid) => passwd(User::from_uid(Uid::from_raw(uid))).unwrap_or(Entry { name: None, uid, gid: uid }),
+        Ok(uid) => {
+            passwd(User::from_uid(Uid::from_raw(uid))).unwrap_or(PasswdEntry { name: None, uid, gid: uid })
+        }
         Err(_) => match passwd(User::from_name(user)) {
             Some(entry) => entry,
-            None if user == "root" => Entry { name: None, uid: 0, gid: 0 },
+            None if user == "root" => PasswdEntry { name: None, uid: 0, gid: 0 },
             None => return Err(UserError::UnknownUser),
         },
     };
@@ -50,16 +52,16 @@ pub fn look_up(text: &str) -> Result<Ids, UserError> {
         Some(group) => group_id(group).ok_or(UserError::UnknownGroup)?,
         None => entry.gid,
     };
-    Ok(Ids { uid: entry.uid, gid, groups: entry.groups(gid), names_group: group.is_some() })
+    Ok(Credentials { uid: entry.uid, gid, groups: entry.groups(gid), names_group: group.is_some() })
 }
 
-struct Entry {
+struct PasswdEntry {
     name: Option<CString>,
     uid: u32,
     gid: u32,
 }
 
-impl Entry {
+impl PasswdEntry {
     /// Every group that names the user, behind `gid`.
     fn groups(&self, gid: u32) -> Vec<u32> {
         let listed = self.name.as_ref().and_then(|name| getgrouplist(name, Gid::from_raw(gid)).ok());
@@ -69,10 +71,10 @@ impl Entry {
 }
 
 /// No such user and no such file are the same here: musl makes an error of the second.
-fn passwd(found: Result<Option<User>, Errno>) -> Option<Entry> {
+fn passwd(found: Result<Option<User>, Errno>) -> Option<PasswdEntry> {
     let user = found.ok().flatten()?;
     let name = CString::new(user.name).ok();
-    Some(Entry { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+    Some(PasswdEntry { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
 fn group_id(group: &str) -> Option<u32> {
