@@ -26,14 +26,14 @@ const FAILURE: u8 = 2;
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
     // One line that says where, and no backtrace: the code for that is not in the binary (see .cargo).
-    std::panic::set_hook(Box::new(|panic| log::last_words(format!("rsup: {panic}\n"))));
+    std::panic::set_hook(Box::new(|panic| log::write_final(format!("rsup: {panic}\n"))));
     // Before anything else, so that no signal is lost and no descriptor of ours lands on 0 to 2.
     let taken_over = sys::block_all_signals();
     sys::open_standard_fds();
     taken_over.map_err(|errno| format!("Error: can't block signals: {errno}\n")).map_or_else(
         fail,
         |inherited| match cli::parse(arguments) {
-            Ok(cli) => obey(&cli, arguments, inherited).unwrap_or_else(fail),
+            Ok(cli) => dispatch(&cli, arguments, inherited).unwrap_or_else(fail),
             Err(exit) if exit.code == 0 => print(&exit.text),
             Err(exit) => fail(exit.text),
         },
@@ -41,7 +41,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
 }
 
 /// Does what was asked for. An error is text for stderr.
-fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<u8, String> {
+fn dispatch(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<u8, String> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
         // Nothing is started, so ^C may end it; should that fail, it cannot.
         let _ = inherited.restore();
@@ -49,7 +49,7 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<
     match &cli.mode {
         Mode::EchoConfig => Ok(print(config::SAMPLE)),
         Mode::PrintConfig => {
-            usable(load(cli, arguments, &|_| Ok(()))?).map(|(config, _)| print(&config.to_json()))
+            config_or_errors(load(cli, arguments, &|_| Ok(()))?).map(|(config, _)| print(&config.to_json()))
         }
         Mode::Check => {
             let loaded = load(cli, arguments, &check_user)?;
@@ -63,7 +63,7 @@ fn obey(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<
             Ok(if starts { 0 } else { FAILURE })
         }
         Mode::Supervise => {
-            let (config, notices) = usable(load(cli, arguments, &check_user)?)?;
+            let (config, notices) = config_or_errors(load(cli, arguments, &check_user)?)?;
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
             supervise::run(name, config, notices)
         }
@@ -98,7 +98,7 @@ fn find(arguments: &[OsString]) -> Result<PathBuf, String> {
 }
 
 /// The configuration, unless the file has errors: then all of them.
-fn usable(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), String> {
+fn config_or_errors(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), String> {
     let Loaded { config, report, notices } = loaded;
     config
         .map(|config| (config, notices))
@@ -128,6 +128,6 @@ fn print(text: &str) -> u8 {
 }
 
 fn fail(text: String) -> u8 {
-    log::last_words(text);
+    log::write_final(text);
     FAILURE
 }

@@ -18,9 +18,9 @@ pub struct Log {
     /// Lines that the backlog had no room for, since it was empty last.
     lost: u64,
     /// Lines wait for [`Log::flush`], even where there is room.
-    held: bool,
+    deferred: bool,
     /// There are lines that no write was tried for.
-    fresh: bool,
+    unwritten: bool,
     stamp: Stamp,
 }
 
@@ -33,38 +33,48 @@ impl Log {
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
         let (stream, backlog, stamp) = (LogStream::stderr(), Vec::new(), Stamp::default());
-        Self { stream, threshold, silent, backlog, written: 0, lost: 0, held: false, fresh: false, stamp }
+        Self {
+            stream,
+            threshold,
+            silent,
+            backlog,
+            written: 0,
+            lost: 0,
+            deferred: false,
+            unwritten: false,
+            stamp,
+        }
     }
 
     /// Logs one line in supervisord's format. Where there is no room it waits its turn; where too many do, it is lost
     /// whole, and counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
         if self.shows(level) {
-            self.take(level, &text);
+            self.add(level, &text);
         }
     }
 
-    fn take(&mut self, level: Level, text: &dyn fmt::Display) {
-        if !self.keep(level, text) {
+    fn add(&mut self, level: Level, text: &dyn fmt::Display) {
+        if !self.push(level, text) {
             // There may be room by now, though not for all.
             let _ = self.drain();
-            self.lost += u64::from(!self.keep(level, text));
+            self.lost += u64::from(!self.push(level, text));
         }
-        self.fresh = true;
-        if !self.held {
+        self.unwritten = true;
+        if !self.deferred {
             let _ = self.drain();
         }
     }
 
     /// From here on lines are written when they are flushed: whoever reads them may be woken on rsup's own processor, and
     /// take the time of what is to be done first.
-    pub fn hold(&mut self) {
-        self.held = true;
+    pub fn defer_writes(&mut self) {
+        self.deferred = true;
     }
 
     /// Writes what has been logged. Returns the stream to be watched for room, when there was none for a line.
     pub fn flush(&mut self) -> Option<&LogStream> {
-        let full = mem::take(&mut self.fresh) && self.drain() == Err(Errno::EAGAIN);
+        let full = mem::take(&mut self.unwritten) && self.drain() == Err(Errno::EAGAIN);
         full.then_some(&self.stream)
     }
 
@@ -75,16 +85,16 @@ impl Log {
     }
 
     /// Writes what waits, and behind it how many lines were lost. Returns whether nothing waits any more.
-    pub fn catch_up(&mut self) -> bool {
+    pub fn drain_backlog(&mut self) -> bool {
         self.drain().is_ok()
     }
 
     /// Before rsup leaves: a reader that is there has a moment to take the last lines, which say why.
     pub fn finish(&mut self) {
-        self.insist(200);
+        self.drain_for(200);
     }
 
-    fn insist(&mut self, milliseconds: u64) {
+    fn drain_for(&mut self, milliseconds: u64) {
         let end = sys::monotonic_nanos() / 1_000_000 + milliseconds;
         while self.drain() == Err(Errno::EAGAIN) {
             let left = end.saturating_sub(sys::monotonic_nanos() / 1_000_000);
@@ -112,7 +122,7 @@ impl Log {
                 0 => return Ok(()),
                 lost if self.shows(Level::Warn) => {
                     let text = format_args!("log lines lost: {lost} (they were not read in time)");
-                    self.keep(Level::Warn, &text);
+                    self.push(Level::Warn, &text);
                 }
                 _ => {}
             }
@@ -124,13 +134,13 @@ impl Log {
     }
 
     /// Puts a line behind those that wait; behind lost ones none, before their number is told.
-    fn keep(&mut self, level: Level, text: &dyn fmt::Display) -> bool {
+    fn push(&mut self, level: Level, text: &dyn fmt::Display) -> bool {
         if self.lost > 0 {
             return false;
         }
         let mut end = self.backlog.len();
         let stamp = self.stamp.now();
-        Line::behind(&mut self.backlog).format(stamp, level, text);
+        LineWriter::append_to(&mut self.backlog).format(stamp, level, text);
         if self.backlog.len() > BACKLOG {
             self.backlog.drain(..self.written);
             end -= mem::take(&mut self.written);
@@ -145,10 +155,10 @@ impl Log {
 
 /// Text without a stamp. Nothing runs that could be held up: a reader that is slow has some time, but rsup leaves all the
 /// same where there is none.
-pub fn last_words(text: String) {
+pub fn write_final(text: String) {
     let mut log = Log::new(Level::Critical, false);
     log.backlog = text.into_bytes();
-    log.insist(3000);
+    log.drain_for(3000);
 }
 
 /// What lines begin with. The calendar is asked once a second.
@@ -179,14 +189,14 @@ const CAPACITY: usize = 4096;
 const CUT: &[u8] = b"...\n";
 
 /// A line that is being written behind others.
-struct Line<'a> {
+struct LineWriter<'a> {
     out: &'a mut Vec<u8>,
     /// Where the text has to end at the latest.
     end: usize,
 }
 
-impl<'a> Line<'a> {
-    fn behind(out: &'a mut Vec<u8>) -> Self {
+impl<'a> LineWriter<'a> {
+    fn append_to(out: &'a mut Vec<u8>) -> Self {
         let end = out.len() + CAPACITY - CUT.len();
         Self { out, end }
     }
@@ -207,7 +217,7 @@ impl<'a> Line<'a> {
 }
 
 /// One event is one line: control characters in a name or a path are escaped.
-impl Write for Line<'_> {
+impl Write for LineWriter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // The first byte of those beyond ASCII is 0xc2, as that of many others.
         let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;

@@ -1,6 +1,6 @@
 //! One command: rsup is PID 1, or a stand-in for it, and the command is what it is there for.
 
-use super::text;
+use super::messages;
 use crate::policy::{ExitStatus, Signal};
 use crate::sys::{
     self, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus, terminal,
@@ -27,8 +27,9 @@ pub fn run_command(
     sys::set_child_subreaper();
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
     let has_terminal = terminal::wants_foreground();
-    let group = sys::spawn_command(words, inherited, has_terminal, |report| explain(&word, report))
-        .map_err(|errno| format!("Error: {}\n", text::spawn_error(&word, SpawnError::Fork(errno))))?;
+    let group =
+        sys::spawn_command(words, inherited, has_terminal, |report| report_exec_failure(&word, report))
+            .map_err(|errno| format!("Error: {}\n", messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let stop_timeout = stop_timeout.map(Duration::from_secs);
     let is_pid1 = sys::is_pid1();
     let command = Command { group, has_terminal, stop_timeout, kill_at: None, is_pid1 };
@@ -52,23 +53,23 @@ fn now() -> Duration {
 
 impl Command {
     fn run(mut self) -> u8 {
-        let mut leave_at = None;
+        let mut exit_at = None;
         loop {
-            let deadline = leave_at.or(self.kill_at);
+            let deadline = exit_at.or(self.kill_at);
             let arrived = sys::wait_for_signal(deadline.map(|deadline| deadline.saturating_sub(now())));
             // Deaths first: a signal must not go to a number that is free.
             if let Some(exit) = self.reap() {
-                return self.end(exit);
+                return self.finish(exit);
             }
             if let Some(arrived) = arrived {
-                self.pass_on(arrived);
+                self.forward(arrived);
             }
             if deadline.is_some_and(|deadline| now() >= deadline) {
-                if leave_at.is_some() {
-                    return self.give_up();
+                if exit_at.is_some() {
+                    return self.abandon();
                 }
                 let _ = sys::killpg(self.group, Signal::KILL.number());
-                leave_at = Some(now() + KILL_GRACE_SECS);
+                exit_at = Some(now() + KILL_GRACE_SECS);
             }
         }
     }
@@ -79,15 +80,15 @@ impl Command {
         while let Ok(Some(child)) = sys::wait_any() {
             match child.status {
                 _ if child.pid != self.group => {}
-                WaitStatus::Stopped(signal) => self.stop_like_it(signal),
-                status => exit = Some(text::exit(status)),
+                WaitStatus::Stopped(signal) => self.suspend_with_child(signal),
+                status => exit = Some(messages::exit(status)),
             }
         }
         exit
     }
 
     /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
-    fn stop_like_it(&self, signal: i32) {
+    fn suspend_with_child(&self, signal: i32) {
         let asks = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
         let has_shell = !self.is_pid1 && terminal::has_job_control();
@@ -105,7 +106,7 @@ impl Command {
         }
     }
 
-    fn pass_on(&mut self, arrived: RawSignal) {
+    fn forward(&mut self, arrived: RawSignal) {
         let Some(signal) = Signal::from_number(arrived.signal.into()) else { return };
         // Its children's deaths are rsup's own matter, and so is what it sends itself.
         if signal == Signal::CHLD || arrived.sender == std::process::id() {
@@ -121,21 +122,21 @@ impl Command {
     }
 
     /// The command is gone: tells what it has left behind to go, and leaves with its code.
-    fn end(self, exit: ExitStatus) -> u8 {
+    fn finish(self, exit: ExitStatus) -> u8 {
         terminal::reclaim_foreground(self.group);
-        self.clear();
+        self.terminate_remaining();
         exit.exit_code()
     }
 
     /// It does not die of SIGKILL, or may not be sent it.
-    fn give_up(self) -> u8 {
+    fn abandon(self) -> u8 {
         terminal::reclaim_foreground(self.group);
-        complain(LEFT_BEHIND);
+        log_line(LEFT_BEHIND);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
     /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
-    fn clear(&self) {
+    fn terminate_remaining(&self) {
         // Once to each: a second SIGTERM means something else to many.
         let send = |signal: Signal| {
             let _ = if self.is_pid1 {
@@ -169,14 +170,14 @@ impl Command {
         if is_left_at(self.kill_at.map_or(grace, |kill_at| kill_at.min(grace))) {
             send(Signal::KILL);
             if is_left_at(now() + KILL_GRACE_SECS) {
-                complain(LEFT_BEHIND);
+                log_line(LEFT_BEHIND);
             }
         }
     }
 }
 
 /// One line about a command that could not be executed. Returns the exit code that says it too.
-fn explain(word: &str, report: ExecFailure) -> u8 {
+fn report_exec_failure(word: &str, report: ExecFailure) -> u8 {
     let (code, why) = match report.step {
         ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {
             (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
@@ -184,13 +185,13 @@ fn explain(word: &str, report: ExecFailure) -> u8 {
         ExecStep::NotFound => (NOT_FOUND, "not found".to_owned()),
         _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
     };
-    complain(&format!("can't run {word}: {why}"));
+    log_line(&format!("can't run {word}: {why}"));
     code
 }
 
 const LEFT_BEHIND: &str = "processes left behind";
 
 /// One line on stderr, without waiting for somebody to read it.
-fn complain(text: &str) {
+fn log_line(text: &str) {
     let _ = LogStream::stderr().write(format!("rsup: {text}\n").as_bytes());
 }

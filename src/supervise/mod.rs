@@ -2,8 +2,8 @@
 //! both policy and sys.
 
 mod command;
-mod program;
-mod text;
+mod messages;
+mod prepare;
 
 pub use command::run_command;
 
@@ -17,7 +17,7 @@ use crate::sys::{
     self, Child, ChildStatus, ExecFailure, ExecStatusPipe, ExecStep, Limit, Pid, Poller, RawSignal, SignalFd,
     SpawnDefaults, SpawnSpec, WaitStatus, terminal,
 };
-use program::{Preparer, Sockets};
+use prepare::{Preparer, Sockets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -38,8 +38,8 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, Strin
     // Before the user is switched, who may not raise them.
     raise_limits(&config, &mut log);
     become_user(&config, &mut log)?;
-    let sockets = program::sockets(&config, &mut log)?;
-    let defaults = program::defaults(&config)?;
+    let sockets = prepare::sockets(&config, &mut log)?;
+    let defaults = prepare::defaults(&config)?;
     Ok(Supervisor::new(config, defaults, sockets, log, hup_ignored)?.run())
 }
 
@@ -76,18 +76,18 @@ struct Slot {
     /// The leader's number for log lines, also when it is gone.
     pid: i32,
     /// Tells whether the exec works; none once that is known.
-    exec: Option<ExecStatusPipe>,
+    exec_status: Option<ExecStatusPipe>,
     /// The step that failed in the leader, which is about to exit.
     failure: Option<ExecFailure>,
     /// Why the last start failed.
-    why: Box<str>,
+    last_error: Box<str>,
     /// Keeps the leader's stdin from ending.
     stdin_keeper: Option<OwnedFd>,
 }
 
 impl Slot {
     /// Ends a start of which nobody would ever learn that it works.
-    fn give_up(&mut self, errno: sys::Errno) {
+    fn abort_start(&mut self, errno: sys::Errno) {
         self.failure = Some(ExecFailure { step: ExecStep::Streams, candidate: 0, errno });
         let _ = self.leader.map(|leader| sys::kill(leader, Signal::KILL.number()));
     }
@@ -106,7 +106,7 @@ struct Supervisor {
     signals: SignalFd,
     context: RunContext,
     /// The last reaping was cut short.
-    more_dead: bool,
+    reap_incomplete: bool,
     /// How long the next is to wait when there is nothing else to do.
     rest: Duration,
     /// How often it has, since all the dead were taken in.
@@ -114,8 +114,8 @@ struct Supervisor {
     /// It has stopped its programs and itself, and was not continued yet.
     suspended: bool,
     /// The signal of the last sweep, and the children that were sent it.
-    swept: Option<Signal>,
-    told: BTreeSet<Pid>,
+    last_sweep_signal: Option<Signal>,
+    swept_pids: BTreeSet<Pid>,
 }
 
 /// The poller's tags of the signals and the log; a process has its place in start order.
@@ -180,9 +180,9 @@ impl Supervisor {
                 leader: None,
                 group: None,
                 pid: 0,
-                exec: None,
+                exec_status: None,
                 failure: None,
-                why: Box::default(),
+                last_error: Box::default(),
                 stdin_keeper: None,
             });
             specs.push(process.spec);
@@ -197,22 +197,22 @@ impl Supervisor {
             poller,
             signals,
             context,
-            more_dead: false,
+            reap_incomplete: false,
             rest: Duration::ZERO,
             rests: 0,
             suspended: false,
-            swept: None,
-            told: BTreeSet::new(),
+            last_sweep_signal: None,
+            swept_pids: BTreeSet::new(),
         })
     }
 
     /// The loop.
     fn run(mut self) -> u8 {
         let mut ready = Vec::new();
-        self.log.hold();
+        self.log.defer_writes();
         self.processes.start_autostart(now());
         loop {
-            if let Some(code) = self.act() {
+            if let Some(code) = self.run_actions() {
                 self.log.finish();
                 return code;
             }
@@ -221,21 +221,21 @@ impl Supervisor {
             let time_left = || self.processes.deadline().map(|deadline| deadline.until(now()));
             let timeout = if self.processes.wants_more() {
                 Some(Duration::ZERO)
-            } else if self.more_dead {
+            } else if self.reap_incomplete {
                 sys::sleep(time_left().map_or(rest, |left| left.min(rest)));
                 Some(Duration::ZERO)
             } else {
                 time_left()
             };
             self.poller.wait(timeout, |tag| ready.push(tag));
-            self.take_in(&mut ready);
+            self.process_events(&mut ready);
         }
     }
 
     /// Turns what has happened into events. The order matters: an exec is known to have worked before the program's
     /// death is taken in, and every death before a signal is acted on (its number may be free) and before any timed
     /// transition (a dead program is not RUNNING), even where the news of it has not been read yet.
-    fn take_in(&mut self, ready: &mut Vec<u64>) {
+    fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let (mut arrived, mut signalled) = (Vec::new(), false);
         for tag in ready.drain(..) {
@@ -244,7 +244,7 @@ impl Supervisor {
                 self.signals.read(|signal| arrived.push(signal));
             }
             if tag == LOG || tag == Poller::ANY {
-                self.catch_up();
+                self.drain_backlog();
             }
             match tag {
                 SIGNALS | LOG => {}
@@ -254,12 +254,12 @@ impl Supervisor {
         }
         let due = self.processes.is_due(now);
         let only_news = match arrived.as_slice() {
-            [one] if !due && !self.more_dead && self.processes.takes_ends_singly() => one.child(),
+            [one] if !due && !self.reap_incomplete && self.processes.takes_ends_singly() => one.child(),
             _ => None,
         };
         if let Some(leader) = only_news.filter(|child| self.pids.contains_key(child)) {
             self.reap_leader(leader, now);
-        } else if due || self.more_dead || signalled {
+        } else if due || self.reap_incomplete || signalled {
             self.reap(now);
         }
         for signal in arrived {
@@ -275,8 +275,8 @@ impl Supervisor {
         }
     }
 
-    fn catch_up(&mut self) {
-        if self.log.catch_up() {
+    fn drain_backlog(&mut self) {
+        if self.log.drain_backlog() {
             self.poller.remove(self.log.stream());
         }
     }
@@ -295,10 +295,10 @@ impl Supervisor {
 
     /// Does what the law asks for, until it asks for nothing more or to leave; of very much a part, so that neither what
     /// happens meanwhile has to wait, nor the pipes of programs whose exec has worked are kept by all that follow.
-    fn act(&mut self) -> Option<u8> {
+    fn run_actions(&mut self) -> Option<u8> {
         for _ in 0..ACTION_BATCH {
             match self.processes.next_action()? {
-                Action::Process(id, action) => self.act_on(id, action),
+                Action::Process(id, action) => self.run_process_action(id, action),
                 Action::Announce(notice) => {
                     let name = |id: ProcId| self.slots.get(id.0).map_or("", |slot| &*slot.name);
                     let (level, text) = notice.line(name);
@@ -321,7 +321,7 @@ impl Supervisor {
         None
     }
 
-    fn act_on(&mut self, id: ProcId, action: ProcessAction) {
+    fn run_process_action(&mut self, id: ProcId, action: ProcessAction) {
         match action {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, to) => self.send(id, signal, to),
@@ -332,8 +332,8 @@ impl Supervisor {
                 }
             }
             ProcessAction::Log(message) => {
-                if let Some(Slot { name, pid, why, .. }) = self.slots.get(id.0) {
-                    self.log.line(message.level(), message.about(name, *pid, why));
+                if let Some(Slot { name, pid, last_error, .. }) = self.slots.get(id.0) {
+                    self.log.line(message.level(), message.about(name, *pid, last_error));
                 }
             }
         }
@@ -346,7 +346,7 @@ impl Supervisor {
             SignalTarget::Group => slot.group.map(|group| sys::killpg(group, signal.number())),
         };
         if let Some(Err(errno)) = sent {
-            let (level, text) = text::unsent(&slot.name, slot.pid, errno);
+            let (level, text) = messages::unsent(&slot.name, slot.pid, errno);
             self.log.line(level, text);
         }
     }
@@ -355,9 +355,8 @@ impl Supervisor {
     fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
         let spawned = match slot.program {
-            Ok(program) => {
-                sys::spawn(program, &mut self.defaults).map_err(|error| text::spawn_error(&slot.name, error))
-            }
+            Ok(program) => sys::spawn(program, &mut self.defaults)
+                .map_err(|error| messages::spawn_error(&slot.name, error)),
             Err(text) => Err(text.clone()),
         };
         match spawned {
@@ -368,13 +367,13 @@ impl Supervisor {
                 slot.stdin_keeper = stdin_keeper;
                 slot.failure = None;
                 if let Err(errno) = self.poller.add_oneshot(&status, id.0 as u64) {
-                    slot.give_up(errno);
+                    slot.abort_start(errno);
                 }
-                slot.exec = Some(status);
+                slot.exec_status = Some(status);
                 self.pids.insert(pid, id);
             }
             Err(why) => {
-                slot.why = why.into();
+                slot.last_error = why.into();
                 self.processes.apply(id, Event::SpawnFailed, now());
             }
         }
@@ -383,11 +382,11 @@ impl Supervisor {
     /// Reads what a child says about its exec.
     fn exec_progress(&mut self, id: ProcId, now: Time) {
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        let Some(exec) = &mut slot.exec else { return };
+        let Some(exec) = &mut slot.exec_status else { return };
         let (name, failure, log) = (&slot.name, &mut slot.failure, &mut self.log);
         let known = exec.read(|report| {
             if report.step.is_harmless() {
-                log.line(Level::Warn, text::unusable_log_file(name, report));
+                log.line(Level::Warn, messages::unusable_log_file(name, report));
             } else {
                 *failure = Some(report);
             }
@@ -395,11 +394,11 @@ impl Supervisor {
         if !known {
             // There is more to come.
             if let Err(errno) = self.poller.rearm(exec, id.0 as u64) {
-                slot.give_up(errno);
+                slot.abort_start(errno);
             }
             return;
         }
-        if let Some(exec) = slot.exec.take() {
+        if let Some(exec) = slot.exec_status.take() {
             self.defaults.reclaim(exec);
         }
         // A failed start is told when its child is reaped: until then there is one.
@@ -412,20 +411,20 @@ impl Supervisor {
     fn reap(&mut self, now: Time) {
         let mut dead = Vec::new();
         // A batch that was cut short counts for the one that ends it.
-        let mut any_dead = mem::replace(&mut self.more_dead, true);
+        let mut any_dead = mem::replace(&mut self.reap_incomplete, true);
         let (mut living, mut storm) = (true, None);
         for taken in 1..=REAP_BATCH {
             match sys::wait_any() {
                 Ok(Some(child)) => {
                     any_dead = true;
-                    dead.extend(self.take_off_the_books(child).map(|id| (id, child)));
+                    dead.extend(self.unregister_child(child).map(|id| (id, child)));
                 }
                 Ok(None) => {
-                    self.more_dead = false;
+                    self.reap_incomplete = false;
                     break;
                 }
                 Err(sys::Errno::ECHILD) => {
-                    (self.more_dead, living) = (false, false);
+                    (self.reap_incomplete, living) = (false, false);
                     break;
                 }
                 // Not known to happen: there may be more, and the loop asks again.
@@ -447,10 +446,10 @@ impl Supervisor {
             self.leader_changed(id, child, now);
         }
         if !living {
-            self.lose_all(now);
+            self.on_no_children(now);
         }
-        self.leave_empty_groups(now);
-        if !self.more_dead {
+        self.drop_empty_groups(now);
+        if !self.reap_incomplete {
             self.rests = 0;
             self.processes.on_reaped(any_dead, living, now);
         }
@@ -459,12 +458,12 @@ impl Supervisor {
     /// Takes in a leader that all the news is about. Whether there are other dead is looked for in the next turn: among a
     /// thousand children that takes the kernel as long as to start one.
     fn reap_leader(&mut self, leader: Pid, now: Time) {
-        self.more_dead = true;
+        self.reap_incomplete = true;
         if let Some(child) = sys::wait_pid(leader)
-            && let Some(id) = self.take_off_the_books(child)
+            && let Some(id) = self.unregister_child(child)
         {
             self.leader_changed(id, child, now);
-            self.leave_empty_groups(now);
+            self.drop_empty_groups(now);
         }
         // Of what is timed for now, every death is taken in before.
         if self.processes.is_due(now) {
@@ -473,16 +472,16 @@ impl Supervisor {
     }
 
     /// Whose leader it is. Its number is free from here on, so it must not be found again.
-    fn take_off_the_books(&mut self, child: ChildStatus) -> Option<ProcId> {
+    fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
         let id = match child.status {
             WaitStatus::Stopped(_) => self.pids.get(&child.pid).copied(),
             WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
-                self.told.remove(&child.pid);
+                self.swept_pids.remove(&child.pid);
                 self.pids.remove(&child.pid)
             }
         };
         if id.is_none() {
-            self.log.line(Level::Debug, text::UnknownChild(child));
+            self.log.line(Level::Debug, messages::UnknownChild(child));
         }
         id
     }
@@ -493,9 +492,9 @@ impl Supervisor {
             WaitStatus::Stopped(_) if self.suspended => {}
             WaitStatus::Stopped(signal) => {
                 let name = self.slots.get(id.0).map_or("", |slot| &*slot.name);
-                self.log.line(Level::Warn, text::stopped_child(name, child.pid, signal));
+                self.log.line(Level::Warn, messages::stopped_child(name, child.pid, signal));
             }
-            status => self.leader_ended(id, text::exit(status), now),
+            status => self.leader_ended(id, messages::exit(status), now),
         }
     }
 
@@ -508,7 +507,7 @@ impl Supervisor {
         // that was killed right behind it.
         self.exec_progress(id, now);
         let Some(slot) = self.slots.get_mut(id.0) else { return };
-        slot.exec = None;
+        slot.exec_status = None;
         slot.stdin_keeper = None;
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
@@ -518,7 +517,7 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(report), Ok(program)) => {
-                slot.why = text::failed_step(program, &self.defaults, report).into();
+                slot.last_error = messages::failed_step(program, &self.defaults, report).into();
                 Event::SpawnFailed
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
@@ -527,14 +526,14 @@ impl Supervisor {
     }
 
     /// The kernel knows of no child: whoever is still in the books was taken by somebody else.
-    fn lose_all(&mut self, now: Time) {
+    fn on_no_children(&mut self, now: Time) {
         while let Some((_, id)) = self.pids.pop_first() {
             self.leader_ended(id, ExitStatus::Unknown, now);
         }
     }
 
     /// Forgets the groups that have no member any more: their numbers may be somebody else's next.
-    fn leave_empty_groups(&mut self, now: Time) {
+    fn drop_empty_groups(&mut self, now: Time) {
         let (slots, processes) = (&mut self.slots, &mut self.processes);
         self.leaderless.retain(|id| {
             let Some(slot) = slots.get_mut(id.0) else { return false };
@@ -549,7 +548,7 @@ impl Supervisor {
 
     /// To every group in the books: a group's number is ours while it has a member.
     fn forward(&mut self, signal: Signal) {
-        self.leave_empty_groups(now());
+        self.drop_empty_groups(now());
         for group in self.slots.iter().filter_map(|slot| slot.group) {
             // Whoever is gone or not ours to signal does not keep the others from theirs.
             let _ = sys::killpg(group, signal.number());
@@ -559,18 +558,18 @@ impl Supervisor {
     /// Tells everything else that is left to go, each once by each signal. Process 1 reaches all of its namespace; else
     /// there are the children, and those that their deaths bring.
     fn sweep(&mut self, signal: Signal) {
-        let first = self.swept.replace(signal) != Some(signal);
+        let first = self.last_sweep_signal.replace(signal) != Some(signal);
         if first {
-            self.told.clear();
+            self.swept_pids.clear();
         }
         let reached = if self.context.is_pid1 {
             if first {
-                tell_to_go(signal, sys::kill_all);
+                terminate(signal, sys::kill_all);
             }
             true
         } else if let Some(children) = sys::children() {
-            for child in children.into_iter().filter(|child| self.told.insert(*child)) {
-                tell_to_go(signal, |signal| sys::kill(child, signal));
+            for child in children.into_iter().filter(|child| self.swept_pids.insert(*child)) {
+                terminate(signal, |signal| sys::kill(child, signal));
             }
             true
         } else {
@@ -585,7 +584,7 @@ impl Supervisor {
 }
 
 /// Behind SIGTERM comes SIGCONT: a stopped process cannot act on the first without the second.
-fn tell_to_go(signal: Signal, send: impl Fn(i32) -> Result<(), sys::Errno>) {
+fn terminate(signal: Signal, send: impl Fn(i32) -> Result<(), sys::Errno>) {
     // Whoever has gone meanwhile was not to be told.
     let _ = send(signal.number());
     if signal == Signal::TERM {
