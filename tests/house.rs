@@ -71,7 +71,7 @@ fn sys_knows_nothing_of_ours() {
 
 #[test]
 fn the_ini_parser_is_in_one_file() {
-    only_in(&["config/ini.rs"], &["ini::"]);
+    only_in(&["config/grammar/document.rs"], &["ini::"]);
 }
 
 #[test]

@@ -3,15 +3,19 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use super::expand::{Names, expand};
-use super::glob::{is_magic, join, matches, normal};
-use super::ini::{Place, Sections};
-use super::lines::Line;
-use super::order::{Index, Order};
+use super::model::{Config, Inputs, Loaded, Overrides, SectionKind};
 use super::report::{Notice, Report, Severity};
-use super::section::{Context, MAX_PROCESSES, MAX_TEXT};
-use super::{Inputs, Loaded, Overrides, hints};
+use super::warnings;
+use crate::config::grammar::document::{Document, SourceLocation};
+use crate::config::grammar::expand::{ExpansionVars, expand};
+use crate::config::grammar::glob::{is_magic, join, matches, normal};
+use crate::config::grammar::lines::LogicalLine;
+use crate::config::grammar::ordered::{NameIndex, StableSort};
+use crate::config::sections::program::{ProgramDefaults, weight};
+use crate::config::sections::section_reader::{Context, MAX_PROCESSES, MAX_TEXT};
+use crate::config::sections::{group, ignored_sections, supervisord};
 use crate::policy::Level;
 
 /// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
@@ -59,7 +63,7 @@ fn first(paths: &[PathBuf]) -> Result<PathBuf, String> {
 pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let mut loader = Loader::new(file);
     let main = loader.main(file);
-    let mut sections = Sections::default();
+    let mut sections = Document::default();
     loader.merge(&mut sections, 0, &main);
     let included = loader.includes(&mut sections, inputs);
     for File { id, directory, text } in &included {
@@ -77,10 +81,35 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
         report,
         notices,
         processes_left: MAX_PROCESSES,
-        text_left: Some(MAX_TEXT),
-        users: Index::default(),
+        budget: Some(MAX_TEXT),
+        users: NameIndex::default(),
     };
-    super::assemble(context)
+    assemble(context)
+}
+
+/// Sections to configuration, in supervisord's order.
+fn assemble(mut context: Context<'_>) -> Loaded {
+    let mut variables = context.inputs.variables();
+    let supervisord = supervisord::read(&mut context, &mut variables);
+    let config = supervisord.map(|supervisord| {
+        let base = ProgramDefaults {
+            variables: &variables,
+            weight: weight("", &supervisord.environment),
+            exitcodes: Rc::new([0]),
+            shutdown_on: supervisord.shutdown_on,
+        };
+        let mut processes = group::all(&mut context, &base);
+        let listeners =
+            processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
+        Config { supervisord, processes, listeners }
+    });
+    ignored_sections::read(&mut context, &variables);
+    warnings::unknown(&mut context);
+    let Context { report, mut notices, .. } = context;
+    // A section that two groups list was read twice.
+    let mut seen = NameIndex::default();
+    notices.retain(|notice| seen.insert(&notice.text));
+    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
 }
 
 /// An included file.
@@ -150,28 +179,28 @@ impl Loader {
     fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap_or_else(|error| {
             let (line, why) = undecodable(error.as_bytes(), error.utf8_error());
-            self.error(Some(Place { file, line }), why);
+            self.error(Some(SourceLocation { file, line }), why);
             String::from_utf8_lossy(error.as_bytes()).into_owned()
         })
     }
 
     /// Takes a file's sections in.
-    fn merge<'t>(&mut self, sections: &mut Sections<'t>, file: usize, text: &'t str) {
+    fn merge<'t>(&mut self, sections: &mut Document<'t>, file: usize, text: &'t str) {
         sections.merge(text, file, |line, what| {
             let (severity, why) = match what {
-                Line::Wrong(why) => (Severity::Error, why),
-                Line::CutQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
-                Line::Swallowed(name) if hints::reads_as_its_own(name) => {
+                LogicalLine::Wrong(why) => (Severity::Error, why),
+                LogicalLine::CommentInsideQuotes(rest) => (Severity::Warning, cut_quotes(rest)),
+                LogicalLine::IndentedEntry(name) if warnings::is_known_section_or_key(name) => {
                     (Severity::Warning, swallowed(name))
                 }
-                Line::Swallowed(_) | Line::Header(_) | Line::Entry(..) => return,
+                LogicalLine::IndentedEntry(_) | LogicalLine::Header(_) | LogicalLine::Entry(..) => return,
             };
-            self.report.add(severity, Some(Place { file, line }), ("", ""), why);
+            self.report.add(severity, Some(SourceLocation { file, line }), ("", ""), why);
         });
     }
 
     /// Reads what `[include] files` of the main file names; an `[include]` in an included file is without effect.
-    fn includes(&mut self, sections: &mut Sections<'_>, inputs: &Inputs<'_>) -> Vec<File> {
+    fn includes(&mut self, sections: &mut Document<'_>, inputs: &Inputs<'_>) -> Vec<File> {
         if sections.find("include").is_some() {
             sections.replace_here(self.here.clone());
             self.include_all(sections, inputs);
@@ -179,7 +208,7 @@ impl Loader {
         std::mem::take(&mut self.included)
     }
 
-    fn include_all(&mut self, sections: &Sections<'_>, inputs: &Inputs<'_>) {
+    fn include_all(&mut self, sections: &Document<'_>, inputs: &Inputs<'_>) {
         let Some(section) = sections.find("include") else { return };
         let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
@@ -189,10 +218,17 @@ impl Loader {
         let place = files.place;
         let environment = inputs.variables();
         let here = self.here.clone();
-        let names = Names { here: Some(&here), host: Some(inputs.host), ..Names::variables(&environment) };
+        let names = ExpansionVars {
+            here: Some(&here),
+            host: Some(inputs.host),
+            ..ExpansionVars::variables(&environment)
+        };
         match expand(&files.text(), &names, "include.files") {
             Ok(patterns) => {
-                for pattern in patterns.split(super::python::is_space).filter(|pattern| !pattern.is_empty()) {
+                for pattern in patterns
+                    .split(crate::config::grammar::python::is_space)
+                    .filter(|pattern| !pattern.is_empty())
+                {
                     self.include(&join(&here, pattern), place);
                 }
             }
@@ -200,7 +236,7 @@ impl Loader {
         }
     }
 
-    fn include(&mut self, pattern: &str, place: Place) {
+    fn include(&mut self, pattern: &str, place: SourceLocation) {
         if self.walk.left == 0 {
             return;
         }
@@ -219,7 +255,7 @@ impl Loader {
     }
 
     /// A match that cannot be read is passed over, as supervisord does, though not without a word.
-    fn include_file(&mut self, path: &Path, place: Place) {
+    fn include_file(&mut self, path: &Path, place: SourceLocation) {
         let name = path.to_string_lossy().into_owned();
         self.notices.push(Notice {
             level: Level::Info,
@@ -240,7 +276,7 @@ impl Loader {
         }
     }
 
-    fn error(&mut self, place: Option<Place>, why: String) {
+    fn error(&mut self, place: Option<SourceLocation>, why: String) {
         self.report.add(Severity::Error, place, ("", ""), why);
     }
 }
@@ -255,7 +291,7 @@ impl Walk {
     /// The paths that match, sorted; a pattern without wildcards matches a path that exists.
     fn matches(&mut self, pattern: &str) -> Vec<PathBuf> {
         let paths = self.expand(pattern);
-        let mut order = Order::default();
+        let mut order = StableSort::default();
         for path in &paths {
             order.push(0, path.to_string_lossy().into_owned());
         }
@@ -306,11 +342,14 @@ fn directory(file: &Path) -> String {
 }
 
 fn cut_quotes(rest: &str) -> String {
-    format!("a comment begins inside the quotes: only {} is left of this line", super::python::repr(rest))
+    format!(
+        "a comment begins inside the quotes: only {} is left of this line",
+        crate::config::grammar::python::repr(rest)
+    )
 }
 
 fn swallowed(name: &str) -> String {
-    format!("{} is indented and so part of the value above it", super::python::repr(name))
+    format!("{} is indented and so part of the value above it", crate::config::grammar::python::repr(name))
 }
 
 /// Line and text of a decoding error, as Python words it.

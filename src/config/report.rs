@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::ini::Place;
-use super::order::Order;
-use super::python::visible;
+use crate::config::grammar::document::SourceLocation;
+use crate::config::grammar::ordered::StableSort;
+use crate::config::grammar::python::visible;
 use crate::policy::Level;
 
 /// A line for the log at start.
@@ -18,7 +18,7 @@ pub struct Notice {
 
 /// How bad a finding is: with an error nothing is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Severity {
+pub(crate) enum Severity {
     Error,
     Warning,
 }
@@ -26,7 +26,7 @@ pub(super) enum Severity {
 /// One error or warning.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
-    place: Option<Place>,
+    place: Option<SourceLocation>,
     severity: Severity,
     section: String,
     key: String,
@@ -79,10 +79,10 @@ impl Report {
     }
 
     fn rendered(&self, warnings: bool, paint: &Paint) -> impl Iterator<Item = String> + use<> {
-        let mut order = Order::default();
+        let mut order = StableSort::default();
         for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
         {
-            order.push(finding.place.map_or(0, Place::rank), self.render(finding, paint));
+            order.push(finding.place.map_or(0, SourceLocation::rank), self.render(finding, paint));
         }
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
@@ -93,13 +93,19 @@ impl Report {
     }
 
     /// Registers a file by the name it is reported under.
-    pub(super) fn add_file(&mut self, name: String) -> usize {
+    pub(crate) fn add_file(&mut self, name: String) -> usize {
         self.files.push(name);
         self.files.len().saturating_sub(1)
     }
 
     /// Reports something about a key (or none) of a section (or none).
-    pub(super) fn add(&mut self, severity: Severity, place: Option<Place>, at: (&str, &str), text: String) {
+    pub(crate) fn add(
+        &mut self,
+        severity: Severity,
+        place: Option<SourceLocation>,
+        at: (&str, &str),
+        text: String,
+    ) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let (section, key) = (at.0.to_owned(), at.1.to_owned());
         let finding = Finding { place, severity, section, key, text };
@@ -118,7 +124,7 @@ impl Report {
     }
 
     /// How often an error was added.
-    pub(super) fn errors(&self) -> usize {
+    pub(crate) fn errors(&self) -> usize {
         self.errors
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::policy::{AutoRestart, Signal};
+use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
 fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
     let environment = [("HOME".to_owned(), "/root".to_owned()), ("X".to_owned(), "from outside".to_owned())];
@@ -29,7 +29,7 @@ fn config(text: &str) -> Config {
 }
 
 /// The one process of a `[program:x]` with these keys and a command.
-fn program(keys: &str) -> Process {
+fn program(keys: &str) -> ProcessConfig {
     config(&format!("[program:x]\ncommand=c\n{keys}\n")).processes.remove(0)
 }
 

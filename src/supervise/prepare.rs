@@ -1,6 +1,6 @@
 //! From a process of the file to what the kernel needs to start it.
 
-use crate::config::{Address, Config, LogFile, Process, Socket, repr};
+use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, repr};
 use crate::log::Log;
 use crate::policy::Level;
 use crate::sys::{self, Credentials, InteriorNul, Output, PackedCStrings, SpawnDefaults, SpawnSpec, Stdin};
@@ -61,7 +61,7 @@ impl Preparer {
     ///
     /// # Errors
     /// supervisord's text behind `spawnerr:`.
-    pub(super) fn prepare(&mut self, process: &Process) -> Result<SpawnSpec, String> {
+    pub(super) fn prepare(&mut self, process: &ProcessConfig) -> Result<SpawnSpec, String> {
         let argv = process
             .argv
             .as_ref()
@@ -100,7 +100,7 @@ impl Preparer {
 
     /// The process's own variables: what rsup says of it, and over that what the file says, so that the file beats
     /// everything (as in supervisord, whatever its manual says).
-    fn variables<'a>(&'a self, process: &'a Process) -> impl Iterator<Item = [&'a str; 3]> {
+    fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = [&'a str; 3]> {
         let about = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),

@@ -1,17 +1,17 @@
 //! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
 //! nothing of the machine, and one line says that they have no effect.
 
-use super::expand::Names;
-use super::ini::Value;
-use super::keys::FACTORY;
-use super::order::{Index, Pairs};
-use super::section::{Context, Reader};
+use super::known_keys::FACTORY;
+use super::section_reader::{Context, SectionReader};
 use super::value::{inet_address, octal};
+use crate::config::grammar::document::Value;
+use crate::config::grammar::expand::ExpansionVars;
+use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::policy::Level;
 
 /// Reads them all.
-pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
-    let names = Names::variables(environment);
+pub(crate) fn read(context: &mut Context<'_>, environment: &EnvMap) {
+    let names = ExpansionVars::variables(environment);
     let with_here = context.common(environment);
     let mut idle = Vec::new();
     // What plugins inherit is the same for all of them.
@@ -35,20 +35,24 @@ pub(super) fn read(context: &mut Context<'_>, environment: &Pairs) {
     }
 }
 
-fn plugin<'a>(keys: &mut Reader<'_, 'a>, names: &Names<'_>, inherited: Vec<(&'a str, Value<'a>)>) {
+fn plugin<'a>(
+    keys: &mut SectionReader<'_, 'a>,
+    names: &ExpansionVars<'_>,
+    inherited: Vec<(&'a str, Value<'a>)>,
+) {
     if keys.raw(FACTORY).is_none() {
         let section = keys.section.name;
         keys.error("", format!("section [{section}] does not specify a {FACTORY}"));
     }
     // Own values first, then the last that was inherited.
-    let mut seen = Index::default();
+    let mut seen = NameIndex::default();
     let own = keys.section.values.iter().copied();
-    for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.admit(key)) {
+    for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.insert(key)) {
         let _without_effect = keys.expand(key, &value, names);
     }
 }
 
-fn inet_server(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+fn inet_server(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
     login(keys, names);
     if keys.raw("port").is_none() {
         keys.error("", format!("section [{}] has no port value", keys.section.name));
@@ -56,7 +60,7 @@ fn inet_server(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
     let _without_effect = keys.value("port", names, inet_address);
 }
 
-fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, with_here: &Names<'_>) {
+fn unix_server(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>, with_here: &ExpansionVars<'_>) {
     if keys.raw("file").is_none() {
         keys.error("", format!("section [{}] has no file value", keys.section.name));
     }
@@ -67,7 +71,7 @@ fn unix_server(keys: &mut Reader<'_, '_>, names: &Names<'_>, with_here: &Names<'
     let _without_effect = keys.value("chmod", names, mode);
 }
 
-fn login(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+fn login(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
     let given = ["username", "password"].map(|key| {
         let _without_effect = keys.text(key, names);
         keys.raw(key).is_some()

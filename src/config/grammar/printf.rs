@@ -3,23 +3,23 @@
 
 /// What stands between the `%` and the conversion.
 #[derive(Debug, Default)]
-pub(super) struct Spec {
+pub(crate) struct FormatSpec {
     left: bool,
     sign: bool,
     blank: bool,
     alternate: bool,
     zero: bool,
-    pub(super) width: usize,
-    pub(super) precision: Option<usize>,
+    pub(crate) width: usize,
+    pub(crate) precision: Option<usize>,
 }
 
-impl Spec {
+impl FormatSpec {
     /// Whether text stays as it is.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.width == 0 && self.precision.is_none()
     }
 
-    pub(super) fn set_flag(&mut self, flag: char) {
+    pub(crate) fn set_flag(&mut self, flag: char) {
         match flag {
             '-' => self.left = true,
             '+' => self.sign = true,
@@ -31,13 +31,13 @@ impl Spec {
 }
 
 /// Text in its width, filled with blanks.
-pub(super) fn pad(text: &str, spec: &Spec) -> String {
+pub(crate) fn pad(text: &str, spec: &FormatSpec) -> String {
     let width = spec.width;
     if spec.left { format!("{text:<width$}") } else { format!("{text:>width$}") }
 }
 
 /// `%d %i %u %o %x %X`.
-pub(super) fn integer(number: i64, conversion: char, spec: &Spec) -> String {
+pub(crate) fn integer(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let magnitude = number.unsigned_abs();
     let (mark, digits) = match conversion {
         'o' => ("0o", format!("{magnitude:o}")),
@@ -51,7 +51,7 @@ pub(super) fn integer(number: i64, conversion: char, spec: &Spec) -> String {
 }
 
 /// `%e %E %f %F %g %G` of a whole number.
-pub(super) fn float(number: i64, conversion: char, spec: &Spec) -> String {
+pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let digits = number.unsigned_abs().to_string();
     let precision = spec.precision.unwrap_or(6);
     let text = match conversion.to_ascii_lowercase() {
@@ -64,7 +64,7 @@ pub(super) fn float(number: i64, conversion: char, spec: &Spec) -> String {
 }
 
 /// Sign, mark and digits in their width; zeros go between the sign and the digits.
-fn signed(number: i64, mark: &str, digits: &str, spec: &Spec) -> String {
+fn signed(number: i64, mark: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",
         _ if spec.sign => "+",
@@ -79,13 +79,13 @@ fn signed(number: i64, mark: &str, digits: &str, spec: &Spec) -> String {
     pad(&format!("{front}{digits}"), spec)
 }
 
-fn with_fraction(whole: &str, fraction: &str, spec: &Spec) -> String {
+fn with_fraction(whole: &str, fraction: &str, spec: &FormatSpec) -> String {
     let point = if fraction.is_empty() && !spec.alternate { "" } else { "." };
     format!("{whole}{point}{fraction}")
 }
 
 /// `d.ddde+XX`, without the zeros at the end of the fraction when `short`.
-fn scientific(digits: &str, precision: usize, short: bool, spec: &Spec) -> String {
+fn scientific(digits: &str, precision: usize, short: bool, spec: &FormatSpec) -> String {
     let (digits, exponent) = round(digits, precision.saturating_add(1));
     let (first, fraction) = digits.split_at_checked(1).unwrap_or((&digits, ""));
     let fraction = if short { fraction.trim_end_matches('0') } else { fraction };
@@ -93,7 +93,7 @@ fn scientific(digits: &str, precision: usize, short: bool, spec: &Spec) -> Strin
 }
 
 /// `%g`: as `%e` when the number has more digits than the precision, else as it is.
-fn general(digits: &str, precision: usize, spec: &Spec) -> String {
+fn general(digits: &str, precision: usize, spec: &FormatSpec) -> String {
     let (rounded, exponent) = round(digits, precision);
     if exponent >= precision {
         return scientific(digits, precision.saturating_sub(1), !spec.alternate, spec);
@@ -122,8 +122,8 @@ fn round(digits: &str, length: usize) -> (String, usize) {
 mod tests {
     use super::*;
 
-    fn spec(flags: &str, width: usize, precision: Option<usize>) -> Spec {
-        let mut spec = Spec { width, precision, ..Spec::default() };
+    fn spec(flags: &str, width: usize, precision: Option<usize>) -> FormatSpec {
+        let mut spec = FormatSpec { width, precision, ..FormatSpec::default() };
         flags.chars().for_each(|flag| spec.set_flag(flag));
         spec
     }

@@ -2,7 +2,7 @@
 //! looks at the directories.
 
 /// `os.path.join`: an absolute path stands for itself.
-pub(super) fn join(directory: &str, path: &str) -> String {
+pub(crate) fn join(directory: &str, path: &str) -> String {
     if path.starts_with('/') || directory.is_empty() {
         return path.to_owned();
     }
@@ -11,7 +11,7 @@ pub(super) fn join(directory: &str, path: &str) -> String {
 }
 
 /// `os.path.normpath` of an absolute path: by the text alone.
-pub(super) fn normal(path: &str) -> String {
+pub(crate) fn normal(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {
@@ -26,12 +26,12 @@ pub(super) fn normal(path: &str) -> String {
 }
 
 /// Whether a pattern has wildcards.
-pub(super) fn is_magic(pattern: &str) -> bool {
+pub(crate) fn is_magic(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
 /// `fnmatch`: `*`, `?`, `[…]`, `[!…]`; a backslash is itself.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern, name);
     // Where to go on when the text does not fit: behind the last star, one character further.
     let mut retry: Option<(&str, &str)> = None;

@@ -1,7 +1,7 @@
 //! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
 
-use super::Words;
-use super::order::Pairs;
+use super::ordered::EnvMap;
+use crate::config::model::Words;
 
 /// What separates tokens from each other.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -14,7 +14,7 @@ const NO_ESCAPED: &str = "No escaped character";
 ///
 /// # Errors
 /// `No closing quotation`, `No escaped character`.
-pub(super) fn split(command: &str) -> Result<Words, &'static str> {
+pub(crate) fn split(command: &str) -> Result<Words, &'static str> {
     let mut words = Words(Vec::with_capacity(command.len().saturating_add(1)));
     tokens(command, &COMMAND, &mut |word| words.push(word))?;
     Ok(words)
@@ -22,11 +22,11 @@ pub(super) fn split(command: &str) -> Result<Words, &'static str> {
 
 /// `KEY=VALUE,KEY="VALUE"` as supervisord reads it: tokens in threes, each three followed by a separator that may be
 /// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
-pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut all = Vec::new();
     tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;
     let mut tokens = all.into_iter();
-    let mut pairs = Pairs::default();
+    let mut pairs = EnvMap::default();
     while let Some(key) = tokens.next() {
         let value = tokens.next().filter(|equals| equals == "=").and_then(|_| tokens.next());
         let value = value.ok_or_else(|| format!("Unexpected end of key/value pairs in value '{text}'"))?;
@@ -42,18 +42,18 @@ fn is_pair_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || latin || "_/.+-():".contains(c)
 }
 
-const COMMAND: Grammar = Grammar {
+const COMMAND: WordRules = WordRules {
     is_word: |_| true,
     is_plain: |byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b'\\'),
     comments: false,
 };
-const PAIRS: Grammar = Grammar {
+const PAIRS: WordRules = WordRules {
     is_word: is_pair_word,
     is_plain: |byte| byte.is_ascii() && is_pair_word(char::from(byte)),
     comments: true,
 };
 
-struct Grammar {
+struct WordRules {
     is_word: fn(char) -> bool,
     /// What means itself, in words and in quotes.
     is_plain: fn(u8) -> bool,
@@ -62,7 +62,7 @@ struct Grammar {
 
 /// Where the tokenizer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LexerState {
     /// Between tokens.
     Blank,
     /// In a word.
@@ -91,43 +91,43 @@ impl Token {
 }
 
 /// How the text goes on with what means itself, as most of it does: it is taken in one piece.
-fn plain<'a>(text: &'a str, grammar: &Grammar) -> &'a str {
-    let length = text.bytes().position(|byte| !(grammar.is_plain)(byte)).unwrap_or(text.len());
+fn plain<'a>(text: &'a str, rules: &WordRules) -> &'a str {
+    let length = text.bytes().position(|byte| !(rules.is_plain)(byte)).unwrap_or(text.len());
     text.get(..length).unwrap_or("")
 }
 
 /// Hands out the tokens of a text.
-fn tokens(text: &str, grammar: &Grammar, out: &mut dyn FnMut(&str)) -> Result<(), &'static str> {
+fn tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Result<(), &'static str> {
     let mut token = Token::default();
-    let mut state = State::Blank;
+    let mut state = LexerState::Blank;
     let mut rest = text.chars();
     loop {
-        let plain = plain(rest.as_str(), grammar);
-        if !plain.is_empty() && !matches!(state, State::Escape { .. }) {
+        let plain = plain(rest.as_str(), rules);
+        if !plain.is_empty() && !matches!(state, LexerState::Escape { .. }) {
             token.text.push_str(plain);
             rest = rest.as_str().get(plain.len()..).unwrap_or("").chars();
-            state = if state == State::Blank { State::Word } else { state };
+            state = if state == LexerState::Blank { LexerState::Word } else { state };
         }
         let Some(c) = rest.next() else { break };
         state = match state {
-            State::Quote(quote) => in_quotes(c, quote, &mut token),
-            State::Escape { quoted } => escaped(c, quoted, &mut token),
-            State::Blank | State::Word if BLANKS.contains(&c) => {
+            LexerState::Quote(quote) => in_quotes(c, quote, &mut token),
+            LexerState::Escape { quoted } => escaped(c, quoted, &mut token),
+            LexerState::Blank | LexerState::Word if BLANKS.contains(&c) => {
                 token.finish(out);
-                State::Blank
+                LexerState::Blank
             }
-            State::Blank | State::Word if grammar.comments && c == '#' => {
+            LexerState::Blank | LexerState::Word if rules.comments && c == '#' => {
                 token.finish(out);
                 let _comment = rest.find(|c| *c == '\n');
-                State::Blank
+                LexerState::Blank
             }
-            State::Blank | State::Word => in_word(c, grammar, &mut token, out),
+            LexerState::Blank | LexerState::Word => in_word(c, rules, &mut token, out),
         };
     }
     match state {
-        State::Quote(_) => Err(NO_QUOTE),
-        State::Escape { .. } => Err(NO_ESCAPED),
-        State::Blank | State::Word => {
+        LexerState::Quote(_) => Err(NO_QUOTE),
+        LexerState::Escape { .. } => Err(NO_ESCAPED),
+        LexerState::Blank | LexerState::Word => {
             token.finish(out);
             Ok(())
         }
@@ -135,40 +135,40 @@ fn tokens(text: &str, grammar: &Grammar, out: &mut dyn FnMut(&str)) -> Result<()
 }
 
 /// In double quotes a backslash protects a quote or a backslash; in single ones it is nothing special.
-fn in_quotes(c: char, quote: char, token: &mut Token) -> State {
+fn in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     match c {
-        _ if c == quote => State::Word,
-        '\\' if quote == '"' => State::Escape { quoted: true },
+        _ if c == quote => LexerState::Word,
+        '\\' if quote == '"' => LexerState::Escape { quoted: true },
         _ => {
             token.text.push(c);
-            State::Quote(quote)
+            LexerState::Quote(quote)
         }
     }
 }
 
-fn escaped(c: char, quoted: bool, token: &mut Token) -> State {
+fn escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
     if quoted && !matches!(c, '"' | '\\') {
         token.text.push('\\');
     }
     token.text.push(c);
-    if quoted { State::Quote('"') } else { State::Word }
+    if quoted { LexerState::Quote('"') } else { LexerState::Word }
 }
 
-fn in_word(c: char, grammar: &Grammar, token: &mut Token, out: &mut dyn FnMut(&str)) -> State {
+fn in_word(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn FnMut(&str)) -> LexerState {
     match c {
         '"' | '\'' => {
             token.quoted = true;
-            State::Quote(c)
+            LexerState::Quote(c)
         }
-        '\\' => State::Escape { quoted: false },
-        _ if (grammar.is_word)(c) => {
+        '\\' => LexerState::Escape { quoted: false },
+        _ if (rules.is_word)(c) => {
             token.text.push(c);
-            State::Word
+            LexerState::Word
         }
         _ => {
             token.finish(out);
             out(c.encode_utf8(&mut [0; 4]));
-            State::Blank
+            LexerState::Blank
         }
     }
 }

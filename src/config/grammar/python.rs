@@ -7,12 +7,12 @@ const ZEROS: [u32; 24] = [
 ];
 
 /// `str.isspace`: Unicode's white space and the four ASCII separators.
-pub(super) fn is_space(c: char) -> bool {
+pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// `str.strip`.
-pub(super) fn strip(text: &str) -> &str {
+pub(crate) fn strip(text: &str) -> &str {
     // Most text has nothing to strip.
     match text.as_bytes() {
         [b'!'..=b'~', .., b'!'..=b'~'] => text,
@@ -21,13 +21,13 @@ pub(super) fn strip(text: &str) -> &str {
 }
 
 /// `str.rstrip`.
-pub(super) fn strip_end(text: &str) -> &str {
+pub(crate) fn strip_end(text: &str) -> &str {
     text.trim_end_matches(is_space)
 }
 
 /// `int(text, radix)` for radix 10 and 8: blanks around, a sign, `_` between digits, for 8 a `0o` in front. Python's
 /// integers have no end; here they stop at the ends of `i64`, which no key can tell from more.
-pub(super) fn int(text: &str, radix: u8) -> Option<i64> {
+pub(crate) fn int(text: &str, radix: u8) -> Option<i64> {
     // In plain ASCII only C's blanks are some.
     let is_blank = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
     let body = text.trim_matches(is_blank);
@@ -67,7 +67,7 @@ pub fn repr(text: &str) -> String {
 }
 
 /// `ascii(text)`: the same with everything beyond ASCII escaped.
-pub(super) fn ascii(text: &str) -> String {
+pub(crate) fn ascii(text: &str) -> String {
     quote(text, |c| c.is_ascii())
 }
 
@@ -91,7 +91,7 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
 }
 
 /// Text in one line: control characters as [`repr`] has them, tabs and all else as they are.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -2,43 +2,46 @@
 
 use std::ops::Range;
 
-use super::ini::Section;
-use super::order::{Index, Order, pick};
-use super::program::{Base, Origin, processes};
-use super::section::Context;
+use super::eventlistener;
+use super::fcgi_socket;
+use super::program::{ProgramDefaults, ProgramSource, processes};
+use super::section_reader::Context;
 use super::value::{integer, list};
-use super::{Kind, Process, hints, listener, socket};
+use crate::config::grammar::document::Section;
+use crate::config::grammar::ordered::{NameIndex, StableSort, pick};
+use crate::config::model::{ProcessConfig, SectionKind};
+use crate::config::warnings;
 
 /// A group on its way into the order, and the places of its processes.
-pub(super) struct Group<'a> {
-    pub(super) section: &'a Section<'a>,
-    pub(super) name: String,
-    pub(super) priority: i64,
-    pub(super) processes: Range<usize>,
+pub(crate) struct Group<'a> {
+    pub(crate) section: &'a Section<'a>,
+    pub(crate) name: String,
+    pub(crate) priority: i64,
+    pub(crate) processes: Range<usize>,
 }
 
 /// All processes in start order: groups by priority and name, their processes as each group has them. Of groups with
 /// one name the first in this order stays and the others vanish, as in supervisord, where they cannot be told apart.
-pub(super) fn all<'a>(context: &mut Context<'a>, base: &Base<'_>) -> Vec<Process> {
-    let mut claimed = Index::default();
+pub(crate) fn all<'a>(context: &mut Context<'a>, base: &ProgramDefaults<'_>) -> Vec<ProcessConfig> {
+    let mut claimed = NameIndex::default();
     let mut processes = Vec::new();
     let mut groups = heterogeneous(context, base, &mut claimed, &mut processes);
-    groups.extend(of_kind(context, base, &claimed, Kind::Program, &mut processes));
-    groups.extend(listener::pools(context, base, &mut processes));
-    groups.extend(of_kind(context, base, &claimed, Kind::FcgiProgram, &mut processes));
-    let mut order = Order::default();
+    groups.extend(of_kind(context, base, &claimed, SectionKind::Program, &mut processes));
+    groups.extend(eventlistener::pools(context, base, &mut processes));
+    groups.extend(of_kind(context, base, &claimed, SectionKind::FcgiProgram, &mut processes));
+    let mut order = StableSort::default();
     for group in &groups {
         order.push(group.priority, group.name.clone());
     }
-    let mut seen = Index::default();
+    let mut seen = NameIndex::default();
     let mut places = Vec::with_capacity(processes.len());
     for group in order.into_iter().filter_map(|(_, place)| groups.get(place)) {
         let members = group.processes.clone();
         let start = places.len();
-        if seen.admit(&group.name) {
+        if seen.insert(&group.name) {
             unique(&processes, members.clone(), &mut places);
         }
-        hints::shadowed(
+        warnings::warn_duplicate(
             &mut context.reader(group.section),
             &group.name,
             members.len(),
@@ -49,12 +52,12 @@ pub(super) fn all<'a>(context: &mut Context<'a>, base: &Base<'_>) -> Vec<Process
 }
 
 /// Adds the places of a group's processes. Of those with one name the last stays, where the first was.
-fn unique(processes: &[Process], members: Range<usize>, out: &mut Vec<usize>) {
+fn unique(processes: &[ProcessConfig], members: Range<usize>, out: &mut Vec<usize>) {
     if members.len() == 1 {
         out.push(members.start);
         return;
     }
-    let mut known = Index::default();
+    let mut known = NameIndex::default();
     for (member, process) in members.clone().zip(processes.get(members).unwrap_or(&[])) {
         let place = known.place(&process.name, out.len());
         match out.get_mut(place) {
@@ -67,12 +70,12 @@ fn unique(processes: &[Process], members: Range<usize>, out: &mut Vec<usize>) {
 /// The groups of `[group:x]` sections, which claim the programs they list.
 fn heterogeneous<'a>(
     context: &mut Context<'a>,
-    base: &Base<'_>,
-    claimed: &mut Index,
-    out: &mut Vec<Process>,
+    base: &ProgramDefaults<'_>,
+    claimed: &mut NameIndex,
+    out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut sections = context.starting_with("group:").peekable();
-    let programs = sections.peek().map_or_else(Index::default, |_| names(context.all));
+    let programs = sections.peek().map_or_else(NameIndex::default, |_| names(context.all));
     let mut groups = Vec::new();
     for (section, _) in sections {
         let names = context.common(base.variables);
@@ -82,11 +85,11 @@ fn heterogeneous<'a>(
         let priority = keys.value_or("priority", &names, 999, integer);
         let start = out.len();
         for member in members(context, &programs, section, &listed) {
-            claimed.admit(member.name);
+            claimed.insert(member.name);
             let Some(program) = context.reader(member).own_name() else { continue };
-            let origin = Origin {
+            let origin = ProgramSource {
                 section: member,
-                kind: Kind::Program,
+                kind: SectionKind::Program,
                 program,
                 group: name.clone(),
                 group_priority: priority,
@@ -100,8 +103,8 @@ fn heterogeneous<'a>(
 }
 
 /// The places of the sections.
-fn names(sections: &[Section<'_>]) -> Index {
-    let mut names = Index::default();
+fn names(sections: &[Section<'_>]) -> NameIndex {
+    let mut names = NameIndex::default();
     for (at, section) in sections.iter().enumerate() {
         let _place = names.place(section.name, at);
     }
@@ -112,7 +115,7 @@ fn names(sections: &[Section<'_>]) -> Index {
 /// of the one before into the brackets.)
 fn members<'a>(
     context: &mut Context<'a>,
-    programs: &Index,
+    programs: &NameIndex,
     section: &'a Section<'a>,
     listed: &str,
 ) -> Vec<&'a Section<'a>> {
@@ -142,12 +145,12 @@ fn members<'a>(
 /// A group for each section of a kind that no `[group:x]` has claimed.
 fn of_kind<'a>(
     context: &mut Context<'a>,
-    base: &Base<'_>,
-    claimed: &Index,
-    kind: Kind,
-    out: &mut Vec<Process>,
+    base: &ProgramDefaults<'_>,
+    claimed: &NameIndex,
+    kind: SectionKind,
+    out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
-    let prefix = if kind == Kind::FcgiProgram { "fcgi-program:" } else { "program:" };
+    let prefix = if kind == SectionKind::FcgiProgram { "fcgi-program:" } else { "program:" };
     let sections = context.starting_with(prefix).map(|(section, _)| section);
     let free = sections.filter(|section| claimed.get(section.name).is_none());
     free.filter_map(|section| homogeneous(context, base, section, kind, out)).collect()
@@ -155,18 +158,19 @@ fn of_kind<'a>(
 
 fn homogeneous<'a>(
     context: &mut Context<'a>,
-    base: &Base<'_>,
+    base: &ProgramDefaults<'_>,
     section: &'a Section<'a>,
-    kind: Kind,
-    out: &mut Vec<Process>,
+    kind: SectionKind,
+    out: &mut Vec<ProcessConfig>,
 ) -> Option<Group<'a>> {
     let names = context.common(base.variables);
     let mut keys = context.reader(section);
     let name = keys.own_name()?;
     let priority = keys.value_or("priority", &names, 999, integer);
-    let socket = (kind == Kind::FcgiProgram).then(|| socket::read(&mut keys, &names, &name)).flatten();
+    let socket =
+        (kind == SectionKind::FcgiProgram).then(|| fcgi_socket::read(&mut keys, &names, &name)).flatten();
     let (program, group) = (name.clone(), name.clone());
-    let origin = Origin { section, kind, program, group, group_priority: priority, socket };
+    let origin = ProgramSource { section, kind, program, group, group_priority: priority, socket };
     let start = out.len();
     processes(context, base, &origin, out);
     Some(Group { section, name, priority, processes: start..out.len() })

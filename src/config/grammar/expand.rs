@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use super::number::{self, Spec};
-use super::order::{Order, Pairs};
+use super::ordered::{EnvMap, StableSort};
+use super::printf::{self, FormatSpec};
 use super::python::{ascii, repr};
 
 /// No value that means anything is longer; a few bytes of file must not become gigabytes.
@@ -13,37 +13,45 @@ const MAX_WIDTH: usize = 60_000;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Item<'a> {
+pub(crate) enum Item<'a> {
     Text(&'a str),
     Int(i64),
 }
 
 /// The names that a value may use: which ones depends on its place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Names<'a> {
+pub(crate) struct ExpansionVars<'a> {
     /// `ENV_*`: rsup's environment and `[supervisord] environment`.
-    pub(super) environment: &'a Pairs,
+    pub(crate) environment: &'a EnvMap,
     /// `ENV_*` of the program's own `environment`, which come first.
-    pub(super) own: &'a [(String, String)],
+    pub(crate) own: &'a [(String, String)],
     /// `here`: the directory of the main file.
-    pub(super) here: Option<&'a str>,
+    pub(crate) here: Option<&'a str>,
     /// `host_node_name`.
-    pub(super) host: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
     /// `program_name`.
-    pub(super) program: Option<&'a str>,
+    pub(crate) program: Option<&'a str>,
     /// `group_name`.
-    pub(super) group: Option<&'a str>,
+    pub(crate) group: Option<&'a str>,
     /// `process_num` and `numprocs`.
-    pub(super) numbers: Option<(i64, i64)>,
+    pub(crate) numbers: Option<(i64, i64)>,
 }
 
 /// Those that are no variables.
 const NAMES: [&str; 6] = ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
-impl<'a> Names<'a> {
+impl<'a> ExpansionVars<'a> {
     /// The variables alone.
-    pub(super) fn variables(environment: &'a Pairs) -> Self {
-        Names { environment, own: &[], here: None, host: None, program: None, group: None, numbers: None }
+    pub(crate) fn variables(environment: &'a EnvMap) -> Self {
+        ExpansionVars {
+            environment,
+            own: &[],
+            here: None,
+            host: None,
+            program: None,
+            group: None,
+            numbers: None,
+        }
     }
 
     fn get(&self, name: &str) -> Option<Item<'a>> {
@@ -67,7 +75,7 @@ impl<'a> Names<'a> {
     fn list(&self) -> String {
         let variables =
             self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
-        let mut all = Order::default();
+        let mut all = StableSort::default();
         let others = NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
         for name in variables.chain(others) {
             all.push(0, name);
@@ -85,7 +93,7 @@ enum Fault {
 }
 
 /// Expands a value. `option` is what supervisord calls it in its messages: `program:x.command`.
-pub(super) fn expand(value: &str, names: &Names<'_>, option: impl Display) -> Result<String, String> {
+pub(crate) fn expand(value: &str, names: &ExpansionVars<'_>, option: impl Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());
     }
@@ -116,13 +124,13 @@ enum Argument<'a> {
 struct Formatter<'a> {
     value: &'a str,
     rest: std::str::Chars<'a>,
-    names: &'a Names<'a>,
+    names: &'a ExpansionVars<'a>,
     argument: Argument<'a>,
     out: String,
 }
 
 impl<'a> Formatter<'a> {
-    fn new(value: &'a str, names: &'a Names<'a>) -> Self {
+    fn new(value: &'a str, names: &'a ExpansionVars<'a>) -> Self {
         Formatter { value, rest: value.chars(), names, argument: Argument::Dictionary, out: String::new() }
     }
 
@@ -154,7 +162,7 @@ impl<'a> Formatter<'a> {
         if self.accept(&['(']).is_some() {
             self.name()?;
         }
-        let mut spec = Spec::default();
+        let mut spec = FormatSpec::default();
         while let Some(flag) = self.accept(&['-', '+', ' ', '#', '0']) {
             spec.set_flag(flag);
         }
@@ -214,21 +222,21 @@ impl<'a> Formatter<'a> {
         }
     }
 
-    fn convert(&mut self, conversion: char, spec: &Spec) -> Result<(), Fault> {
+    fn convert(&mut self, conversion: char, spec: &FormatSpec) -> Result<(), Fault> {
         let argument = self.take()?;
         if let ('s', Argument::Item(Item::Text(text)), true) = (conversion, &argument, spec.is_plain()) {
             self.out.push_str(text);
             return Ok(());
         }
         let text = match (conversion, argument) {
-            ('s' | 'r' | 'a', Argument::Item(item)) => number::pad(&text_of(conversion, item, spec), spec),
+            ('s' | 'r' | 'a', Argument::Item(item)) => printf::pad(&text_of(conversion, item, spec), spec),
             ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(Item::Int(n))) => {
-                number::integer(n, conversion, spec)
+                printf::integer(n, conversion, spec)
             }
             ('e' | 'E' | 'f' | 'F' | 'g' | 'G', Argument::Item(Item::Int(n))) => {
-                number::float(n, conversion, spec)
+                printf::float(n, conversion, spec)
             }
-            ('c', Argument::Item(item)) => number::pad(&character(item)?, spec),
+            ('c', Argument::Item(item)) => printf::pad(&character(item)?, spec),
             (_, argument) => return Err(self.mismatch(conversion, &argument)),
         };
         self.out.push_str(&text);
@@ -263,7 +271,7 @@ fn format_fault(why: &str) -> Fault {
 }
 
 /// What `%s`, `%r` and `%a` print, cut to the precision.
-fn text_of(conversion: char, item: Item<'_>, spec: &Spec) -> String {
+fn text_of(conversion: char, item: Item<'_>, spec: &FormatSpec) -> String {
     let text = match (conversion, item) {
         (_, Item::Int(n)) => n.to_string(),
         ('r', Item::Text(text)) => repr(text),
@@ -290,15 +298,15 @@ mod tests {
     use super::*;
 
     fn run(text: &str) -> Result<String, String> {
-        let mut environment = Pairs::default();
+        let mut environment = EnvMap::default();
         environment.set("A", "a%b");
         environment.set("Q", "global");
-        let names = Names {
+        let names = ExpansionVars {
             own: &[("Q".to_owned(), "own".to_owned())],
             here: Some("/etc"),
             program: Some("é"),
             numbers: Some((7, 9)),
-            ..Names::variables(&environment)
+            ..ExpansionVars::variables(&environment)
         };
         expand(text, &names, "program:x.command")
     }

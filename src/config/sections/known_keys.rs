@@ -59,16 +59,16 @@ const PROGRAM: &[&str] = &[
     "shutdown_on",
 ];
 /// The keys of one stream of a program.
-pub(super) struct Stream {
-    pub(super) logfile: &'static str,
-    pub(super) backups: &'static str,
-    pub(super) maxbytes: &'static str,
-    pub(super) syslog: &'static str,
-    pub(super) capture: &'static str,
-    pub(super) events: &'static str,
+pub(crate) struct Stream {
+    pub(crate) logfile: &'static str,
+    pub(crate) backups: &'static str,
+    pub(crate) maxbytes: &'static str,
+    pub(crate) syslog: &'static str,
+    pub(crate) capture: &'static str,
+    pub(crate) events: &'static str,
 }
 /// `stdout_…`.
-pub(super) const STDOUT: Stream = Stream {
+pub(crate) const STDOUT: Stream = Stream {
     logfile: "stdout_logfile",
     backups: "stdout_logfile_backups",
     maxbytes: "stdout_logfile_maxbytes",
@@ -77,7 +77,7 @@ pub(super) const STDOUT: Stream = Stream {
     events: "stdout_events_enabled",
 };
 /// `stderr_…`.
-pub(super) const STDERR: Stream = Stream {
+pub(crate) const STDERR: Stream = Stream {
     logfile: "stderr_logfile",
     backups: "stderr_logfile_backups",
     maxbytes: "stderr_logfile_maxbytes",
@@ -92,7 +92,7 @@ const INCLUDE: &[&str] = &["files"];
 const INET: &[&str] = &["password", "port", "username"];
 const PLUGIN: &[&str] = &[FACTORY];
 /// The one key that every `[rpcinterface:x]` has.
-pub(super) const FACTORY: &str = "supervisor.rpcinterface_factory";
+pub(crate) const FACTORY: &str = "supervisor.rpcinterface_factory";
 const UNIX: &[&str] = &["chmod", "chown", "file", "password", "username"];
 
 /// Section names, or how they begin, as they are suggested.
@@ -114,7 +114,7 @@ const SECTIONS: &[&str] = &[
 type Keys = Option<[&'static [&'static str]; 2]>;
 
 /// Which keys a section has; `None` when supervisord does not know the section at all.
-pub(super) fn of_section(name: &str) -> Option<Keys> {
+pub(crate) fn of_section(name: &str) -> Option<Keys> {
     let kind = name.split_once(':').map_or("", |(kind, _)| kind);
     match (name, kind) {
         ("supervisord", _) => Some(Some([SUPERVISORD, &[]])),
@@ -131,31 +131,31 @@ pub(super) fn of_section(name: &str) -> Option<Keys> {
 }
 
 /// Whether a program has this key.
-pub(super) fn of_program(key: &str) -> bool {
+pub(crate) fn of_program(key: &str) -> bool {
     PROGRAM.contains(&key)
 }
 
 /// Whether one of these tables has this key.
-pub(super) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
+pub(crate) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
     tables.iter().any(|table| table.contains(&key))
 }
 
 /// Whether some section has this key.
-pub(super) fn is_known(key: &str) -> bool {
+pub(crate) fn is_known(key: &str) -> bool {
     let tables = [[SUPERVISORD, PROGRAM], [LISTENER, FCGI], [GROUP, INCLUDE], [INET, UNIX], [PLUGIN, &[]]];
     tables.into_iter().any(|tables| is_in(tables, key))
 }
 
 /// The known key nearest to this one, when it is near enough for a slip of the finger; first of all one that begins
 /// with it.
-pub(super) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
+pub(crate) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
     near(key, tables.into_iter().flatten().copied())
 }
 
 /// The section that may have been meant: `program:` for `[Program:x]`.
-pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
+pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    near(&super::python::strip(kind).to_ascii_lowercase(), SECTIONS.iter().copied())
+    near(&crate::config::grammar::python::strip(kind).to_ascii_lowercase(), SECTIONS.iter().copied())
 }
 
 fn near(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::python::{int, repr, strip};
-use super::{Address, LogFile};
+use crate::config::grammar::python::{int, repr, strip};
+use crate::config::model::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
 /// Text as supervisord quotes it in messages: a Python literal.
@@ -16,7 +16,7 @@ pub fn literal(text: &str) -> String {
 ///
 /// # Errors
 /// supervisord's text.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     known_boolean(text).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
 
@@ -70,7 +70,7 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
 
 /// A signal by number or by name, with or without `SIG`. Those without a name are refused by number too; 0 passes,
 /// since Python has names that begin with `SIG` and mean 0.
-pub(super) fn signal(text: &str) -> Result<Signal, String> {
+pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     if let Some(number) = int(text, 10) {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
         return named.ok_or_else(|| format!("value {} is not a valid signal number", repr(text)));
@@ -80,7 +80,7 @@ pub(super) fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// Exit codes, separated by commas; an empty value is no code.
-pub(super) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
+pub(crate) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
     if text.is_empty() {
         return Ok(Rc::new([]));
     }
@@ -89,7 +89,7 @@ pub(super) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
 }
 
 /// `autorestart`: a boolean or `unexpected`.
-pub(super) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
+pub(crate) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
     match known_boolean(text) {
         Some(true) => Ok(AutoRestart::Always),
         Some(false) => Ok(AutoRestart::Never),
@@ -121,7 +121,7 @@ pub fn log_level(text: &str) -> Result<Level, String> {
 }
 
 /// Where a program's output goes. Whether the directory exists is the machine's matter.
-pub(super) fn log_file(text: &str) -> LogFile {
+pub(crate) fn log_file(text: &str) -> LogFile {
     let words = [
         ("none", LogFile::None),
         ("off", LogFile::None),
@@ -133,12 +133,12 @@ pub(super) fn log_file(text: &str) -> LogFile {
 }
 
 /// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
-pub(super) fn list(text: &str) -> Vec<&str> {
+pub(crate) fn list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
 }
 
 /// The name of a program, a group or a process: stripped, without what supervisord's protocols use as marks.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let name = strip(text);
     match [' ', ':', '/'].iter().find(|mark| name.contains(**mark)) {
         Some(mark) => Err(format!("Invalid name: {} because of character: '{mark}'", repr(text))),
@@ -147,12 +147,12 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// `serverurl`: `AUTO` is none.
-pub(super) fn server_url(text: &str) -> Option<String> {
+pub(crate) fn server_url(text: &str) -> Option<String> {
     (!strip(text).eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }
 
 /// `[inet_http_server] port`: `port`, `host:port` or `*:port`.
-pub(super) fn inet_address(text: &str) -> Result<(), String> {
+pub(crate) fn inet_address(text: &str) -> Result<(), String> {
     match text.rsplit_once(':') {
         Some((_, "")) => Err("no port number specified in ''".to_owned()),
         Some((_, number)) => port(number).map(|_| ()),
@@ -171,7 +171,7 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 /// `[fcgi-program:x] socket`. The texts with a Python tuple are supervisord's, a slip of its own.
-pub(super) fn address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
+pub(crate) fn address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') {
             Ok(Address::Unix(path.to_owned()))
@@ -184,7 +184,9 @@ pub(super) fn address(text: &str, unix_only_keys: bool) -> Result<Address, Strin
             "socket_owner and socket_mode params should only be used with a Unix domain socket".to_owned()
         );
     }
-    let is_host = |host: &str| !host.is_empty() && !host.contains(|c| c == ':' || super::python::is_space(c));
+    let is_host = |host: &str| {
+        !host.is_empty() && !host.contains(|c| c == ':' || crate::config::grammar::python::is_space(c))
+    };
     match text.strip_prefix("tcp://").and_then(|rest| rest.split_once(':')) {
         Some((host, digits))
             if is_host(host) && !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) =>
@@ -196,7 +198,7 @@ pub(super) fn address(text: &str, unix_only_keys: bool) -> Result<Address, Strin
 }
 
 /// `socket_backlog`.
-pub(super) fn backlog(text: &str) -> Result<u16, String> {
+pub(crate) fn backlog(text: &str) -> Result<u16, String> {
     let number = integer(text)?;
     u16::try_from(number)
         .ok()

@@ -5,72 +5,72 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Things by (number, text) and, where both are the same, by their place before.
 #[derive(Default)]
-pub(super) struct Order(BTreeSet<(i64, String, usize)>);
+pub(crate) struct StableSort(BTreeSet<(i64, String, usize)>);
 
-impl Order {
+impl StableSort {
     /// Adds the next thing, by its keys.
-    pub(super) fn push(&mut self, number: i64, text: String) {
+    pub(crate) fn push(&mut self, number: i64, text: String) {
         let place = self.0.len();
         self.0.insert((number, text, place));
     }
 
     /// The texts with their former places, in order.
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (String, usize)> {
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (String, usize)> {
         self.0.into_iter().map(|(_, text, place)| (text, place))
     }
 
     /// The things themselves, in order.
-    pub(super) fn apply<T>(self, things: Vec<T>) -> impl Iterator<Item = T> {
+    pub(crate) fn apply<T>(self, things: Vec<T>) -> impl Iterator<Item = T> {
         pick(things, self.into_iter().map(|(_, place)| place))
     }
 }
 
 /// The things at these places, each but once.
-pub(super) fn pick<T>(things: Vec<T>, places: impl Iterator<Item = usize>) -> impl Iterator<Item = T> {
+pub(crate) fn pick<T>(things: Vec<T>, places: impl Iterator<Item = usize>) -> impl Iterator<Item = T> {
     let mut things: Vec<_> = things.into_iter().map(Some).collect();
     places.filter_map(move |place| things.get_mut(place).and_then(Option::take))
 }
 
 /// Places by name.
 #[derive(Debug, Default)]
-pub(super) struct Index(BTreeMap<String, usize>);
+pub(crate) struct NameIndex(BTreeMap<String, usize>);
 
-impl Index {
+impl NameIndex {
     /// The place of a name.
-    pub(super) fn get(&self, name: &str) -> Option<usize> {
+    pub(crate) fn get(&self, name: &str) -> Option<usize> {
         self.0.get(name).copied()
     }
 
     /// The place of a name, which is this one when it is new.
-    pub(super) fn place(&mut self, name: &str, new: usize) -> usize {
+    pub(crate) fn place(&mut self, name: &str, new: usize) -> usize {
         *self.0.entry(name.to_owned()).or_insert(new)
     }
 
     /// Whether this name was not there before; now it is.
-    pub(super) fn admit(&mut self, name: &str) -> bool {
+    pub(crate) fn insert(&mut self, name: &str) -> bool {
         self.0.insert(name.to_owned(), 0).is_none()
     }
 }
 
 /// Variables in the order of their first mention.
 #[derive(Debug, Default)]
-pub(super) struct Pairs {
+pub(crate) struct EnvMap {
     pairs: Vec<(String, String)>,
     /// Where each stands, once there are more than [`FEW`].
-    places: Index,
+    places: NameIndex,
 }
 
 /// So many are looked through faster than looked up.
 const FEW: usize = 8;
 
-impl Pairs {
+impl EnvMap {
     /// Sets a variable, at its first place when it has one.
-    pub(super) fn set(&mut self, key: &str, value: &str) {
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.take(key.to_owned(), value.to_owned());
     }
 
     /// The same with what need not be copied.
-    pub(super) fn take(&mut self, key: String, value: String) {
+    pub(crate) fn take(&mut self, key: String, value: String) {
         if let Some((_, old)) = self.place(&key).and_then(|place| self.pairs.get_mut(place)) {
             *old = value;
             return;
@@ -97,7 +97,7 @@ impl Pairs {
     }
 
     /// Sets them all.
-    pub(super) fn set_all(&mut self, pairs: &[(String, String)]) {
+    pub(crate) fn set_all(&mut self, pairs: &[(String, String)]) {
         self.pairs.reserve(pairs.len());
         for (key, value) in pairs {
             self.set(key, value);
@@ -105,17 +105,17 @@ impl Pairs {
     }
 
     /// The value of a variable.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.pairs.get(self.place(key)?).map(|(_, value)| value.as_str())
     }
 
     /// All of them.
-    pub(super) fn as_slice(&self) -> &[(String, String)] {
+    pub(crate) fn as_slice(&self) -> &[(String, String)] {
         &self.pairs
     }
 
     /// All of them.
-    pub(super) fn into_vec(self) -> Vec<(String, String)> {
+    pub(crate) fn into_vec(self) -> Vec<(String, String)> {
         self.pairs
     }
 }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn things_come_in_order() {
-        let mut order = Order::default();
+        let mut order = StableSort::default();
         for (number, text) in [(2, "a"), (1, "b"), (1, "a"), (1, "b")] {
             order.push(number, text.to_owned());
         }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn variables_keep_their_first_place() {
-        let mut pairs = Pairs::default();
+        let mut pairs = EnvMap::default();
         for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
             pairs.set(key, value);
         }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn many_variables_are_found_too() {
-        let mut pairs = Pairs::default();
+        let mut pairs = EnvMap::default();
         for number in 0..100 {
             pairs.set(&(number % 50).to_string(), &number.to_string());
         }

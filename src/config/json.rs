@@ -1,43 +1,8 @@
-//! `--print-config` and `--echo-config`.
+//! `--print-config`.
 
-use super::order::{Order, Pairs};
-use super::{Address, Config, Kind, LogFile, Process, Supervisord};
+use super::model::{Address, Config, LogFile, ProcessConfig, SectionKind, Supervisord};
+use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::policy::{AutoRestart, ShutdownOn};
-
-/// What `--echo-config` prints: a file to begin with.
-pub const SAMPLE: &str = "\
-; A configuration for rsup; supervisord reads it too. Comments begin with ; or #.
-
-[supervisord]
-nodaemon = true
-;user = root                ; whom rsup runs as
-;loglevel = info            ; critical error warn info debug trace blather
-;shutdown_on = fatal        ; leave when a program: never (the default), fatal (cannot start), exited
-;stop_timeout = 9           ; seconds for the whole stop, then SIGKILL
-
-[program:web]
-command = sleep infinity    ; no shell: for pipes and variables write sh -c '...'
-;directory = /srv           ; change to this directory first
-;user = www-data            ; a name, a number, or user:group
-;environment = PORT=8080,MODE=\"production\"
-;autostart = true
-;autorestart = unexpected   ; true false unexpected
-;exitcodes = 0              ; the expected ones
-;startsecs = 1              ; up for so long means RUNNING; 0 for a job that may end at once
-;startretries = 3
-;stopsignal = TERM
-;stopwaitsecs = 10          ; then SIGKILL
-;priority = 999             ; lower starts first and stops last
-;stdout_logfile = /dev/stdout
-;redirect_stderr = true     ; stderr goes where stdout goes
-;shutdown_on = exited       ; this program's end ends the container
-
-;[group:all]
-;programs = web
-
-;[include]
-;files = conf.d/*.conf
-";
 
 impl Config {
     /// The whole configuration as JSON, with supervisord's key names; nothing of the machine is looked up.
@@ -52,9 +17,9 @@ impl Config {
     }
 
     /// The listeners among the other processes, where supervisord would start them.
-    fn in_start_order(&self) -> Vec<&Process> {
+    fn in_start_order(&self) -> Vec<&ProcessConfig> {
         let all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
-        let mut order = Order::default();
+        let mut order = StableSort::default();
         for process in &all {
             order.push(process.spec.group_priority, process.group.clone());
         }
@@ -62,7 +27,7 @@ impl Config {
     }
 }
 
-fn program(process: &Process, all: &Supervisord) -> String {
+fn program(process: &ProcessConfig, all: &Supervisord) -> String {
     let spec = &process.spec;
     let mut out = Object::default();
     out.text("group", &process.group);
@@ -90,7 +55,7 @@ fn program(process: &Process, all: &Supervisord) -> String {
     out.flag("stopasgroup", spec.stopasgroup);
     out.flag("killasgroup", process.killasgroup);
     out.optional("user", process.user.as_deref());
-    let mut variables = Pairs::default();
+    let mut variables = EnvMap::default();
     variables.set_all(&all.environment);
     variables.set_all(&process.environment);
     out.raw("environment", &environment(variables.as_slice()));
@@ -130,11 +95,11 @@ fn environment(pairs: &[(String, String)]) -> String {
     out.finish()
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: SectionKind) -> &'static str {
     match kind {
-        Kind::Program => "program",
-        Kind::EventListener => "eventlistener",
-        Kind::FcgiProgram => "fcgi",
+        SectionKind::Program => "program",
+        SectionKind::EventListener => "eventlistener",
+        SectionKind::FcgiProgram => "fcgi",
     }
 }
 

@@ -3,49 +3,51 @@
 use std::iter::repeat_n;
 use std::rc::Rc;
 
-use super::expand::{Names, expand};
-use super::ini::{Section, Value};
-use super::keys::{STDERR, STDOUT, Stream};
-use super::order::{Order, Pairs};
-use super::section::{Context, Reader};
+use super::known_keys::{STDERR, STDOUT, Stream};
+use super::section_reader::{Context, SectionReader};
 use super::value::{
     auto_restart, boolean, byte_size, exit_codes, integer, log_file, name, octal, server_url, shutdown_on,
     signal,
 };
-use super::{Kind, LogFile, Process, Socket, Words, hints, shlex};
+use crate::config::grammar::document::{Section, Value};
+use crate::config::grammar::expand::{ExpansionVars, expand};
+use crate::config::grammar::ordered::{EnvMap, StableSort};
+use crate::config::grammar::shlex;
+use crate::config::model::{LogFile, ProcessConfig, SectionKind, Socket, Words};
+use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
 /// What all programs start from.
-pub(super) struct Base<'a> {
+pub(crate) struct ProgramDefaults<'a> {
     /// For `%(ENV_X)s`: rsup's environment and the next.
-    pub(super) variables: &'a Pairs,
+    pub(crate) variables: &'a EnvMap,
     /// About how many bytes `[supervisord] environment` takes, which every process gets.
-    pub(super) weight: usize,
+    pub(crate) weight: usize,
     /// For programs that do not say it.
-    pub(super) exitcodes: Rc<[u8]>,
+    pub(crate) exitcodes: Rc<[u8]>,
     /// For programs that do not say it.
-    pub(super) shutdown_on: ShutdownOn,
+    pub(crate) shutdown_on: ShutdownOn,
 }
 
 /// Whose processes are wanted: a section, read for a group.
-pub(super) struct Origin<'a> {
-    pub(super) section: &'a Section<'a>,
-    pub(super) kind: Kind,
-    pub(super) program: String,
-    pub(super) group: String,
-    pub(super) group_priority: i64,
-    pub(super) socket: Option<Socket>,
+pub(crate) struct ProgramSource<'a> {
+    pub(crate) section: &'a Section<'a>,
+    pub(crate) kind: SectionKind,
+    pub(crate) program: String,
+    pub(crate) group: String,
+    pub(crate) group_priority: i64,
+    pub(crate) socket: Option<Socket>,
 }
 
 /// Adds the processes of a section in their order: by name, since they share the priority.
-pub(super) fn processes<'a>(
+pub(crate) fn processes<'a>(
     context: &mut Context<'a>,
-    base: &Base<'_>,
-    origin: &Origin<'a>,
-    out: &mut Vec<Process>,
+    base: &ProgramDefaults<'_>,
+    origin: &ProgramSource<'a>,
+    out: &mut Vec<ProcessConfig>,
 ) {
     let common = context.common(base.variables);
-    let names = Names {
+    let names = ExpansionVars {
         host: Some(context.inputs.host),
         program: Some(&origin.program),
         group: Some(&origin.group),
@@ -56,7 +58,7 @@ pub(super) fn processes<'a>(
     let count = keys.value_or("numprocs", &names, 1, integer);
     let template = template(&mut keys, &names, base, origin);
     let process_name = process_name(&mut keys, count);
-    if !keys.context.admit(count) {
+    if !keys.context.charge_processes(count) {
         keys.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
         return;
     }
@@ -64,7 +66,7 @@ pub(super) fn processes<'a>(
     // supervisord's numbers have no end; these stay at the largest.
     let numbers = (0..count).map(|index| first.saturating_add(index));
     for (number, template) in numbers.zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
-        let names = Names { numbers: Some((number, count)), ..names };
+        let names = ExpansionVars { numbers: Some((number, count)), ..names };
         let errors = keys.context.report.errors();
         // It is large: from here on it is not moved.
         out.push(template);
@@ -77,7 +79,7 @@ pub(super) fn processes<'a>(
         }
     }
     if let Some(process) = out.get(start) {
-        hints::process(&mut keys, process);
+        warnings::process(&mut keys, process);
     }
     if count > 1 {
         sort(out, start);
@@ -85,7 +87,7 @@ pub(super) fn processes<'a>(
 }
 
 /// About how many bytes the words and variables of a process take.
-pub(super) fn weight(command: &str, environment: &[(String, String)]) -> usize {
+pub(crate) fn weight(command: &str, environment: &[(String, String)]) -> usize {
     let each = size_of::<(String, String)>();
     let variables =
         environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(each));
@@ -94,9 +96,9 @@ pub(super) fn weight(command: &str, environment: &[(String, String)]) -> usize {
 }
 
 /// Sorts what stands behind `start`.
-fn sort(processes: &mut Vec<Process>, start: usize) {
+fn sort(processes: &mut Vec<ProcessConfig>, start: usize) {
     let unsorted = processes.split_off(start);
-    let mut order = Order::default();
+    let mut order = StableSort::default();
     for process in &unsorted {
         order.push(0, process.name.clone());
     }
@@ -104,7 +106,12 @@ fn sort(processes: &mut Vec<Process>, start: usize) {
 }
 
 /// What the processes of a section share.
-fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origin: &Origin<'_>) -> Process {
+fn template(
+    keys: &mut SectionReader<'_, '_>,
+    names: &ExpansionVars<'_>,
+    base: &ProgramDefaults<'_>,
+    origin: &ProgramSource<'_>,
+) -> ProcessConfig {
     let spec = spec(keys, names, base, origin.group_priority);
     let killasgroup = keys.value_or("killasgroup", names, spec.stopasgroup, boolean);
     if spec.stopasgroup && !killasgroup {
@@ -114,7 +121,7 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
         let _without_effect = keys.value(stream.capture, names, byte_size);
         let _without_effect = keys.value(stream.events, names, boolean);
     }
-    Process {
+    ProcessConfig {
         kind: origin.kind,
         group: origin.group.clone(),
         name: String::new(),
@@ -135,7 +142,12 @@ fn template(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, origi
     }
 }
 
-fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_priority: i64) -> ProcessSpec {
+fn spec(
+    keys: &mut SectionReader<'_, '_>,
+    names: &ExpansionVars<'_>,
+    base: &ProgramDefaults<'_>,
+    group_priority: i64,
+) -> ProcessSpec {
     ProcessSpec {
         autostart: keys.value_or("autostart", names, true, boolean),
         autorestart: keys.value_or("autorestart", names, AutoRestart::Unexpected, auto_restart),
@@ -151,7 +163,7 @@ fn spec(keys: &mut Reader<'_, '_>, names: &Names<'_>, base: &Base<'_>, group_pri
 }
 
 /// `user`, as written, once it is known to exist.
-fn user(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Option<String> {
+fn user(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) -> Option<String> {
     let user = keys.text("user", names)?;
     if let Err(why) = keys.context.check_user(&user) {
         keys.error("user", why);
@@ -160,7 +172,7 @@ fn user(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Option<String> {
 }
 
 /// `process_name` before its expansion: only this text is checked.
-fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
+fn process_name(keys: &mut SectionReader<'_, '_>, numprocs: i64) -> String {
     let written = keys.raw("process_name").map_or("%(program_name)s".into(), Value::text);
     let name = name(&written).unwrap_or_else(|why| {
         keys.error("process_name", why);
@@ -175,20 +187,20 @@ fn process_name(keys: &mut Reader<'_, '_>, numprocs: i64) -> String {
 
 /// What may be another for each process. Its own variables can be used in all that follows them.
 fn complete(
-    process: &mut Process,
-    keys: &mut Reader<'_, '_>,
-    names: Names<'_>,
-    base: &Base<'_>,
+    process: &mut ProcessConfig,
+    keys: &mut SectionReader<'_, '_>,
+    names: ExpansionVars<'_>,
+    base: &ProgramDefaults<'_>,
     process_name: &str,
 ) {
     let own = own_environment(keys, &names);
-    let names = Names { own: &own, ..names };
+    let names = ExpansionVars { own: &own, ..names };
     process.directory = keys.owned("directory", &names);
     process.stdout_logfile = stream(keys, &names, &STDOUT);
     process.stderr_logfile = stream(keys, &names, &STDERR);
     if process.redirect_stderr {
         if matches!(process.stderr_logfile, LogFile::Path(_)) {
-            hints::ignored_stderr_logfile(keys);
+            warnings::ignored_stderr_logfile(keys);
         }
         process.stderr_logfile = LogFile::None;
     }
@@ -202,14 +214,14 @@ fn complete(
         keys.error("process_name", why);
         String::new()
     });
-    if keys.context.has_room(weight(&process.command, &own).saturating_add(base.weight)) {
+    if keys.context.charge(weight(&process.command, &own).saturating_add(base.weight)) {
         process.environment = own;
     }
 }
 
-fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String, String)> {
+fn own_environment(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) -> Vec<(String, String)> {
     let Some(value) = keys.raw("environment") else { return Vec::new() };
-    if !keys.context.has_room(value.text().len()) {
+    if !keys.context.charge(value.text().len()) {
         return Vec::new();
     }
     expand(&value.text(), names, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
@@ -219,7 +231,7 @@ fn own_environment(keys: &mut Reader<'_, '_>, names: &Names<'_>) -> Vec<(String,
 }
 
 /// Where `stdout` or `stderr` goes. supervisord expands the file's name twice.
-fn stream(keys: &mut Reader<'_, '_>, names: &Names<'_>, stream: &Stream) -> LogFile {
+fn stream(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>, stream: &Stream) -> LogFile {
     let again = |text: &str| expand(text, names, stream.logfile).map(|text| log_file(&text));
     let file = keys.value_or(stream.logfile, names, LogFile::Auto, again);
     let _without_effect = keys.value(stream.backups, names, integer);

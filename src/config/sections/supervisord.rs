@@ -1,20 +1,20 @@
 //! `[supervisord]`.
 
-use super::Supervisord;
-use super::expand::Names;
-use super::order::Pairs;
-use super::section::{Context, Reader};
-use super::shlex;
+use super::section_reader::{Context, SectionReader};
 use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on};
+use crate::config::grammar::expand::ExpansionVars;
+use crate::config::grammar::ordered::EnvMap;
+use crate::config::grammar::shlex;
+use crate::config::model::Supervisord;
 use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and lays the command line over it. Its variables go into the environment that all later
 /// sections expand with, but not those keys of its own.
-pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option<Supervisord> {
+pub(crate) fn read(context: &mut Context<'_>, environment: &mut EnvMap) -> Option<Supervisord> {
     let section = context.find("supervisord")?;
     let overrides = context.overrides;
     let names = context.common(environment);
-    let hosted = Names { host: Some(context.inputs.host), ..names };
+    let hosted = ExpansionVars { host: Some(context.inputs.host), ..names };
     let mut keys = context.reader(section);
     let nodaemon = keys.value("nodaemon", &names, boolean);
     if nodaemon == Some(false) {
@@ -49,18 +49,18 @@ pub(super) fn read(context: &mut Context<'_>, environment: &mut Pairs) -> Option
 }
 
 /// PID 1 cannot go into the background, so a file that asks for it is told.
-fn warn_of_daemon(keys: &mut Reader<'_, '_>) {
+fn warn_of_daemon(keys: &mut SectionReader<'_, '_>) {
     let why = "rsup stays in the foreground".to_owned();
     keys.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
     keys.warn("nodaemon", why);
 }
 
-fn check_user(keys: &mut Reader<'_, '_>, supervisord: &Supervisord) {
+fn check_user(keys: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let check = keys.context.inputs.check_user;
     if let Some(user) = &keys.context.overrides.user {
         if let Err(why) = check(user) {
             let report = &mut keys.context.report;
-            report.add(super::report::Severity::Error, None, ("", ""), why);
+            report.add(crate::config::report::Severity::Error, None, ("", ""), why);
         }
     } else if let Some(Err(why)) = supervisord.user.as_deref().map(check) {
         keys.error("user", why);
@@ -68,7 +68,7 @@ fn check_user(keys: &mut Reader<'_, '_>, supervisord: &Supervisord) {
 }
 
 /// The command line beats the file.
-fn lay_over(supervisord: &mut Supervisord, overrides: &super::Overrides) {
+fn lay_over(supervisord: &mut Supervisord, overrides: &crate::config::model::Overrides) {
     fn over<T: Clone>(value: &mut T, over: Option<&T>) {
         if let Some(over) = over {
             value.clone_from(over);

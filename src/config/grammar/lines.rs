@@ -8,7 +8,7 @@ use super::python::{is_space, repr, strip, strip_end};
 
 /// What a logical line is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum LogicalLine<'a> {
     /// The header of a section: its name, not stripped.
     Header(&'a str),
     /// A key in lower case, and its value.
@@ -16,14 +16,14 @@ pub(super) enum Line<'a> {
     /// No configuration: supervisord's words for it.
     Wrong(String),
     /// What is left of a line whose comment begins inside quotes; the line itself comes too.
-    CutQuotes(&'a str),
+    CommentInsideQuotes(&'a str),
     /// A line that is part of the value above it, being indented, though it reads as a header or an entry: its name.
-    Swallowed(&'a str),
+    IndentedEntry(&'a str),
 }
 
 /// Reads a whole file: hands out each line with the number of its first one. A byte order mark is skipped.
-pub(super) fn read<'a>(text: &'a str, take: impl FnMut(usize, Line<'a>)) {
-    let mut reader = Reader { take, in_section: false, lack_reported: false, pending: None, indent: 0 };
+pub(crate) fn read<'a>(text: &'a str, take: impl FnMut(usize, LogicalLine<'a>)) {
+    let mut reader = LineReader { take, in_section: false, lack_reported: false, pending: None, indent: 0 };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, number) in physical(text).zip(1..) {
         reader.line(line, number);
@@ -99,7 +99,7 @@ struct Pending<'a> {
     blanks: usize,
 }
 
-struct Reader<'a, F> {
+struct LineReader<'a, F> {
     take: F,
     /// Whether a header was seen, and whether its lack was reported.
     in_section: bool,
@@ -109,7 +109,7 @@ struct Reader<'a, F> {
     indent: usize,
 }
 
-impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
+impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
     fn line(&mut self, line: &'a str, number: usize) {
         let comment = comment_start(line);
         let kept = comment.and_then(|at| line.get(..at)).unwrap_or(line);
@@ -119,14 +119,14 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
             return;
         }
         if comment.is_some() && is_inside_quotes(kept) {
-            (self.take)(number, Line::CutQuotes(value));
+            (self.take)(number, LogicalLine::CommentInsideQuotes(value));
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
             Some(pending) if indent > self.indent => {
                 pending.go_on(value);
                 if let Some(name) = header(value).or_else(|| entry(value).map(|(key, _)| key)) {
-                    (self.take)(number, Line::Swallowed(name));
+                    (self.take)(number, LogicalLine::IndentedEntry(name));
                 }
             }
             _ => {
@@ -147,7 +147,7 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
         if let Some(name) = header(value) {
             self.finish_option();
             self.in_section = true;
-            (self.take)(number, Line::Header(name));
+            (self.take)(number, LogicalLine::Header(name));
         } else if !self.in_section {
             self.outside(value, number);
         } else {
@@ -160,7 +160,7 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
         if !self.lack_reported {
             self.lack_reported = true;
             let hint = if value.starts_with('[') { " A section's header ends with ]" } else { "" };
-            (self.take)(number, Line::Wrong(format!("File contains no section headers.{hint}")));
+            (self.take)(number, LogicalLine::Wrong(format!("File contains no section headers.{hint}")));
         }
     }
 
@@ -178,7 +178,7 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
     }
 
     fn malformed(&mut self, line: &str, number: usize) {
-        (self.take)(number, Line::Wrong(format!("Source contains parsing errors: {}", repr(line))));
+        (self.take)(number, LogicalLine::Wrong(format!("Source contains parsing errors: {}", repr(line))));
     }
 
     fn finish_option(&mut self) {
@@ -188,7 +188,7 @@ impl<'a, F: FnMut(usize, Line<'a>)> Reader<'a, F> {
             } else {
                 key.into()
             };
-            (self.take)(line, Line::Entry(key, value));
+            (self.take)(line, LogicalLine::Entry(key, value));
         }
     }
 }
@@ -212,11 +212,11 @@ mod tests {
     fn lines(text: &str) -> (Vec<String>, Vec<(usize, String)>) {
         let (mut lines, mut wrong) = (Vec::new(), Vec::new());
         read(text, |number, line| match line {
-            Line::Header(name) => lines.push(format!("{number}:[{name}]")),
-            Line::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
-            Line::Wrong(why) => wrong.push((number, why)),
-            Line::CutQuotes(rest) => wrong.push((number, format!("cut: {rest}"))),
-            Line::Swallowed(_) => {}
+            LogicalLine::Header(name) => lines.push(format!("{number}:[{name}]")),
+            LogicalLine::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
+            LogicalLine::Wrong(why) => wrong.push((number, why)),
+            LogicalLine::CommentInsideQuotes(rest) => wrong.push((number, format!("cut: {rest}"))),
+            LogicalLine::IndentedEntry(_) => {}
         });
         (lines, wrong)
     }

@@ -1,11 +1,11 @@
 //! Warnings: what supervisord ignores without a word, and what it accepts but bites in a container.
 
-use super::keys::{self, STDERR, STDOUT};
-use super::python::repr;
+use super::model::{LogFile, ProcessConfig};
 use super::report::Severity;
-use super::section::{Context, Reader};
-use super::value::boolean;
-use super::{LogFile, Process};
+use crate::config::grammar::python::repr;
+use crate::config::sections::known_keys::{self, STDERR, STDOUT};
+use crate::config::sections::section_reader::{Context, SectionReader};
+use crate::config::sections::value::boolean;
 use crate::policy::{AutoRestart, Level};
 
 /// So many unknown keys are worth a suggestion; a file with more is no configuration.
@@ -14,13 +14,13 @@ const MAX_SUGGESTIONS: usize = 100;
 const DOCKER_PATIENCE: i64 = 10;
 
 /// Sections and keys that nothing reads: a warning for each, and a line at start that counts them.
-pub(super) fn unknown(context: &mut Context<'_>) {
+pub(crate) fn unknown(context: &mut Context<'_>) {
     let mut count = 0_usize;
     for section in context.all {
-        let known = keys::of_section(section.name);
+        let known = known_keys::of_section(section.name);
         if known.is_none() {
             count = count.saturating_add(1);
-            let hint = meant(count, || keys::nearest_section(section.name));
+            let hint = meant(count, || known_keys::nearest_section(section.name));
             context.reader(section).warn("", format!("unknown section{hint}"));
         }
         for (key, place) in &section.unknown {
@@ -28,7 +28,7 @@ pub(super) fn unknown(context: &mut Context<'_>) {
             let hint = if key.starts_with('[') {
                 ", a section's header ends with ]".to_owned()
             } else {
-                meant(count, || keys::nearest(key, known.flatten()?))
+                meant(count, || known_keys::nearest(key, known.flatten()?))
             };
             let at = (section.name, *key);
             context.report.add(Severity::Warning, Some(*place), at, format!("unknown key{hint}"));
@@ -42,12 +42,12 @@ pub(super) fn unknown(context: &mut Context<'_>) {
 }
 
 /// Whether the name of a section or a key, which stands where it has no effect, was meant to have some.
-pub(super) fn reads_as_its_own(name: &str) -> bool {
-    keys::of_section(name).is_some() || keys::of_program(name)
+pub(crate) fn is_known_section_or_key(name: &str) -> bool {
+    known_keys::of_section(name).is_some() || known_keys::of_program(name)
 }
 
 /// Processes that supervisord drops without a word, since it could not tell them from others.
-pub(super) fn shadowed(keys: &mut Reader<'_, '_>, group: &str, listed: usize, kept: usize) {
+pub(crate) fn warn_duplicate(keys: &mut SectionReader<'_, '_>, group: &str, listed: usize, kept: usize) {
     if listed > 0 && kept == 0 {
         let why = format!("none of it is run, another section makes a group of the name {group}");
         keys.warn("", why);
@@ -63,7 +63,7 @@ fn meant(count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String
 }
 
 /// What of a program deserves a word, going by the first of its processes.
-pub(super) fn process(keys: &mut Reader<'_, '_>, process: &Process) {
+pub(crate) fn process(keys: &mut SectionReader<'_, '_>, process: &ProcessConfig) {
     for (stream, file) in [(&STDOUT, &process.stdout_logfile), (&STDERR, &process.stderr_logfile)] {
         let by_key = keys.raw(stream.syslog).is_some_and(|value| boolean(&value.text()) == Ok(true));
         match file {
@@ -106,21 +106,21 @@ fn grows(path: &str) -> bool {
     !path.is_empty() && !path.starts_with("/dev/") && !path.starts_with("/proc/")
 }
 
-fn growing(keys: &mut Reader<'_, '_>, key: &str, path: &str) {
+fn growing(keys: &mut SectionReader<'_, '_>, key: &str, path: &str) {
     let why = format!("{path} is appended to and never rotated");
     let text = format!("For [{}], {key}: {why}", keys.section.name);
     keys.context.notice(Level::Info, text);
     keys.warn(key, why);
 }
 
-fn syslog(keys: &mut Reader<'_, '_>, key: &str) {
+fn syslog(keys: &mut SectionReader<'_, '_>, key: &str) {
     let why = "syslog is not written to, the program inherits rsup's own stream";
     keys.notice(format!("For [{}], {key}: {why}", keys.section.name));
     keys.warn(key, why.to_owned());
 }
 
 /// supervisord's warning about a `stderr_logfile` beside `redirect_stderr`.
-pub(super) fn ignored_stderr_logfile(keys: &mut Reader<'_, '_>) {
+pub(crate) fn ignored_stderr_logfile(keys: &mut SectionReader<'_, '_>) {
     let why = "redirect_stderr=true but stderr_logfile has also been set to a filename, the filename has been ignored";
     keys.notice(format!("For [{}], {why}", keys.section.name));
     keys.warn("stderr_logfile", why.to_owned());

@@ -7,21 +7,21 @@ use std::borrow::Cow;
 
 use ini::Properties;
 
-use super::keys;
-use super::lines::{self, Line};
+use super::lines::{self, LogicalLine};
+use crate::config::sections::known_keys;
 
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct SourceLocation {
     /// Index of the file, the main one being 0.
-    pub(super) file: usize,
+    pub(crate) file: usize,
     /// Number of the line, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
-impl Place {
+impl SourceLocation {
     /// A number that orders places: by file, then by line.
-    pub(super) fn rank(self) -> i64 {
+    pub(crate) fn rank(self) -> i64 {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         number(self.file).saturating_mul(1 << 32).saturating_add(number(self.line))
     }
@@ -29,16 +29,16 @@ impl Place {
 
 /// The text of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     written: &'a str,
-    pub(super) place: Place,
+    pub(crate) place: SourceLocation,
     /// The directory that `%(here)s` is replaced by as plain text, before anything else.
     here: Option<&'a str>,
 }
 
 impl<'a> Value<'a> {
     /// The text, not yet expanded.
-    pub(super) fn text(&self) -> Cow<'a, str> {
+    pub(crate) fn text(&self) -> Cow<'a, str> {
         match self.here {
             Some(here) if self.written.contains(HERE) => self.written.replace(HERE, here).into(),
             _ => self.written.into(),
@@ -48,15 +48,15 @@ impl<'a> Value<'a> {
 
 /// A section, opened for reading: its own keys and those it inherits.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
-    pub(super) name: &'a str,
+pub(crate) struct Section<'a> {
+    pub(crate) name: &'a str,
     /// Its first header.
-    pub(super) place: Place,
+    pub(crate) place: SourceLocation,
     /// The keys that something reads: a few, so that looking for one is cheap, whatever else the section holds. Where
     /// any key is fine, all of them in the order they are set.
-    pub(super) values: Vec<(&'a str, Value<'a>)>,
+    pub(crate) values: Vec<(&'a str, Value<'a>)>,
     /// Its own other keys, and where they stand.
-    pub(super) unknown: Vec<(&'a str, Place)>,
+    pub(crate) unknown: Vec<(&'a str, SourceLocation)>,
     /// The [`mark`]s of its keys: most of those that are asked for are not set, and most of them this tells at once.
     marks: u64,
 }
@@ -69,7 +69,7 @@ fn mark(key: &str) -> u64 {
 
 impl<'a> Section<'a> {
     /// A key's text and place.
-    pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value<'a>> {
         let place = self.place(key)?;
         self.values.get(place).map(|(_, value)| value)
     }
@@ -105,20 +105,20 @@ struct Entry<'t> {
 
 /// A header, and the entries below it.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    header: Place,
+struct SectionPart {
+    header: SourceLocation,
     from: usize,
     to: usize,
 }
 
 /// What the files come to: the sections, each merged from all its parts.
 #[derive(Debug, Default)]
-pub(super) struct Sections<'t> {
+pub(crate) struct Document<'t> {
     /// The entries of all files, as they were read.
     entries: Vec<Entry<'t>>,
-    parts: Vec<Part>,
+    parts: Vec<SectionPart>,
     /// The numbers of each section's parts, by its name.
-    contents: Properties,
+    parts_by_name: Properties,
     /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
 }
@@ -130,69 +130,78 @@ const FEW: usize = 12;
 /// The name that is replaced as text, file by file, when there are includes.
 const HERE: &str = "%(here)s";
 
-impl<'t> Sections<'t> {
+impl<'t> Document<'t> {
     /// Adds the sections of one file. `wrong` hears of the lines that are no configuration, or not what they seem.
-    pub(super) fn merge(&mut self, text: &'t str, file: usize, mut wrong: impl FnMut(usize, Line<'t>)) {
+    pub(crate) fn merge(
+        &mut self,
+        text: &'t str,
+        file: usize,
+        mut wrong: impl FnMut(usize, LogicalLine<'t>),
+    ) {
         let mut header = None;
         lines::read(text, |line, what| match what {
-            Line::Header(name) => {
-                let next = (name, Place { file, line }, self.entries.len());
+            LogicalLine::Header(name) => {
+                let next = (name, SourceLocation { file, line }, self.entries.len());
                 self.close(header.replace(next));
             }
-            Line::Entry(key, value) => self.entries.push(Entry { key, value, line }),
-            Line::Wrong(_) | Line::CutQuotes(_) | Line::Swallowed(_) => wrong(line, what),
+            LogicalLine::Entry(key, value) => self.entries.push(Entry { key, value, line }),
+            LogicalLine::Wrong(_) | LogicalLine::CommentInsideQuotes(_) | LogicalLine::IndentedEntry(_) => {
+                wrong(line, what)
+            }
         });
         self.close(header);
     }
 
     /// Makes sure that there is a section of this name.
-    pub(super) fn ensure(&mut self, name: &str) {
-        self.close(Some((name, Place { file: 0, line: 1 }, self.entries.len())));
+    pub(crate) fn ensure(&mut self, name: &str) {
+        self.close(Some((name, SourceLocation { file: 0, line: 1 }, self.entries.len())));
     }
 
     /// Enters a header with the entries since.
-    fn close(&mut self, header: Option<(&str, Place, usize)>) {
+    fn close(&mut self, header: Option<(&str, SourceLocation, usize)>) {
         let Some((name, header, from)) = header else { return };
-        self.contents.append(name, self.parts.len().to_string());
-        self.parts.push(Part { header, from, to: self.entries.len() });
+        self.parts_by_name.append(name, self.parts.len().to_string());
+        self.parts.push(SectionPart { header, from, to: self.entries.len() });
     }
 
     /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
     /// text, when there is an `[include]`, and after each included file.
-    pub(super) fn replace_here(&mut self, directory: String) {
+    pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }
 
     /// All sections but `[DEFAULT]`, opened for reading.
-    pub(super) fn open(&self) -> Vec<Section<'_>> {
+    pub(crate) fn open(&self) -> Vec<Section<'_>> {
         let defaults = self.inherited();
-        let is_first =
-            |name: &str, part: &str| self.contents.get(name).is_some_and(|first| std::ptr::eq(first, part));
-        let named = self.contents.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
+        let is_first = |name: &str, part: &str| {
+            self.parts_by_name.get(name).is_some_and(|first| std::ptr::eq(first, part))
+        };
+        let named = self.parts_by_name.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
         named.filter_map(|(name, _)| self.section(name, &defaults)).collect()
     }
 
     /// The section with exactly this name, without what it inherits.
-    pub(super) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
+    pub(crate) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
         self.section(name, &[])
     }
 
     /// Every value that a key of `[DEFAULT]` ever had, in order.
-    pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+    pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.parts(DEFAULT).flat_map(|part| self.entries_of(part))
     }
 
-    fn parts(&self, name: &str) -> impl Iterator<Item = Part> {
-        self.contents
+    fn parts(&self, name: &str) -> impl Iterator<Item = SectionPart> {
+        self.parts_by_name
             .get_all(name)
             .filter_map(|number| self.parts.get(number.parse::<usize>().ok()?).copied())
     }
 
-    fn entries_of(&self, part: Part) -> impl Iterator<Item = (&str, Value<'_>)> {
+    fn entries_of(&self, part: SectionPart) -> impl Iterator<Item = (&str, Value<'_>)> {
         let file = part.header.file;
         let here = self.directories.get(file).map(String::as_str);
         self.entries.get(part.from..part.to).unwrap_or(&[]).iter().map(move |entry| {
-            let value = Value { written: &entry.value, place: Place { file, line: entry.line }, here };
+            let value =
+                Value { written: &entry.value, place: SourceLocation { file, line: entry.line }, here };
             (entry.key.as_ref(), value)
         })
     }
@@ -202,18 +211,18 @@ impl<'t> Sections<'t> {
         let first = parts.peek()?;
         let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
         let mut section = Section { name, place: first.header, values, unknown: Vec::new(), marks: 0 };
-        let Some(known) = keys::of_section(name) else { return Some(section) };
+        let Some(known) = known_keys::of_section(name) else { return Some(section) };
         for part in parts {
             for (key, value) in self.entries_of(part) {
                 match known {
                     None => section.add(key, value),
-                    Some(tables) if keys::is_in(tables, key) => section.set(key, value),
+                    Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),
                     Some(_) => section.unknown.push((key, value.place)),
                 }
             }
         }
         for default in
-            defaults.iter().filter(|default| known.is_none_or(|known| keys::is_in(known, default.key)))
+            defaults.iter().filter(|default| known.is_none_or(|known| known_keys::is_in(known, default.key)))
         {
             if section.get(default.key).is_none() {
                 section.add(default.key, default.since(section.place.file, &self.directories));
@@ -225,7 +234,7 @@ impl<'t> Sections<'t> {
     /// What sections inherit of the keys that something reads.
     fn inherited(&self) -> Vec<Inherited<'_>> {
         let mut all: Vec<Inherited<'_>> = Vec::new();
-        for (key, value) in self.defaults().filter(|(key, _)| keys::is_known(key)) {
+        for (key, value) in self.defaults().filter(|(key, _)| known_keys::is_known(key)) {
             match all.iter_mut().find(|known| known.key == key) {
                 Some(known) => known.change(value),
                 None => all.push(Inherited { key, handed_down: Vec::new(), last: value }),
@@ -267,15 +276,15 @@ impl<'a> Inherited<'a> {
 mod tests {
     use super::*;
 
-    fn sections<'t>(texts: &[&'t str]) -> Sections<'t> {
-        let mut sections = Sections::default();
+    fn sections<'t>(texts: &[&'t str]) -> Document<'t> {
+        let mut sections = Document::default();
         for (file, text) in texts.iter().enumerate() {
             sections.merge(text, file, |line, what| panic!("{line}: {what:?}"));
         }
         sections
     }
 
-    fn value(sections: &Sections<'_>, section: &str, key: &str) -> Option<String> {
+    fn value(sections: &Document<'_>, section: &str, key: &str) -> Option<String> {
         let all = sections.open();
         let value = all.iter().find(|open| open.name == section)?.get(key)?;
         Some(value.text().into_owned())
@@ -322,7 +331,7 @@ mod tests {
         ]);
         let all = sections.open();
         let names: Vec<_> = all.iter().map(|section| (section.name, section.place)).collect();
-        let place = |file, line| Place { file, line };
+        let place = |file, line| SourceLocation { file, line };
         assert_eq!(names, [("group:a", place(0, 1)), ("b", place(0, 4)), ("c", place(1, 4))]);
         assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("2"));
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("4"));
@@ -337,7 +346,7 @@ mod tests {
         assert_eq!(all.len(), 1);
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
         assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
-        assert_eq!(all[0].unknown, [("x", Place { file: 0, line: 3 })]);
+        assert_eq!(all[0].unknown, [("x", SourceLocation { file: 0, line: 3 })]);
         let defaults: Vec<_> = sections.defaults().map(|(key, _)| key).collect();
         assert_eq!(defaults, ["priority", "programs", "files"]);
     }

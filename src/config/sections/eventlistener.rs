@@ -1,11 +1,11 @@
 //! `[eventlistener:x]`: read and checked like a program, and not run.
 
-use super::expand::Names;
 use super::group::Group;
-use super::program::{Base, Origin, processes};
-use super::section::{Context, Reader};
+use super::program::{ProgramDefaults, ProgramSource, processes};
+use super::section_reader::{Context, SectionReader};
 use super::value::{boolean, integer, list};
-use super::{Kind, Process};
+use crate::config::grammar::expand::ExpansionVars;
+use crate::config::model::{ProcessConfig, SectionKind};
 
 /// The events of supervisord.
 const EVENTS: [&str; 27] = [
@@ -39,10 +39,10 @@ const EVENTS: [&str; 27] = [
 ];
 
 /// The pools, which start first and stop last unless they say otherwise.
-pub(super) fn pools<'a>(
+pub(crate) fn pools<'a>(
     context: &mut Context<'a>,
-    base: &Base<'_>,
-    out: &mut Vec<Process>,
+    base: &ProgramDefaults<'_>,
+    out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut pools = Vec::new();
     for (section, name) in context.starting_with("eventlistener:") {
@@ -51,9 +51,9 @@ pub(super) fn pools<'a>(
         let priority = keys.value_or("priority", &names, -1, integer);
         own_keys(&mut keys, &names);
         let Some(program) = keys.own_name() else { continue };
-        let origin = Origin {
+        let origin = ProgramSource {
             section,
-            kind: Kind::EventListener,
+            kind: SectionKind::EventListener,
             program,
             group: name.to_owned(),
             group_priority: priority,
@@ -66,7 +66,7 @@ pub(super) fn pools<'a>(
     pools
 }
 
-fn own_keys(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
+fn own_keys(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
     let section = &keys.section.name;
     let size = keys.value_or("buffer_size", names, 10, integer);
     if size < 1 {
@@ -90,7 +90,7 @@ fn own_keys(keys: &mut Reader<'_, '_>, names: &Names<'_>) {
 }
 
 /// Says that the listener is not run; the usual one only ends the container, and for that there is a key.
-fn not_run(keys: &mut Reader<'_, '_>, events: &[&str]) {
+fn not_run(keys: &mut SectionReader<'_, '_>, events: &[&str]) {
     let ends = ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
     let advice = if events.iter().any(|event| ends.contains(event)) {
         "; to leave when a program ends, set shutdown_on=fatal or shutdown_on=exited in its section"

@@ -1,12 +1,16 @@
 //! The keys that `[fcgi-program:x]` has beside a program's.
 
-use super::expand::Names;
-use super::section::Reader;
+use super::section_reader::SectionReader;
 use super::value::{address, backlog, octal};
-use super::{Address, Socket};
+use crate::config::grammar::expand::ExpansionVars;
+use crate::config::model::{Address, Socket};
 
 /// Reads where the program listens.
-pub(super) fn read(keys: &mut Reader<'_, '_>, names: &Names<'_>, program: &str) -> Option<Socket> {
+pub(crate) fn read(
+    keys: &mut SectionReader<'_, '_>,
+    names: &ExpansionVars<'_>,
+    program: &str,
+) -> Option<Socket> {
     let backlog = keys.value("socket_backlog", names, backlog);
     let owner = keys.owned("socket_owner", names);
     if let Some(owner) = owner.as_deref().filter(|owner| keys.context.check_user(owner).is_err()) {
@@ -16,7 +20,7 @@ pub(super) fn read(keys: &mut Reader<'_, '_>, names: &Names<'_>, program: &str) 
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
     let section = &keys.section.name;
-    let names = Names { program: Some(program), ..*names };
+    let names = ExpansionVars { program: Some(program), ..*names };
     let text = keys.text("socket", &names);
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         // A socket that could not be expanded is there, and reported.

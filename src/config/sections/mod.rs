@@ -1,0 +1,11 @@
+//! One file for each kind of section, and what all of them use.
+
+pub(crate) mod eventlistener;
+pub(crate) mod fcgi_socket;
+pub(crate) mod group;
+pub(crate) mod ignored_sections;
+pub(crate) mod known_keys;
+pub(crate) mod program;
+pub(crate) mod section_reader;
+pub(crate) mod supervisord;
+pub mod value;
