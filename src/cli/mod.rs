@@ -1,14 +1,14 @@
 //! argv to [`Cli`]: a pure normaliser for getopt's spellings (`-nc FILE`, `-cFILE`, `--conf=FILE`, options given twice),
 //! then argh, which declares the options and writes the help. Nothing is printed here and nothing exits.
 
-mod getopt;
+mod args;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
-use self::getopt::{Given, Line, Role};
+use self::args::{ParsedArgs, ParsedOption, Role};
 use crate::config::{Overrides, value};
 use crate::policy::{Level, ShutdownOn};
 
@@ -136,28 +136,28 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, Exit> {
     let as_supervisord = Path::new(&name).file_name() == Some(OsStr::new("supervisord"));
     let words = argv.get(1..).unwrap_or(&[]);
     read(words, as_supervisord).map_err(|refusal| match refusal {
-        Refusal::Text(text) => Exit { text, code: 0 },
-        Refusal::Error(why) => {
+        EarlyExit::Text(text) => Exit { text, code: 0 },
+        EarlyExit::Error(why) => {
             let name = name.to_string_lossy();
             Exit { text: format!("Error: {why}\nFor help, use {name} -h\n"), code: 2 }
         }
     })
 }
 
-enum Refusal {
+enum EarlyExit {
     /// Help or version.
     Text(String),
     Error(String),
 }
 
-impl From<String> for Refusal {
+impl From<String> for EarlyExit {
     fn from(why: String) -> Self {
-        Refusal::Error(why)
+        EarlyExit::Error(why)
     }
 }
 
-fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, Refusal> {
-    let line = getopt::split(argv)?;
+fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, EarlyExit> {
+    let line = args::split(argv)?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| value::literal(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
@@ -204,13 +204,13 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
 
 /// Hands each option's last appearance to argh. Values are checked one by one in the order given, so that the first
 /// wrong one is named as it was spelled.
-fn options(line: &Line, as_supervisord: bool) -> Result<Options, Refusal> {
+fn options(line: &ParsedArgs, as_supervisord: bool) -> Result<Options, EarlyExit> {
     let mut words: Vec<(&str, Vec<String>)> = Vec::new();
     for given in &line.options {
         match given.flag.role {
-            Role::Help => return Err(Refusal::Text(help())),
-            Role::Version => return Err(Refusal::Text(version(as_supervisord))),
-            Role::Idle => check_idle(given)?,
+            Role::Help => return Err(EarlyExit::Text(help())),
+            Role::Version => return Err(EarlyExit::Text(version(as_supervisord))),
+            Role::Ignored => check_ignored(given)?,
             Role::Any | Role::File => {
                 let option = canonical(given)?;
                 declared(&option).map_err(|_| invalid(given))?;
@@ -220,11 +220,11 @@ fn options(line: &Line, as_supervisord: bool) -> Result<Options, Refusal> {
         }
     }
     let all: Vec<_> = words.into_iter().flat_map(|(_, option)| option).collect();
-    declared(&all).map_err(Refusal::Error)
+    declared(&all).map_err(EarlyExit::Error)
 }
 
 /// `--long VALUE`, as argh reads it.
-fn canonical(given: &Given) -> Result<Vec<String>, String> {
+fn canonical(given: &ParsedOption) -> Result<Vec<String>, String> {
     let mut words = vec![format!("--{}", given.flag.long)];
     if let Some(value) = &given.value {
         let text = value.to_str().ok_or_else(|| {
@@ -245,7 +245,7 @@ fn declared(words: &[String]) -> Result<Options, String> {
 }
 
 /// supervisord's words for a wrong value.
-fn invalid(given: &Given) -> String {
+fn invalid(given: &ParsedOption) -> String {
     let text = given.value.as_deref().unwrap_or_default().to_string_lossy();
     let why = match given.flag.long {
         "loglevel" => value::log_level(&text).err(),
@@ -259,7 +259,7 @@ fn invalid(given: &Given) -> String {
 }
 
 /// Without effect, but supervisord would refuse a wrong value.
-fn check_idle(given: &Given) -> Result<(), String> {
+fn check_ignored(given: &ParsedOption) -> Result<(), String> {
     let text = given.value.as_deref().unwrap_or_default().to_string_lossy();
     let checked = match given.flag.long {
         "logfile-maxbytes" => value::byte_size(&text),
@@ -291,7 +291,7 @@ fn version(as_supervisord: bool) -> String {
 mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
-    use super::getopt::FLAGS;
+    use super::args::FLAGS;
     use super::*;
 
     fn run(line: &str) -> Result<Cli, Exit> {
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn every_declared_option_is_known_to_the_normaliser() {
         let help = help();
-        for flag in FLAGS.iter().filter(|flag| flag.role != Role::Idle) {
+        for flag in FLAGS.iter().filter(|flag| flag.role != Role::Ignored) {
             assert!(help.contains(&format!("--{}", flag.long)), "{} in {help}", flag.long);
         }
     }

@@ -22,7 +22,7 @@ pub(super) enum Role {
     /// With a file only.
     File,
     /// supervisord's; without effect.
-    Idle,
+    Ignored,
 }
 
 const fn flag(short: Option<char>, long: &'static str, takes_value: bool, role: Role) -> Flag {
@@ -45,20 +45,20 @@ pub(super) const FLAGS: [Flag; 25] = [
     flag(Some('d'), "directory", true, Role::File),
     flag(Some('a'), "minfds", true, Role::File),
     flag(None, "minprocs", true, Role::File),
-    flag(Some('n'), "nodaemon", false, Role::Idle),
-    flag(Some('l'), "logfile", true, Role::Idle),
-    flag(Some('y'), "logfile-maxbytes", true, Role::Idle),
-    flag(Some('z'), "logfile-backups", true, Role::Idle),
-    flag(Some('j'), "pidfile", true, Role::Idle),
-    flag(Some('i'), "identifier", true, Role::Idle),
-    flag(Some('q'), "childlogdir", true, Role::Idle),
-    flag(Some('k'), "nocleanup", false, Role::Idle),
-    flag(Some('t'), "strip-ansi", false, Role::Idle),
-    flag(None, "profile-options", true, Role::Idle),
+    flag(Some('n'), "nodaemon", false, Role::Ignored),
+    flag(Some('l'), "logfile", true, Role::Ignored),
+    flag(Some('y'), "logfile-maxbytes", true, Role::Ignored),
+    flag(Some('z'), "logfile-backups", true, Role::Ignored),
+    flag(Some('j'), "pidfile", true, Role::Ignored),
+    flag(Some('i'), "identifier", true, Role::Ignored),
+    flag(Some('q'), "childlogdir", true, Role::Ignored),
+    flag(Some('k'), "nocleanup", false, Role::Ignored),
+    flag(Some('t'), "strip-ansi", false, Role::Ignored),
+    flag(None, "profile-options", true, Role::Ignored),
 ];
 
 /// An option as it was given.
-pub(super) struct Given {
+pub(super) struct ParsedOption {
     pub(super) flag: &'static Flag,
     /// As getopt reports it: `-e` or the whole long name.
     pub(super) spelling: String,
@@ -66,15 +66,15 @@ pub(super) struct Given {
 }
 
 /// What stands where on the command line.
-pub(super) struct Line {
-    pub(super) options: Vec<Given>,
+pub(super) struct ParsedArgs {
+    pub(super) options: Vec<ParsedOption>,
     /// Whether `--` ended the options.
     pub(super) dashes: bool,
     pub(super) words: Vec<OsString>,
 }
 
 /// Options end at `--` or at the first word; `-` alone is a word.
-pub(super) fn split(argv: &[OsString]) -> Result<Line, String> {
+pub(super) fn split(argv: &[OsString]) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
     let mut rest = argv.iter();
     let mut dashes = false;
@@ -97,11 +97,14 @@ pub(super) fn split(argv: &[OsString]) -> Result<Line, String> {
             _ => break,
         }
     }
-    Ok(Line { options, dashes, words: rest.cloned().collect() })
+    Ok(ParsedArgs { options, dashes, words: rest.cloned().collect() })
 }
 
 /// `--name`, `--name VALUE`, `--name=VALUE`, where any unique beginning of the name will do and `_` is `-`.
-fn long_option<'a>(bytes: &[u8], rest: &mut impl Iterator<Item = &'a OsString>) -> Result<Given, String> {
+fn long_option<'a>(
+    bytes: &[u8],
+    rest: &mut impl Iterator<Item = &'a OsString>,
+) -> Result<ParsedOption, String> {
     let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => (bytes.get(..at).unwrap_or(bytes), bytes.get(at.saturating_add(1)..)),
         None => (bytes, None),
@@ -115,7 +118,7 @@ fn long_option<'a>(bytes: &[u8], rest: &mut impl Iterator<Item = &'a OsString>) 
         (false, Some(_)) => return Err(format!("option {full} must not have an argument")),
         (false, None) => None,
     };
-    Ok(Given { flag, spelling: full, value })
+    Ok(ParsedOption { flag, spelling: full, value })
 }
 
 fn long_flag(typed: &str) -> Result<&'static Flag, String> {
@@ -131,7 +134,7 @@ fn long_flag(typed: &str) -> Result<&'static Flag, String> {
 
 /// The whole name of a long option, in the spelling of its own world.
 fn spelling(flag: &Flag, typed: &str) -> String {
-    let is_supervisords = flag.role == Role::Idle && !typed.contains('-');
+    let is_supervisords = flag.role == Role::Ignored && !typed.contains('-');
     if is_supervisords { format!("--{}", flag.long.replace('-', "_")) } else { format!("--{}", flag.long) }
 }
 
@@ -139,7 +142,7 @@ fn spelling(flag: &Flag, typed: &str) -> String {
 fn short_options<'a>(
     cluster: &[u8],
     rest: &mut impl Iterator<Item = &'a OsString>,
-    options: &mut Vec<Given>,
+    options: &mut Vec<ParsedOption>,
 ) -> Result<(), String> {
     let mut letters = cluster;
     while let [letter, after @ ..] = letters {
@@ -148,14 +151,14 @@ fn short_options<'a>(
         let found = FLAGS.iter().find(|flag| flag.short == Some(letter));
         let flag = found.ok_or_else(|| format!("option {spelling} not recognized"))?;
         if !flag.takes_value {
-            options.push(Given { flag, spelling, value: None });
+            options.push(ParsedOption { flag, spelling, value: None });
             letters = after;
             continue;
         }
         let value =
             if after.is_empty() { rest.next().cloned() } else { Some(OsString::from_vec(after.to_vec())) };
         let value = Some(value.ok_or_else(|| format!("option {spelling} requires argument"))?);
-        options.push(Given { flag, spelling, value });
+        options.push(ParsedOption { flag, spelling, value });
         break;
     }
     Ok(())
