@@ -83,11 +83,11 @@ bench: build ## rsup and its peers in turns: TABLES of life reap idle command ev
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 
 peers: build ## what rsup and its peers do when things go wrong, as a table
-	RSUP_BIN=$(BIN) cargo test --locked --test all mishaps:: -- --nocapture
+	RSUP_BIN=$(BIN) cargo test --locked --test all peers_faults:: -- --nocapture
 
 soak: build ## chaos for SOAK seconds (600), seeded by SEED; each use of each system call fails; the laws in a million walks
 	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
-		cargo test --locked --test all -- --nocapture soak:: inject:: laws::
+		cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks::
 
 fuzz: ## configuration files of any bytes, for FUZZ seconds (120)
 	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

@@ -151,7 +151,7 @@ fn check_starts_nothing_and_names_everything_that_is_wrong() {
     {
         assert!(said.contains(words), "no {words:?} in:\n{said}");
     }
-    assert!(!good.path("witness").exists() && !bad.path("witness").exists());
+    assert!(!good.path("probe").exists() && !bad.path("probe").exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::witness::{static_programs, witness};
+use crate::support::probe::{probe, static_programs};
 use crate::support::{
     Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever,
     installed, kill, needs, never, pid_namespace, proc, root, within,
@@ -37,7 +37,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// The same, in which no signal is blocked or ignored.
 fn clean(way: Way, words: &[&str]) -> Output {
-    let words = [&["--", witness(), "with", "0", "0"], words].concat();
+    let words = [&["--", probe(), "with", "0", "0"], words].concat();
     output(way, &words)
 }
 
@@ -142,14 +142,14 @@ fn words_are_bytes() {
     needs!(static_programs());
     let all: Vec<u8> = (1..=255).collect();
     for word in [&all[..], b"", b" a  b ", b"\xff\xfe", b"$HOME `x` 'y' \"z\"", b"--check"] {
-        let mut command = rsup_with(Way::Foreground, &["--", witness(), "words"]);
+        let mut command = rsup_with(Way::Foreground, &["--", probe(), "words"]);
         let output = command.arg(OsStr::from_bytes(word)).output().unwrap();
         assert_eq!(text(&output.stdout), format!("{word:02x?}\n"));
     }
     // The name too.
     let dir = tempfile::tempdir().unwrap();
     let name = OsStr::from_bytes(b"not \xff text");
-    std::os::unix::fs::symlink(witness(), dir.path().join(name)).unwrap();
+    std::os::unix::fs::symlink(probe(), dir.path().join(name)).unwrap();
     let mut command = rsup_with(Way::Foreground, &["-s"]);
     let status = command.arg(name).args(["exit", "5"]).env("PATH", dir.path()).status().unwrap();
     assert_eq!(status.code(), Some(5));
@@ -177,9 +177,9 @@ fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
     needs!(static_programs());
     let forwarded: Vec<_> = (1..=64).filter(|signal| ![9, 17, 19].contains(signal)).collect();
     // Those too that rsup was started with ignored: the command may think otherwise of them.
-    let started = |ignored| [witness(), "with", "0", ignored];
+    let started = |ignored| [probe(), "with", "0", ignored];
     for (way, ignored) in both_ways().into_iter().flat_map(|way| [(way, "0"), (way, "ffffffffffffffff")]) {
-        let listen = command(&[witness(), "listen", "events"]).run_as(way);
+        let listen = command(&[probe(), "listen", "events"]).run_as(way);
         let mut rsup = listener(listen.through(&started(ignored)));
         for signal in &forwarded {
             rsup.signal(*signal);
@@ -203,8 +203,8 @@ fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
 /// The sets that a command of rsup is started with, when rsup is started with these.
 fn sets(way: Way, blocked: u64, ignored: u64) -> String {
     let (blocked, ignored) = (format!("{blocked:x}"), format!("{ignored:x}"));
-    let setup = command(&[witness(), "sets"]).run_as(way);
-    let (code, rsup) = setup.through(&[witness(), "with", &blocked, &ignored]).run();
+    let setup = command(&[probe(), "sets"]).run_as(way);
+    let (code, rsup) = setup.through(&[probe(), "with", &blocked, &ignored]).run();
     assert_eq!(code, 0);
     rsup.read("stdout")
 }
@@ -253,7 +253,7 @@ fn descriptors_are_handed_on_and_none_of_rsups_own() {
     needs!(static_programs());
     for way in both_ways() {
         let open = |script: &str| {
-            let (code, rsup) = command(&[witness(), "descriptors"]).after(script).run_as(way).run();
+            let (code, rsup) = command(&[probe(), "descriptors"]).after(script).run_as(way).run();
             assert_eq!(code, 0);
             rsup.read("stdout")
         };
@@ -494,10 +494,10 @@ fn without_a_stop_timeout_it_is_patient() {
 
 #[test]
 fn in_an_image_that_holds_nothing_else() {
-    needs!(root(), static_programs(), crate::kernel::shipped_binary());
+    needs!(root(), static_programs(), crate::resource_use::shipped_binary());
     let image = tempfile::tempdir().unwrap();
     std::fs::copy(binary(), image.path().join("rsup")).unwrap();
-    std::fs::copy(witness(), image.path().join("witness")).unwrap();
+    std::fs::copy(probe(), image.path().join("probe")).unwrap();
     for way in both_ways() {
         let run = |words: &[&str]| {
             let mut through: Vec<_> = match way {
@@ -508,7 +508,7 @@ fn in_an_image_that_holds_nothing_else() {
             through.extend(words);
             Command::new(through[0]).args(&through[1..]).stdin(Stdio::null()).output().unwrap()
         };
-        assert_eq!(run(&["/rsup", "--", "/witness", "exit", "7"]).status.code(), Some(7), "{way:?}");
+        assert_eq!(run(&["/rsup", "--", "/probe", "exit", "7"]).status.code(), Some(7), "{way:?}");
         let lost = run(&["/rsup", "/lost"]);
         assert_eq!(
             (lost.status.code(), text(&lost.stderr).as_str()),
@@ -518,7 +518,7 @@ fn in_an_image_that_holds_nothing_else() {
         assert_eq!(none.status.code(), Some(127));
     }
     // And not even standard descriptors.
-    let script = "exec <&- >&- 2>&-; exec chroot \"$1\" /rsup -- /witness exit 6";
+    let script = "exec <&- >&- 2>&-; exec chroot \"$1\" /rsup -- /probe exit 6";
     let closed = Command::new("sh").args(["-c", script, "sh"]).arg(image.path()).status().unwrap();
     assert_eq!((closed.code(), closed.signal()), (Some(6), None));
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::kernel::is_static;
+use crate::resource_use::is_static;
 use crate::support::{
     SIGHUP, SIGKILL, Setup, both_ways, command, handler, installed, needs, program, rsup, skip,
 };

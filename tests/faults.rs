@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::kernel::shipped_binary;
+use crate::resource_use::shipped_binary;
 use crate::support::cgroup::Cgroup;
-use crate::support::life::{Life, two_programs};
-use crate::support::witness::{static_programs, witness};
+use crate::support::probe::{probe, static_programs};
+use crate::support::two_programs::{TwoPrograms, two_programs};
 use crate::support::{
     CONF, SIGKILL, SIGQUIT, Setup, both_ways, each, eventually, installed, kill, needs, pid_namespace, proc,
     program, root, rsup, script, skip,
@@ -143,12 +143,12 @@ fn in_any_state_of_the_process() {
         let setup = rsup(&two_programs(""));
         let file = setup.path(CONF);
         let setup = setup.only_args(&["-c", file.to_str().unwrap()]).run_as(*way);
-        let mut life = Life::start(match start {
+        let mut life = TwoPrograms::start(match start {
             After(line) => setup.after(line),
             Through(words) => setup.through(words),
         });
         let served = life.serves().and_then(|()| {
-            let web = life.running(Life::WEB)[0];
+            let web = life.running(TwoPrograms::WEB)[0];
             // The three that everybody has, two to wait by, and /dev/full of its own.
             match (proc::open_descriptors(life.pid), proc::open_descriptors(web)) {
                 (5..=6, 3) => life.ends(),
@@ -164,7 +164,7 @@ fn without_devices_and_without_settings() {
     needs!(root(), pid_namespace());
     for place in ["/dev", "/etc"] {
         let empty = format!("mount -t tmpfs none {place}");
-        let mut life = Life::start(rsup(&two_programs("")).after(&empty).pid_1());
+        let mut life = TwoPrograms::start(rsup(&two_programs("")).after(&empty).pid_1());
         life.serves_and_ends().unwrap();
     }
 }
@@ -192,9 +192,9 @@ fn below_a_filter_of_system_calls() {
     let cases: Vec<_> =
         both_ways().into_iter().flat_map(|way| errors.iter().map(move |errno| (errno, way))).collect();
     each(&cases, |(errno, way)| {
-        let setup = rsup(&two_programs("")).through(&[witness(), "without", errno, &numbers]);
+        let setup = rsup(&two_programs("")).through(&[probe(), "without", errno, &numbers]);
         // `through` and not the path, which the filter is for.
-        let mut life = Life::start(setup.run_as(*way));
+        let mut life = TwoPrograms::start(setup.run_as(*way));
         life.serves_and_ends().map_err(|why| format!("errno {errno} {way:?}: {why}"))
     });
 }
@@ -203,7 +203,7 @@ fn below_a_filter_of_system_calls() {
 fn a_filter_of_system_calls_without_which_nothing_goes() {
     needs!(static_programs());
     let numbers = libc::SYS_signalfd4.to_string();
-    let (code, rsup) = rsup(&two_programs("")).through(&[witness(), "without", "1", &numbers]).run();
+    let (code, rsup) = rsup(&two_programs("")).through(&[probe(), "without", "1", &numbers]).run();
     assert_eq!(code, 2);
     assert_eq!(rsup.lines("Error: can't watch signals: EPERM").len(), 1, "{:?}", rsup.log());
 }

@@ -1,6 +1,6 @@
 //! Signals that are passed on to the programs of a configuration, and those that are not.
 
-use crate::support::witness::{static_programs, witness};
+use crate::support::probe::{probe, static_programs};
 use crate::support::{
     Rsup, SIGHUP, SIGTERM, SIGUSR1, Way, both_ways, eventually, needs, never, program, rsup, script,
 };
@@ -12,7 +12,7 @@ fn events(rsup: &Rsup) -> Vec<String> {
 
 /// A program and a child of its group that write each signal down, until the stop.
 fn listener() -> String {
-    program("web", &format!("{} listen events 15", witness()))
+    program("web", &format!("{} listen events 15", probe()))
 }
 
 fn expect_both(rsup: &Rsup, what: &str) {

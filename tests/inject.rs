@@ -10,8 +10,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::kernel::shipped_binary;
-use crate::support::life::{Life, two_programs};
+use crate::resource_use::shipped_binary;
+use crate::support::two_programs::{TwoPrograms, two_programs};
 use crate::support::{
     PATIENCE, SIGKILL, SIGTERM, Setup, Way, both_ways, each, installed, kill, needs, root, rsup, script,
     within,
@@ -62,7 +62,7 @@ fn setup() -> Setup {
 /// How often each call is made in one good life: by rsup before its first fork, in all, and by a child before its exec.
 fn calls() -> BTreeMap<String, [u32; 3]> {
     let trace = ["strace", "-D", "-f", "-b", "execve", "-qq", "-e", "signal=none", "-o", "trace"];
-    let mut life = Life::start(setup().through(&trace));
+    let mut life = TwoPrograms::start(setup().through(&trace));
     life.serves_and_ends().unwrap();
     // strace has written all when it lets go of rsup's stderr.
     assert_eq!(life.rsup.exit_code(), 0);
@@ -115,9 +115,9 @@ fn a_call_that_fails_once() {
     each(&cases, |(call, nth, error, before)| {
         let inject = format!("inject={call}:error={error}:when={nth}");
         let quiet = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", &inject];
-        let mut life = Life::start(setup().through(&quiet));
+        let mut life = TwoPrograms::start(setup().through(&quiet));
         let may_leave = *before && VITAL.contains(&call.as_str());
-        let lived = life.runs(Life::WEB, &[]);
+        let lived = life.runs(TwoPrograms::WEB, &[]);
         if may_leave && let Some(code) = life.rsup.ended() {
             // Its end may be seen before its last words.
             let last = within(PATIENCE, || life.rsup.log().pop());
@@ -155,7 +155,7 @@ fn without_what_is_vital_rsup_leaves_before_it_starts_anything() {
 struct Injection(Child);
 
 impl Injection {
-    fn into(life: &Life, inject: &str) -> Self {
+    fn into(life: &TwoPrograms, inject: &str) -> Self {
         let words = ["-f", "-b", "execve", "-o", "/dev/null", "-e", inject, "-p", &life.pid.to_string()];
         let mut strace = Command::new("strace").args(words).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
@@ -198,14 +198,14 @@ fn a_call_that_fails_for_a_while() {
     let cases: Vec<_> = cases.into_iter().zip(ways.iter().cycle()).collect();
     each(&cases, |((call, error), way): &((String, &str), &Way)| {
         let inject = format!("inject={call}:error={error}");
-        let mut life = Life::start(setup().run_as(**way));
-        let live = |life: &mut Life| {
-            let web = life.runs(Life::WEB, &[])?;
-            let job = life.runs(Life::JOB, &[])?;
+        let mut life = TwoPrograms::start(setup().run_as(**way));
+        let live = |life: &mut TwoPrograms| {
+            let web = life.runs(TwoPrograms::WEB, &[])?;
+            let job = life.runs(TwoPrograms::JOB, &[])?;
             let injection = Injection::into(life, &inject);
             kill(job, SIGKILL);
             let slept = life.sleeps(Duration::from_millis(if everything() { 5000 } else { 1500 }));
-            let same = life.running(Life::WEB) == [web];
+            let same = life.running(TwoPrograms::WEB) == [web];
             injection.ends();
             slept?;
             if !same {
@@ -215,7 +215,7 @@ fn a_call_that_fails_for_a_while() {
             if said.is_some_and(|line| life.rsup.lines(&line).is_empty()) {
                 return life.fails("it does not say why");
             }
-            life.runs(Life::JOB, &[job]).map(drop)
+            life.runs(TwoPrograms::JOB, &[job]).map(drop)
         };
         live(&mut life)
             .and_then(|()| life.serves_and_ends())

@@ -13,29 +13,29 @@
     reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
 )]
 
-mod bounds;
+mod architecture;
 mod cli;
 mod command;
+mod config_limits;
 mod corpus;
 mod dist;
 mod docker;
 mod environment;
 mod faults;
 mod forwarding;
-mod house;
 mod inject;
 mod input;
-mod kernel;
 mod lifecycle;
 mod logging;
-mod mishaps;
 mod oracle;
 mod peers;
+mod peers_faults;
 mod policy_walks;
 mod reaping;
+mod resource_use;
 mod services;
 mod soak;
 mod stop;
 mod support;
 mod terminal;
-mod undying;
+mod unkillable;

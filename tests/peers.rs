@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::command::{BRINGS_ORPHANS, reaps};
+use crate::support::probe::{probe, static_programs};
 use crate::support::pty::Terminal;
-use crate::support::witness::{static_programs, witness};
 use crate::support::{
     SIGKILL, SIGTERM, Setup, Way, binary, both_ways, command, eventually, find, forever, installed, kill,
     needs, never, proc, skip,
@@ -73,7 +73,7 @@ fn exit_codes() {
             for signal in [1, 2, 6, 9, 11, 13, 15, 40, 64] {
                 // Wherever the tests run, none is ignored.
                 let script = format!("ulimit -c 0; kill -{signal} $$");
-                let clean = peer.with(&["sh", "-c", &script]).through(&[witness(), "with", "0", "0"]);
+                let clean = peer.with(&["sh", "-c", &script]).through(&[probe(), "with", "0", "0"]);
                 assert_eq!(clean.run_as(way).run().0, 128 + signal, "{peer:?} {way:?}");
             }
         }
@@ -113,7 +113,7 @@ fn signals_go_to_the_whole_group() {
             DumbInit => &[32, 33],
         };
         for way in both_ways() {
-            let mut running = peer.with(&[witness(), "listen", "events"]).run_as(way).start();
+            let mut running = peer.with(&[probe(), "listen", "events"]).run_as(way).start();
             let expect = |what: &str| {
                 for who in ["leader", "member"] {
                     running.expect_in_file("events", &format!("{who} {what}\n"));
@@ -220,8 +220,8 @@ fn blocked_and_ignored_signals() {
         };
         for way in both_ways() {
             let sets = [format!("{blocked:x}"), format!("{ignored:x}")];
-            let through = [witness(), "with", &sets[0], &sets[1]];
-            let (code, ended) = peer.with(&[witness(), "sets"]).through(&through).run_as(way).run();
+            let through = [probe(), "with", &sets[0], &sets[1]];
+            let (code, ended) = peer.with(&[probe(), "sets"]).through(&through).run_as(way).run();
             assert_eq!(code, 0, "{peer:?} {way:?}");
             let expected = format!("blocked {:016x} ignored {:016x}\n", expected.0, expected.1);
             assert_eq!(ended.read("stdout"), expected, "{peer:?} {way:?}");

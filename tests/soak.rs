@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::witness::{static_programs, witness};
+use crate::support::probe::{probe, static_programs};
 use crate::support::{
     PATIENCE, Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, eventually, kill, needs, pid_namespace, proc,
     program, rsup, script, within,
@@ -322,7 +322,7 @@ fn reaps_and_restarts_leave_nothing_behind() {
     let many = format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\nstartsecs=0\nautorestart=true\n");
     let on_demand = format!(
         "while :; do while [ ! -e go ]; do sleep 0.02; done; rm go; {} orphans {ORPHANS}; echo >> done; done",
-        witness()
+        probe()
     );
     let conf = program("web", "sleep 1000") + &many + &script("orphans", &on_demand);
     let mut rsup = rsup(&conf).args(&["-e", "warn"]).pid_1().start();

@@ -1,7 +1,7 @@
 //! On a terminal: who has it, what the keys do, and what a shell is told.
 
+use crate::support::probe::{probe, static_programs};
 use crate::support::pty::Terminal;
-use crate::support::witness::{static_programs, witness};
 use crate::support::{
     CONF, SIGCONT, SIGSTOP, SIGTERM, Way, binary, both_ways, eventually, forever, handler, installed, kill,
     needs, never, pid_namespace, proc, root, script, within,
@@ -413,7 +413,7 @@ fn a_closed_terminal_hangs_the_command_up() {
 fn one_command_learns_of_the_terminals_new_size() {
     needs!(static_programs());
     let mut session = Session::with("");
-    session.run(&format!("./rsup -- {} listen events 15", witness()));
+    session.run(&format!("./rsup -- {} listen events 15", probe()));
     session.expect_in_file("events", "leader ready");
     session.expect_in_file("events", "member ready");
     session.terminal.resize(30, 100);
@@ -540,7 +540,7 @@ fn nohup_keeps_rsup_up_when_the_terminal_closes() {
 #[test]
 fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
     needs!(static_programs());
-    let conf = crate::support::program("web", &format!("{} listen events 15", witness()));
+    let conf = crate::support::program("web", &format!("{} listen events 15", probe()));
     needs!(root());
     for way in both_ways() {
         let dir = prepare(&conf);

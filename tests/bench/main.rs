@@ -22,14 +22,14 @@ mod idle;
 mod init;
 mod life;
 mod load;
+#[path = "../support/probe.rs"]
+mod probe;
 #[path = "../support/proc.rs"]
 mod proc;
 mod reap;
 mod size;
 mod table;
 mod tools;
-#[path = "../support/witness.rs"]
-mod witness;
 mod world;
 
 /// Each table by its name, in the order in which they are printed.

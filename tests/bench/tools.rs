@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::command::INITS;
 use crate::init::Init;
-use crate::witness;
+use crate::probe;
 
 /// The binary under test.
 pub(crate) fn rsup() -> PathBuf {
@@ -20,7 +20,7 @@ pub(crate) fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let path = env::current_exe().expect("a path").with_file_name("bench-program");
-        witness::build("bench", &path);
+        probe::build("bench", &path);
         path
     };
     BUILT.get_or_init(build).clone()

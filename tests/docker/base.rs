@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use super::{Engine, Image, docker};
-use crate::kernel::shipped_binary;
+use crate::resource_use::shipped_binary;
 use crate::support::{binary, installed, root};
 
 /// The Debian of the examples.

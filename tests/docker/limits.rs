@@ -1,8 +1,8 @@
 //! What an engine takes away: the disk, the user, capabilities, processes, memory.
 
 use super::{Engine, Out, on, shell_image, with_each_engine};
-use crate::kernel::shipped_binary;
-use crate::support::witness::{static_programs, witness};
+use crate::resource_use::shipped_binary;
+use crate::support::probe::{probe, static_programs};
 use crate::support::{SIGKILL, eventually, kill, needs, proc, root};
 
 with_each_engine!(less_of_everything, no_process_is_left_to_be_had, a_program_takes_all_memory);
@@ -45,10 +45,10 @@ fn no_process_is_left_to_be_had(engine: Engine) {
     needs!(root(), shipped_binary(), static_programs());
     // web is the first to start: fill leaves nothing for who comes after it.
     let conf = "[program:web]\ncommand=sleep 1000\npriority=1\nstartsecs=0\nautorestart=true\n\
-                [program:fill]\ncommand=/out/witness fill\nautorestart=false\n";
+                [program:fill]\ncommand=/out/probe fill\nautorestart=false\n";
     let image = shell_image(engine, conf);
     let out = Out::new();
-    std::fs::copy(witness(), out.0.path().join("witness")).unwrap();
+    std::fs::copy(probe(), out.0.path().join("probe")).unwrap();
     let container = image.start(&["--pids-limit", "20", "-v", &out.volume()], &[]);
     container.expect_running(&["web"]);
     container.expect_log("no more processes", 1);
@@ -63,7 +63,7 @@ fn no_process_is_left_to_be_had(engine: Engine) {
     });
     assert_eq!(container.inspect(".State.Running"), "true");
 
-    let fill = |process: &proc::Process| process.name == "witness";
+    let fill = |process: &proc::Process| process.name == "probe";
     proc::descendants(container.pid())
         .into_iter()
         .filter(fill)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::base::rsup_image;
 use super::{Engine, Out, on, shell_image, with_each_engine};
-use crate::kernel::shipped_binary;
-use crate::support::witness::{build, static_programs};
+use crate::resource_use::shipped_binary;
+use crate::support::probe::{build, static_programs};
 use crate::support::{eventually, needs, proc, root};
 use crate::terminal::job_control;
 

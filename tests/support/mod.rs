@@ -3,11 +3,11 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod freezer;
-pub(crate) mod life;
+pub(crate) mod probe;
 pub(crate) mod proc;
 pub(crate) mod pty;
 pub(crate) mod python;
-pub(crate) mod witness;
+pub(crate) mod two_programs;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -30,14 +30,14 @@ pub(crate) fn build(name: &str, to: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// `tests/programs/witness.rs`, built once for all tests and open to every user.
-pub(crate) fn witness() -> &'static str {
+/// `tests/programs/probe.rs`, built once for all tests and open to every user.
+pub(crate) fn probe() -> &'static str {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(|| {
         // Beside the tests' own binary; renamed, since another run may be using it.
-        let path = std::env::current_exe().unwrap().with_file_name("witness");
+        let path = std::env::current_exe().unwrap().with_file_name("probe");
         let new = path.with_extension(std::process::id().to_string());
-        build("witness", &new);
+        build("probe", &new);
         std::fs::rename(new, &path).unwrap();
         path
     });

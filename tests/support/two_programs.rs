@@ -8,16 +8,16 @@ use super::{PATIENCE, Rsup, SIGKILL, SIGTERM, Setup, kill, proc, program, within
 pub(crate) fn two_programs(keys: &str) -> String {
     let always = "autorestart=true\nstartsecs=0\nstartretries=1000\nstopwaitsecs=1\n";
     let sleep = |name, mark| program(name, &format!("sleep {mark}")) + always;
-    sleep("web", Life::WEB) + &sleep("job", Life::JOB) + keys
+    sleep("web", TwoPrograms::WEB) + &sleep("job", TwoPrograms::JOB) + keys
 }
 
 /// rsup with the two programs.
-pub(crate) struct Life {
+pub(crate) struct TwoPrograms {
     pub(crate) rsup: Rsup,
     pub(crate) pid: i32,
 }
 
-impl Life {
+impl TwoPrograms {
     /// How long `web` sleeps, by which it is known.
     pub(crate) const WEB: &str = "1001";
     /// The same for `job`.

@@ -1,5 +1,5 @@
 //! What tests run below rsup where a shell knows too little: all 64 signals, and images that hold nothing else. Built
-//! without any library, see tests/support/witness.rs; with a C `main`, since Rust's own would change SIGPIPE.
+//! without any library, see tests/support/probe.rs; with a C `main`, since Rust's own would change SIGPIPE.
 #![no_main]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
