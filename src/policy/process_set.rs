@@ -81,8 +81,6 @@ pub struct ProcessSet {
     processes: Vec<ManagedProcess>,
     settings: Settings,
     phase: Phase,
-    /// The end of one may be the end of all.
-    one_for_all: bool,
     deadlines: BTreeSet<(Time, ProcId)>,
     /// Members of which something is still to come by itself.
     active: usize,
@@ -102,13 +100,11 @@ impl ProcessSet {
     /// Processes with these laws, in start order: group priority must not fall from one to the next.
     #[must_use]
     pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
-        let one_for_all = specs.iter().any(|spec| spec.shutdown_on != ShutdownOn::Never);
         let managed = |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0 };
         Self {
             processes: specs.into_iter().map(managed).collect(),
             settings,
             phase: Phase::Running,
-            one_for_all,
             deadlines: BTreeSet::new(),
             active: 0,
             blocking_stop: 0,
@@ -118,12 +114,6 @@ impl ProcessSet {
             stop_deadline: None,
             actions: VecDeque::new(),
         }
-    }
-
-    /// Whether what follows from the end of one process is the same whoever else has ended.
-    #[must_use]
-    pub fn takes_ends_singly(&self) -> bool {
-        !self.one_for_all && matches!(self.phase, Phase::Running)
     }
 
     /// The next thing to do, in order.

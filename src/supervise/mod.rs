@@ -252,14 +252,7 @@ impl Supervisor {
                 place => self.exec_progress(ProcId(usize::try_from(place).unwrap_or(usize::MAX)), now),
             }
         }
-        let due = self.processes.is_due(now);
-        let only_news = match arrived.as_slice() {
-            [one] if !due && !self.reap_incomplete && self.processes.takes_ends_singly() => one.child(),
-            _ => None,
-        };
-        if let Some(leader) = only_news.filter(|child| self.pids.contains_key(child)) {
-            self.reap_leader(leader, now);
-        } else if due || self.reap_incomplete || signalled {
+        if signalled || self.reap_incomplete || self.processes.is_due(now) {
             self.reap(now);
         }
         for signal in arrived {
@@ -452,22 +445,6 @@ impl Supervisor {
         if !self.reap_incomplete {
             self.rests = 0;
             self.processes.on_reaped(any_dead, living, now);
-        }
-    }
-
-    /// Takes in a leader that all the news is about. Whether there are other dead is looked for in the next turn: among a
-    /// thousand children that takes the kernel as long as to start one.
-    fn reap_leader(&mut self, leader: Pid, now: Time) {
-        self.reap_incomplete = true;
-        if let Some(child) = sys::wait_pid(leader)
-            && let Some(id) = self.unregister_child(child)
-        {
-            self.leader_changed(id, child, now);
-            self.drop_empty_groups(now);
-        }
-        // Of what is timed for now, every death is taken in before.
-        if self.processes.is_due(now) {
-            self.reap(now);
         }
     }
 

@@ -35,7 +35,7 @@ pub use socket::{listen_tcp, listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, spawn};
 pub use stdio::{LogStream, open_standard_fds, write_out};
-pub use wait::{ChildStatus, WaitStatus, wait_any, wait_pid};
+pub use wait::{ChildStatus, WaitStatus, wait_any};
 
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;

@@ -5,7 +5,7 @@
 //! init that leaves those open dies of them, or loses them.
 
 use super::poll::back_off;
-use super::{Errno, Pid, cvt};
+use super::{Errno, cvt};
 use std::ffi::c_long;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -142,14 +142,6 @@ pub struct RawSignal {
     pub sender: u32,
     /// `SI_KERNEL`: not sent by a process.
     pub from_kernel: bool,
-}
-
-impl RawSignal {
-    /// The child that it tells of. There may be news of others: the kernel keeps one such signal at a time.
-    #[must_use]
-    pub fn child(&self) -> Option<Pid> {
-        (self.signal == SIGCHLD).then(|| Pid::new(self.sender.cast_signed())).flatten()
-    }
 }
 
 /// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`block_all_signals`] must have

@@ -37,27 +37,21 @@ pub struct ChildStatus {
 /// # Errors
 /// ECHILD when there is no child at all. No other is known; after another there may be more to take.
 pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
-    const ANY: i32 = -1;
-    match waitpid(ANY) {
+    match waitpid_any() {
         // The next SIGCHLD may be a long way off.
         Err(errno) if errno != Errno::ECHILD => {
             back_off();
-            waitpid(ANY)
+            waitpid_any()
         }
         taken => taken,
     }
 }
 
-/// Takes this child if it has died or stopped, without waiting.
-#[must_use]
-pub fn wait_pid(child: Pid) -> Option<ChildStatus> {
-    waitpid(child.number()).unwrap_or(None)
-}
-
-fn waitpid(target: i32) -> Result<Option<ChildStatus>, Errno> {
+fn waitpid_any() -> Result<Option<ChildStatus>, Errno> {
+    const ANY_CHILD: i32 = -1;
     let mut status = 0;
     // SAFETY: `status` is a valid place for the one int that is written.
-    let pid = unsafe { libc::waitpid(target, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    let pid = unsafe { libc::waitpid(ANY_CHILD, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
     let (pid, status) = (cvt(pid.into())?, status);
     Ok(i32::try_from(pid).ok().and_then(Pid::new).map(|pid| ChildStatus { pid, status: decode(status) }))
 }
