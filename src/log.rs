@@ -1,4 +1,4 @@
-//! A line to stderr, never waiting for its reader; the only writer.
+//! rsup's own log lines on stderr. Writing a line never waits for the reader.
 
 use crate::policy::Level;
 use crate::sys::{self, Errno, LocalTime, LogStream, WallClock};
@@ -11,93 +11,85 @@ pub struct Log {
     stream: LogStream,
     threshold: Level,
     silent: bool,
-    /// Whole lines that wait for room, but for the beginning of the first that has been written.
-    backlog: Vec<u8>,
-    /// So much of the backlog has been written.
-    written: usize,
-    /// Lines that the backlog had no room for, since it was empty last.
-    lost: u64,
-    /// Lines wait for [`Log::flush`], even where there is room.
+    backlog: Backlog,
+    /// Lines are written by [`Log::flush`] only.
     deferred: bool,
-    /// There are lines that no write was tried for.
-    unwritten: bool,
+    /// The backlog holds lines that no write was attempted for.
+    has_new_lines: bool,
     stamp: Stamp,
 }
 
-/// Bytes that may wait: as many as a pipe holds. A reader that is slow loses nothing of a burst; one that does not read
-/// at all costs no more than this.
-const BACKLOG: usize = 64 * 1024;
-
 impl Log {
-    /// Shows lines of this level and above; none at all where it is silent.
+    /// Creates a log that shows lines of this level and of the more urgent ones; none at all if `silent` is set.
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
-        let (stream, backlog, stamp) = (LogStream::stderr(), Vec::new(), Stamp::default());
         Self {
-            stream,
+            stream: LogStream::stderr(),
             threshold,
             silent,
-            backlog,
-            written: 0,
-            lost: 0,
+            backlog: Backlog::default(),
             deferred: false,
-            unwritten: false,
-            stamp,
+            has_new_lines: false,
+            stamp: Stamp::default(),
         }
     }
 
-    /// Logs one line in supervisord's format. Where there is no room it waits its turn; where too many do, it is lost
-    /// whole, and counted.
+    /// Logs one line in supervisord's format. A line that finds no room in the stream waits in the backlog. A line that
+    /// finds no room in the backlog either is lost, and is counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
         if self.shows(level) {
             self.add(level, &text);
         }
     }
 
+    /// Takes the text as a trait object, so that the code below exists once and not for every type of text.
     fn add(&mut self, level: Level, text: &dyn fmt::Display) {
-        if !self.push(level, text) {
-            // There may be room by now, though not for all.
+        if !self.backlog.push(self.stamp.now(), level, text) {
+            // The stream may have room again, though perhaps not for the whole backlog.
             let _ = self.drain();
-            self.lost += u64::from(!self.push(level, text));
+            if !self.backlog.push(self.stamp.now(), level, text) {
+                self.backlog.lost += 1;
+            }
         }
-        self.unwritten = true;
+        self.has_new_lines = true;
         if !self.deferred {
             let _ = self.drain();
         }
     }
 
-    /// From here on lines are written when they are flushed: whoever reads them may be woken on rsup's own processor, and
-    /// take the time of what is to be done first.
+    /// Makes [`Log::line`] leave all writing to [`Log::flush`] from now on. A write may wake the reader on rsup's own
+    /// processor, and that would delay more urgent work such as a restart.
     pub fn defer_writes(&mut self) {
         self.deferred = true;
     }
 
-    /// Writes what has been logged. Returns the stream to be watched for room, when there was none for a line.
+    /// Writes the lines that were logged since the last call. Returns the stream if it had no room for all of them, so that
+    /// the caller can watch it.
     pub fn flush(&mut self) -> Option<&LogStream> {
-        let full = mem::take(&mut self.unwritten) && self.drain() == Err(Errno::EAGAIN);
-        full.then_some(&self.stream)
+        let is_full = mem::take(&mut self.has_new_lines) && self.drain() == Err(Errno::EAGAIN);
+        is_full.then_some(&self.stream)
     }
 
-    /// What [`Log::flush`] has named.
+    /// The stream that [`Log::flush`] has returned.
     #[must_use]
     pub fn stream(&self) -> &LogStream {
         &self.stream
     }
 
-    /// Writes what waits, and behind it how many lines were lost. Returns whether nothing waits any more.
+    /// Writes the backlog, and then the number of lost lines. Returns whether the backlog is empty now.
     pub fn drain_backlog(&mut self) -> bool {
         self.drain().is_ok()
     }
 
-    /// Before rsup leaves: a reader that is there has a moment to take the last lines, which say why.
+    /// Gives the reader up to 200 ms to read the last lines, which say why rsup exits.
     pub fn finish(&mut self) {
         self.drain_for(200);
     }
 
     fn drain_for(&mut self, milliseconds: u64) {
-        let end = sys::monotonic_nanos() / 1_000_000 + milliseconds;
+        let end = monotonic_milliseconds() + milliseconds;
         while self.drain() == Err(Errno::EAGAIN) {
-            let left = end.saturating_sub(sys::monotonic_nanos() / 1_000_000);
+            let left = end.saturating_sub(monotonic_milliseconds());
             if left == 0 {
                 return;
             }
@@ -107,22 +99,12 @@ impl Log {
 
     fn drain(&mut self) -> Result<(), Errno> {
         loop {
-            // Line by line, so that in a pipe none of another writer's lands inside of one.
-            while let Some(rest) = self.backlog.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or(rest);
-                self.written += match self.stream.write(line)? {
-                    0 => return Err(Errno::EAGAIN),
-                    written => written,
-                };
-            }
-            self.backlog.clear();
-            self.backlog.shrink_to(CAPACITY);
-            self.written = 0;
-            match mem::take(&mut self.lost) {
+            self.backlog.write_to(|line| self.stream.write(line))?;
+            match mem::take(&mut self.backlog.lost) {
                 0 => return Ok(()),
                 lost if self.shows(Level::Warn) => {
                     let text = format_args!("log lines lost: {lost} (they were not read in time)");
-                    self.push(Level::Warn, &text);
+                    self.backlog.push(self.stamp.now(), Level::Warn, &text);
                 }
                 _ => {}
             }
@@ -132,36 +114,73 @@ impl Log {
     fn shows(&self, level: Level) -> bool {
         !self.silent && level <= self.threshold
     }
-
-    /// Puts a line behind those that wait; behind lost ones none, before their number is told.
-    fn push(&mut self, level: Level, text: &dyn fmt::Display) -> bool {
-        if self.lost > 0 {
-            return false;
-        }
-        let mut end = self.backlog.len();
-        let stamp = self.stamp.now();
-        LineWriter::append_to(&mut self.backlog).format(stamp, level, text);
-        if self.backlog.len() > BACKLOG {
-            self.backlog.drain(..self.written);
-            end -= mem::take(&mut self.written);
-        }
-        let fits = self.backlog.len() <= BACKLOG;
-        if !fits {
-            self.backlog.truncate(end);
-        }
-        fits
-    }
 }
 
-/// Text without a stamp. Nothing runs that could be held up: a reader that is slow has some time, but rsup leaves all the
-/// same where there is none.
+fn monotonic_milliseconds() -> u64 {
+    sys::monotonic_nanos() / 1_000_000
+}
+
+/// Writes text without a time stamp. Only for a rsup that supervises nothing: the reader gets up to 3 s to make room.
 pub fn write_final(text: String) {
     let mut log = Log::new(Level::Critical, false);
-    log.backlog = text.into_bytes();
+    log.backlog.bytes = text.into_bytes();
     log.drain_for(3000);
 }
 
-/// What lines begin with. The calendar is asked once a second.
+/// Complete lines that have not been written yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    /// The first `written` bytes have been written already.
+    written: usize,
+    /// The number of lines that found no room since the backlog was last empty.
+    lost: u64,
+}
+
+/// The most bytes that wait: as many as a pipe holds. A slow reader loses no line of a burst, and a reader that does not
+/// read at all costs no more memory than this.
+const MAX_BACKLOG: usize = 64 * 1024;
+
+impl Backlog {
+    /// Appends a line. Returns false if the line does not fit, or if lines were lost that have not been reported yet.
+    fn push(&mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) -> bool {
+        if self.lost > 0 {
+            return false;
+        }
+        let mut end = self.bytes.len();
+        LineWriter::append_to(&mut self.bytes).format(stamp, level, text);
+        if self.bytes.len() > MAX_BACKLOG {
+            self.bytes.drain(..self.written);
+            end -= mem::take(&mut self.written);
+        }
+        let fits = self.bytes.len() <= MAX_BACKLOG;
+        if !fits {
+            self.bytes.truncate(end);
+        }
+        fits
+    }
+
+    /// Hands the lines to `write` until no line is left. `write` returns the number of bytes that it has written.
+    ///
+    /// # Errors
+    /// Returns the error of `write`, and EAGAIN if `write` returned 0.
+    fn write_to(&mut self, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> Result<(), Errno> {
+        while let Some(unwritten) = self.bytes.get(self.written..).filter(|bytes| !bytes.is_empty()) {
+            // Each line is one write of at most PIPE_BUF bytes, so that no other writer's line lands inside it.
+            let line = unwritten.split_inclusive(|byte| *byte == b'\n').next().unwrap_or(unwritten);
+            match write(line)? {
+                0 => return Err(Errno::EAGAIN),
+                count => self.written += count,
+            }
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(MAX_LINE);
+        self.written = 0;
+        Ok(())
+    }
+}
+
+/// The beginning of a line: the local time. The calendar is computed once per second.
 #[derive(Debug, Default)]
 struct Stamp {
     seconds: Option<u64>,
@@ -169,36 +188,36 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// The local time now up to its second, and the milliseconds.
+    /// Returns the local time up to the second, and the milliseconds.
     fn now(&mut self) -> (&str, u32) {
         let clock = WallClock::now();
         if self.seconds != Some(clock.seconds()) {
             self.seconds = Some(clock.seconds());
             let LocalTime { year, month, day, hour, minute, second } = clock.local_time();
             self.text.clear();
-            // Into memory, which has no end.
+            // Writing to a String never fails.
             let _ = write!(self.text, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
         }
         (&self.text, clock.milliseconds())
     }
 }
 
-/// Up to PIPE_BUF bytes, so that a pipe takes all or nothing and lines of programs do not land inside.
-const CAPACITY: usize = 4096;
-/// What stands where the text was longer.
+/// The longest line: PIPE_BUF bytes, so that a pipe takes the whole line or nothing.
+const MAX_LINE: usize = 4096;
+/// The end of a line whose text was too long.
 const CUT: &[u8] = b"...\n";
 
-/// A line that is being written behind others.
+/// Appends one line to a buffer.
 struct LineWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the text has to end at the latest.
-    end: usize,
+    /// The length of the buffer at which the text is cut.
+    limit: usize,
 }
 
 impl<'a> LineWriter<'a> {
     fn append_to(out: &'a mut Vec<u8>) -> Self {
-        let end = out.len() + CAPACITY - CUT.len();
-        Self { out, end }
+        let limit = out.len() + MAX_LINE - CUT.len();
+        Self { out, limit }
     }
 
     fn format(mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) {
@@ -208,7 +227,7 @@ impl<'a> LineWriter<'a> {
     }
 
     fn put(&mut self, text: &str) -> fmt::Result {
-        if self.out.len() + text.len() > self.end {
+        if self.out.len() + text.len() > self.limit {
             return Err(fmt::Error);
         }
         self.out.extend(text.as_bytes());
@@ -216,10 +235,11 @@ impl<'a> LineWriter<'a> {
     }
 }
 
-/// One event is one line: control characters in a name or a path are escaped.
+/// Escapes control characters in names and paths, so that one event is one line.
 impl Write for LineWriter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // The first byte of those beyond ASCII is 0xc2, as that of many others.
+        // This is only a pre-check. The control characters U+0080 to U+009F start with byte 0xC2 in UTF-8, as do some
+        // other characters.
         let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
         if !text.bytes().any(may_be_control) && self.put(text).is_ok() {
             return Ok(());
@@ -235,5 +255,116 @@ impl Write for LineWriter<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: (&str, u32) = ("2026-01-31 13:01:34", 7);
+
+    fn push(backlog: &mut Backlog, text: &str) -> bool {
+        backlog.push(STAMP, Level::Info, &text)
+    }
+
+    /// Writes the whole backlog to a reader that takes this many bytes at a time.
+    fn drain(backlog: &mut Backlog, at_once: usize) -> Vec<String> {
+        let mut writes = vec![];
+        let result = backlog.write_to(|line| {
+            let taken = &line[..line.len().min(at_once)];
+            writes.push(String::from_utf8_lossy(taken).into_owned());
+            Ok(taken.len())
+        });
+        assert_eq!(result, Ok(()));
+        writes
+    }
+
+    #[test]
+    fn a_line_has_the_time_the_level_and_the_text() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "spawned: 'web'"));
+        assert_eq!(drain(&mut backlog, usize::MAX), ["2026-01-31 13:01:34,007 INFO spawned: 'web'\n"]);
+    }
+
+    #[test]
+    fn every_line_is_written_by_a_call_of_its_own() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "a") && push(&mut backlog, "b"));
+        let writes = drain(&mut backlog, usize::MAX);
+        assert_eq!(writes.len(), 2);
+        assert!(writes.iter().all(|line| line.ends_with('\n')), "{writes:?}");
+    }
+
+    #[test]
+    fn a_partial_write_is_continued_where_it_ended() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "some text"));
+        assert_eq!(drain(&mut backlog, 10).concat(), "2026-01-31 13:01:34,007 INFO some text\n");
+    }
+
+    #[test]
+    fn an_error_keeps_what_has_not_been_written() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "a") && push(&mut backlog, "b"));
+        let mut calls = 0;
+        let result = backlog.write_to(|line| {
+            calls += 1;
+            if calls == 1 { Ok(line.len()) } else { Err(Errno::EAGAIN) }
+        });
+        assert_eq!(result, Err(Errno::EAGAIN));
+        assert_eq!(backlog.write_to(|_| Ok(0)), Err(Errno::EAGAIN));
+        assert_eq!(drain(&mut backlog, usize::MAX), ["2026-01-31 13:01:34,007 INFO b\n"]);
+    }
+
+    #[test]
+    fn a_full_backlog_rejects_lines_and_stays_within_its_limit() {
+        let mut backlog = Backlog::default();
+        let count = (0..10_000).take_while(|_| push(&mut backlog, &"x".repeat(100))).count();
+        assert!((400..600).contains(&count), "{count} lines of 130 bytes");
+        assert!(backlog.bytes.len() <= MAX_BACKLOG);
+        assert_eq!(drain(&mut backlog, usize::MAX).len(), count, "a rejected line leaves nothing behind");
+        assert!(push(&mut backlog, "there is room again"));
+    }
+
+    #[test]
+    fn the_written_part_of_a_full_backlog_makes_room() {
+        let mut backlog = Backlog::default();
+        while push(&mut backlog, &"x".repeat(100)) {}
+        let mut calls = 0;
+        let _ = backlog.write_to(|line| {
+            calls += 1;
+            if calls <= 3 { Ok(line.len()) } else { Err(Errno::EAGAIN) }
+        });
+        assert!(push(&mut backlog, "a short line"));
+        assert!(drain(&mut backlog, usize::MAX).last().is_some_and(|line| line.ends_with("a short line\n")));
+    }
+
+    #[test]
+    fn no_line_follows_a_lost_one_before_the_loss_is_reported() {
+        let mut backlog = Backlog { lost: 1, ..Backlog::default() };
+        assert!(!push(&mut backlog, "a"));
+        backlog.lost = 0;
+        assert!(push(&mut backlog, "a"));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_to_what_a_pipe_takes_at_once() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, &"é".repeat(5000)));
+        let lines = drain(&mut backlog, usize::MAX);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].len() <= MAX_LINE && lines[0].len() > MAX_LINE - 4, "{}", lines[0].len());
+        assert!(lines[0].ends_with("é...\n"));
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "a\nb\x1b[31m\u{85}é"));
+        assert_eq!(
+            drain(&mut backlog, usize::MAX),
+            ["2026-01-31 13:01:34,007 INFO a\\nb\\u{1b}[31m\\u{85}é\n"]
+        );
     }
 }
