@@ -1,12 +1,14 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
-//! The house: `cli` reads argv, `config` reads the file, `policy` holds the laws, `sys` is the kernel, `log` writes
-//! the lines, and `supervise` is the hallway where facts become events and actions become calls. Data flows one way:
-//! argv and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
+//! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys` is
+//! the interface to the kernel, `log` writes rsup's own lines, and `supervise` is the loop that joins them. Data flows
+//! one way: command line and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
+//! src/README.md is the design document.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 pub mod cli;
 pub mod config;
+pub mod error;
 pub mod log;
 pub mod policy;
 pub mod supervise;
@@ -14,64 +16,86 @@ pub mod sys;
 
 use cli::{Cli, Mode};
 use config::{Config, Inputs, Loaded};
+use error::Error;
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Usage and configuration errors, and a kernel that refuses what nothing can go without.
+/// The exit code of every [`Error`].
 const FAILURE: u8 = 2;
 
-/// The whole program. Returns its exit code.
+const STDOUT: i32 = 1;
+const STDERR: i32 = 2;
+
+/// Runs rsup with the arguments of `main`, the program's name first. Returns the exit code.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    // One line that says where, and no backtrace: the code for that is not in the binary (see .cargo).
+    // The default hook would print a backtrace.
     std::panic::set_hook(Box::new(|panic| log::write_final(format!("rsup: {panic}\n"))));
-    // Before anything else, so that no signal is lost and no descriptor of ours lands on 0 to 2.
-    let taken_over = sys::block_all_signals();
+    // The signals come first, so that none is lost. The standard descriptors come second, so that no descriptor of rsup's
+    // own gets a number from 0 to 2.
+    let blocked = sys::block_all_signals();
     sys::open_standard_fds();
-    taken_over.map_err(|errno| format!("Error: can't block signals: {errno}\n")).map_or_else(
-        fail,
-        |inherited| match cli::parse(arguments) {
-            Ok(cli) => dispatch(&cli, arguments, inherited).unwrap_or_else(fail),
-            Err(exit) if exit.code == 0 => print(&exit.text),
-            Err(exit) => fail(exit.text),
-        },
-    )
+    let result =
+        blocked.map_err(Error::BlockSignals).and_then(|inherited_mask| match cli::parse(arguments) {
+            Ok(cli) => dispatch(&cli, arguments, inherited_mask),
+            Err(exit) if exit.code == 0 => Ok(print(&exit.text)),
+            Err(exit) => {
+                log::write_final(exit.text);
+                Ok(FAILURE)
+            }
+        });
+    result.unwrap_or_else(|error| {
+        log::write_final(error_text(&error));
+        FAILURE
+    })
 }
 
-/// Does what was asked for. An error is text for stderr.
-fn dispatch(cli: &Cli, arguments: &[OsString], inherited: sys::SavedMask) -> Result<u8, String> {
+/// The one place where an error becomes text for stderr.
+fn error_text(error: &Error) -> String {
+    match error {
+        // Each line of the report has its own `error:`.
+        Error::Configuration(report) => report.clone(),
+        error => format!("Error: {error}\n"),
+    }
+}
+
+/// Does what the command line asks for.
+fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
-        // Nothing is started, so ^C may end it; should that fail, it cannot.
-        let _ = inherited.restore();
+        // These modes start no program, so SIGINT may end them. If rt_sigprocmask(2) fails, they end by themselves.
+        let _ = inherited_mask.restore();
     }
     match &cli.mode {
         Mode::EchoConfig => Ok(print(config::SAMPLE)),
         Mode::PrintConfig => {
-            config_or_errors(load(cli, arguments, &|_| Ok(()))?).map(|(config, _)| print(&config.to_json()))
+            let loaded = load(cli, arguments, &|_| Ok(()))?;
+            config_or_errors(loaded).map(|(config, _)| print(&config.to_json()))
         }
-        Mode::Check => {
-            let loaded = load(cli, arguments, &check_user)?;
-            let report = &loaded.report;
-            let mut text = if wants_colour() { report.in_colour() } else { report.to_string() };
-            let starts = loaded.config.as_ref().is_some_and(Config::starts);
-            if loaded.config.is_some() && !starts {
-                text.push_str("Error: no program to start\n");
-            }
-            sys::write_out(STDERR, text.as_bytes());
-            Ok(if starts { 0 } else { FAILURE })
-        }
+        Mode::Check => Ok(check(&load(cli, arguments, &check_user)?)),
         Mode::Supervise => {
             let (config, notices) = config_or_errors(load(cli, arguments, &check_user)?)?;
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
             supervise::run(name, config, notices)
         }
-        Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited),
+        Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited_mask),
     }
 }
 
-/// Whether stderr is a terminal whose user has nothing against colours.
+/// Prints every error and warning of a file. Returns the exit code of `--check`.
+fn check(loaded: &Loaded) -> u8 {
+    let report = &loaded.report;
+    let mut text = if wants_colour() { report.in_colour() } else { report.to_string() };
+    let starts = loaded.config.as_ref().is_some_and(Config::starts);
+    if loaded.config.is_some() && !starts {
+        text.push_str(&error_text(&Error::NothingToStart));
+    }
+    sys::write_out(STDERR, text.as_bytes());
+    if starts { 0 } else { FAILURE }
+}
+
+/// Whether stderr is a terminal and `NO_COLOR` is unset or empty (<https://no-color.org>).
 fn wants_colour() -> bool {
     std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -80,9 +104,9 @@ fn load(
     cli: &Cli,
     arguments: &[OsString],
     check_user: &dyn Fn(&str) -> Result<(), String>,
-) -> Result<Loaded, String> {
-    let file = cli.file.clone().map_or_else(|| find(arguments), Ok)?;
-    // What is no text is passed on to the programs, but cannot be part of the file's.
+) -> Result<Loaded, Error> {
+    let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
+    // A variable that is not UTF-8 cannot be used by `%(ENV_X)s`. The programs inherit it all the same.
     let environment: Vec<(String, String)> = env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -90,22 +114,25 @@ fn load(
     Ok(config::load(&file, &cli.overrides, &inputs))
 }
 
-fn find(arguments: &[OsString]) -> Result<PathBuf, String> {
-    // The executable's own path, where the kernel tells: what argv[0] says may be a bare name.
-    let program =
-        env::current_exe().unwrap_or_else(|_| arguments.first().map(Into::into).unwrap_or_default());
-    config::find(&program).map_err(|text| usage(&text, arguments))
+/// Searches supervisord's search path.
+fn find_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
+    let argv0 = arguments.first().cloned().unwrap_or_default();
+    // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is preferred.
+    let executable = env::current_exe().unwrap_or_else(|_| PathBuf::from(&argv0));
+    config::find(&executable)
+        .map_err(|reason| Error::Usage { reason, program: argv0.to_string_lossy().into_owned() })
 }
 
-/// The configuration, unless the file has errors: then all of them.
-fn config_or_errors(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), String> {
+/// Returns the configuration and the lines to log at start, or every error of the file.
+fn config_or_errors(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), Error> {
     let Loaded { config, report, notices } = loaded;
-    config
-        .map(|config| (config, notices))
-        .ok_or_else(|| report.lines(false).map(|line| line + "\n").collect::<String>())
+    match config {
+        Some(config) => Ok((config, notices)),
+        None => Err(Error::Configuration(report.lines(false).map(|line| line + "\n").collect())),
+    }
 }
 
-/// supervisord's texts for a user that is none.
+/// Returns supervisord's text for a user or group that does not exist.
 fn check_user(user: &str) -> Result<(), String> {
     sys::resolve_user(user).map(drop).map_err(|error| match error {
         sys::UserError::UnknownUser => format!("Invalid user name {user}"),
@@ -113,21 +140,7 @@ fn check_user(user: &str) -> Result<(), String> {
     })
 }
 
-/// supervisord's two lines about a command line that cannot be followed.
-fn usage(text: &str, arguments: &[OsString]) -> String {
-    let name = arguments.first().map_or_else(Default::default, |name| Path::new(name).display().to_string());
-    format!("Error: {text}\nFor help, use {name} -h\n")
-}
-
-const STDOUT: i32 = 1;
-const STDERR: i32 = 2;
-
 fn print(text: &str) -> u8 {
     sys::write_out(STDOUT, text.as_bytes());
     0
-}
-
-fn fail(text: String) -> u8 {
-    log::write_final(text);
-    FAILURE
 }

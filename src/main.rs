@@ -1,21 +1,23 @@
-//! The door: argv in, exit code out.
+//! The program's entry point: arguments in, exit code out.
 //!
-//! A C `main`, since Rust's own start-up would change SIGPIPE, and give up where /dev/null is missing.
+//! This is a C `main`, because Rust's own start-up code changes the disposition of SIGPIPE and aborts where /dev/null is
+//! missing.
 #![no_main]
-#![allow(unsafe_code, reason = "the C main")]
+#![allow(unsafe_code, reason = "a C main is called by the C library, which Rust cannot check")]
 
 use std::ffi::{c_char, c_int};
 
 #[global_allocator]
-static MEMORY: rsup::sys::RetryingAllocator = rsup::sys::RetryingAllocator;
+static ALLOCATOR: rsup::sys::RetryingAllocator = rsup::sys::RetryingAllocator;
 
-/// What the C library calls.
+/// The C library's start-up code calls this function.
 ///
 /// # Safety
-/// The C library calls it with what the C standard promises `main`.
-// SAFETY (of the name): the one function of this name, with the signature that the C standard gives it.
+/// `argv` points to `argc` pointers to strings that end with NUL, as the C standard guarantees for `main`.
+// SAFETY: no other function of this program or of its libraries is named `main`, and the signature is the one that the
+// C standard gives `main`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: passed on as they came.
+    // SAFETY: the C library has passed `argc` and `argv`, and nothing has changed them since.
     rsup::run(&unsafe { rsup::sys::arguments(argc, argv) }).into()
 }

@@ -10,6 +10,7 @@ mod process_set;
 mod signal;
 mod signal_routing;
 mod spec;
+mod sweep;
 mod time;
 
 pub use exit::ExitStatus;
@@ -20,4 +21,5 @@ pub use process_set::{Action, ProcId, ProcessSet, Settings};
 pub use signal::Signal;
 pub use signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
 pub use spec::{AutoRestart, ProcessSpec, ShutdownOn};
+pub use sweep::{KILL_GRACE_SECS, Sweep, SweepStep};
 pub use time::Time;

@@ -128,7 +128,7 @@ impl ProcessSet {
 
     /// Whether there is more to do.
     #[must_use]
-    pub fn wants_more(&self) -> bool {
+    pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }
 

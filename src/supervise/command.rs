@@ -1,197 +1,197 @@
-//! One command: rsup is PID 1, or a stand-in for it, and the command is what it is there for.
+//! One-command mode: rsup runs one command, as tini does, and exits with the command's code.
 
-use super::messages;
-use crate::policy::{ExitStatus, Signal};
+use super::shutdown::RemainingProcesses;
+use super::{messages, now};
+use crate::error::Error;
+use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, Sweep, SweepStep, Time};
 use crate::sys::{
     self, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus, terminal,
 };
 use std::ffi::OsString;
-use std::time::Duration;
 
-/// No such command, and one that cannot be executed (POSIX, 2.8.2).
+/// The exit codes of a shell for a command that does not exist, and for one that cannot be executed (POSIX, XCU 2.8.2).
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// What is left when the command has ended may take this long to go, and as long to die of SIGKILL.
-const KILL_GRACE_SECS: Duration = Duration::from_secs(1);
-
-/// Runs a command until it ends. Returns its exit code, or 128 + n where signal n ended it.
+/// Runs a command until it exits. Returns its exit code, or 128 + n if signal n ended it. `stop_timeout` is in seconds.
 ///
 /// # Errors
-/// Text for stderr, where the kernel refuses what nothing can go without.
+/// Returns an error if the command cannot be forked.
 pub fn run_command(
     words: &[OsString],
     stop_timeout: Option<u64>,
-    inherited: SavedMask,
-) -> Result<u8, String> {
+    inherited_mask: SavedMask,
+) -> Result<u8, Error> {
     sys::set_child_subreaper();
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
-    let has_terminal = terminal::wants_foreground();
-    let group =
-        sys::spawn_command(words, inherited, has_terminal, |report| report_exec_failure(&word, report))
-            .map_err(|errno| format!("Error: {}\n", messages::spawn_error(&word, SpawnError::Fork(errno))))?;
-    let stop_timeout = stop_timeout.map(Duration::from_secs);
+    let wants_foreground = terminal::wants_foreground();
+    let group = sys::spawn_command(words, inherited_mask, wants_foreground, |failure| {
+        report_exec_failure(&word, failure)
+    })
+    .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let is_pid1 = sys::is_pid1();
-    let command = Command { group, has_terminal, stop_timeout, kill_at: None, is_pid1 };
-    Ok(command.run())
+    Ok(Command { group, wants_foreground, is_pid1, stop_timeout, stop_deadline: None, stop: None }.run())
 }
 
 struct Command {
-    /// Its process, which leads the process group of the same number.
+    /// The leader's PID, which is also the number of its process group.
     group: Pid,
-    /// It gets the terminal whenever rsup has it, and does not have to ask.
-    has_terminal: bool,
-    stop_timeout: Option<Duration>,
-    /// End of `stop_timeout`, which the first SIGTERM begins.
-    kill_at: Option<Duration>,
+    /// The command becomes the terminal's foreground process group whenever rsup is, without asking for it.
+    wants_foreground: bool,
     is_pid1: bool,
-}
-
-fn now() -> Duration {
-    Duration::from_nanos(sys::monotonic_nanos())
+    /// Seconds between the first SIGTERM and SIGKILL.
+    stop_timeout: Option<u64>,
+    /// The end of `stop_timeout`.
+    stop_deadline: Option<Time>,
+    /// The deadlines for the command itself, after the first SIGTERM, if `stop_timeout` is set.
+    stop: Option<Sweep>,
 }
 
 impl Command {
     fn run(mut self) -> u8 {
-        let mut exit_at = None;
         loop {
-            let deadline = exit_at.or(self.kill_at);
-            let arrived = sys::wait_for_signal(deadline.map(|deadline| deadline.saturating_sub(now())));
-            // Deaths first: a signal must not go to a number that is free.
+            let deadline = self.stop.and_then(|stop| stop.deadline());
+            let received = sys::wait_for_signal(deadline.map(|deadline| deadline.until(now())));
+            // Children are reaped first, so that no signal is sent to a PID that is free again.
             if let Some(exit) = self.reap() {
                 return self.finish(exit);
             }
-            if let Some(arrived) = arrived {
-                self.forward(arrived);
+            if let Some(signal) = received {
+                self.forward(signal);
             }
-            if deadline.is_some_and(|deadline| now() >= deadline) {
-                if exit_at.is_some() {
-                    return self.abandon();
+            if let Some(stop) = &mut self.stop {
+                match stop.due(now()) {
+                    Some(SweepStep::Kill) => {
+                        let _ = sys::killpg(self.group, Signal::KILL.number());
+                        stop.kill(now());
+                    }
+                    Some(SweepStep::GiveUp) => return self.abandon(),
+                    None => {}
                 }
-                let _ = sys::killpg(self.group, Signal::KILL.number());
-                exit_at = Some(now() + KILL_GRACE_SECS);
             }
         }
     }
 
-    /// Takes in dead and stopped children. Returns how the command ended, once it has.
+    /// Reaps every child that has exited, and handles the stop of the command. Returns how the command ended, if it has.
     fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
         while let Ok(Some(child)) = sys::wait_any() {
             match child.status {
                 _ if child.pid != self.group => {}
                 WaitStatus::Stopped(signal) => self.suspend_with_child(signal),
-                status => exit = Some(messages::exit(status)),
+                status => exit = Some(messages::exit_status(status)),
             }
         }
         exit
     }
 
-    /// The shell that started rsup waits for rsup: it has to be told that its job has stopped.
+    /// Stops rsup after the command was stopped, because the shell that started rsup waits for rsup's own stop.
     fn suspend_with_child(&self, signal: i32) {
-        let asks = [Signal::TTIN, Signal::TTOU].iter().any(|wish| wish.number() == signal);
+        let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
         let has_shell = !self.is_pid1 && terminal::has_job_control();
-        // A shell may have brought rsup to the foreground without a word, as it does with a job that runs. And where
-        // there is no shell, nobody could ever continue what ^Z has stopped.
-        if (asks && terminal::give_foreground(self.group)) || (by_key && !has_shell) {
+        // A shell brings a running job to the foreground without a signal. The command then learns of the terminal only
+        // by SIGTTIN or SIGTTOU.
+        let got_terminal = needs_terminal && terminal::give_foreground(self.group);
+        // Without a shell, no process could continue a command that the terminal's key has stopped.
+        let cannot_be_continued = by_key && !has_shell;
+        if got_terminal || cannot_be_continued {
             let _ = sys::killpg(self.group, Signal::CONT.number());
         } else if has_shell {
             terminal::reclaim_foreground(self.group);
-            if asks || by_key {
-                // What the terminal does, it does to a whole job: to the rest of a pipeline, or the script around rsup.
+            if needs_terminal || by_key {
+                // The terminal stops a whole job: the other processes of a pipeline, or the script that started rsup.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
         }
     }
 
-    fn forward(&mut self, arrived: RawSignal) {
-        let Some(signal) = Signal::from_number(arrived.signal.into()) else { return };
-        // Its children's deaths are rsup's own matter, and so is what it sends itself.
-        if signal == Signal::CHLD || arrived.sender == std::process::id() {
+    /// Forwards a signal to the command's process group.
+    fn forward(&mut self, raw: RawSignal) {
+        let Some(signal) = Signal::from_number(raw.signal.into()) else { return };
+        // SIGCHLD is about rsup's own children, and a signal from rsup itself was caused by rsup's own output.
+        if signal == Signal::CHLD || raw.sender == std::process::id() {
             return;
         }
-        if signal == Signal::CONT && self.has_terminal {
+        if signal == Signal::CONT && self.wants_foreground {
             terminal::give_foreground(self.group);
         }
-        if signal == Signal::TERM && self.kill_at.is_none() {
-            self.kill_at = self.stop_timeout.and_then(|timeout| now().checked_add(timeout));
+        if signal == Signal::TERM && self.stop.is_none() {
+            self.stop_deadline =
+                self.stop_timeout.map(|seconds| now().after(i64::try_from(seconds).unwrap_or(i64::MAX)));
+            self.stop = self.stop_deadline.map(Sweep::begin);
         }
         let _ = sys::killpg(self.group, signal.number());
     }
 
-    /// The command is gone: tells what it has left behind to go, and leaves with its code.
+    /// Ends what the command has left, after the command has ended. Returns the command's exit code.
     fn finish(self, exit: ExitStatus) -> u8 {
         terminal::reclaim_foreground(self.group);
         self.terminate_remaining();
         exit.exit_code()
     }
 
-    /// It does not die of SIGKILL, or may not be sent it.
+    /// Exits although the command did not die of SIGKILL, or rsup may not send it SIGKILL.
     fn abandon(self) -> u8 {
         terminal::reclaim_foreground(self.group);
         log_line(LEFT_BEHIND);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// SIGTERM and SIGCONT to what is left of its group, as process 1 to all there is; SIGKILL after a while.
+    /// Sends SIGTERM to every remaining process, and SIGKILL 1 s later or at the stop deadline. Returns when no process is
+    /// left, or 1 s after SIGKILL.
     fn terminate_remaining(&self) {
-        // Once to each: a second SIGTERM means something else to many.
-        let send = |signal: Signal| {
-            let _ = if self.is_pid1 {
-                sys::kill_all(signal.number())
-            } else {
-                sys::killpg(self.group, signal.number())
-            };
-        };
-        let is_left = || {
-            let mut reaped = sys::wait_any();
-            while let Ok(Some(_)) = reaped {
-                reaped = sys::wait_any();
-            }
-            if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
-        };
-        let is_left_at = |deadline: Duration| {
-            while is_left() {
-                if now() >= deadline {
-                    return true;
-                }
-                let _ = sys::wait_for_signal(Some(deadline.saturating_sub(now())));
-            }
-            false
-        };
-        if !is_left() {
+        if !self.any_remaining() {
             return;
         }
-        send(Signal::TERM);
-        send(Signal::CONT);
-        let grace = now() + KILL_GRACE_SECS;
-        if is_left_at(self.kill_at.map_or(grace, |kill_at| kill_at.min(grace))) {
-            send(Signal::KILL);
-            if is_left_at(now() + KILL_GRACE_SECS) {
-                log_line(LEFT_BEHIND);
+        let mut remaining = RemainingProcesses::of_command(self.group, self.is_pid1);
+        remaining.signal(Signal::TERM);
+        let in_one_second = now().after(KILL_GRACE_SECS);
+        let mut sweep =
+            Sweep::begin(self.stop_deadline.map_or(in_one_second, |deadline| deadline.min(in_one_second)));
+        while self.any_remaining() {
+            match sweep.due(now()) {
+                Some(SweepStep::Kill) => {
+                    remaining.signal(Signal::KILL);
+                    sweep.kill(now());
+                }
+                Some(SweepStep::GiveUp) => return log_line(LEFT_BEHIND),
+                None => {
+                    let _ = sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.until(now())));
+                }
             }
         }
     }
+
+    /// Reaps every zombie. Returns whether a process is left: as PID 1 any child, otherwise a member of the command's
+    /// process group.
+    fn any_remaining(&self) -> bool {
+        let mut reaped = sys::wait_any();
+        while let Ok(Some(_)) = reaped {
+            reaped = sys::wait_any();
+        }
+        if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
+    }
 }
 
-/// One line about a command that could not be executed. Returns the exit code that says it too.
-fn report_exec_failure(word: &str, report: ExecFailure) -> u8 {
-    let (code, why) = match report.step {
+/// Logs why a command could not be executed. Returns the matching exit code.
+fn report_exec_failure(word: &str, failure: ExecFailure) -> u8 {
+    let (code, reason) = match failure.step {
         ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {
             (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
         }
         ExecStep::NotFound => (NOT_FOUND, "not found".to_owned()),
-        _ => (NOT_EXECUTABLE, report.errno.desc().to_owned()),
+        _ => (NOT_EXECUTABLE, failure.errno.desc().to_owned()),
     };
-    log_line(&format!("can't run {word}: {why}"));
+    log_line(&format!("can't run {word}: {reason}"));
     code
 }
 
 const LEFT_BEHIND: &str = "processes left behind";
 
-/// One line on stderr, without waiting for somebody to read it.
+/// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {
+    // A line that finds no room is lost: the exit code says the same.
     let _ = LogStream::stderr().write(format!("rsup: {text}\n").as_bytes());
 }

@@ -67,7 +67,7 @@ impl fmt::Display for UnknownChild {
             WaitStatus::Stopped(signal) => {
                 write!(f, "unknown pid {} stopped by {}", pid.number(), signal_name(*signal))
             }
-            status => write!(f, "reaped unknown pid {} ({})", pid.number(), exit(*status)),
+            status => write!(f, "reaped unknown pid {} ({})", pid.number(), exit_status(*status)),
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
 }
 
 /// How a child ended, in the words of the law.
-pub(super) fn exit(status: WaitStatus) -> ExitStatus {
+pub(super) fn exit_status(status: WaitStatus) -> ExitStatus {
     match status {
         WaitStatus::Exited(code) => ExitStatus::Code(code),
         WaitStatus::Signaled { signal, core } => match Signal::from_number(signal.into()) {

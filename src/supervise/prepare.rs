@@ -1,6 +1,7 @@
 //! From a process of the file to what the kernel needs to start it.
 
 use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, repr};
+use crate::error::Error;
 use crate::log::Log;
 use crate::policy::Level;
 use crate::sys::{self, Credentials, InteriorNul, Output, PackedCStrings, SpawnDefaults, SpawnSpec, Stdin};
@@ -22,7 +23,7 @@ const DESCRIPTORS_EACH: u64 = 2;
 ///
 /// # Errors
 /// Text for stderr about an environment that the kernel cannot be handed.
-pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, String> {
+pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
     let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
     let said = config.supervisord.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let said = std::iter::once(("SUPERVISOR_ENABLED", "1")).chain(said);
@@ -32,9 +33,7 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, String> {
     }
     let environment =
         variables.iter().map(|(key, value)| CString::new([key.as_slice(), b"=", value.as_slice()].concat()));
-    let environment = environment
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| "Error: the environment of [supervisord] holds a NUL byte\n".to_owned())?;
+    let environment = environment.collect::<Result<Vec<_>, _>>().map_err(|_| Error::NulInEnvironment)?;
     let descriptors = sys::raise_nofile_for(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
     Ok(SpawnDefaults::new(environment, descriptors))
 }
@@ -139,14 +138,14 @@ pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
 ///
 /// # Errors
 /// supervisord's text about the first that cannot be made.
-pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, String> {
+pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> {
     let mut sockets = Sockets::new();
     for process in &config.processes {
         if let (Some(socket), false) = (&process.socket, sockets.contains_key(&process.group)) {
             let url = socket_url(&socket.address);
             log.line(Level::Info, format_args!("Creating socket {url}"));
             let made = listen(socket, process.user.as_deref())
-                .map_err(|why| format!("Error: Could not create FastCGI socket {url}: {why}\n"))?;
+                .map_err(|error| Error::FastCgiSocket { url, error })?;
             sockets.insert(process.group.clone(), Rc::new(made));
         }
     }

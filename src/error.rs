@@ -1,0 +1,59 @@
+//! Errors that can occur before the first program runs. Each of them ends rsup with exit code 2.
+
+use crate::sys::Errno;
+use std::fmt;
+use std::io;
+
+/// What keeps rsup from starting anything. The text does not contain `Error: ` and does not end with a newline.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is wrong, or no configuration file was found.
+    Usage {
+        /// supervisord's text.
+        reason: String,
+        /// The name that rsup was started under.
+        program: String,
+    },
+    /// The configuration has errors: the lines of the report, each of which has its own `error:`.
+    Configuration(String),
+    /// rt_sigprocmask(2) failed.
+    BlockSignals(Errno),
+    /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
+    WatchSignals(Errno),
+    /// `[supervisord] user` has no entry in /etc/passwd.
+    UnknownUser(String),
+    /// rsup could not switch to `[supervisord] user`: supervisord's text.
+    DropPrivileges(String),
+    /// A variable of `[supervisord] environment` contains a NUL byte, which execve(2) cannot pass on.
+    NulInEnvironment,
+    /// The socket of an `[fcgi-program:x]` could not be created.
+    FastCgiSocket {
+        /// The socket as the file names it.
+        url: String,
+        /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
+        error: io::Error,
+    },
+    /// No process of the file has `autostart`.
+    NothingToStart,
+    /// The one command could not be forked: supervisord's text.
+    Spawn(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage { reason, program } => write!(f, "{reason}\nFor help, use {program} -h"),
+            Self::Configuration(text) | Self::DropPrivileges(text) | Self::Spawn(text) => f.write_str(text),
+            Self::BlockSignals(errno) => write!(f, "can't block signals: {errno}"),
+            Self::WatchSignals(errno) => write!(f, "can't watch signals: {errno}"),
+            Self::UnknownUser(user) => write!(f, "Invalid user name {user}"),
+            Self::NothingToStart => f.write_str("no program to start"),
+            Self::NulInEnvironment => f.write_str("the environment of [supervisord] holds a NUL byte"),
+            Self::FastCgiSocket { url, error } => {
+                write!(f, "Could not create FastCGI socket {url}: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

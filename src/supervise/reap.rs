@@ -1,0 +1,137 @@
+//! Reaping children, and what their exits mean for the processes of the configuration.
+
+use super::reap_pacer::SAMPLE_SIZE;
+use super::{Supervisor, messages};
+use crate::policy::{Event, ExitStatus, Level, ProcId, Time};
+use crate::sys::{self, ChildStatus, Errno, WaitStatus};
+use std::mem;
+
+/// The number of children that one pass reaps, so that a stop request does not wait for the end of an exit storm.
+const REAP_BATCH: u32 = 1024;
+
+impl Supervisor {
+    /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
+    /// still a member of its process group.
+    pub(super) fn reap(&mut self, now: Time) {
+        // The pass that reaps the last zombie also reports the exits of the incomplete passes before it.
+        let mut any_exited = mem::replace(&mut self.reap_incomplete, true);
+        let mut any_left = true;
+        let mut changed_leaders = Vec::new();
+        self.pacer.begin_pass();
+        for count in 1..=REAP_BATCH {
+            match sys::wait_any() {
+                Ok(Some(child)) => {
+                    any_exited = true;
+                    changed_leaders.extend(self.unregister_child(child).map(|id| (id, child)));
+                }
+                Ok(None) => {
+                    self.reap_incomplete = false;
+                    break;
+                }
+                Err(Errno::ECHILD) => {
+                    self.reap_incomplete = false;
+                    any_left = false;
+                    break;
+                }
+                // waitpid(2) documents no other error. Some zombies may be left, so the loop calls `reap` again.
+                Err(_) => break,
+            }
+            // A pause delays only orphans: the exit of a leader is handled at once.
+            if count.is_multiple_of(SAMPLE_SIZE)
+                && changed_leaders.is_empty()
+                && let Some(pause) = self.pacer.pause(sys::processor_time(), sys::sigchld_pending)
+            {
+                self.pause = pause;
+                break;
+            }
+        }
+        for (id, child) in changed_leaders {
+            self.leader_changed(id, child, now);
+        }
+        if !any_left {
+            self.on_no_children(now);
+        }
+        self.drop_empty_groups(now);
+        if !self.reap_incomplete {
+            self.pacer.all_reaped();
+            self.processes.on_reaped(any_exited, any_left, now);
+        }
+    }
+
+    /// Returns the process whose leader a child is. A child that has exited is removed from every table, because its PID
+    /// is free from now on.
+    fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
+        let id = match child.status {
+            WaitStatus::Stopped(_) => self.leaders.get(&child.pid).copied(),
+            WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
+                self.remaining.forget(child.pid);
+                self.leaders.remove(&child.pid)
+            }
+        };
+        if id.is_none() {
+            self.log.line(Level::Debug, messages::UnknownChild(child));
+        }
+        id
+    }
+
+    fn leader_changed(&mut self, id: ProcId, child: ChildStatus, now: Time) {
+        match child.status {
+            // rsup has stopped the leader itself, together with all others.
+            WaitStatus::Stopped(_) if self.suspended => {}
+            WaitStatus::Stopped(signal) => {
+                let name = self.slots.name(id);
+                self.log.line(Level::Warn, messages::stopped_child(name, child.pid, signal));
+            }
+            status => self.leader_exited(id, messages::exit_status(status), now),
+        }
+    }
+
+    fn leader_exited(&mut self, id: ProcId, exit: ExitStatus, now: Time) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            // The PID is free: another process may have it by now.
+            slot.leader = None;
+        }
+        // The child has closed the pipe, so all reports are there, and they come before the exit. A child that was killed
+        // before its exec cannot be told apart from a program that was killed right after its exec.
+        self.read_exec_status(id, now);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.exec_status = None;
+        slot.stdin_keeper = None;
+        let group_alive = slot.group.is_some_and(sys::group_exists);
+        if group_alive {
+            self.leaderless.insert(id);
+        } else {
+            slot.group = None;
+        }
+        let event = match (slot.failure.take(), slot.program) {
+            (Some(failure), Ok(program)) => {
+                slot.last_error = messages::failed_step(program, &self.defaults, failure).into();
+                Event::SpawnFailed
+            }
+            (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
+        };
+        self.processes.apply(id, event, now);
+    }
+
+    /// Handles ECHILD: a leader that rsup still has in its table was reaped by other code in this process, or by nothing.
+    fn on_no_children(&mut self, now: Time) {
+        while let Some((_, id)) = self.leaders.pop_first() {
+            self.leader_exited(id, ExitStatus::Unknown, now);
+        }
+    }
+
+    /// Drops the process groups that have no member any more. The kernel may use their numbers for other processes next.
+    pub(super) fn drop_empty_groups(&mut self, now: Time) {
+        let slots = &mut self.slots;
+        let processes = &mut self.processes;
+        self.leaderless.retain(|id| {
+            let Some(slot) = slots.get_mut(*id) else { return false };
+            let is_alive = slot.group.is_some_and(sys::group_exists);
+            if !is_alive {
+                slot.group = None;
+                processes.apply(*id, Event::GroupEmpty, now);
+            }
+            is_alive
+        });
+    }
+}

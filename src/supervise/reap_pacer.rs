@@ -1,0 +1,121 @@
+//! When to pause while many orphans are exiting.
+//!
+//! waitpid(-1) searches the list of children from the oldest one, and no child can exit while it holds the lock of that
+//! list. A parent that reaps orphans as fast as they exit therefore searches the list once for each of them, and slows
+//! down their exits. When reaping has become slow and more children are exiting, rsup pauses until more of them are
+//! zombies. Without the pauses, an exit storm takes up to 50 times the processor time.
+
+use std::time::Duration;
+
+/// The number of orphans after which the pacer looks at the processor time.
+pub(super) const SAMPLE_SIZE: u32 = 48;
+/// The processor time for one orphan above which reaping counts as slow.
+const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
+/// A pause is this many times as long as the processor time that was spent above the limit.
+const PAUSE_FACTOR: u32 = 64;
+/// The longest pause. Signals and deadlines wait for the end of a pause.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// The number of pauses before rsup reaps every zombie without a pause. On a slow machine reaping is always slow, and
+/// without this limit the zombies would accumulate.
+const MAX_PAUSES: u32 = 60;
+
+/// Decides how long rsup pauses between two passes of reaping.
+#[derive(Debug, Default)]
+pub(super) struct ReapPacer {
+    /// The processor time at the last sample of the current pass.
+    last_sample: Option<Duration>,
+    /// The pauses since a pass last reaped every zombie.
+    pauses: u32,
+}
+
+impl ReapPacer {
+    /// Begins a pass.
+    pub(super) fn begin_pass(&mut self) {
+        self.last_sample = None;
+    }
+
+    /// Returns how long rsup pauses now, if it pauses at all. The caller asks after every [`SAMPLE_SIZE`] orphans of a
+    /// pass, with the processor time that rsup has used so far. `more_exits_pending` says whether further children have
+    /// exited since; it is asked only when reaping is slow.
+    pub(super) fn pause(
+        &mut self,
+        processor_time: Duration,
+        more_exits_pending: impl FnOnce() -> bool,
+    ) -> Option<Duration> {
+        // The first sample of a pass has nothing to compare with.
+        let since = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
+        self.last_sample = Some(processor_time);
+        let excess = since.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);
+        if excess.is_zero() || self.pauses >= MAX_PAUSES || !more_exits_pending() {
+            return None;
+        }
+        self.pauses += 1;
+        Some(MAX_PAUSE.min(excess.saturating_mul(PAUSE_FACTOR)))
+    }
+
+    /// Notes that a pass has reaped every zombie.
+    pub(super) fn all_reaped(&mut self) {
+        self.pauses = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: Duration = Duration::from_micros(300);
+    const SLOW: Duration = Duration::from_micros(400);
+
+    /// The answer to the second sample of a pass, this much processor time after the first.
+    fn second_sample(pacer: &mut ReapPacer, used: Duration, more_exits_pending: bool) -> Option<Duration> {
+        pacer.begin_pass();
+        assert_eq!(
+            pacer.pause(Duration::ZERO, || true),
+            None,
+            "the first sample has nothing to compare with"
+        );
+        pacer.pause(used, || more_exits_pending)
+    }
+
+    #[test]
+    fn fast_reaping_never_pauses() {
+        let mut pacer = ReapPacer::default();
+        pacer.begin_pass();
+        for sample in 0..1000 {
+            assert_eq!(pacer.pause(FAST * sample, || true), None);
+        }
+    }
+
+    #[test]
+    fn slow_reaping_pauses_in_proportion_to_the_excess_and_50_ms_at_most() {
+        let mut pacer = ReapPacer::default();
+        assert_eq!(second_sample(&mut pacer, SLOW, true), Some(Duration::from_micros(16 * 64)));
+        assert_eq!(second_sample(&mut pacer, Duration::from_secs(1), true), Some(MAX_PAUSE));
+        assert_eq!(second_sample(&mut pacer, Duration::MAX, true), Some(MAX_PAUSE));
+    }
+
+    #[test]
+    fn slow_reaping_does_not_pause_when_no_further_child_has_exited() {
+        assert_eq!(second_sample(&mut ReapPacer::default(), SLOW, false), None);
+    }
+
+    #[test]
+    fn the_number_of_pauses_is_limited_until_every_zombie_is_reaped() {
+        let mut pacer = ReapPacer::default();
+        let pauses = |pacer: &mut ReapPacer| {
+            (0..1000).take_while(|_| second_sample(pacer, SLOW, true).is_some()).count()
+        };
+        assert_eq!(pauses(&mut pacer), 60);
+        assert_eq!(pauses(&mut pacer), 0);
+        pacer.all_reaped();
+        assert_eq!(pauses(&mut pacer), 60);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_pause() {
+        let mut pacer = ReapPacer::default();
+        pacer.begin_pass();
+        assert_eq!(pacer.pause(Duration::from_secs(9), || true), None);
+        assert_eq!(pacer.pause(Duration::from_secs(1), || true), None);
+    }
+}

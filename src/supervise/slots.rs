@@ -1,0 +1,76 @@
+//! What the kernel knows of each process: its PIDs, its descriptors and its last error.
+
+use crate::policy::{ProcId, Signal};
+use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, Pid, SpawnSpec};
+use std::os::fd::OwnedFd;
+
+/// The kernel's side of one process. The policy's side is the process of the same index in `ProcessSet`.
+pub(super) struct Slot {
+    pub(super) name: Box<str>,
+    /// How to start the program, or supervisord's text that says why no start is possible. A child reads the
+    /// specification from rsup's memory until its exec, so the specification is never freed.
+    pub(super) program: &'static Result<SpawnSpec, String>,
+    /// The child of the last fork, until that child is reaped.
+    pub(super) leader: Option<Pid>,
+    /// The child's process group, until the group has no member. The kernel does not use the number again before then.
+    pub(super) group: Option<Pid>,
+    /// The leader's PID for log lines, which are also written after the leader has been reaped.
+    pub(super) logged_pid: i32,
+    /// The pipe that reports the child's exec, until the result of the exec is known.
+    pub(super) exec_status: Option<ExecStatusPipe>,
+    /// The step that failed in the child. The child exits next.
+    pub(super) failure: Option<ExecFailure>,
+    /// Why the last start failed.
+    pub(super) last_error: Box<str>,
+    /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
+    pub(super) stdin_keeper: Option<OwnedFd>,
+}
+
+impl Slot {
+    pub(super) fn new(name: Box<str>, program: &'static Result<SpawnSpec, String>) -> Self {
+        Self {
+            name,
+            program,
+            leader: None,
+            group: None,
+            logged_pid: 0,
+            exec_status: None,
+            failure: None,
+            last_error: Box::default(),
+            stdin_keeper: None,
+        }
+    }
+
+    /// Kills a child whose exec rsup cannot observe, and records the errno as the reason of the failed start.
+    pub(super) fn abort_start(&mut self, errno: Errno) {
+        self.failure = Some(ExecFailure { step: ExecStep::Streams, candidate: 0, errno });
+        if let Some(leader) = self.leader {
+            // kill(2) fails only when the child has exited, which is what is wanted.
+            let _ = sys::kill(leader, Signal::KILL.number());
+        }
+    }
+}
+
+/// The slots of all processes, in start order.
+pub(super) struct Slots(pub(super) Vec<Slot>);
+
+impl Slots {
+    /// The slot of a process. Every `ProcId` is an index into this table: `None` would be a bug, which debug builds report.
+    pub(super) fn get(&self, id: ProcId) -> Option<&Slot> {
+        let slot = self.0.get(id.0);
+        debug_assert!(slot.is_some(), "no process has the index {}", id.0);
+        slot
+    }
+
+    /// The same for a change.
+    pub(super) fn get_mut(&mut self, id: ProcId) -> Option<&mut Slot> {
+        let slot = self.0.get_mut(id.0);
+        debug_assert!(slot.is_some(), "no process has the index {}", id.0);
+        slot
+    }
+
+    /// The name of a process.
+    pub(super) fn name(&self, id: ProcId) -> &str {
+        self.get(id).map_or("", |slot| &*slot.name)
+    }
+}

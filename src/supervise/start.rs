@@ -1,0 +1,71 @@
+//! Starting a program, and learning whether its exec worked.
+
+use super::{Supervisor, messages, now};
+use crate::policy::{Event, Level, ProcId, Time};
+use crate::sys::{self, Child};
+
+impl Supervisor {
+    /// Forks a program. The exec status pipe reports the result later; without a child the start has failed at once.
+    pub(super) fn spawn(&mut self, id: ProcId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let spawned = match slot.program {
+            Ok(program) => sys::spawn(program, &mut self.defaults)
+                .map_err(|error| messages::spawn_error(&slot.name, error)),
+            Err(text) => Err(text.clone()),
+        };
+        match spawned {
+            Ok(Child { pid, status, stdin_keeper }) => {
+                slot.leader = Some(pid);
+                slot.group = Some(pid);
+                slot.logged_pid = pid.number();
+                slot.stdin_keeper = stdin_keeper;
+                slot.failure = None;
+                if let Err(errno) = self.poller.add_oneshot(&status, id.0 as u64) {
+                    slot.abort_start(errno);
+                }
+                slot.exec_status = Some(status);
+                self.leaders.insert(pid, id);
+            }
+            Err(text) => {
+                slot.last_error = text.into();
+                self.processes.apply(id, Event::SpawnFailed, now());
+            }
+        }
+    }
+
+    /// Reads every exec status pipe, because the poller could not say which one is ready.
+    pub(super) fn read_all_exec_statuses(&mut self, now: Time) {
+        for index in 0..self.slots.0.len() {
+            self.read_exec_status(ProcId(index), now);
+        }
+    }
+
+    /// Reads what a child has reported about its exec.
+    pub(super) fn read_exec_status(&mut self, id: ProcId, now: Time) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(status) = &mut slot.exec_status else { return };
+        let name = &slot.name;
+        let failure = &mut slot.failure;
+        let log = &mut self.log;
+        let is_complete = status.read(|report| {
+            if report.step.is_harmless() {
+                log.line(Level::Warn, messages::unusable_log_file(name, report));
+            } else {
+                *failure = Some(report);
+            }
+        });
+        if !is_complete {
+            if let Err(errno) = self.poller.rearm(status, id.0 as u64) {
+                slot.abort_start(errno);
+            }
+            return;
+        }
+        if let Some(status) = slot.exec_status.take() {
+            self.defaults.reclaim(status);
+        }
+        // A failed start becomes an event only when the child is reaped: until then there is a process.
+        if slot.failure.is_none() {
+            self.processes.apply(id, Event::Spawned, now);
+        }
+    }
+}
