@@ -1,4 +1,4 @@
-//! Signals that are passed on to the programs of a configuration, and those that are not.
+//! Which signals rsup forwards to the programs of a configuration file, and which it does not.
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
@@ -10,7 +10,7 @@ fn events(rsup: &Rsup) -> Vec<String> {
     rsup.read("events").lines().map(str::to_owned).collect()
 }
 
-/// A program and a child of its group that write each signal down, until the stop.
+/// A program whose leader and whose second group member each write the signals that they receive into a file.
 fn listener() -> String {
     program("web", &format!("{} listen events 15", probe()))
 }
@@ -21,18 +21,19 @@ fn expect_both(rsup: &Rsup, what: &str) {
     }
 }
 
-/// As in a session of its own: the tests may have a terminal.
+/// Runs rsup in a session without a controlling terminal, because the test runner may have one.
 fn start(conf: &str, way: Way) -> Rsup {
     rsup(conf).through(&["setsid"]).run_as(way).start()
 }
 
 #[test]
-fn every_other_signal_reaches_leader_and_grandchild_once() {
+fn every_forwarded_signal_reaches_each_member_of_the_group_once() {
     needs!(static_programs());
     for way in both_ways() {
         let mut rsup = start(&listener(), way);
         expect_both(&rsup, "ready");
-        // INT, QUIT, TERM are the stop; KILL and STOP cannot be had; CHLD is rsup's; TSTP, TTIN, TTOU suspend it.
+        // INT, QUIT and TERM begin the stop. KILL and STOP cannot be caught. CHLD is about rsup's own children. TSTP, TTIN
+        // and TTOU suspend rsup.
         let forwarded: Vec<_> = (1..=64).filter(|n| ![2, 3, 9, 15, 17, 19, 20, 21, 22].contains(n)).collect();
         for signal in &forwarded {
             rsup.signal(*signal);
@@ -45,7 +46,7 @@ fn every_other_signal_reaches_leader_and_grandchild_once() {
 }
 
 #[test]
-fn process_1_drops_what_would_suspend_it() {
+fn pid_1_drops_the_signals_that_would_suspend_it() {
     needs!(static_programs(), crate::support::pid_namespace());
     let mut rsup = start(&listener(), Way::Pid1);
     expect_both(&rsup, "ready");
@@ -59,11 +60,11 @@ fn process_1_drops_what_would_suspend_it() {
 }
 
 #[test]
-fn a_burst_of_signals_is_taken_in() {
+fn no_signal_of_a_burst_is_lost() {
     needs!(static_programs());
     let mut rsup = start(&listener(), Way::Foreground);
     expect_both(&rsup, "ready");
-    // Real-time signals queue up: none is lost, for the one nor for the other.
+    // The kernel queues real-time signals, so that neither rsup nor the program may miss one.
     const BURST: usize = 200;
     (0..BURST).for_each(|_| rsup.signal(50));
     let count = || events(&rsup).iter().filter(|line| *line == "leader 50").count();
@@ -72,7 +73,7 @@ fn a_burst_of_signals_is_taken_in() {
 }
 
 #[test]
-fn rsups_own_sigpipe_stays_with_rsup() {
+fn a_sigpipe_that_rsup_caused_itself_is_not_forwarded() {
     needs!(static_programs());
     let crash = script("crash", "sleep 0.05; exit 1") + "startretries=2\n";
     for way in both_ways() {
@@ -80,14 +81,14 @@ fn rsups_own_sigpipe_stays_with_rsup() {
         let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
         let mut rsup = rsup(&conf).args(&["-e", "debug"]).after(gone).run_as(way).start();
         expect_both(&rsup, "ready");
-        // Each makes lines that nobody reads.
+        // Each of these signals causes log lines that no process reads.
         for signal in 34..=64 {
             rsup.signal(signal);
             expect_both(&rsup, &signal.to_string());
         }
         let before = events(&rsup);
         assert!(!before.iter().any(|line| line.ends_with(" 13")), "{way:?} {before:?}");
-        // Somebody else's is passed on.
+        // A SIGPIPE from another process is forwarded.
         rsup.signal(libc::SIGPIPE);
         expect_both(&rsup, "13");
         assert_eq!(rsup.stop(), 0, "{way:?}");
@@ -95,7 +96,7 @@ fn rsups_own_sigpipe_stays_with_rsup() {
 }
 
 #[test]
-fn no_program_dies_of_a_stderr_that_nobody_reads() {
+fn no_program_is_killed_by_sigpipe_from_rsups_log() {
     for way in both_ways() {
         let conf = script("web", "echo start >> starts; exec sleep 1000");
         let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
@@ -112,9 +113,9 @@ fn no_program_dies_of_a_stderr_that_nobody_reads() {
 }
 
 #[test]
-fn a_program_that_has_ended_gets_no_signal() {
+fn no_signal_is_sent_for_a_program_that_has_ended() {
     needs!(static_programs());
-    // Its number may be somebody else's by now; the other gets what comes.
+    // The PID of the ended program may belong to another process by now. The other program still gets the signals.
     let once = script("once", "exit 0") + "startsecs=0\nautorestart=false\n";
     for way in both_ways() {
         let mut rsup = start(&(once.clone() + &listener()), way);
@@ -128,7 +129,7 @@ fn a_program_that_has_ended_gets_no_signal() {
 }
 
 #[test]
-fn hup_that_came_ignored_is_dropped_outside_process_1() {
+fn hup_that_was_ignored_at_start_is_dropped_unless_rsup_is_pid_1() {
     needs!(static_programs());
     let mut rsup = rsup(&listener()).after("trap '' HUP").start();
     expect_both(&rsup, "ready");

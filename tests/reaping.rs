@@ -1,4 +1,4 @@
-//! No child is lost, no zombie stays, and every way to die has its text.
+//! Reaping: no exit is lost, no zombie stays, and the log names every exit status and every signal.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[test]
-fn five_hundred_orphans_that_die_at_once_are_gone_in_100_ms() {
+fn five_hundred_orphans_that_exit_at_once_are_reaped_within_100_ms() {
     needs!(pid_namespace());
     const ORPHANS: usize = 500;
     let mother = format!("i=0; while [ $i -lt {ORPHANS} ]; do (sleep 1000 &); i=$((i+1)); done; exec cat");
@@ -22,18 +22,18 @@ fn five_hundred_orphans_that_die_at_once_are_gone_in_100_ms() {
     for orphan in &orphans {
         kill(orphan.pid, SIGKILL);
     }
-    eventually("all are dead", || {
+    eventually("all orphans have exited", || {
         rsup.tree().iter().all(|process| process.name != "sleep" || process.is_zombie()).then_some(())
     });
     std::thread::sleep(Duration::from_millis(100)); // The promise: none is left after that.
     let zombies = rsup.tree().iter().filter(|process| process.is_zombie()).count();
     assert_eq!(zombies, 0);
-    assert!(rsup.lines("reaped").is_empty(), "a line for each orphan is noise");
+    assert!(rsup.lines("reaped").is_empty(), "orphans are logged at debug level only");
     assert_eq!(rsup.stop(), 0);
 }
 
 #[test]
-fn death_by_a_real_time_signal_is_seen_and_the_program_restarted() {
+fn a_program_that_a_real_time_signal_killed_is_restarted() {
     for way in both_ways() {
         let mut rsup = rsup(&program("web", "sleep 1000")).run_as(way).start();
         rsup.expect("success: web");
@@ -45,7 +45,7 @@ fn death_by_a_real_time_signal_is_seen_and_the_program_restarted() {
     }
 }
 
-/// Signals that kill by default, and their names as supervisord logs them; all from 32 on kill too.
+/// Signals that kill a process by default, and their names as supervisord logs them. Signals 32 to 64 kill too.
 const DEADLY: [(i32, &str); 25] = [
     (1, "SIGHUP"),
     (2, "SIGINT"),
@@ -75,7 +75,7 @@ const DEADLY: [(i32, &str); 25] = [
 ];
 
 #[test]
-fn every_deadly_signal_has_its_text() {
+fn the_log_names_every_signal_that_kills() {
     let nameless = (32..64).filter(|number| *number != 34).map(|number| (number, format!("signal {number}")));
     let named = DEADLY.map(|(number, name)| (number, name.to_owned()));
     let deadly: Vec<_> = named.into_iter().chain(nameless).collect();
@@ -92,10 +92,10 @@ fn every_deadly_signal_has_its_text() {
 }
 
 #[test]
-fn every_exit_code_has_its_text() {
+fn the_log_names_every_exit_code() {
     let conf = program("exit", "sh -c 'exit %(process_num)d'")
         + "process_name=x%(process_num)d\nnumprocs=256\nstartsecs=0\nautorestart=false\n";
-    // Only warnings: all lines at once are more than a pipe holds, and what does not fit is dropped.
+    // The log level is warn, because a pipe cannot hold the lines of all levels, and rsup drops what does not fit.
     let (code, rsup) = rsup(&conf).args(&["-e", "warn"]).run();
     let seen: BTreeSet<_> = rsup.log().iter().map(Line::message).collect();
     let expected = (1..=255).map(|code| format!("WARN exited: x{code} (exit status {code}; not expected)"));
@@ -104,7 +104,7 @@ fn every_exit_code_has_its_text() {
 }
 
 #[test]
-fn fifty_programs_that_die_at_once_all_come_back_once() {
+fn fifty_programs_that_exit_at_once_are_each_restarted_once() {
     const PROGRAMS: usize = 50;
     let conf =
         program("web", "sleep 1000") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
@@ -126,7 +126,7 @@ fn fifty_programs_that_die_at_once_all_come_back_once() {
 }
 
 #[test]
-fn a_stopped_program_is_reported_and_not_taken_for_dead() {
+fn a_stopped_program_is_reported_and_not_restarted() {
     let mut rsup = rsup(&program("web", "sleep 1000")).start();
     let pid = rsup.expect("spawned: 'web'").number_after("with pid ");
     rsup.kill("web", SIGSTOP);

@@ -1,4 +1,4 @@
-//! Real servers, Debian's nginx and redis-server, under one file and rsup as PID 1.
+//! Real servers: Debian's nginx and redis-server in one configuration file, with rsup as PID 1.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -48,12 +48,12 @@ http {
 }
 ";
 
-/// A port that nobody listens on.
+/// A TCP port without a listener.
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// What the server on this port says to this, if one is there.
+/// The answer of the server on this port to a request, if a server listens there.
 fn answer(port: u16, question: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -64,7 +64,7 @@ fn answer(port: u16, question: &str) -> Option<String> {
     Some(answer)
 }
 
-/// The two servers, and where they answer.
+/// The two servers and their ports.
 struct Servers {
     rsup: Rsup,
     nginx: u16,
@@ -91,7 +91,7 @@ impl Servers {
 }
 
 #[test]
-fn nginx_and_redis_come_back_and_leave_nothing() {
+fn nginx_and_redis_are_restarted_and_leave_no_process() {
     needs!(root(), pid_namespace(), installed("nginx"), installed("redis-server"));
     let mut servers = Servers::start();
     servers.rsup.expect_all(&["success: nginx", "success: redis"]);

@@ -1,4 +1,4 @@
-//! How everything ends: the stop sequence, its order and its deadlines; and the signals that are passed on.
+//! The stop sequence: its order and its deadlines; and which signals rsup forwards.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::support::{
     eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, rsup, script,
 };
 
-/// The lines of a file of the test's directory.
+/// The lines that the programs of a test have written into the file `events`.
 fn events(rsup: &Rsup) -> Vec<String> {
     rsup.read("events").lines().map(str::to_owned).collect()
 }
@@ -41,7 +41,7 @@ fn a_clean_exit_on_the_stop_signal_is_logged_as_information() {
 #[test]
 fn priorities_stop_in_descending_order_and_equal_ones_together() {
     let slow = |name: &str, priority: u32| {
-        let on_term = format!("echo {name} told >> events; sleep 0.4; echo {name} gone >> events; exit 0");
+        let on_term = format!("echo {name} asked >> events; sleep 0.4; echo {name} gone >> events; exit 0");
         handler(name, "TERM", &on_term) + &format!("priority={priority}\n")
     };
     let mut rsup =
@@ -54,13 +54,21 @@ fn priorities_stop_in_descending_order_and_equal_ones_together() {
     let mut events = events(&rsup);
     events[2..4].sort();
     events[4..6].sort();
-    let expected =
-        ["high told", "high gone", "mid told", "mid2 told", "mid gone", "mid2 gone", "low told", "low gone"];
+    let expected = [
+        "high asked",
+        "high gone",
+        "mid asked",
+        "mid2 asked",
+        "mid gone",
+        "mid2 gone",
+        "low asked",
+        "low gone",
+    ];
     assert_eq!(events, expected);
 }
 
 #[test]
-fn stopsignal_is_what_a_program_is_stopped_by() {
+fn a_program_is_stopped_by_its_stopsignal() {
     let signals = ["TERM", "HUP", "INT", "QUIT", "KILL", "USR1", "USR2"];
     let section = |name: &&str| program(&name.to_lowercase(), "sleep 1000") + &format!("stopsignal={name}\n");
     let mut rsup = rsup(&signals.iter().map(section).collect::<String>()).start();
@@ -75,38 +83,40 @@ fn stopsignal_is_what_a_program_is_stopped_by() {
 #[test]
 fn a_program_that_ignores_the_stop_signal_is_killed_after_stopwaitsecs() {
     for way in both_ways() {
-        let conf = handler("deaf", "TERM", "") + "stopwaitsecs=1\n";
+        let conf = handler("stubborn", "TERM", "") + "stopwaitsecs=1\n";
         let mut rsup = rsup(&conf).run_as(way).start();
-        let pid = rsup.expect("spawned: 'deaf'").number_after("with pid ");
-        rsup.expect_ready(&["deaf"]);
+        let pid = rsup.expect("spawned: 'stubborn'").number_after("with pid ");
+        rsup.expect_ready(&["stubborn"]);
         let before = Instant::now();
         rsup.signal(SIGTERM);
-        rsup.expect("waiting for deaf to die");
+        rsup.expect("waiting for stubborn to die");
         let killing = rsup.expect("killing ");
         assert!(before.elapsed() >= Duration::from_secs(1), "{killing:?} before stopwaitsecs");
-        assert_eq!(killing.message(), format!("WARN killing 'deaf' ({pid}) with SIGKILL"));
-        assert_eq!(rsup.expect("stopped:").message(), "WARN stopped: deaf (terminated by SIGKILL)");
+        assert_eq!(killing.message(), format!("WARN killing 'stubborn' ({pid}) with SIGKILL"));
+        assert_eq!(rsup.expect("stopped:").message(), "WARN stopped: stubborn (terminated by SIGKILL)");
         assert_eq!(rsup.exit_code(), 0, "{way:?}");
     }
 }
 
 #[test]
-fn a_second_request_kills_but_not_within_the_first_second() {
-    let mut rsup = rsup(&(handler("deaf", "TERM", "") + "stopwaitsecs=600\n")).start();
-    rsup.expect_ready(&["deaf"]);
+fn a_second_stop_request_kills_unless_it_comes_within_one_second() {
+    let mut rsup = rsup(&(handler("stubborn", "TERM", "") + "stopwaitsecs=600\n")).start();
+    rsup.expect_ready(&["stubborn"]);
     rsup.signal(SIGTERM);
     rsup.expect("received SIGTERM indicating exit request");
     rsup.signal(SIGTERM);
     rsup.expect("received SIGTERM indicating exit request");
-    never("an early repetition killed", Duration::from_millis(1100), || rsup.has_left());
+    never("a stop request within one second killed the program", Duration::from_millis(1100), || {
+        rsup.has_left()
+    });
     rsup.signal(SIGINT);
     rsup.expect("received SIGINT indicating exit request");
-    rsup.expect("stopped: deaf (terminated by SIGKILL)");
+    rsup.expect("stopped: stubborn (terminated by SIGKILL)");
     assert_eq!(rsup.exit_code(), 0);
 }
 
 #[test]
-fn a_stopped_program_is_continued_so_that_it_can_die() {
+fn a_program_stopped_by_sigstop_is_continued_so_that_it_can_exit() {
     let mut rsup = rsup(&program("web", "sleep 1000")).start();
     rsup.expect("spawned: 'web'");
     rsup.kill("web", SIGSTOP);
@@ -117,9 +127,9 @@ fn a_stopped_program_is_continued_so_that_it_can_die() {
 }
 
 #[test]
-fn stopasgroup_asks_the_whole_group() {
+fn stopasgroup_sends_the_stopsignal_to_the_whole_group() {
     let tell = |who: &str| format!("trap \"echo {who} >> events; exit\" USR1; ") + &forever(who);
-    // The child is deaf to the SIGTERM that follows when the leader is gone.
+    // The child ignores the SIGTERM that rsup sends to the remaining members once the leader has exited.
     let body = format!("(trap \"\" TERM; {}) & {}", tell("child"), tell("leader"));
     let mut rsup = rsup(&(script("web", &body) + "stopsignal=USR1\nstopasgroup=true\n")).start();
     rsup.expect_ready(&["child", "leader"]);
@@ -130,20 +140,20 @@ fn stopasgroup_asks_the_whole_group() {
 }
 
 #[test]
-fn what_the_leader_leaves_behind_is_asked_and_then_killed() {
+fn remaining_members_of_a_stopped_program_get_sigterm_and_then_sigkill() {
     let polite = format!("(trap \"echo term >> events; exit\" TERM; {})", forever("polite"));
-    let deaf = format!("(trap \"\" TERM; {})", forever("deaf"));
+    let stubborn = format!("(trap \"\" TERM; {})", forever("stubborn"));
     for way in both_ways() {
-        let conf = script("web", &format!("{polite} & {deaf} & exec sleep 1000")) + "stopwaitsecs=1\n";
+        let conf = script("web", &format!("{polite} & {stubborn} & exec sleep 1000")) + "stopwaitsecs=1\n";
         let mut rsup = rsup(&conf).run_as(way).start();
-        rsup.expect_ready(&["polite", "deaf"]);
+        rsup.expect_ready(&["polite", "stubborn"]);
         assert_eq!(rsup.stop(), 0, "{way:?}");
         assert_eq!(events(&rsup), ["term"]);
     }
 }
 
 #[test]
-fn the_last_sweep_asks_daemons_that_left_their_group() {
+fn the_final_sweep_terminates_daemons_that_left_their_process_group() {
     let daemon = format!("trap \"sleep 0.3; echo swept >> events; exit\" TERM; {}", forever("daemon"));
     for way in both_ways() {
         let launcher = script("launcher", "setsid sh ./daemon.sh & exec sleep 1000");
@@ -155,7 +165,7 @@ fn the_last_sweep_asks_daemons_that_left_their_group() {
 }
 
 #[test]
-fn nothing_starts_after_the_stop_began() {
+fn no_program_starts_after_the_stop_has_begun() {
     let slow = handler("slow", "TERM", "sleep 0.5; exit 0") + "priority=900\n";
     let crash = script("crash", "while [ ! -e crash.now ]; do sleep 0.02; done; exit 1")
         + "priority=1\nautorestart=true\nstartsecs=0\n";
@@ -179,7 +189,7 @@ fn nothing_starts_after_the_stop_began() {
     }
 }
 
-/// Starts a leader and a member of its group that both write down each of these signals.
+/// Starts a program whose leader and whose second group member each write these signals into a file when they receive them.
 fn listeners(signals: &[i32], way: Way) -> Rsup {
     let traps = |who: &str| {
         let trap = |signal: &i32| format!("trap \"echo {who} {signal} >> events\" {signal}; ");
@@ -192,9 +202,9 @@ fn listeners(signals: &[i32], way: Way) -> Rsup {
 }
 
 #[test]
-fn pid_1_passes_every_other_signal_on_to_the_groups() {
+fn as_pid_1_rsup_forwards_every_other_signal_to_the_process_groups() {
     needs!(pid_namespace());
-    // 34 is musl's own, and not in its full set.
+    // musl uses signal 34 for itself and leaves it out of a full signal set.
     let signals =
         [SIGHUP, SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGWINCH, libc::SIGPWR, 34, 34 + 3, 64];
     let mut rsup = listeners(&signals, Way::Pid1);
@@ -209,7 +219,7 @@ fn pid_1_passes_every_other_signal_on_to_the_groups() {
 }
 
 #[test]
-fn an_ordinary_process_passes_other_signals_on_too() {
+fn when_not_pid_1_rsup_forwards_other_signals_too() {
     let signals = [SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGPIPE, 34, 64];
     let mut rsup = listeners(&signals, Way::Foreground);
     for signal in signals {
@@ -221,7 +231,7 @@ fn an_ordinary_process_passes_other_signals_on_too() {
 }
 
 #[test]
-fn killing_pid_1s_programs_by_their_group_is_no_harm_to_pid_1() {
+fn killing_a_whole_process_group_does_not_harm_pid_1() {
     needs!(pid_namespace());
     let mut rsup = rsup(&script("web", "sleep 1000 & sleep 1000 & wait")).pid_1().start();
     rsup.expect("success: web");
@@ -235,8 +245,8 @@ fn killing_pid_1s_programs_by_their_group_is_no_harm_to_pid_1() {
 }
 
 #[test]
-fn without_being_pid_1_it_reaches_what_deaths_bring_to_it_too() {
-    // Each in a session of its own, and the child of the one before; none ignores anything.
+fn when_not_pid_1_the_sweep_reaches_orphans_that_rsup_adopts_during_the_sweep() {
+    // Each process has a session of its own and is the child of the process before it. None ignores a signal.
     let conf = script("nest", "setsid sh ./outer.sh & exec sleep 1000") + "stopwaitsecs=5\n";
     let setup = rsup(&conf).file("outer.sh", "setsid sh ./inner.sh & sleep 1000", 0o755).file(
         "inner.sh",
@@ -253,8 +263,8 @@ fn without_being_pid_1_it_reaches_what_deaths_bring_to_it_too() {
 }
 
 #[test]
-fn without_being_pid_1_it_reaches_what_many_deaths_at_once_bring_to_it() {
-    // As many as rsup takes in at a time, and no more: behind them nobody is dead, and the last one has come.
+fn when_not_pid_1_the_sweep_reaches_an_orphan_that_a_full_batch_of_exits_brings() {
+    // rsup reaps 1024 children in one pass. After these exits no further child has exited, and rsup has adopted `last`.
     const DEAD: usize = 1024;
     let conf = script("web", "setsid sh ./mother.sh & exec sleep 1000") + "stopwaitsecs=1000\n";
     let orphans = format!("i=1; while [ $i -lt {DEAD} ]; do (sleep 1000 &); i=$((i+1)); done");
@@ -262,7 +272,7 @@ fn without_being_pid_1_it_reaches_what_many_deaths_at_once_bring_to_it() {
         "setsid sh ./last.sh & (trap '' TERM; {orphans})
          trap 'echo swept > swept' TERM; echo ready > mother.ready; wait; wait"
     );
-    let last = format!("trap 'echo told > told; exit' TERM; {}", forever("last"));
+    let last = format!("trap 'echo asked > asked; exit' TERM; {}", forever("last"));
     let mut rsup = rsup(&conf).file("mother.sh", &mother, 0o755).file("last.sh", &last, 0o755).start();
     rsup.expect_ready(&["mother", "last"]);
     rsup.signal(SIGTERM);
@@ -271,17 +281,17 @@ fn without_being_pid_1_it_reaches_what_many_deaths_at_once_bring_to_it() {
     let adopted = || proc::children(rsup.pid());
     assert_eq!(adopted().len(), DEAD);
     adopted().iter().for_each(|child| kill(child.pid, SIGKILL));
-    eventually("all are dead but the last", || {
+    eventually("all children but the last have exited", || {
         let living = adopted().iter().filter(|child| !child.is_zombie()).count();
         (adopted().len() == DEAD + 1 && living == 1).then_some(())
     });
     rsup.signal(SIGCONT);
-    rsup.expect_in_file("told", "told");
+    rsup.expect_in_file("asked", "asked");
     assert_eq!(rsup.exit_code(), 0);
 }
 
 #[test]
-fn five_equal_programs_that_need_a_second_each_are_gone_in_two() {
+fn five_programs_of_one_priority_stop_at_the_same_time() {
     let names = ["a", "b", "c", "d", "e"];
     let slow = |name: &&str| handler(name, "TERM", "sleep 1; exit 0");
     for way in both_ways() {
@@ -296,12 +306,12 @@ fn five_equal_programs_that_need_a_second_each_are_gone_in_two() {
 }
 
 #[test]
-fn a_deaf_program_holds_nobody_up() {
-    let conf = handler("deaf", "TERM", "") + "stopwaitsecs=2\n" + &program("b", "sleep 1000");
+fn a_program_that_ignores_sigterm_delays_no_other_program() {
+    let conf = handler("stubborn", "TERM", "") + "stopwaitsecs=2\n" + &program("b", "sleep 1000");
     let conf = conf + &handler("c", "TERM", "exit 0") + &handler("d", "TERM", "sleep 0.2; exit 0");
     for way in both_ways() {
         let mut rsup = rsup(&conf).run_as(way).start();
-        rsup.expect_ready(&["deaf", "c", "d"]);
+        rsup.expect_ready(&["stubborn", "c", "d"]);
         rsup.expect("success: b");
         let before = Instant::now();
         assert_eq!(rsup.stop(), 0);
@@ -312,24 +322,24 @@ fn a_deaf_program_holds_nobody_up() {
             let gone = rsup.lines(&format!("stopped: {name} ")).remove(0);
             assert!(gone.since(&at) < 1500, "{name}: {at:?} {gone:?}");
         }
-        assert_eq!(rsup.lines("stopped: deaf (terminated by SIGKILL)").len(), 1);
+        assert_eq!(rsup.lines("stopped: stubborn (terminated by SIGKILL)").len(), 1);
     }
 }
 
 #[test]
-fn a_deaf_member_whose_leader_goes_is_told_first_and_killed_at_the_deadline() {
-    let deaf = format!("(trap \"echo told >> events\" TERM; {})", forever("deaf"));
-    let leader = format!("trap \"exit 0\" TERM; {deaf} & {}", forever("leader"));
+fn a_remaining_member_gets_sigterm_first_and_sigkill_at_stopwaitsecs() {
+    let stubborn = format!("(trap \"echo asked >> events\" TERM; {})", forever("stubborn"));
+    let leader = format!("trap \"exit 0\" TERM; {stubborn} & {}", forever("leader"));
     for way in both_ways() {
         let mut rsup = rsup(&(script("web", &leader) + "stopwaitsecs=1\n")).run_as(way).start();
-        rsup.expect_ready(&["deaf", "leader"]);
+        rsup.expect_ready(&["stubborn", "leader"]);
         let group: Vec<_> = rsup.tree().iter().map(|process| process.pid).collect();
         let before = Instant::now();
-        // Nobody holds rsup's stderr any more: `exit_code` has seen to that.
+        // `stop` returns only when no process has rsup's stderr open any more.
         assert_eq!(rsup.stop(), 0, "{way:?}");
         let took = before.elapsed();
         assert!(took >= Duration::from_millis(980) && took < Duration::from_secs(4), "{way:?} {took:?}");
-        assert_eq!(events(&rsup), ["told"], "{way:?}");
+        assert_eq!(events(&rsup), ["asked"], "{way:?}");
         assert_eq!(rsup.lines("stopped: web (exit status 0)").len(), 1);
         let gone = || group.iter().all(|pid| proc::process(*pid).is_none());
         eventually("nothing is left", || gone().then_some(()));
@@ -337,13 +347,13 @@ fn a_deaf_member_whose_leader_goes_is_told_first_and_killed_at_the_deadline() {
 }
 
 #[test]
-fn strace_sees_each_told_by_term_first_and_killed_once_at_the_end() {
+fn strace_sees_one_sigterm_to_the_leader_and_later_one_sigkill_to_the_group() {
     needs!(installed("strace"));
-    let conf = handler("deaf", "TERM", "") + "stopwaitsecs=1\n";
+    let conf = handler("stubborn", "TERM", "") + "stopwaitsecs=1\n";
     let trace = ["strace", "-o", "trace", "-e", "trace=kill", "-e", "signal=none"];
     let mut rsup = rsup(&conf).through(&trace).start();
-    let pid = rsup.expect("spawned: 'deaf'").number_after("with pid ");
-    rsup.expect_ready(&["deaf"]);
+    let pid = rsup.expect("spawned: 'stubborn'").number_after("with pid ");
+    rsup.expect_ready(&["stubborn"]);
     let traced = eventually("rsup runs", || {
         proc::children(rsup.pid()).into_iter().find(|process| process.name == "rsup").map(|rsup| rsup.pid)
     });
@@ -353,22 +363,22 @@ fn strace_sees_each_told_by_term_first_and_killed_once_at_the_end() {
     let calls: Vec<_> = trace.lines().filter_map(|line| line.split(" = ").next()).map(str::trim).collect();
     let at =
         |call: String| calls.iter().position(|made| *made == call).unwrap_or_else(|| panic!("{calls:?}"));
-    let (told, killed) = (at(format!("kill({pid}, SIGTERM)")), at(format!("kill(-{pid}, SIGKILL)")));
-    assert!(told < killed, "{calls:?}");
+    let (asked, killed) = (at(format!("kill({pid}, SIGTERM)")), at(format!("kill(-{pid}, SIGKILL)")));
+    assert!(asked < killed, "{calls:?}");
     assert_eq!(calls.iter().filter(|call| call.starts_with("kill(-") && call.contains("KILL")).count(), 1);
-    // Never everything, nor anybody by 0 or 1.
+    // rsup never signals every process, its own process group, or PID 1.
     for forbidden in ["kill(-1,", "kill(0,", "kill(1,"] {
         assert!(!calls.iter().any(|call| call.starts_with(forbidden)), "{calls:?}");
     }
 }
 
 #[test]
-fn a_program_that_was_stopped_goes_with_its_stopped_members() {
+fn stopped_members_of_a_process_group_are_continued_so_that_they_can_exit() {
     let conf = script("web", "sleep 1000 & echo ready > web.ready; wait") + "stopasgroup=true\n";
     for way in both_ways() {
         let mut rsup = rsup(&conf).run_as(way).start();
         rsup.expect_ready(&["web"]);
-        eventually("all are there", || (rsup.tree().len() == 2).then_some(()));
+        eventually("the leader and its child run", || (rsup.tree().len() == 2).then_some(()));
         rsup.tree().iter().for_each(|process| kill(process.pid, SIGSTOP));
         rsup.expect("stopped by SIGSTOP");
         let before = Instant::now();
@@ -379,22 +389,22 @@ fn a_program_that_was_stopped_goes_with_its_stopped_members() {
 }
 
 #[test]
-fn term_at_any_moment_of_the_start_is_obeyed() {
+fn sigterm_at_any_moment_of_the_start_stops_rsup() {
     let conf = program("web", "sleep 1000") + &script("crash", "exit 1") + &script("c", "sleep 1000 & wait");
     for way in both_ways() {
         for delay in (0..20_u64).chain([30, 50, 80]) {
             let mut rsup = rsup(&conf).run_as(way).start();
             let pid = rsup.pid();
             let asked = Instant::now();
-            // From its first instruction on, in small steps: before it blocks the signals it may die of this one, as any
-            // process may.
+            // The delays begin at rsup's first instruction. SIGTERM kills rsup, like any process, before rsup has blocked the
+            // signals.
             while asked.elapsed() < Duration::from_millis(delay) {
                 std::hint::spin_loop();
             }
             kill(pid, SIGTERM);
             let code = eventually("rsup ends", || {
                 let ended = rsup.ended();
-                // Process 1 does not get what it has not asked for yet: said again until it was heard.
+                // The kernel drops a signal to PID 1 that PID 1 neither blocks nor handles, so the test repeats the signal.
                 if ended.is_none() && way == Way::Pid1 && rsup.lines("received SIGTERM").is_empty() {
                     kill(pid, SIGTERM);
                 }
@@ -410,11 +420,11 @@ fn term_at_any_moment_of_the_start_is_obeyed() {
 }
 
 #[test]
-fn term_during_backoff_leaves_at_once() {
+fn sigterm_during_backoff_stops_at_once() {
     let conf = script("crash", "exit 1") + "startretries=1000\n";
     for way in both_ways() {
         let mut rsup = rsup(&conf).run_as(way).start();
-        // The third comes 1 + 2 s later: by then it waits for three.
+        // After the second exit the program waits in BACKOFF for two seconds.
         rsup.expect("exited: crash");
         rsup.expect("exited: crash");
         let before = Instant::now();
@@ -425,7 +435,7 @@ fn term_during_backoff_leaves_at_once() {
 }
 
 #[test]
-fn term_while_two_hundred_programs_start_leaves_nothing() {
+fn sigterm_while_two_hundred_programs_start_leaves_no_process() {
     const PROGRAMS: usize = 200;
     let conf =
         script("w", "sleep 1000 & wait") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
@@ -441,34 +451,34 @@ fn term_while_two_hundred_programs_start_leaves_nothing() {
 }
 
 #[test]
-fn a_daemon_that_forked_twice_is_told_too() {
-    let daemon = format!("trap \"echo told >> events; exit\" TERM; {}", forever("daemon"));
-    // Its parent and its parent's parent are gone, its session is its own.
+fn a_daemon_that_forked_twice_gets_sigterm_too() {
+    let daemon = format!("trap \"echo asked >> events; exit\" TERM; {}", forever("daemon"));
+    // The daemon's parent and grandparent have exited, and the daemon has a session of its own.
     let fork = "(setsid sh -c \"sh ./daemon.sh & exit 0\" &)";
     for way in both_ways() {
         let conf = script("web", &format!("{fork}; exec sleep 1000"));
         let mut rsup = rsup(&conf).file("daemon.sh", &daemon, 0o755).run_as(way).start();
         rsup.expect_ready(&["daemon"]);
         assert_eq!(rsup.stop(), 0, "{way:?}");
-        assert_eq!(events(&rsup), ["told"], "{way:?}");
+        assert_eq!(events(&rsup), ["asked"], "{way:?}");
     }
 }
 
-/// Stops rsup, whose stop is to take a second: for the daemon of `daemon.sh`, which it tells first.
+/// Stops rsup while the daemon of `daemon.sh` ignores SIGTERM. The stop must take one second, and the daemon must get SIGTERM.
 #[track_caller]
 fn stops_in_a_second(setup: Setup, way: Way) {
-    let daemon = format!("trap \"echo told >> events\" TERM; {}", forever("daemon"));
+    let daemon = format!("trap \"echo asked >> events\" TERM; {}", forever("daemon"));
     let mut rsup = setup.file("daemon.sh", &daemon, 0o755).run_as(way).start();
     rsup.expect_ready(&["daemon"]);
     let before = Instant::now();
     assert_eq!(rsup.stop(), 0, "{way:?}");
     let took = before.elapsed();
     assert!(took >= Duration::from_millis(980) && took < Duration::from_secs(4), "{way:?} {took:?}");
-    assert_eq!(events(&rsup), ["told"], "{way:?}");
+    assert_eq!(events(&rsup), ["asked"], "{way:?}");
 }
 
 #[test]
-fn a_deaf_daemon_does_not_outlast_the_deadline_of_the_stop() {
+fn a_daemon_that_ignores_sigterm_is_killed_at_the_stop_deadline() {
     let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=600\n";
     for way in both_ways() {
         stops_in_a_second(rsup(&launcher).args(&["--stop-timeout", "1"]), way);
@@ -477,7 +487,7 @@ fn a_deaf_daemon_does_not_outlast_the_deadline_of_the_stop() {
 }
 
 #[test]
-fn the_longest_stopwaitsecs_bounds_the_sweep() {
+fn the_sweep_takes_at_most_the_longest_stopwaitsecs() {
     let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=1\n";
     for way in both_ways() {
         stops_in_a_second(rsup(&launcher), way);
@@ -485,8 +495,8 @@ fn the_longest_stopwaitsecs_bounds_the_sweep() {
 }
 
 #[test]
-fn who_says_when_to_leave() {
-    // The key beats the option, and that the file's.
+fn shutdown_on_of_the_program_beats_the_option_which_beats_supervisords_section() {
+    // The key in the program's section takes precedence over the option, and the option over [supervisord].
     let stays = program("stays", "sleep 1000") + "startsecs=0\n";
     let ends = script("x", "exit 6") + "startsecs=0\nautorestart=false\n";
     let fatal = script("x", "exit 7") + "startretries=0\n";
@@ -514,7 +524,7 @@ fn who_says_when_to_leave() {
         assert_eq!(left_with, code, "{conf}{option:?}: {:?}", rsup.log());
         assert_eq!(rsup.lines("stopped: stays (terminated by SIGTERM)").len(), 1, "{conf}");
     }
-    // And who does not.
+    // In these cases rsup keeps running.
     let cases = [
         (ends.clone(), None),
         (ends.clone(), Some("fatal")),
@@ -532,8 +542,8 @@ fn who_says_when_to_leave() {
 }
 
 #[test]
-fn a_stop_by_shutdown_on_takes_a_signal_as_the_first() {
-    // SIGTERM during the stop is not the second one: it must not kill.
+fn a_signal_during_a_stop_by_shutdown_on_counts_as_the_first_request() {
+    // The stop began without a signal, so this SIGTERM is the first stop request and must not kill.
     let slow = handler("slow", "TERM", "sleep 2; echo done >> events; exit 0");
     let conf = slow + &script("x", "while [ ! -e go ]; do sleep 0.02; done; exit 6");
     let conf = conf + "startsecs=0\nautorestart=false\nshutdown_on=exited\n";
@@ -542,6 +552,6 @@ fn a_stop_by_shutdown_on_takes_a_signal_as_the_first() {
     rsup.touch("go");
     rsup.expect("waiting for slow to die");
     never("it left", Duration::from_millis(1100), || rsup.has_left());
-    assert_eq!(rsup.stop(), 6, "the first cause says with what");
+    assert_eq!(rsup.stop(), 6, "the first cause determines the exit code");
     assert_eq!(events(&rsup), ["done"]);
 }
