@@ -1,4 +1,4 @@
-//! One command: what tini and dumb-init do.
+//! One-command mode: rsup runs one command, as tini and dumb-init do.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ use crate::support::{
     installed, kill, needs, never, pid_namespace, proc, root, within,
 };
 
-/// rsup with these words, through what the way needs.
+/// rsup with these arguments, in the foreground or as PID 1.
 fn rsup_with(way: Way, words: &[&str]) -> Command {
     let mut through: Vec<_> = match way {
         Way::Foreground => vec![],
@@ -35,13 +35,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The same, in which no signal is blocked or ignored.
+/// The output of a command that is started without blocked and without ignored signals.
 fn clean(way: Way, words: &[&str]) -> Output {
     let words = [&["--", probe(), "with", "0", "0"], words].concat();
     output(way, &words)
 }
 
-/// The signals that end a process which has not asked for anything else.
+/// The signals that kill a process by default.
 fn deadly() -> impl Iterator<Item = i32> {
     let harmless = [
         libc::SIGCHLD,
@@ -57,7 +57,7 @@ fn deadly() -> impl Iterator<Item = i32> {
 }
 
 #[test]
-fn every_exit_code_is_handed_on() {
+fn rsup_exits_with_the_commands_exit_code() {
     for way in both_ways() {
         for code in 0..=255 {
             let output = output(way, &["--", "sh", "-c", &format!("exit {code}")]);
@@ -68,7 +68,7 @@ fn every_exit_code_is_handed_on() {
 }
 
 #[test]
-fn death_by_a_signal_is_128_and_its_number() {
+fn rsup_exits_with_128_plus_n_if_signal_n_killed_the_command() {
     needs!(static_programs());
     for way in both_ways() {
         for signal in deadly() {
@@ -80,7 +80,7 @@ fn death_by_a_signal_is_128_and_its_number() {
 }
 
 #[test]
-fn a_command_that_cannot_run_is_127_or_126_and_one_line() {
+fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: u32| {
         use std::os::unix::fs::PermissionsExt;
@@ -119,8 +119,8 @@ fn a_command_that_cannot_run_is_127_or_126_and_one_line() {
 }
 
 #[test]
-fn without_an_x_bit_for_anybody_a_file_of_the_path_is_passed_over() {
-    // As execvp does: the first that can be executed; if all are refused, 126.
+fn a_file_in_path_without_an_x_bit_is_skipped() {
+    // Like execvp, rsup executes the first file that can be executed. If EACCES is the last error, the exit code is 126.
     let dir = tempfile::tempdir().unwrap();
     for place in ["a", "b"] {
         std::fs::create_dir(dir.path().join(place)).unwrap();
@@ -138,7 +138,7 @@ fn without_an_x_bit_for_anybody_a_file_of_the_path_is_passed_over() {
 }
 
 #[test]
-fn words_are_bytes() {
+fn arguments_need_not_be_utf_8() {
     needs!(static_programs());
     let all: Vec<u8> = (1..=255).collect();
     for word in [&all[..], b"", b" a  b ", b"\xff\xfe", b"$HOME `x` 'y' \"z\"", b"--check"] {
@@ -146,7 +146,7 @@ fn words_are_bytes() {
         let output = command.arg(OsStr::from_bytes(word)).output().unwrap();
         assert_eq!(text(&output.stdout), format!("{word:02x?}\n"));
     }
-    // The name too.
+    // The name of the command need not be UTF-8 either.
     let dir = tempfile::tempdir().unwrap();
     let name = OsStr::from_bytes(b"not \xff text");
     std::os::unix::fs::symlink(probe(), dir.path().join(name)).unwrap();
@@ -159,7 +159,7 @@ fn words_are_bytes() {
     assert_eq!(text(&output.stderr), "rsup: can't run no-\u{fffd}: not found\n");
 }
 
-/// Lines of the witnesses' file.
+/// The lines that the probes have written into the file `events`.
 fn events(rsup: &Rsup) -> Vec<String> {
     rsup.read("events").lines().map(str::to_owned).collect()
 }
@@ -173,10 +173,10 @@ fn listener(setup: Setup) -> Rsup {
 }
 
 #[test]
-fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
+fn every_signal_that_can_be_caught_reaches_each_member_of_the_group_once() {
     needs!(static_programs());
     let forwarded: Vec<_> = (1..=64).filter(|signal| ![9, 17, 19].contains(signal)).collect();
-    // Those too that rsup was started with ignored: the command may think otherwise of them.
+    // rsup also forwards the signals that it was started with as ignored, because the command may handle them.
     let started = |ignored| [probe(), "with", "0", ignored];
     for (way, ignored) in both_ways().into_iter().flat_map(|way| [(way, "0"), (way, "ffffffffffffffff")]) {
         let listen = command(&[probe(), "listen", "events"]).run_as(way);
@@ -187,20 +187,20 @@ fn every_signal_that_can_be_caught_reaches_the_whole_group_once() {
                 rsup.expect_in_file("events", &format!("{who} {signal}\n"));
             }
         }
-        // Not forwarded, but its own.
+        // The command gets SIGCHLD about its own child only.
         rsup.signal(libc::SIGCHLD);
         rsup.signal(libc::SIGUSR1);
         eventually("the last one arrives", || (events(&rsup).len() >= 2 * forwarded.len() + 4).then_some(()));
         assert_eq!(events(&rsup).len(), 2 * forwarded.len() + 4, "{way:?}: each once");
         let leader = proc::children(rsup.pid()).remove(0).pid;
         kill(leader, SIGKILL);
-        // What is left is told by TERM, and killed, for it does not go.
+        // The remaining member ignores SIGTERM and gets SIGKILL.
         assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
         assert_eq!(events(&rsup).iter().filter(|line| *line == "member 15").count(), 2, "{way:?}: once");
     }
 }
 
-/// The sets that a command of rsup is started with, when rsup is started with these.
+/// The signal mask and the ignored signals of the command, if rsup is started with these.
 fn sets(way: Way, blocked: u64, ignored: u64) -> String {
     let (blocked, ignored) = (format!("{blocked:x}"), format!("{ignored:x}"));
     let setup = command(&[probe(), "sets"]).run_as(way);
@@ -214,7 +214,7 @@ fn bit(signal: i32) -> u64 {
 }
 
 #[test]
-fn the_mask_and_the_ignored_signals_are_handed_on() {
+fn the_command_inherits_the_mask_and_the_ignored_signals() {
     needs!(static_programs());
     let unblockable = bit(SIGKILL) | bit(libc::SIGSTOP);
     let child = bit(libc::SIGCHLD);
@@ -249,7 +249,7 @@ fn the_mask_and_the_ignored_signals_are_handed_on() {
 }
 
 #[test]
-fn descriptors_are_handed_on_and_none_of_rsups_own() {
+fn the_command_inherits_every_descriptor_but_rsups_own() {
     needs!(static_programs());
     for way in both_ways() {
         let open = |script: &str| {
@@ -257,7 +257,7 @@ fn descriptors_are_handed_on_and_none_of_rsups_own() {
             assert_eq!(code, 0);
             rsup.read("stdout")
         };
-        // Above 9 the shell cannot say it, but there may be some that the tests' own parents left open.
+        // A shell cannot name a descriptor above 9, but the test runner's parents may have left some open.
         let shut = "for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done";
         let before = open(shut);
         assert!(before.starts_with("[0, 1, 2"), "{before}");
@@ -267,7 +267,7 @@ fn descriptors_are_handed_on_and_none_of_rsups_own() {
 }
 
 #[test]
-fn listen_pid_is_the_commands_own() {
+fn listen_pid_becomes_the_commands_pid() {
     for way in both_ways() {
         let listen = |pid: &str| {
             let script = format!("export LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=web");
@@ -283,7 +283,7 @@ fn listen_pid_is_the_commands_own() {
 }
 
 #[test]
-fn the_environment_is_handed_on() {
+fn the_command_inherits_the_environment() {
     let mut command = rsup_with(Way::Foreground, &["env"]);
     let output = command.env_clear().env("PATH", "/usr/bin:/bin").env("A", "b c=d").env("EMPTY", "").output();
     assert_eq!(text(&output.unwrap().stdout), "A=b c=d\nEMPTY=\nPATH=/usr/bin:/bin\n");
@@ -296,7 +296,7 @@ fn without_a_path_commands_are_found_where_execvp_finds_them() {
 }
 
 #[test]
-fn stdin_is_handed_on() {
+fn the_command_inherits_stdin() {
     let mut child =
         rsup_with(Way::Foreground, &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"through rsup").unwrap();
@@ -304,7 +304,7 @@ fn stdin_is_handed_on() {
 }
 
 #[test]
-fn it_leads_a_group_of_its_own() {
+fn the_command_leads_its_own_process_group() {
     for way in both_ways() {
         let mut rsup = command(&["sleep", "1000"]).run_as(way).start();
         let pid = eventually("sleep runs", || {
@@ -316,8 +316,8 @@ fn it_leads_a_group_of_its_own() {
 }
 
 #[test]
-fn where_no_shell_waits_a_stopped_command_does_not_stop_rsup() {
-    // Whoever stopped it would continue it, and not rsup.
+fn without_a_shell_a_stopped_command_does_not_stop_rsup() {
+    // The process that stopped the command will continue the command, but not rsup.
     let mut rsup = command(&["sleep", "1000"]).through(&["setsid"]).start();
     let state = |pid: i32| proc::process(pid).map(|process| process.state);
     let sleep = eventually("sleep runs", || {
@@ -331,7 +331,7 @@ fn where_no_shell_waits_a_stopped_command_does_not_stop_rsup() {
 }
 
 #[test]
-fn what_the_command_leaves_behind_is_told_to_go() {
+fn remaining_members_get_sigterm_when_the_command_has_exited() {
     for way in both_ways() {
         let trap = format!("trap \"echo term >> events; exit\" TERM; {}", forever("member"));
         let leader = format!("({trap}) & while [ ! -e member.ready ]; do sleep 0.02; done; exit 9");
@@ -343,7 +343,7 @@ fn what_the_command_leaves_behind_is_told_to_go() {
 }
 
 #[test]
-fn a_stopped_member_that_is_left_behind_goes_too() {
+fn a_stopped_remaining_member_is_continued_and_terminated() {
     for way in both_ways() {
         let leader = "sleep 1000 & echo $! > member; kill -STOP $!; exit 9";
         let (code, rsup) = command(&["sh", "-c", leader]).run_as(way).run();
@@ -353,7 +353,7 @@ fn a_stopped_member_that_is_left_behind_goes_too() {
 }
 
 #[test]
-fn process_1_tells_all_that_is_left_before_it_leaves() {
+fn pid_1_terminates_every_process_before_it_exits() {
     needs!(pid_namespace());
     let daemon = "trap \"sleep 0.2; echo term >> events; exit\" TERM; ".to_owned() + &forever("daemon");
     let leader = "setsid sh ./daemon.sh & while [ ! -e daemon.ready ]; do sleep 0.02; done; exit 9";
@@ -363,20 +363,20 @@ fn process_1_tells_all_that_is_left_before_it_leaves() {
 }
 
 #[test]
-fn process_1_waits_a_second_for_what_does_not_go() {
+fn pid_1_waits_one_second_for_a_process_that_ignores_sigterm() {
     needs!(pid_namespace());
-    let deaf = "trap \"\" TERM; ".to_owned() + &forever("deaf");
-    let leader = "setsid sh ./deaf.sh & while [ ! -e deaf.ready ]; do sleep 0.02; done; exit 9";
-    let mut rsup = command(&["sh", "-c", leader]).file("deaf.sh", &deaf, 0o755).pid_1().start();
-    rsup.expect_ready(&["deaf"]);
+    let stubborn = "trap \"\" TERM; ".to_owned() + &forever("stubborn");
+    let leader = "setsid sh ./stubborn.sh & while [ ! -e stubborn.ready ]; do sleep 0.02; done; exit 9";
+    let mut rsup = command(&["sh", "-c", leader]).file("stubborn.sh", &stubborn, 0o755).pid_1().start();
+    rsup.expect_ready(&["stubborn"]);
     let before = Instant::now();
     assert_eq!(rsup.exit_code(), 9);
     assert!(before.elapsed() >= Duration::from_millis(900), "{:?}", before.elapsed());
 }
 
 #[test]
-fn without_being_process_1_a_daemon_of_another_session_stays() {
-    // It is not in the command's group, and a shell would leave it alone too.
+fn when_not_pid_1_a_daemon_of_another_session_keeps_running() {
+    // The daemon is not in the command's process group. A shell would not signal it either.
     let daemon = "echo $$ > daemon; exec sleep 1000";
     let leader = "setsid sh ./daemon.sh >x 2>&1 & while [ ! -s daemon ]; do sleep 0.02; done; exit 9";
     let (code, rsup) = command(&["sh", "-c", leader]).file("daemon.sh", daemon, 0o755).run();
@@ -387,7 +387,7 @@ fn without_being_process_1_a_daemon_of_another_session_stays() {
 }
 
 #[test]
-fn term_at_any_moment_of_the_start_is_obeyed() {
+fn sigterm_at_any_moment_of_the_start_ends_the_command() {
     for way in both_ways() {
         for delay in (0..2000).step_by(100).map(Duration::from_micros) {
             let mut rsup = command(&["sleep", "1000"]).run_as(way).start();
@@ -399,12 +399,12 @@ fn term_at_any_moment_of_the_start_is_obeyed() {
             let code = eventually("rsup ends", || {
                 let ended = rsup.ended();
                 if ended.is_none() && way == Way::Pid1 {
-                    // What process 1 has not asked for yet is lost.
+                    // The kernel drops a signal to PID 1 that PID 1 neither blocks nor handles.
                     kill(pid, SIGTERM);
                 }
                 ended
             });
-            // Before it has taken the signals over it dies of this one, as anybody does.
+            // SIGTERM kills rsup, like any process, before rsup has blocked the signals.
             let expected = if way == Way::Foreground && code.is_none() { None } else { Some(128 + SIGTERM) };
             assert_eq!(code, expected, "{way:?} {delay:?}");
         }
@@ -418,11 +418,11 @@ fn orphans_are_reaped_while_the_command_runs() {
     }
 }
 
-/// A command that orphans come of.
+/// A command that creates orphans.
 pub(crate) const BRINGS_ORPHANS: [&str; 3] =
     ["sh", "-c", "for i in 1 2 3 4 5; do (sleep 0.01 & sleep 0.01 &) ; done; exec sleep 1000"];
 
-/// Starts it; nothing is left of the orphans.
+/// Runs that command, and checks that rsup reaps every orphan.
 pub(crate) fn reaps(setup: Setup, what: &dyn Debug) {
     let mut running = setup.start();
     eventually("only the command is left", || {
@@ -435,14 +435,14 @@ pub(crate) fn reaps(setup: Setup, what: &dyn Debug) {
 #[test]
 fn stop_timeout_runs_from_the_first_term() {
     for way in both_ways() {
-        let script = format!("trap \"echo term >> events\" TERM; {}", forever("deaf"));
+        let script = format!("trap \"echo term >> events\" TERM; {}", forever("stubborn"));
         let setup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).run_as(way);
         let mut rsup = setup.start();
-        rsup.expect_ready(&["deaf"]);
+        rsup.expect_ready(&["stubborn"]);
         let before = Instant::now();
         rsup.signal(SIGTERM);
         rsup.expect_in_file("events", "term\n");
-        // A second one does not put it off.
+        // A second SIGTERM does not postpone the deadline.
         let again = within(Duration::from_millis(500), || rsup.has_left().then_some(()));
         assert!(again.is_none(), "killed too early");
         rsup.signal(SIGTERM);
@@ -453,12 +453,12 @@ fn stop_timeout_runs_from_the_first_term() {
 }
 
 #[test]
-fn what_disturbs_its_wait_does_not_put_stop_timeout_off() {
-    // As a pause of its container does, and a debugger.
+fn an_interrupted_wait_does_not_postpone_stop_timeout() {
+    // SIGSTOP and SIGCONT interrupt the wait, as `docker pause` and a debugger do.
     needs!(installed("strace"));
-    let script = format!("trap \"\" TERM; {}", forever("deaf"));
+    let script = format!("trap \"\" TERM; {}", forever("stubborn"));
     let mut rsup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).start();
-    rsup.expect_ready(&["deaf"]);
+    rsup.expect_ready(&["stubborn"]);
     rsup.signal(SIGTERM);
     eventually("it is killed", || {
         let words = ["0.2", "strace", "-qo", "/dev/null", "-p", &rsup.pid().to_string()];
@@ -469,14 +469,14 @@ fn what_disturbs_its_wait_does_not_put_stop_timeout_off() {
 }
 
 #[test]
-fn stop_timeout_bounds_the_clearing_too() {
-    // The command goes late, and leaves a member that does not go.
-    let deaf = "trap \"\" TERM; ".to_owned() + &forever("deaf");
-    let leader = format!("trap \"sleep 0.6; exit 3\" TERM; ({deaf}) & {}", forever("leader"));
+fn stop_timeout_also_limits_the_wait_for_remaining_members() {
+    // The command exits late, and a remaining member ignores SIGTERM.
+    let stubborn = "trap \"\" TERM; ".to_owned() + &forever("stubborn");
+    let leader = format!("trap \"sleep 0.6; exit 3\" TERM; ({stubborn}) & {}", forever("leader"));
     for way in both_ways() {
         let setup = command(&["sh", "-c", &leader]).args(&["--stop-timeout", "1"]).run_as(way);
         let mut rsup = setup.start();
-        rsup.expect_ready(&["deaf", "leader"]);
+        rsup.expect_ready(&["stubborn", "leader"]);
         let before = Instant::now();
         assert_eq!(rsup.stop(), 3, "{way:?}");
         let took = before.elapsed();
@@ -485,7 +485,7 @@ fn stop_timeout_bounds_the_clearing_too() {
 }
 
 #[test]
-fn without_a_stop_timeout_it_is_patient() {
+fn without_stop_timeout_rsup_never_kills_the_command() {
     let script = format!("trap \"echo term >> events; sleep 1.5; exit 4\" TERM; {}", forever("slow"));
     let mut rsup = command(&["sh", "-c", &script]).start();
     rsup.expect_ready(&["slow"]);
@@ -493,7 +493,7 @@ fn without_a_stop_timeout_it_is_patient() {
 }
 
 #[test]
-fn in_an_image_that_holds_nothing_else() {
+fn rsup_runs_a_command_in_a_root_directory_that_holds_nothing_else() {
     needs!(root(), static_programs(), crate::resource_use::shipped_binary());
     let image = tempfile::tempdir().unwrap();
     std::fs::copy(binary(), image.path().join("rsup")).unwrap();
@@ -517,7 +517,7 @@ fn in_an_image_that_holds_nothing_else() {
         let none = run(&["/rsup", "lost"]);
         assert_eq!(none.status.code(), Some(127));
     }
-    // And not even standard descriptors.
+    // It also works without standard descriptors.
     let script = "exec <&- >&- 2>&-; exec chroot \"$1\" /rsup -- /probe exit 6";
     let closed = Command::new("sh").args(["-c", script, "sh"]).arg(image.path()).status().unwrap();
     assert_eq!((closed.code(), closed.signal()), (Some(6), None));

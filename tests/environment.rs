@@ -1,4 +1,4 @@
-//! What a program gets from rsup, and what it is spared.
+//! What a program inherits from rsup: signals, descriptors, stdin, environment, user, output streams and limits.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,16 +7,16 @@ use crate::support::{
     Rsup, Setup, both_ways, eventually, needs, pid_namespace, proc, program, root, rsup, script,
 };
 
-/// Keys of a job that runs once and writes into the file `out`.
+/// The keys of a program that runs once and writes into the file `out`.
 const ONCE: &str = "startsecs=0\nautorestart=false\nstdout_logfile=%(here)s/out\n";
 
-/// Runs this command once, with these further keys; what it wrote.
+/// Runs a command once, with further keys. Returns what the command wrote.
 #[track_caller]
 fn output_of(command: &str, keys: &str) -> String {
     output(rsup(&format!("{}{ONCE}{keys}\n", program("job", command))))
 }
 
-/// Runs a set-up to its good end; what its job wrote.
+/// Runs rsup until it exits with 0. Returns what the program wrote.
 #[track_caller]
 fn output(setup: Setup) -> String {
     let (code, rsup) = setup.run();
@@ -24,17 +24,17 @@ fn output(setup: Setup) -> String {
     rsup.read("out")
 }
 
-/// What `env` printed.
+/// The variables that `env` printed.
 fn variables(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once('=')).collect()
 }
 
-/// Starts rsup as a careless parent would: signals ignored and blocked, descriptors left open.
+/// Starts rsup with ignored and blocked signals and with open descriptors, as a careless parent process does.
 const CARELESS: [&str; 3] =
     ["env", "--ignore-signal=CHLD,PIPE,XFSZ,USR1,HUP", "--block-signal=CHLD,TERM,INT,USR2,CONT"];
 
 #[test]
-fn signals_are_clean_whatever_rsup_was_started_with() {
+fn a_program_starts_with_default_dispositions_and_an_empty_mask() {
     for way in both_ways() {
         let conf = program("job", "cat /proc/self/status") + ONCE;
         let status = output(rsup(&conf).through(&CARELESS).run_as(way));
@@ -46,7 +46,7 @@ fn signals_are_clean_whatever_rsup_was_started_with() {
 }
 
 #[test]
-fn a_careless_start_does_not_make_rsup_deaf() {
+fn rsup_handles_signals_that_were_blocked_or_ignored_at_its_start() {
     for way in both_ways() {
         let mut rsup = rsup(&program("web", "sleep 1000")).through(&CARELESS).run_as(way).start();
         rsup.expect("success: web");
@@ -63,7 +63,7 @@ fn only_the_three_standard_descriptors_are_open() {
         program("other", "sleep 1000") + "shutdown_on=never\n" + &program("job", "ls /proc/self/fd") + ONCE;
     let mut rsup = rsup(&conf).after("exec 7</dev/null 9>/dev/null").start();
     rsup.expect("exited: job");
-    // `ls` has one more open: the directory that it lists.
+    // `ls` has a fourth descriptor open: the directory that it lists.
     assert_eq!(rsup.read("out"), "0\n1\n2\n3\n");
     assert_eq!(rsup.stop(), 0);
 }
@@ -80,14 +80,14 @@ fn each_program_leads_its_own_process_group() {
 }
 
 #[test]
-fn stdin_is_a_silent_pipe_of_ones_own_that_never_ends() {
+fn stdin_is_a_pipe_without_data_and_without_end_of_file() {
     let mut rsup = rsup(&(program("a", "cat") + &program("b", "cat"))).start();
     rsup.expect_all(&["success: a", "success: b"]);
     let stdin = |name: &str| fs::read_link(format!("/proc/{}/fd/0", rsup.pid_of(name))).unwrap();
     let (a, b) = (stdin("a"), stdin("b"));
     assert!(a.to_string_lossy().starts_with("pipe:"), "{a:?}");
     assert_ne!(a, b);
-    // rsup keeps no end of it: the streams, and two descriptors to wait by.
+    // rsup keeps no end of that pipe open: it has the standard streams, the epoll descriptor and the signal descriptor.
     assert_eq!(proc::open_descriptors(rsup.pid()), 5);
     rsup.kill("a", libc::SIGKILL);
     rsup.expect("success: a");
@@ -96,7 +96,7 @@ fn stdin_is_a_silent_pipe_of_ones_own_that_never_ends() {
 }
 
 #[test]
-fn directory_is_where_a_program_runs() {
+fn a_program_runs_in_its_directory() {
     assert_eq!(output_of("pwd", "directory=/usr/bin"), "/usr/bin\n");
     let here = rsup(&(program("job", "pwd") + ONCE));
     let expected = fs::canonicalize(here.path(".")).unwrap();
@@ -104,14 +104,14 @@ fn directory_is_where_a_program_runs() {
 }
 
 #[test]
-fn umask_is_the_programs_or_inherited() {
+fn the_umask_is_the_programs_own_or_rsups() {
     assert_eq!(output_of("sh -c umask", "umask=027"), "0027\n");
     let inherited = rsup(&(program("job", "sh -c umask") + ONCE)).after("umask 035");
     assert_eq!(output(inherited), "0035\n");
 }
 
 #[test]
-fn variables_come_from_rsup_the_file_and_the_program_in_this_order() {
+fn the_programs_variables_beat_the_files_which_beat_rsups() {
     let conf = "[supervisord]\nenvironment=B=\"file\",C=\"file\",PERCENT=\"100%%\"\n\
                 [group:crew]\nprograms=job\n"
         .to_owned()
@@ -137,13 +137,13 @@ fn variables_come_from_rsup_the_file_and_the_program_in_this_order() {
 }
 
 #[test]
-fn serverurl_is_handed_on() {
+fn serverurl_sets_a_variable() {
     let text = output_of("env", "serverurl=http://127.0.0.1:9001");
     assert_eq!(variables(&text).get("SUPERVISOR_SERVER_URL"), Some(&"http://127.0.0.1:9001"));
 }
 
 #[test]
-fn the_environment_reaches_the_command() {
+fn the_command_sees_its_environment() {
     let conf = program("job", "echo %(ENV_GREETING)s %(ENV_WHOM)s %(process_num)d %(host_node_name)s")
         + ONCE
         + "environment=WHOM=world\n";
@@ -152,13 +152,13 @@ fn the_environment_reaches_the_command() {
 }
 
 #[test]
-fn a_number_is_a_user_without_any_users_file() {
+fn a_uid_needs_no_passwd_file() {
     needs!(root());
     assert_eq!(output_of("sh -c 'id -u; id -g; id -G'", "user=54321"), "54321\n54321\n54321\n");
     assert_eq!(output_of("sh -c 'id -u; id -g'", "user=54321:54322"), "54321\n54322\n");
 }
 
-/// rsup as PID 1, with users of the test's own.
+/// rsup as PID 1, with a passwd and a group file that the test has written.
 fn with_users(conf: &str) -> Setup {
     let passwd = "app:x:4711:4712::/:/bin/false\n";
     let group = "app:x:4712:\nlogs:x:4713:app\nother:x:4714:somebody\nmedia:x:4715:somebody,app\n";
@@ -170,7 +170,7 @@ fn with_users(conf: &str) -> Setup {
 }
 
 #[test]
-fn a_name_is_a_user_with_all_its_groups() {
+fn a_user_name_sets_uid_gid_and_all_groups() {
     needs!(root(), pid_namespace());
     let conf = |user: &str| program("job", "sh -c 'id -u; id -g; id -G'") + ONCE + "user=" + user + "\n";
     assert_eq!(output(with_users(&conf("app"))), "4711\n4712\n4712 4713 4715\n");
@@ -181,19 +181,19 @@ fn a_name_is_a_user_with_all_its_groups() {
 }
 
 #[test]
-fn a_user_keeps_the_inherited_streams() {
+fn a_program_of_another_user_inherits_the_streams() {
     needs!(root());
     for file in
         ["", "stdout_logfile=/dev/stdout\n", "stdout_logfile=/proc/self/fd/1\n", "stdout_logfile=/dev/fd/1\n"]
     {
         let conf = script("job", "echo hello") + "startsecs=0\nautorestart=false\nuser=54321\n" + file;
-        // A pipe that belongs to root: it can be inherited, but not opened.
+        // The pipe belongs to root: a program of another user can inherit it, but cannot open it.
         let (code, rsup) = rsup(&conf).after("exec >&2").run();
         assert_eq!((code, rsup.lines("hello").len()), (0, 1), "{file} {:?}", rsup.log());
     }
 }
 
-/// Runs a job that writes `to stdout` and `to stderr`; rsup after its end.
+/// Runs a program that writes `to stdout` and `to stderr`. Returns rsup after its exit.
 fn both_streams(keys: &str) -> Rsup {
     let job = script("job", "echo to stdout; echo to stderr >&2") + "startsecs=0\nautorestart=false\n" + keys;
     let (code, rsup) = rsup(&job).file("log", "before\n", 0o644).run();
@@ -211,7 +211,7 @@ fn streams_are_inherited_by_default() {
 }
 
 #[test]
-fn streams_go_where_the_file_says() {
+fn streams_are_written_to_the_configured_files() {
     let rsup = both_streams("stdout_logfile=%(here)s/log\nstdout_logfile_maxbytes=0\n");
     assert_eq!(rsup.read("log"), "before\nto stdout\n", "appended");
     assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stderr").len()), ("", 1));
@@ -228,7 +228,7 @@ fn streams_go_where_the_file_says() {
 }
 
 #[test]
-fn redirect_stderr_joins_the_streams() {
+fn redirect_stderr_sends_stderr_to_stdout() {
     let rsup = both_streams("redirect_stderr=true\n");
     assert_eq!((rsup.read("stdout").as_str(), rsup.lines("to stderr").len()), ("to stdout\nto stderr\n", 0));
     let rsup = both_streams("redirect_stderr=true\nstdout_logfile=%(here)s/log\n");
@@ -243,8 +243,8 @@ fn a_log_file_that_cannot_be_opened_does_not_stop_the_program() {
 }
 
 #[test]
-fn a_program_cannot_make_the_pipe_of_the_others_non_blocking() {
-    // `dd` sets the flag on the description that it was given, as node and asyncio do.
+fn a_program_cannot_make_the_other_programs_pipe_non_blocking() {
+    // `dd` sets O_NONBLOCK on the open file description that it inherits, as node and asyncio do.
     let conf = program("rude", "dd if=/dev/null oflag=nonblock status=none")
         + "startsecs=0\nautorestart=false\n"
         + &program("web", "sleep 1000");
@@ -263,14 +263,14 @@ fn a_program_cannot_make_the_pipe_of_the_others_non_blocking() {
 }
 
 #[test]
-fn limits_are_raised_to_what_the_file_asks_for() {
+fn minfds_and_minprocs_raise_the_limits() {
     needs!(root());
     let conf = format!("[supervisord]\nminfds=2048\n{}{ONCE}", program("job", "sh -c 'ulimit -Sn'"));
     assert_eq!(output(rsup(&conf).after("ulimit -Sn 512")), "2048\n");
 }
 
 #[test]
-fn limits_that_cannot_be_raised_are_no_reason_to_stay_down() {
+fn rsup_starts_even_if_a_limit_cannot_be_raised() {
     needs!(root());
     let conf = format!("[supervisord]\nminfds=2048\n{}{ONCE}", program("job", "sh -c 'ulimit -Sn'"));
     let setup = rsup(&conf).after("ulimit -n 512").through(&["setpriv", "--bounding-set=-sys_resource"]);

@@ -1,4 +1,4 @@
-//! A hostile machine: rsup goes on.
+//! Faults of the machine: rsup keeps its programs running without /proc, descriptors, memory, processes or devices.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -13,8 +13,8 @@ use crate::support::{
     program, root, rsup, script, skip,
 };
 
-/// The life of a program from its start through a crash to the end of rsup.
-fn lives(setup: Setup) {
+/// Checks that a program starts, is restarted after a crash, and is stopped with rsup.
+fn supervises(setup: Setup) {
     let mut rsup = setup.start();
     rsup.expect("success: web");
     rsup.kill("web", SIGKILL);
@@ -24,20 +24,20 @@ fn lives(setup: Setup) {
 }
 
 #[test]
-fn without_proc() {
+fn rsup_works_as_pid_1_without_proc() {
     needs!(root(), pid_namespace());
-    lives(rsup(&program("web", "sleep 1000")).after("umount -l /proc; umount -l /proc").pid_1());
+    supervises(rsup(&program("web", "sleep 1000")).after("umount -l /proc; umount -l /proc").pid_1());
 }
 
 #[test]
-fn without_proc_an_ordinary_process_says_that_it_cannot_see_who_is_left() {
+fn without_proc_and_not_pid_1_rsup_warns_about_processes_left_behind() {
     needs!(root());
     let blind = |conf: &str| {
         rsup(conf)
             .through(&["unshare", "-m"])
             .after("umount -l /proc; umount -l /proc; test ! -e /proc/1 || exit 99")
     };
-    lives(blind(&program("web", "sleep 1000")));
+    supervises(blind(&program("web", "sleep 1000")));
     let launcher = script("web", "setsid sleep 1000 >x 2>&1 & echo $! > daemon; exec sleep 1000");
     let mut rsup = blind(&launcher).start();
     rsup.expect("success: web");
@@ -48,15 +48,15 @@ fn without_proc_an_ordinary_process_says_that_it_cannot_see_who_is_left() {
 }
 
 #[test]
-fn on_a_read_only_root_without_users() {
+fn rsup_works_on_a_read_only_root_without_a_passwd_file() {
     needs!(root(), pid_namespace());
     let blind = "set -e; for f in /etc/passwd /etc/group /etc/nsswitch.conf; do mount --bind /dev/null $f; done\n\
                  mount -o remount,bind,ro /";
-    lives(rsup(&(program("web", "sleep 1000") + "user=54321\n")).after(blind).pid_1());
+    supervises(rsup(&(program("web", "sleep 1000") + "user=54321\n")).after(blind).pid_1());
 }
 
 #[test]
-fn with_standard_descriptors_closed() {
+fn rsup_works_with_standard_descriptors_closed() {
     let conf =
         script("job", "echo ran > job; ls /proc/self/fd > fds; exit 6") + "startsecs=0\nautorestart=false\n";
     for way in both_ways() {
@@ -69,9 +69,9 @@ fn with_standard_descriptors_closed() {
 }
 
 #[test]
-fn without_processes_to_spare() {
+fn a_program_starts_once_rlimit_nproc_allows_a_process() {
     needs!(root());
-    // The limit counts the processes of a user, and this one has no others: rsup is the first, `a` the second.
+    // The limit counts the processes of a user, and this user has no others: rsup is the first, `a` the second.
     let user = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups", "prlimit", "--nproc=2"];
     let conf = "[supervisord]\nminprocs=1\n".to_owned()
         + &program("a", "sleep 1000")
@@ -84,9 +84,9 @@ fn without_processes_to_spare() {
 }
 
 #[test]
-fn without_descriptors_to_spare() {
+fn rsup_works_with_few_descriptors() {
     needs!(root(), pid_namespace());
-    // Without /proc rsup has to keep one for each program.
+    // Without /proc rsup keeps one descriptor for each program.
     let blind = "umount -l /proc; umount -l /proc; ulimit -n 24";
     const PROGRAMS: usize = 40;
     let conf = "[supervisord]\nminfds=1\n".to_owned()
@@ -94,7 +94,7 @@ fn without_descriptors_to_spare() {
         + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\nstartretries=0\n");
     let mut rsup = rsup(&conf).after(blind).pid_1().start();
     rsup.expect("success: w0 ");
-    // Who finds none is a matter of how soon the others are executed: until then each takes one more.
+    // Which programs fail depends on how soon the others' execs are done: until then each of those needs one more descriptor.
     let count = |text: &str| rsup.lines(text).len();
     eventually("each runs or is given up", || {
         (count("success: ") + count("gave up: ") == PROGRAMS).then_some(())
@@ -109,10 +109,10 @@ fn without_descriptors_to_spare() {
     assert_eq!(rsup.stop(), 0);
 }
 
-/// A hundred descriptors, which a shell opens for rsup.
+/// Opens a hundred descriptors, in the shell that executes rsup.
 const MANY: &str = "for fd in {10..109}; do eval \"exec $fd</dev/null\"; done; exec \"$@\"";
 
-/// How rsup is started: by a shell that does something before, or by a command.
+/// How rsup is started: by a shell that first runs a script, or by a command.
 #[derive(Debug)]
 enum Start {
     After(&'static str),
@@ -120,7 +120,7 @@ enum Start {
 }
 
 #[test]
-fn in_any_state_of_the_process() {
+fn rsup_works_whatever_state_it_was_started_in() {
     use Start::{After, Through};
     let mut starts = vec![
         Through(&["env", "--ignore-signal", "--block-signal"]),
@@ -149,7 +149,7 @@ fn in_any_state_of_the_process() {
         });
         let served = life.serves().and_then(|()| {
             let web = life.running(TwoPrograms::WEB)[0];
-            // The three that everybody has, two to wait by, and /dev/full of its own.
+            // The three standard descriptors, the epoll and signal descriptors, and rsup's own description of /dev/full.
             match (proc::open_descriptors(life.pid), proc::open_descriptors(web)) {
                 (5..=6, 3) => life.ends(),
                 open => life.fails(&format!("open descriptors: {open:?}")),
@@ -160,7 +160,7 @@ fn in_any_state_of_the_process() {
 }
 
 #[test]
-fn without_devices_and_without_settings() {
+fn rsup_works_without_devices_and_without_an_environment() {
     needs!(root(), pid_namespace());
     for place in ["/dev", "/etc"] {
         let empty = format!("mount -t tmpfs none {place}");
@@ -169,7 +169,7 @@ fn without_devices_and_without_settings() {
     }
 }
 
-/// What is not to be had where a filter of system calls says so, and can be done without.
+/// System calls that a seccomp filter may deny, and that rsup can work without.
 const DISPENSABLE: [i64; 11] = [
     libc::SYS_prctl,
     libc::SYS_prlimit64,
@@ -185,7 +185,7 @@ const DISPENSABLE: [i64; 11] = [
 ];
 
 #[test]
-fn below_a_filter_of_system_calls() {
+fn rsup_works_under_a_seccomp_filter() {
     needs!(static_programs());
     let numbers = DISPENSABLE.map(|number| number.to_string()).join(",");
     let errors = [libc::EPERM, libc::ENOSYS].map(|errno| errno.to_string());
@@ -193,14 +193,14 @@ fn below_a_filter_of_system_calls() {
         both_ways().into_iter().flat_map(|way| errors.iter().map(move |errno| (errno, way))).collect();
     each(&cases, |(errno, way)| {
         let setup = rsup(&two_programs("")).through(&[probe(), "without", errno, &numbers]);
-        // `through` and not the path, which the filter is for.
+        // The filter applies to rsup and not to the shell, so rsup is started through the filter program.
         let mut life = TwoPrograms::start(setup.run_as(*way));
         life.serves_and_ends().map_err(|why| format!("errno {errno} {way:?}: {why}"))
     });
 }
 
 #[test]
-fn a_filter_of_system_calls_without_which_nothing_goes() {
+fn rsup_exits_with_2_if_seccomp_denies_a_call_that_it_needs() {
     needs!(static_programs());
     let numbers = libc::SYS_signalfd4.to_string();
     let (code, rsup) = rsup(&two_programs("")).through(&[probe(), "without", "1", &numbers]).run();
@@ -209,18 +209,18 @@ fn a_filter_of_system_calls_without_which_nothing_goes() {
 }
 
 #[test]
-fn in_a_cgroup_without_processes_to_spare() {
+fn a_program_starts_once_the_cgroups_pids_limit_allows_a_process() {
     needs!(root());
     let cgroup = match Cgroup::new("faults") {
         Ok(cgroup) => cgroup,
         Err(why) => return skip(&why),
     };
-    // The shell that becomes rsup, and one program.
+    // The limit allows the shell that becomes rsup, and one program.
     cgroup.allow("2");
     let conf = program("a", "sleep 1000") + &program("b", "sleep 1000");
     let mut rsup = rsup(&conf).after(&cgroup.enter()).start();
     rsup.expect_all(&["success: a", "spawnerr: Too many processes in process table to spawn 'b'"]);
-    // What runs is restarted meanwhile, and what does not gets its turn.
+    // rsup restarts the program that runs meanwhile, and starts the other as soon as the limit allows.
     rsup.kill("a", SIGKILL);
     rsup.expect("success: a");
     cgroup.allow("max");
@@ -229,7 +229,7 @@ fn in_a_cgroup_without_processes_to_spare() {
 }
 
 #[test]
-fn an_executable_that_is_being_written_starts_when_that_is_done() {
+fn an_executable_that_is_open_for_writing_starts_once_it_is_closed() {
     let conf = program("web", "./web 1000");
     let setup = rsup(&conf).file("web", "", 0o755);
     let mut writer = File::options().write(true).open(setup.path("web")).unwrap();
@@ -242,7 +242,7 @@ fn an_executable_that_is_being_written_starts_when_that_is_done() {
 }
 
 #[test]
-fn an_environment_that_no_program_can_take_is_that_programs_trouble() {
+fn an_environment_that_execve_rejects_fails_only_that_program() {
     let big = format!("environment=BIG=\"{}\"\nstartretries=0\n", "x".repeat(200_000));
     let mut rsup = rsup(&(program("web", "sleep 1000") + &program("big", "sleep 1000") + &big)).start();
     rsup.expect("spawnerr: couldn't exec sleep: E2BIG");
@@ -251,13 +251,13 @@ fn an_environment_that_no_program_can_take_is_that_programs_trouble() {
 }
 
 #[test]
-fn an_exec_that_hangs_holds_up_nobody_else() {
+fn an_exec_that_hangs_delays_no_other_program() {
     needs!(installed("strace"));
     let conf =
         program("web", "sleep 1000") + "startsecs=0\n" + &program("hung", "./hung 1000") + "stopwaitsecs=1\n";
     let setup = rsup(&conf).file("hung", "", 0o755);
     fs::copy("/bin/sleep", setup.path("hung")).unwrap();
-    // As below a file system that does not answer.
+    // This is what a network file system without an answer does.
     let hang = [
         "strace",
         "-D",
@@ -284,11 +284,11 @@ fn an_exec_that_hangs_holds_up_nobody_else() {
 }
 
 #[test]
-fn a_signal_before_the_exec_makes_no_core_of_rsups_memory() {
+fn a_signal_before_the_exec_dumps_no_core_of_rsups_memory() {
     needs!(installed("strace"), shipped_binary());
     let setup = rsup(&(program("web", "./hung 1000") + "startretries=0\n")).file("hung", "", 0o755);
     fs::copy("/bin/sleep", setup.path("hung")).unwrap();
-    // The child comes back from a call that has not worked, long enough after it was made.
+    // strace makes one of the child's calls fail after a delay, so that the signal arrives before the exec.
     let inject = "inject=execve:error=EAGAIN:delay_exit=1s";
     let back = ["strace", "-D", "-f", "-qq", "-o", "trace", "-P", "./hung", "-e", inject];
     let mut rsup = setup.through(&back).start();
@@ -303,13 +303,13 @@ fn a_signal_before_the_exec_makes_no_core_of_rsups_memory() {
 }
 
 #[test]
-fn an_error_in_a_child_is_none_of_rsups() {
+fn an_errno_of_a_child_does_not_change_rsups_errno() {
     needs!(installed("strace"), shipped_binary());
     let trace = ["strace", "-D", "-f", "-qq", "-o", "trace", "-e", "signal=none"];
     let mut rsup = rsup(&program("web", "sleep 1000")).through(&trace).start();
     rsup.expect("success: web");
     let child = format!("{} ", rsup.pid_of("web"));
-    // The rest of its memory is rsup's, and there is its errno.
+    // The child shares rsup's memory, so its first call gives it a thread pointer, and thereby an errno, of its own.
     if cfg!(target_arch = "x86_64") {
         let trace = rsup.read("trace");
         let first = trace.lines().find_map(|line| line.trim_start().strip_prefix(&child)).unwrap();
@@ -319,7 +319,7 @@ fn an_error_in_a_child_is_none_of_rsups() {
 }
 
 #[test]
-fn without_memory_to_spare() {
+fn rsup_works_without_free_memory() {
     needs!(installed("prlimit"));
     const PROGRAMS: usize = 400;
     let conf = program("web", "sleep 1000")
@@ -335,7 +335,7 @@ fn without_memory_to_spare() {
         let soft = format!("--as={size}:");
         assert!(Command::new("prlimit").args(["--pid", &pid.to_string(), &soft]).status().unwrap().success());
     };
-    // Their deaths together are more than rsup has room for.
+    // The exits of all programs at once need more memory than rsup has left.
     limit("1");
     proc::children_listed(pid).iter().for_each(|child| kill(*child, SIGKILL));
     rsup.expect("rsup: out of memory");

@@ -1,4 +1,4 @@
-//! From the first line to the last: starts, crashes, retries, restarts, and with what rsup leaves.
+//! The life of programs: starts, crashes, retries and restarts; and rsup's own exit code.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::support::{
     program, rsup, script,
 };
 
-/// Messages (level and text) of rsup's own lines, but for the first and the one that says why it leaves.
+/// The level and text of rsup's own lines, without the first line and without the line that says why rsup exits.
 fn messages(rsup: &Rsup) -> Vec<String> {
     let about_a_program = ["spawned:", "success:", "exited:", "gave up:", "stopped:", "spawnerr:"];
     let lines = rsup.log().into_iter();
@@ -18,7 +18,7 @@ fn messages(rsup: &Rsup) -> Vec<String> {
 }
 
 #[track_caller]
-fn newcomer(way: Way) {
+fn a_killed_program_is_restarted(way: Way) {
     let conf = "[supervisord]\nnodaemon=true\n\n[program:web]\ncommand=sleep 1000\n";
     let mut rsup = rsup(conf).run_as(way).start();
 
@@ -26,7 +26,7 @@ fn newcomer(way: Way) {
     let inner = if way == Way::Pid1 { 1 } else { rsup.pid() };
     assert_eq!(first.message(), format!("INFO rsup started with pid {inner}"));
 
-    // A line is stamped after its fact, so the one before the start is sure to be before the time of `startsecs`.
+    // rsup stamps a line after the fact, so the first line has an earlier time than the program's start.
     let up = |rsup: &mut Rsup, before: &Line| {
         let spawned = rsup.expect("spawned: ");
         let pid = spawned.number_after("with pid ");
@@ -53,14 +53,14 @@ fn newcomer(way: Way) {
 }
 
 #[test]
-fn a_killed_program_comes_back_in_the_foreground() {
-    newcomer(Way::Foreground);
+fn a_killed_program_is_restarted_in_the_foreground() {
+    a_killed_program_is_restarted(Way::Foreground);
 }
 
 #[test]
-fn a_killed_program_comes_back_under_pid_1() {
+fn a_killed_program_is_restarted_as_pid_1() {
     needs!(pid_namespace());
-    newcomer(Way::Pid1);
+    a_killed_program_is_restarted(Way::Pid1);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_first_line_says_supervisord_when_started_under_that_name() {
 }
 
 #[test]
-fn a_crash_loop_starts_four_times_at_growing_gaps_and_gives_up() {
+fn a_program_that_always_crashes_is_started_four_times_with_growing_delays() {
     let (code, rsup) = rsup(&script("crash", "echo start >> starts; date +%%s%%3N >> times; exit 3")).run();
 
     assert_eq!(rsup.read("starts"), "start\n".repeat(4), "startretries + 1 starts");
@@ -83,7 +83,7 @@ fn a_crash_loop_starts_four_times_at_growing_gaps_and_gives_up() {
         let gap = start.since(exit);
         assert!(gap < wait + 900, "{gap} ms instead of {wait}");
     }
-    // By the program's own clock: it died after one time, and rsup waited before the next.
+    // The program notes the times itself: each start follows the exit before it by one second more.
     let times: Vec<u64> = rsup.read("times").lines().map(|time| time.parse().unwrap()).collect();
     for (wait, pair) in [1000, 2000, 3000].iter().zip(times.windows(2)) {
         assert!(pair[1] - pair[0] >= *wait, "{pair:?}: sooner than after {wait} ms");
@@ -96,7 +96,7 @@ fn a_crash_loop_starts_four_times_at_growing_gaps_and_gives_up() {
 }
 
 #[test]
-fn fatal_leaves_with_what_the_program_left_with() {
+fn the_exit_code_is_that_of_the_first_program_that_became_fatal() {
     let cases = [
         (script("x", "exit 7"), 7),
         (script("x", "kill -9 $$"), 128 + 9),
@@ -133,7 +133,7 @@ fn startsecs_0_counts_every_start_as_a_success() {
 }
 
 #[test]
-fn autorestart_decides_who_stays_down() {
+fn autorestart_decides_which_programs_stay_exited() {
     let cases = [
         ("exit 0", "autorestart=false", "INFO exited: x (exit status 0; expected)", 0),
         ("exit 1", "autorestart=false", "WARN exited: x (exit status 1; not expected)", 1),
@@ -151,7 +151,7 @@ fn autorestart_decides_who_stays_down() {
 }
 
 #[test]
-fn autorestart_decides_who_comes_back_and_never_twice_within_a_second() {
+fn autorestart_restarts_a_program_at_most_once_per_second() {
     let cases = [
         ("exit 0", "autorestart=true"),
         ("exit 1", "autorestart=true"),
@@ -174,7 +174,7 @@ fn autorestart_decides_who_comes_back_and_never_twice_within_a_second() {
     assert_eq!(rsup.stop(), 0);
     for (index, case) in cases.iter().enumerate() {
         let spawned = rsup.lines(&format!("spawned: '{}'", name(index)));
-        // A line is stamped after its fact, so the first one of all is sure to be before the first start.
+        // rsup stamps a line after the fact, so its first line has an earlier time than the first start.
         let seconds = spawned.iter().zip(0..).all(|(start, second)| start.since(&first) >= second * 1000);
         assert!(seconds, "{case:?}: {first:?} {spawned:?}");
     }
@@ -182,7 +182,7 @@ fn autorestart_decides_who_comes_back_and_never_twice_within_a_second() {
 }
 
 #[test]
-fn a_program_that_was_up_for_long_comes_back_at_once() {
+fn a_program_that_ran_for_longer_than_a_second_is_restarted_at_once() {
     let mut rsup = rsup(&program("web", "sleep 1000")).start();
     rsup.expect("success: web");
     rsup.kill("web", SIGKILL);
@@ -204,7 +204,7 @@ fn numprocs_names_its_processes_and_priorities_order_the_start() {
     let mut rsup = rsup(&conf).pid_1().start();
     let names = ["zuerst", "worker_00", "worker_01", "alast"];
     rsup.expect_all(&names.map(|name| format!("success: {name} ")));
-    // The lines tell of an exec that worked, in any order; the numbers of a new namespace tell who was first.
+    // The `spawned:` lines may come in any order. The PIDs of a new PID namespace show the order of the starts.
     let pid = |name: &&str| rsup.lines(&format!("spawned: '{name}'"))[0].number_after("with pid ");
     let pids = names.iter().map(pid).collect::<Vec<_>>();
     assert!(pids.is_sorted(), "{names:?} {pids:?}");
@@ -234,7 +234,7 @@ fn nothing_to_start_is_an_error() {
 }
 
 #[test]
-fn the_code_is_that_of_the_first_whose_last_exit_was_not_expected() {
+fn the_exit_code_is_that_of_the_first_program_whose_last_exit_was_unexpected() {
     let once = "startsecs=0\nautorestart=false\n";
     let conf = [
         script("a", "exit 0") + once,
@@ -263,9 +263,9 @@ fn shutdown_on_ends_everything_with_the_code_of_the_cause() {
 }
 
 #[test]
-fn rsup_stays_while_a_daemon_that_a_launcher_left_behind_lives() {
+fn rsup_stays_while_a_launchers_daemon_lives() {
     for way in both_ways() {
-        // In a session of its own, and in the launcher's group still.
+        // Once with a session of its own, and once still in the launcher's process group.
         for daemon in ["setsid sleep 1000", "sleep 1000"] {
             let launcher = script("launcher", &format!("{daemon} & echo $! > daemon.pid"));
             let mut rsup = rsup(&(launcher + "startsecs=0\nautorestart=false\n")).run_as(way).start();
@@ -279,7 +279,7 @@ fn rsup_stays_while_a_daemon_that_a_launcher_left_behind_lives() {
 }
 
 #[test]
-fn what_is_left_of_a_crashed_programs_group_is_gone_before_the_restart() {
+fn remaining_members_of_a_crashed_program_exit_before_the_restart() {
     let member =
         "(trap \"sleep 0.3; echo term >> events; exit\" TERM; ".to_string() + &forever("member") + ") &";
     let conf = script("web", &format!("echo start >> events; {member} exec sleep 1000"));
@@ -296,7 +296,7 @@ fn what_is_left_of_a_crashed_programs_group_is_gone_before_the_restart() {
 }
 
 #[test]
-fn what_is_left_of_a_group_and_ignores_term_is_killed_after_stopwaitsecs() {
+fn remaining_members_that_ignore_sigterm_are_killed_after_stopwaitsecs() {
     let member = "(trap \"\" TERM; echo $$ > member; exec sleep 1000) &";
     let conf =
         script("web", &format!("{member} echo ready > web.ready; exec sleep 1000")) + "stopwaitsecs=1\n";
@@ -314,7 +314,7 @@ fn what_is_left_of_a_group_and_ignores_term_is_killed_after_stopwaitsecs() {
 }
 
 #[test]
-fn the_level_filters_lines() {
+fn loglevel_filters_the_lines() {
     let conf = script("x", "exit 3") + "startsecs=0\nautorestart=false\n";
     let in_file = format!("[supervisord]\nloglevel=warn\n{conf}");
     let debug_in_file = format!("[supervisord]\nloglevel=debug\n{conf}");
@@ -335,7 +335,7 @@ fn the_level_filters_lines() {
 }
 
 #[test]
-fn silent_says_nothing() {
+fn silent_writes_no_line() {
     let conf = script("x", "echo from the program >&2; exit 3") + "startsecs=0\nautorestart=false\n";
     for setup in [rsup(&conf).args(&["-s"]), rsup(&format!("[supervisord]\nsilent=true\n{conf}"))] {
         let (code, rsup) = setup.run();
@@ -344,7 +344,7 @@ fn silent_says_nothing() {
 }
 
 #[test]
-fn a_program_whose_log_file_cannot_be_opened_runs_all_the_same() {
+fn a_program_runs_even_if_its_log_file_cannot_be_opened() {
     let conf = program("web", "sleep 1000") + "stdout_logfile=/nowhere/web.log\n";
     let mut rsup = rsup(&conf).start();
     rsup.expect("WARN can't open stdout_logfile of 'web': ENOENT");
@@ -354,8 +354,8 @@ fn a_program_whose_log_file_cannot_be_opened_runs_all_the_same() {
 }
 
 #[test]
-fn a_program_that_is_dead_is_never_called_running() {
-    // Death and the end of startsecs are news of the same turn, for rsup is held up until both are past.
+fn a_program_that_has_exited_never_becomes_running() {
+    // The test stops rsup until the program has exited and startsecs are over, so that rsup learns of both in one iteration.
     let mut rsup = rsup(&(program("victim", "sleep 1000") + "startsecs=1\n")).start();
     rsup.expect("spawned: 'victim'");
     rsup.signal(SIGSTOP);

@@ -1,4 +1,4 @@
-//! rsup's own log: it waits for nobody, loses nothing that a reader could still take, counts what it loses, and one
+//! rsup's own log: no line waits for a reader, no line is lost while there is room for it, lost lines are counted, and one
 //! event is one line.
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::support::{
     needs, pid_namespace, proc, program, root, rsup, script, within,
 };
 
-/// With a stderr that is a full pipe, whose reader does not read.
+/// Makes stderr a full pipe whose reader does not read.
 fn unread(setup: Setup) -> (Setup, File) {
     let pipe = setup.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -23,7 +23,7 @@ fn unread(setup: Setup) -> (Setup, File) {
 }
 
 #[test]
-fn nobody_reads_why_a_command_cannot_run() {
+fn a_full_stderr_does_not_delay_the_exit_code_126_or_127() {
     for way in both_ways() {
         let (setup, _reader) = unread(command(&["no-such-command"]));
         assert_eq!(setup.run_as(way).run().0, 127, "{way:?}");
@@ -31,7 +31,7 @@ fn nobody_reads_why_a_command_cannot_run() {
 }
 
 #[test]
-fn nobody_reads() {
+fn a_full_stderr_delays_nothing() {
     for way in both_ways() {
         let conf = script("job", "echo start >> starts; exec sleep 1000");
         let (setup, _reader) = unread(rsup(&conf));
@@ -45,20 +45,20 @@ fn nobody_reads() {
 }
 
 #[test]
-fn the_reader_is_gone() {
+fn a_stderr_without_a_reader_delays_nothing() {
     let conf = script("job", "echo ran > job; exit 6") + "startsecs=0\nautorestart=false\n";
     let gone = "mkfifo pipe; exec 8<>pipe 2>pipe 8<&-";
     let (code, rsup) = rsup(&conf).after(gone).run();
     assert_eq!((code, rsup.read("job").as_str()), (6, "ran\n"));
 }
 
-/// The program, once it runs.
+/// Waits until the program runs. Returns its PID.
 fn sleeper(rsup: &Rsup) -> i32 {
     let running = || rsup.tree().into_iter().find(|process| process.name == "sleep");
     eventually("the program runs", running).pid
 }
 
-/// Whether rsup sleeps for a while without being woken.
+/// Whether rsup sleeps for a while without a wake-up.
 fn is_idle(rsup: i32) -> bool {
     let switches = || {
         let status = std::fs::read_to_string(format!("/proc/{rsup}/status")).unwrap();
@@ -69,8 +69,8 @@ fn is_idle(rsup: i32) -> bool {
 }
 
 #[test]
-fn the_reader_of_a_chatty_log_is_gone() {
-    // Every line that cannot be written makes a SIGPIPE, about which there must not be a line.
+fn a_debug_log_without_a_reader_does_not_keep_rsup_busy() {
+    // Every line that cannot be written causes a SIGPIPE. A log line about SIGPIPE would cause the next one.
     let conf = program("web", "sleep 1000");
     let mut rsup = rsup(&conf).args(&["-e", "debug"]).after("mkfifo pipe; exec 8<>pipe 2>pipe 8<&-").start();
     kill(sleeper(&rsup), SIGKILL);
@@ -79,19 +79,20 @@ fn the_reader_of_a_chatty_log_is_gone() {
     assert_eq!(rsup.stop(), 0);
 }
 
-/// So many programs that end at once, and one that stays.
+/// A number of programs that exit at once, and one that keeps running.
 fn burst(programs: usize) -> String {
     let keys = "startsecs=0\nautorestart=false\nprocess_name=j%(process_num)d\n";
     let jobs = program("j", "true") + keys + &format!("numprocs={programs}\n");
     program("web", "sleep 1000") + "startsecs=0\n" + &jobs
 }
 
-/// What they log: that rsup has started; that each was spawned, runs, and has ended, but for the one that stays.
+/// The number of lines that these programs cause: one for rsup's start, and for each program `spawned`, `success` and, except
+/// for the program that keeps running, `exited`.
 fn lines_of(programs: usize) -> usize {
     1 + 2 + 3 * programs
 }
 
-/// The child of rsup that stays, once all others are gone and rsup has said what it has to say.
+/// Waits until only the program that keeps running is left and rsup has logged every exit. Returns the program's PID.
 fn after_the_burst(rsup: i32) -> i32 {
     let web = eventually("only one is left", || match proc::children_listed(rsup)[..] {
         [only] if proc::words(only) == ["sleep", "1000"] => Some(only),
@@ -101,7 +102,7 @@ fn after_the_burst(rsup: i32) -> i32 {
     web
 }
 
-/// A set-up that logs into a pipe which nobody reads before the test does.
+/// A set-up whose log is a pipe that only the test reads.
 fn with_pipe(conf: &str) -> (Setup, File) {
     let setup = rsup(conf).after("exec 2>pipe");
     let pipe = setup.path("pipe");
@@ -110,7 +111,7 @@ fn with_pipe(conf: &str) -> (Setup, File) {
     (setup, reader)
 }
 
-/// Reads lines, up to the first that contains this text.
+/// Reads lines up to the first one that contains a text.
 fn read_until(reader: &mut File, text: &str) -> Vec<Line> {
     let (mut seen, mut buffer) = (String::new(), [0; 4096]);
     while !seen.contains(text) || !seen.ends_with('\n') {
@@ -120,7 +121,7 @@ fn read_until(reader: &mut File, text: &str) -> Vec<Line> {
     lines_until(&seen, text)
 }
 
-/// The lines up to the first that contains this text, each of which is whole.
+/// The lines up to the first one that contains a text. Checks that every line is complete.
 fn lines_until(seen: &str, text: &str) -> Vec<Line> {
     let end = seen.lines().position(|line| line.contains(text)).unwrap();
     let lines: Vec<_> = seen.lines().take(end + 1).map(|line| Line(line.to_owned())).collect();
@@ -129,7 +130,7 @@ fn lines_until(seen: &str, text: &str) -> Vec<Line> {
 }
 
 #[test]
-fn a_burst_that_is_read_late_loses_nothing() {
+fn no_line_is_lost_when_a_burst_is_read_late() {
     const PROGRAMS: usize = 400;
     let (setup, mut reader) = with_pipe(&burst(PROGRAMS));
     let mut rsup = setup.start();
@@ -142,14 +143,14 @@ fn a_burst_that_is_read_late_loses_nothing() {
     assert_eq!(rsup.stop(), 0);
 }
 
-/// Ends the program that stays; all lines up to the one about that.
+/// Kills the program that keeps running. Returns all lines up to the one about its exit.
 fn lines_after(reader: &mut File, web: i32) -> Vec<Line> {
     kill(web, SIGKILL);
     read_until(reader, "exited: web")
 }
 
 #[test]
-fn what_nobody_reads_is_lost_in_whole_lines_and_counted() {
+fn lines_beyond_the_backlog_are_lost_whole_and_counted() {
     const PROGRAMS: usize = 1000;
     let (setup, mut reader) = with_pipe(&burst(PROGRAMS));
     let mut rsup = setup.start();
@@ -157,20 +158,20 @@ fn what_nobody_reads_is_lost_in_whole_lines_and_counted() {
     let info = fs::read_to_string(format!("/proc/{}/fdinfo/2", rsup.pid())).unwrap();
     let flags = i32::from_str_radix(proc::field(&info, "flags").unwrap(), 8).unwrap();
     assert_eq!(flags & libc::O_NONBLOCK, 0, "programs share it");
-    // The number comes by itself, once there is room for it, and behind the lines that were kept.
+    // rsup logs the number of lost lines as soon as there is room, after the lines of the backlog.
     let lines = read_until(&mut reader, "log lines lost: ");
     assert!(lines[0].0.contains("rsup started with pid"), "{lines:?}");
     let last = lines.last().unwrap();
     let lost = usize::try_from(last.number_after("WARN log lines lost: ")).unwrap();
     assert_eq!(lines.len() - 1 + lost, lines_of(PROGRAMS), "{last:?}");
-    // From there on it is as before.
+    // After that, lines are logged as before.
     let lines = lines_after(&mut reader, web);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(rsup.stop(), 0);
 }
 
 #[test]
-fn a_terminal_that_is_read_late_loses_nothing() {
+fn no_line_is_lost_on_a_terminal_that_is_read_late() {
     const PROGRAMS: usize = 150;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(CONF), burst(PROGRAMS)).unwrap();
@@ -186,19 +187,19 @@ fn a_terminal_that_is_read_late_loses_nothing() {
     assert_eq!(terminal.exit_code(), 0);
 }
 
-/// A set-up as PID 1 that logs into a file on a disk without room, and what fills that.
+/// A set-up as PID 1 whose log is a file on a full disk.
 fn on_a_full_disk(conf: &str) -> Setup {
     let fill = "mkdir disk; mount -t tmpfs -o size=400k none disk; dd if=/dev/zero of=disk/filler bs=4k 2>&-";
     rsup(conf).after(&format!("{fill}; exec 2>disk/log")).pid_1()
 }
 
-/// A file on that disk, as this test can reach it.
+/// The path, as this test sees it, of a file on that disk.
 fn on_disk(rsup: &Rsup, name: &str) -> PathBuf {
     let inside = rsup.path("disk").join(name);
     Path::new(&format!("/proc/{}/root", rsup.pid())).join(inside.strip_prefix("/").unwrap())
 }
 
-/// Makes room, ends the program that stays, and waits for the line about that; all lines.
+/// Makes room, kills the program that keeps running, and waits for the line about its exit. Returns all lines.
 fn with_room(rsup: &Rsup, web: i32) -> Vec<Line> {
     let log = on_disk(rsup, "log");
     assert_eq!(fs::read_to_string(&log).unwrap(), "", "the disk is full");
@@ -212,7 +213,7 @@ fn with_room(rsup: &Rsup, web: i32) -> Vec<Line> {
 }
 
 #[test]
-fn on_a_full_disk_lines_wait() {
+fn lines_wait_for_room_on_a_full_disk() {
     needs!(root(), pid_namespace());
     const PROGRAMS: usize = 100;
     let mut rsup = on_a_full_disk(&burst(PROGRAMS)).start();
@@ -224,7 +225,7 @@ fn on_a_full_disk_lines_wait() {
 }
 
 #[test]
-fn on_a_disk_that_stays_full_lines_are_lost_and_counted() {
+fn lines_beyond_the_backlog_are_counted_on_a_full_disk() {
     needs!(root(), pid_namespace());
     const PROGRAMS: usize = 600;
     let mut rsup = on_a_full_disk(&burst(PROGRAMS)).start();
@@ -238,7 +239,7 @@ fn on_a_disk_that_stays_full_lines_are_lost_and_counted() {
 }
 
 #[test]
-fn a_socket_whose_reader_goes_is_no_harm() {
+fn rsup_keeps_running_when_the_reader_of_a_socket_exits() {
     needs!(installed("bash"));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -263,7 +264,7 @@ fn a_socket_whose_reader_goes_is_no_harm() {
 
 #[test]
 fn one_event_is_one_line() {
-    // Escapes that colour a terminal, a line of somebody's making, and what a value over two lines holds.
+    // Escape sequences that colour a terminal, a forged line, and a value that spans two lines.
     let cases = [
         ("colour", "./\x1b[31mred", "spawnerr: can't find command './\\x1b[31mred'"),
         (
@@ -285,8 +286,8 @@ fn one_event_is_one_line() {
 }
 
 #[test]
-fn the_last_lines_are_not_lost_to_a_reader_that_is_slow() {
-    // More than a pipe holds is said while rsup leaves, for whoever reads it then.
+fn a_slow_reader_gets_the_last_lines() {
+    // rsup logs more than a pipe holds while it exits.
     const PROGRAMS: usize = 400;
     let mut conf = program("j", "sleep 1000") + "startsecs=0\nprocess_name=j%(process_num)d\n";
     conf += &format!("numprocs={PROGRAMS}\n");
@@ -304,7 +305,7 @@ fn the_last_lines_are_not_lost_to_a_reader_that_is_slow() {
 }
 
 #[test]
-fn a_wrong_file_is_left_with_2_even_where_nobody_reads_why() {
+fn a_full_stderr_does_not_change_exit_code_2_for_a_wrong_file() {
     let fill = "dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe";
     for way in both_ways() {
         let setup = rsup("[program:x]\nstartsecs=never\n").after(fill);
