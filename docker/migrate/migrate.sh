@@ -1,5 +1,5 @@
 #!/bin/sh
-# In place of your own: rails db:migrate, manage.py migrate, flyway …
+# Replace this script by your own migration: rails db:migrate, manage.py migrate, flyway …
 set -e
 echo "migration begins"
 sleep 2

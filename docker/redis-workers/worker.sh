@@ -1,5 +1,5 @@
 #!/bin/sh
-# Does the jobs of a list, one after the other. When redis has gone this ends, and rsup starts it again.
+# Takes jobs from a list in redis, one after the other. When redis ends, this script ends too, and rsup restarts it.
 until redis-cli PING >/dev/null 2>&1; do sleep 0.1; done
 echo "worker $WORKER waits for $QUEUE"
 while job=$(redis-cli BLPOP "$QUEUE" 0 | tail -n 1) && [ -n "$job" ]; do
