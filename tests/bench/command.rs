@@ -5,13 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::init::OTHER_RSUP;
 use crate::table::{self, median, short};
 use crate::tools::{self, now};
 
 /// The inits that run one command, each with what it wants to be told before it. The static ones are the rivals: the
 /// loader of the others takes as long as all they do.
-pub(crate) const INITS: [(&str, &[&str]); 5] = [
+pub(crate) const INITS: [(&str, &[&str]); 6] = [
     ("rsup", &["--"]),
+    (OTHER_RSUP, &["--"]),
     ("catatonit", &["--"]),
     ("dumb-init", &["--"]),
     ("tini", &["-s", "--"]),

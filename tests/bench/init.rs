@@ -10,12 +10,17 @@ use nix::sys::signal::Signal;
 
 use crate::tools;
 
+/// The name of another build of rsup in the tables.
+pub(crate) const OTHER_RSUP: &str = "other rsup";
+
 /// An init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Init {
     /// A loop of vfork, exec and waitpid: what every other is measured by.
     Bare,
     Rsup,
+    /// Another build of rsup, which `RSUP_OTHER` names: a change is measured before and after in one run.
+    OtherRsup,
     Dinit,
     Nitro,
     S6,
@@ -24,19 +29,30 @@ pub(crate) enum Init {
 }
 
 impl Init {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Bare, Self::Rsup, Self::Dinit, Self::Nitro, Self::S6, Self::Runit, Self::Supervisord];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Bare,
+        Self::Rsup,
+        Self::OtherRsup,
+        Self::Dinit,
+        Self::Nitro,
+        Self::S6,
+        Self::Runit,
+        Self::Supervisord,
+    ];
 
     /// Those that this machine has.
     pub(crate) fn installed() -> Vec<Self> {
-        let there = |init: &Self| init.commands().iter().all(|command| tools::find(command).is_some());
-        Self::ALL.into_iter().filter(there).collect()
+        let is_installed = |init: &Self| match init {
+            Self::OtherRsup => tools::other_rsup().is_some(),
+            _ => init.commands().iter().all(|command| tools::find(command).is_some()),
+        };
+        Self::ALL.into_iter().filter(is_installed).collect()
     }
 
-    /// The commands that it is made of; rsup is not looked for on PATH.
+    /// The commands that the init consists of. rsup is not searched for on PATH.
     pub(crate) fn commands(self) -> &'static [&'static str] {
         match self {
-            Self::Bare | Self::Rsup => &[],
+            Self::Bare | Self::Rsup | Self::OtherRsup => &[],
             Self::Dinit => &["dinit"],
             Self::Nitro => &["nitro"],
             Self::S6 => &["s6-svscan", "s6-supervise"],
@@ -65,9 +81,10 @@ impl Init {
             Self::Bare => {
                 vec![tools::program().into(), word("bare"), word(&programs.to_string()), run.into()]
             }
-            Self::Rsup => {
+            Self::Rsup | Self::OtherRsup => {
                 let conf = supervisord_conf(directory, programs);
-                vec![tools::rsup().into(), word("-c"), conf]
+                let binary = if self == Self::Rsup { Some(tools::rsup()) } else { tools::other_rsup() };
+                vec![binary.unwrap().into(), word("-c"), conf]
             }
             Self::Supervisord => {
                 vec![command("supervisord"), word("-c"), supervisord_conf(directory, programs)]
@@ -134,6 +151,7 @@ impl fmt::Display for Init {
         f.pad(match self {
             Self::Bare => "vfork loop",
             Self::Rsup => "rsup",
+            Self::OtherRsup => OTHER_RSUP,
             Self::Dinit => "dinit",
             Self::Nitro => "nitro",
             Self::S6 => "s6",

@@ -13,6 +13,7 @@ pub(crate) fn measure() {
         let size = match init {
             Init::Bare => bytes(&tools::program()).to_string(),
             Init::Rsup => bytes(&tools::rsup()).to_string(),
+            Init::OtherRsup => tools::other_rsup().map_or(0, |file| bytes(&file)).to_string(),
             Init::Supervisord => "Python".to_owned(),
             _ => init
                 .commands()

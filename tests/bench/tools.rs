@@ -7,12 +7,17 @@ use std::sync::OnceLock;
 use std::thread;
 
 use crate::command::INITS;
-use crate::init::Init;
+use crate::init::{Init, OTHER_RSUP};
 use crate::probe;
 
 /// The binary under test.
 pub(crate) fn rsup() -> PathBuf {
     env::var_os("RSUP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_rsup").into(), PathBuf::from)
+}
+
+/// Another build of rsup, if `RSUP_OTHER` names one.
+pub(crate) fn other_rsup() -> Option<PathBuf> {
+    env::var_os("RSUP_OTHER").map(PathBuf::from)
 }
 
 /// `tests/programs/bench.rs`, built once.
@@ -34,13 +39,17 @@ pub(crate) fn find(command: &str) -> Option<PathBuf> {
 
 /// The file of an init of one command.
 pub(crate) fn init(name: &str) -> Option<PathBuf> {
-    if name == "rsup" { Some(rsup()) } else { find(name) }
+    match name {
+        "rsup" => Some(rsup()),
+        OTHER_RSUP => other_rsup(),
+        _ => find(name),
+    }
 }
 
 /// Nothing is left out silently.
 pub(crate) fn say_what_is_missing() {
     let supervisors = Init::ALL.iter().flat_map(|init| init.commands());
-    let inits = INITS.iter().map(|(name, _)| name);
+    let inits = INITS.iter().map(|(name, _)| name).filter(|name| **name != OTHER_RSUP);
     for command in supervisors.chain(inits).chain(&["strace", "valgrind", "callgrind_control"]) {
         if init(command).is_none() {
             eprintln!("MISSING {command}: what needs it is not measured");
