@@ -1,4 +1,4 @@
-//! One command: what each init adds to a static program that does nothing, and its system calls.
+//! One command: the time and the system calls that each init adds to a static program that does nothing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,8 +9,8 @@ use crate::init::OTHER_RSUP;
 use crate::table::{self, median, short};
 use crate::tools::{self, now};
 
-/// The inits that run one command, each with what it wants to be told before it. The static ones are the rivals: the
-/// loader of the others takes as long as all they do.
+/// The inits that run one command, each with its arguments before the command. Only the static ones are comparable with
+/// rsup, because the dynamic loader takes as long as everything else that the others do.
 pub(crate) const INITS: [(&str, &[&str]); 6] = [
     ("rsup", &["--"]),
     (OTHER_RSUP, &["--"]),
@@ -56,7 +56,7 @@ pub(crate) fn measure() {
     table::print("One command: a static program that does nothing, alone and below an init", &columns, &rows);
 }
 
-/// Runs a command to its end. Returns the microseconds that it took.
+/// Runs a command until it exits. Returns the duration in microseconds.
 fn run(words: &[OsString]) -> f64 {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -73,7 +73,7 @@ fn linkage(file: &Path) -> &'static str {
     }
 }
 
-/// Those of the init until its fork, and those of its child until it is the command.
+/// The number of system calls that the init makes until its fork, and its child until the child executes the command.
 fn system_calls(words: &[OsString]) -> Option<usize> {
     tools::find("strace")?;
     let directory = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ fn system_calls(words: &[OsString]) -> Option<usize> {
     let traced = Command::new("strace").args(["-f", "-o"]).arg(&log).args(words).output().unwrap();
     assert!(traced.status.success(), "{words:?}: {}", String::from_utf8_lossy(&traced.stderr));
     let log = fs::read_to_string(log).unwrap();
-    // `PID call(…`, where the rest of an interrupted line begins with `<...`, and news of signals with `---`.
+    // A line is `PID call(…`. The second half of an interrupted call begins with `<...`, and a signal with `---`.
     let calls: Vec<(&str, &str)> =
         log.lines().filter_map(|line| line.split_once(char::is_whitespace)).collect();
     let calls = calls.iter().map(|(pid, call)| (*pid, call.trim_start()));
@@ -93,6 +93,6 @@ fn system_calls(words: &[OsString]) -> Option<usize> {
     let until_fork = of_init.take_while(|(_, call)| !forks(call)).count();
     let of_child = calls.iter().filter(|(pid, _)| *pid != init);
     let until_exec = of_child.take_while(|(_, call)| !call.starts_with("execve(")).count();
-    // Its own exec is not the init's doing; the fork and the child's exec are.
+    // The init's own exec does not count. The fork and the child's exec do.
     Some(until_fork - 1 + 1 + until_exec + 1)
 }

@@ -1,8 +1,8 @@
-//! What a restart costs rsup itself, in instructions: the same number each time, whatever else the machine does, so that
-//! it shows whether one among a thousand programs costs more than one alone.
+//! The instructions that a restart costs rsup itself. The number is the same in every run and does not depend on the load of
+//! the machine, so it shows whether a program among a thousand costs more than a single one.
 //!
-//! They are counted in a build for the machine's own C library: valgrind knows fork and vfork, and no child that shares
-//! its parent's memory while both run.
+//! valgrind supports fork and vfork, but no child that shares its parent's memory while both run. The measured binary is
+//! therefore a build for the machine's own C library, which starts programs by plain fork.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,14 @@ use crate::world::World;
 
 const SIZES: [usize; 3] = [1, 100, 1000];
 const RESTARTS: usize = 10;
-/// Until a program counts as RUNNING, under valgrind too.
+/// The time after which a program is RUNNING, also under valgrind.
 const RUNNING: Duration = Duration::from_millis(1500);
 
 pub(crate) fn measure() {
     let counts = SIZES.map(|programs| instructions(programs).map_or_else(|| "–".to_owned(), short));
     let columns = SIZES.map(|programs| programs.to_string());
     let row = [vec!["instructions".to_owned()], counts.to_vec()].concat();
-    let title =
-        "Restart of one: rsup's own instructions from the death to RUNNING, by the number of programs";
+    let title = "Restart of one: rsup's own instructions from the exit to RUNNING, by the number of programs";
     table::print(title, &columns, &[row]);
 }
 
@@ -47,11 +46,11 @@ fn instructions(programs: usize) -> Option<f64> {
     let out = format!("--callgrind-out-file={}", counts.display());
     let rsup = build()?;
     let through = [valgrind.to_str()?, "--tool=callgrind", "-q", &out, rsup.to_str()?];
-    let mut world = World::instead(&through, Init::Rsup, programs)?;
+    let mut world = World::through(&through, Init::Rsup, programs)?;
     let pid = world.pid.to_string();
-    let tell = |word: &str| Command::new(&control).args([word, &pid]).output().unwrap();
+    let send = |word: &str| Command::new(&control).args([word, &pid]).output().unwrap();
     thread::sleep(2 * RUNNING);
-    tell("--zero");
+    send("--zero");
     let mut left = RESTARTS;
     while left > 0 {
         for program in world.programs().chunks(1).take(left) {
@@ -60,7 +59,7 @@ fn instructions(programs: usize) -> Option<f64> {
         }
         thread::sleep(RUNNING);
     }
-    tell("--dump");
+    send("--dump");
     let dump = fs::read_to_string(counts.with_extension("1")).ok()?;
     let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "))?;
     Some(totals.parse::<f64>().ok()? / RESTARTS as f64)

@@ -1,4 +1,4 @@
-//! What each init costs while nothing happens: wake-ups, memory of its own, threads, processes.
+//! The cost of an idle init: wake-ups, private memory, threads and processes.
 
 use std::fs;
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::tools;
 use crate::world::World;
 
 const SIZES: [usize; 4] = [1, 10, 100, 1000];
-/// Until the last start is over for everybody.
+/// The time after which every init has finished its starts.
 const SETTLE: Duration = Duration::from_secs(3);
 const WATCH: Duration = Duration::from_secs(6);
 
@@ -24,7 +24,7 @@ struct Idle {
 }
 
 pub(crate) fn measure() {
-    // What is not on the disk yet would count as dirty.
+    // Pages of the binary that are not on the disk yet would count as dirty.
     File::open(tools::rsup()).and_then(|binary| binary.sync_all()).unwrap();
     let inits: Vec<Init> = Init::installed().into_iter().filter(|init| *init != Init::Bare).collect();
     let sizes: Vec<Vec<Option<Idle>>> = SIZES.map(|programs| watch(&inits, programs)).into();
@@ -42,7 +42,7 @@ pub(crate) fn measure() {
     table("Idle: processes of the init / threads", &|idle| format!("{} / {}", idle.processes, idle.threads));
 }
 
-/// All at the same time, since they do nothing.
+/// Watches all inits at the same time, because all of them are idle.
 fn watch(inits: &[Init], programs: usize) -> Vec<Option<Idle>> {
     let mut worlds: Vec<_> = inits.iter().map(|init| World::new(*init, programs)).collect();
     std::thread::sleep(SETTLE);
@@ -63,7 +63,7 @@ fn watch(inits: &[Init], programs: usize) -> Vec<Option<Idle>> {
     idle.collect()
 }
 
-/// The number in a line of a file of `/proc/PID`.
+/// The number that follows a key in a file of `/proc/PID`.
 fn number(pid: i32, file: &str, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let value = proc::field(&text, key).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The inits that keep programs running, and what each wants to be told.
+//! The inits that keep programs running, and the configuration and arguments of each.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ pub(crate) const OTHER_RSUP: &str = "other rsup";
 /// An init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Init {
-    /// A loop of vfork, exec and waitpid: what every other is measured by.
+    /// A loop of vfork, exec and waitpid: the lower bound that every init is compared with.
     Bare,
     Rsup,
     /// Another build of rsup, which `RSUP_OTHER` names: a change is measured before and after in one run.
@@ -40,7 +40,7 @@ impl Init {
         Self::Supervisord,
     ];
 
-    /// Those that this machine has.
+    /// The inits that are installed on this machine.
     pub(crate) fn installed() -> Vec<Self> {
         let is_installed = |init: &Self| match init {
             Self::OtherRsup => tools::other_rsup().is_some(),
@@ -61,16 +61,16 @@ impl Init {
         }
     }
 
-    /// What ends it and all that it runs.
+    /// The signal that stops the init and its programs.
     pub(crate) fn stop_signal(self) -> Signal {
         match self {
-            // SIGTERM ends runsvdir alone.
+            // SIGTERM stops runsvdir only, and not its programs.
             Self::Runit => Signal::SIGHUP,
             _ => Signal::SIGTERM,
         }
     }
 
-    /// Sets up this many of the program `run` of the directory, and says how the init is started on them.
+    /// Writes the configuration for a number of programs, each of which is `run` in the directory. Returns the init's command.
     pub(crate) fn set_up(self, directory: &Path, programs: usize) -> Vec<OsString> {
         let run = directory.join("run");
         symlink(tools::program(), &run).unwrap();
@@ -111,7 +111,7 @@ impl Init {
                 }
                 match self {
                     Self::Nitro => vec![command("nitro"), services.into()],
-                    // It takes 500 services unless told otherwise.
+                    // s6-svscan supervises 500 services by default.
                     Self::S6 => {
                         vec![
                             command("s6-svscan"),
@@ -127,12 +127,12 @@ impl Init {
     }
 }
 
-/// One file for both who read it.
+/// The configuration file for rsup and supervisord.
 fn supervisord_conf(directory: &Path, programs: usize) -> OsString {
     let conf = directory.join("supervisord.conf");
     let place = directory.display();
     let mut text = String::new();
-    // supervisord wants four descriptors for each program, and closes as many at each start.
+    // supervisord needs four descriptors for each program. At each start it closes `minfds` descriptors.
     let descriptors = (4 * programs + 100).max(1024);
     write!(
         text,

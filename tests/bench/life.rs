@@ -1,5 +1,5 @@
-//! The life of the programs: start, restart of one, restart of all at once, stop; for one program and for many, so that
-//! what grows shows.
+//! Start, restart of one program, restart of all at once, and stop; for one program and for many, so that costs which grow
+//! with the number of programs become visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,16 +8,17 @@ use crate::init::Init;
 use crate::table::{self, median, short};
 use crate::world::World;
 
-/// How many programs, and how often all inits take their turns with them.
+/// The numbers of programs, and the number of rounds for each.
 const SIZES: [(usize, usize); 5] = [(1, 15), (10, 2), (100, 2), (200, 2), (1000, 1)];
-/// Whoever takes this long for a step (in milliseconds) is measured in the first rounds only: there, noise is small.
+/// An init that needs more milliseconds than this for a step is measured in the first rounds only, because noise is small
+/// compared with such a time.
 const SLOW: f64 = 500.0;
 const SLOW_ROUNDS: usize = 2;
-/// How many different programs are killed one after the other in a round, and how many of an init that is not slow.
-const SINGLE_DEATHS: usize = 5;
-const QUICK_DEATHS: usize = 50;
-/// Between two starts of one program: several inits, rsup too, keep a second apart.
-const FLOOR: Duration = Duration::from_millis(1200);
+/// The number of programs that are killed one after the other in a round. More are killed where the restart is fast.
+const SINGLE_KILLS: usize = 5;
+const FAST_KILLS: usize = 50;
+/// The time between two starts of one program. Several inits, rsup among them, wait at least one second.
+const MIN_START_INTERVAL: Duration = Duration::from_millis(1200);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -40,7 +41,7 @@ impl Step {
     ];
 }
 
-/// Milliseconds by step, number of programs and init.
+/// Durations in milliseconds by step, number of programs and init.
 type Samples = BTreeMap<(Step, usize, Init), Vec<f64>>;
 
 pub(crate) fn measure() {
@@ -51,54 +52,54 @@ pub(crate) fn measure() {
         for round in 0..rounds {
             let turn = (0..inits.len()).map(|place| inits[(place + round) % inits.len()]);
             let turn = turn.filter(|init| round < SLOW_ROUNDS || !slow.contains(init)).collect();
-            let mut take = |step, init, nanoseconds: u64| {
+            let mut record = |step, init, nanoseconds: u64| {
                 let time = nanoseconds as f64 / 1e6;
                 samples.entry((step, programs, init)).or_default().push(time);
                 if time > SLOW {
                     slow.insert(init);
                 }
             };
-            play(turn, programs, &mut take);
+            run_round(turn, programs, &mut record);
         }
     }
     print(&inits, &samples);
 }
 
-/// One round: each step is taken by all, one after the other, while the others are idle.
-fn play(inits: Vec<Init>, programs: usize, take: &mut impl FnMut(Step, Init, u64)) {
+/// One round: the inits do each step one after the other, while the other inits are idle.
+fn run_round(inits: Vec<Init>, programs: usize, record: &mut impl FnMut(Step, Init, u64)) {
     let mut worlds: Vec<(Init, World)> = vec![];
     for init in inits {
         let Some(world) = World::new(init, programs) else { continue };
-        let births = world.births();
-        take(Step::First, init, births.iter().min().unwrap() - world.executed());
-        let last = births.iter().max().unwrap();
-        take(Step::Last, init, last - world.executed());
-        take(Step::WithNamespace, init, last - world.asked());
+        let start_times = world.start_times();
+        record(Step::First, init, start_times.iter().min().unwrap() - world.executed_at());
+        let last = start_times.iter().max().unwrap();
+        record(Step::Last, init, last - world.executed_at());
+        record(Step::WithNamespace, init, last - world.requested_at());
         worlds.push((init, world));
     }
-    World::rest(&mut worlds, FLOOR);
+    World::wait(&mut worlds, MIN_START_INTERVAL);
     worlds.retain_mut(|(init, world)| {
-        let mut deaths = SINGLE_DEATHS;
+        let mut kills = SINGLE_KILLS;
         for (nth, program) in world.programs().chunks(1).enumerate() {
-            if nth == deaths {
+            if nth == kills {
                 break;
             }
             let Some(time) = world.restart(program) else { return false };
             if (time as f64) < SLOW * 1e6 {
-                deaths = QUICK_DEATHS;
+                kills = FAST_KILLS;
             }
-            take(Step::RestartOne, *init, time);
+            record(Step::RestartOne, *init, time);
         }
         true
     });
-    World::rest(&mut worlds, FLOOR);
+    World::wait(&mut worlds, MIN_START_INTERVAL);
     worlds.retain_mut(|(init, world)| {
         let all = world.programs();
-        world.restart(&all).map(|time| take(Step::RestartAll, *init, time)).is_some()
+        world.restart(&all).map(|time| record(Step::RestartAll, *init, time)).is_some()
     });
-    World::rest(&mut worlds, FLOOR);
+    World::wait(&mut worlds, MIN_START_INTERVAL);
     for (init, world) in worlds {
-        take(Step::Stop, init, world.stop(init));
+        record(Step::Stop, init, world.stop(init));
     }
 }
 

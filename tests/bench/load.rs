@@ -1,5 +1,5 @@
-//! How long a file of 1,000 programs takes to load, once, in a process that has done nothing else. Prints the median and the
-//! extremes of 50 such processes, which are this binary itself.
+//! The time to load a file of 1,000 programs, in a process that has done nothing else. Prints the median and the extremes of
+//! 50 such processes. Each process is this binary itself.
 use std::env;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,16 +9,16 @@ use std::time::Instant;
 use rsup::config::{self, Inputs, Overrides};
 
 const RUNS: usize = 50;
-/// Names the file to the process that loads it.
+/// The environment variable that names the file to a process that loads it.
 const FILE: &str = "RSUP_BENCH_FILE";
 
-/// Whether this process is one of those.
-pub(crate) fn is_asked_for() -> bool {
+/// Whether this process is one that loads the file.
+pub(crate) fn is_requested() -> bool {
     env::var_os(FILE).is_some()
 }
 
-pub(crate) fn load() {
-    let file = env::var_os(FILE).expect("it is asked for");
+pub(crate) fn load_once() {
+    let file = env::var_os(FILE).expect("is_requested has returned true");
     let file = Path::new(&file);
     let inputs = Inputs { environment: &[], host: "host", check_user: &|_| Ok(()) };
     let start = Instant::now();
@@ -37,7 +37,7 @@ pub(crate) fn measure() {
             "[program:app{number}]\ncommand=/usr/bin/app --port={number} --name=%(program_name)s\n\
              autorestart=true\nstdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\nredirect_stderr=true\n"
         )
-        .expect("memory");
+        .expect("a String never fails");
     }
     std::fs::write(&file, text).expect("a file to write to");
 

@@ -1,5 +1,6 @@
-//! rsup beside its peers: every init that is installed, and a bare loop of vfork, exec and waitpid, each as PID 1 of a
-//! fresh PID namespace, in turns, since only ratios within one run are worth quoting. Prints Markdown tables of medians.
+//! The benchmarks: rsup, every other init that is installed, and a bare loop of vfork, exec and waitpid, each as PID 1 of a
+//! fresh PID namespace. The inits take turns, because only ratios within one run are comparable. Prints Markdown tables of
+//! medians.
 //!
 //! `RSUP_BIN` names the binary to measure, and `RSUP_OTHER` a second one to compare it with; words on the command line name the tables to print, all of them without any.
 #![allow(
@@ -11,8 +12,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a benchmark stands outside the house: it starts processes, reads the clock and prints; \
-              and it borrows from the tests' support, which has more than it needs"
+    reason = "a benchmark starts processes, reads the clock and prints, and it uses only a part of tests/support"
 )]
 
 mod cgroup;
@@ -44,14 +44,14 @@ const TABLES: [(&str, fn()); 7] = [
 ];
 
 fn main() {
-    if load::is_asked_for() {
-        return load::load();
+    if load::is_requested() {
+        return load::load_once();
     }
-    // cargo's own word for a benchmark is `--bench`.
+    // cargo adds the argument `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let known = |word: &String| TABLES.iter().any(|(name, _)| name == word);
     assert!(wanted.iter().all(known), "no such table: {wanted:?} of {:?}", TABLES.map(|(name, _)| name));
-    tools::say_what_is_missing();
+    tools::report_missing();
     let _cgroup = cgroup::Cgroup::enter();
     for (name, measure) in TABLES {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {

@@ -1,4 +1,4 @@
-//! A storm of orphans: processes that their parent has left to PID 1 die at once.
+//! An exit storm: many orphans of PID 1 exit at once.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -16,9 +16,9 @@ use crate::world::World;
 
 const ORPHANS: usize = 20_000;
 const ROUNDS: usize = 5;
-/// So long they may be left. (supervisord takes minutes, and leaves a third.)
+/// How long the init may take to reap all orphans. (supervisord takes minutes, and a third of the zombies is left.)
 const PATIENCE: Duration = Duration::from_secs(10);
-/// As many as a tracer can follow.
+/// The number of orphans for the count of system calls, because strace is slow.
 const TRACED_ORPHANS: usize = 2_000;
 
 pub(crate) fn measure() {
@@ -46,33 +46,34 @@ pub(crate) fn measure() {
 /// Microseconds of PID 1's processor time for each orphan, and how many are left as zombies.
 fn storm(init: Init) -> Option<(f64, f64)> {
     let world = World::with_orphans(init, ORPHANS)?;
-    forget_proc();
+    drop_proc_caches();
     let before = processor_time(world.pid);
-    let left = strike(&world, init == Init::Bare);
+    let left = kill_orphans(&world, init == Init::Bare);
     Some(((processor_time(world.pid) - before) / (ORPHANS - left) as f64, left as f64))
 }
 
-/// Has the orphans killed, and waits until all of them are reaped. Returns how many are left in the end. The init may be
-/// stopped until they are dead: what it needs then is about what the kernel needs.
-fn strike(world: &World, stopped: bool) -> usize {
-    // Of the orphans only the first and the last are looked at in /proc: see `forget_proc`.
+/// Kills the orphans, and waits until all of them are reaped. Returns the number of zombies that are left. With `stopped`,
+/// the init is stopped until all orphans have exited, so that its processor time is close to what the kernel needs.
+fn kill_orphans(world: &World, stopped: bool) -> usize {
+    // Only the first and the last orphan are read in /proc, for the reason that `drop_proc_caches` gives.
     let group = |child: &i32| proc::process(*child).map(|process| process.group);
     let children = proc::children_listed(world.pid);
-    // They are in a group of their own, behind what PID 1 has had before; who left them is a child of it or of a helper.
+    // The orphans have a process group of their own and come after the earlier children of PID 1. The process that created
+    // them is a child of PID 1 or of one of the init's helpers.
     let orphans = children.last().and_then(group);
     let helpers: Vec<i32> = children.into_iter().take_while(|child| group(child) != orphans).collect();
     let below: Vec<i32> = helpers.iter().flat_map(|helper| proc::children_listed(*helper)).collect();
-    let is_mother = |process: &proc::Process| process.name == "run";
-    let mother = helpers.iter().chain(&below).filter_map(|pid| proc::process(*pid)).find(is_mother);
+    let is_creator = |process: &proc::Process| process.name == "run";
+    let creator = helpers.iter().chain(&below).filter_map(|pid| proc::process(*pid)).find(is_creator);
     let init = Pid::from_raw(world.pid);
     if stopped {
         kill(init, Signal::SIGSTOP).unwrap();
     }
-    kill(Pid::from_raw(mother.expect("who left them").pid), Signal::SIGUSR1).unwrap();
+    kill(Pid::from_raw(creator.expect("the process that created the orphans").pid), Signal::SIGUSR1).unwrap();
     if stopped {
         for _ in 0..PATIENCE.as_secs() {
             thread::sleep(Duration::from_secs(1));
-            if !wants_processor() {
+            if !is_machine_busy() {
                 break;
             }
         }
@@ -80,7 +81,7 @@ fn strike(world: &World, stopped: bool) -> usize {
     }
     let left = || {
         let children = proc::children_listed(world.pid);
-        assert!(!children.is_empty(), "the init is gone");
+        assert!(!children.is_empty(), "the init has exited");
         children.len().saturating_sub(helpers.len())
     };
     for _ in 0..PATIENCE.as_secs() {
@@ -92,17 +93,17 @@ fn strike(world: &World, stopped: bool) -> usize {
     left()
 }
 
-/// What the kernel keeps of a process that somebody has looked at in /proc makes its death twice as dear for PID 1; and
-/// whoever watches over the machine looks at more of them the longer they are there. So the kernel is told to forget, of
-/// the whole machine. Where that is refused, this shows as noise.
-fn forget_proc() {
+/// Drops the kernel's caches of /proc for the whole machine. The exit of a process whose /proc directory has been read costs
+/// PID 1 twice the processor time, and monitoring tools read more directories the longer the orphans exist. If the kernel
+/// refuses, the results are noisier.
+fn drop_proc_caches() {
     let _ = fs::write("/proc/sys/vm/drop_caches", "2");
-    // It frees more behind that.
+    // The kernel continues to free memory after the call.
     thread::sleep(Duration::from_secs(1));
 }
 
-/// Whether anybody but this process wants a processor.
-fn wants_processor() -> bool {
+/// Whether a process other than this one is running or ready to run.
+fn is_machine_busy() -> bool {
     let stat = fs::read_to_string("/proc/stat").unwrap();
     !stat.lines().any(|line| line == "procs_running 1")
 }
@@ -129,7 +130,7 @@ fn system_calls(init: Init) -> Option<f64> {
     while proc::status(world.pid, "TracerPid").is_some_and(|tracer| tracer == "0") {
         thread::sleep(Duration::from_millis(10));
     }
-    let left = strike(&world, false);
+    let left = kill_orphans(&world, false);
     kill(Pid::from_raw(tracer.id().cast_signed()), Signal::SIGINT).unwrap();
     tracer.wait().unwrap();
     let summary = fs::read_to_string(summary).ok()?;

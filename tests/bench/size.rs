@@ -1,4 +1,4 @@
-//! The bytes of each init's executables.
+//! The size of each init's executables in bytes.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the machine has: the binary under test, the programs it runs, the peers.
+//! The binary under test, the programs that it runs, and the other inits of this machine.
 
 use std::env;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) fn other_rsup() -> Option<PathBuf> {
     env::var_os("RSUP_OTHER").map(PathBuf::from)
 }
 
-/// `tests/programs/bench.rs`, built once.
+/// The path of the program `tests/programs/bench.rs`, which is built once.
 pub(crate) fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
@@ -31,13 +31,13 @@ pub(crate) fn program() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
-/// The file of a command that is installed.
+/// The path of a command, if the command is installed.
 pub(crate) fn find(command: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(command)).find(|file| file.is_file())
 }
 
-/// The file of an init of one command.
+/// The path of an init for one command, if the init is installed.
 pub(crate) fn init(name: &str) -> Option<PathBuf> {
     match name {
         "rsup" => Some(rsup()),
@@ -46,23 +46,23 @@ pub(crate) fn init(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// Nothing is left out silently.
-pub(crate) fn say_what_is_missing() {
+/// Reports on stderr which inits and tools are not installed, and therefore not measured.
+pub(crate) fn report_missing() {
     let supervisors = Init::ALL.iter().flat_map(|init| init.commands());
     let inits = INITS.iter().map(|(name, _)| name).filter(|name| **name != OTHER_RSUP);
     for command in supervisors.chain(inits).chain(&["strace", "valgrind", "callgrind_control"]) {
         if init(command).is_none() {
-            eprintln!("MISSING {command}: what needs it is not measured");
+            eprintln!("MISSING {command}: measurements that need it are left out");
         }
     }
 }
 
-/// Nanoseconds on the clock that the programs record.
+/// CLOCK_MONOTONIC in nanoseconds, the clock of the programs' records.
 pub(crate) fn now() -> u64 {
     rsup::sys::monotonic_nanos()
 }
 
-/// What it ran on.
+/// The kernel, the architecture and the number of processors.
 pub(crate) fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let number = kernel.split('-').next().unwrap_or_default().trim().to_owned();

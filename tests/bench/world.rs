@@ -16,43 +16,43 @@ use crate::init::Init;
 use crate::proc::{self, Process};
 use crate::tools::{self, now};
 
-/// The namespace ends with `unshare`, whatever happens to this process.
+/// The PID namespace ends when `unshare` is killed.
 const NAMESPACE: [&str; 5] = ["unshare", "-pf", "--mount-proc", "--kill-child", "--"];
-/// Longer than anything takes that works.
+/// How long an init may take for any step.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether something has happened. When it happened is in the records.
-const NAP: Duration = Duration::from_micros(500);
+/// The time between two looks at the records. The records themselves contain the exact times.
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
-/// An init and its programs. When it goes out of scope, all of it is killed.
+/// An init and its programs. Dropping the value kills all of them.
 pub(crate) struct World {
     child: Child,
-    /// The init, by the number it has out here.
+    /// The init's PID in the PID namespace of the benchmark.
     pub(crate) pid: i32,
     records: File,
-    /// When it was asked for, in nanoseconds.
-    asked: u64,
-    /// When the init was executed, and then each of the programs, in nanoseconds.
-    births: Vec<u64>,
-    /// What they all print: in a container that is a pipe.
+    /// When the benchmark started the init, in nanoseconds.
+    requested_at: u64,
+    /// When the init and then each program was executed, in nanoseconds.
+    start_times: Vec<u64>,
+    /// The output of the init and the programs. The output is a pipe, as in a container.
     output: PipeReader,
     printed: Vec<u8>,
-    /// Removed last.
+    /// The last field, so that it is dropped last.
     directory: tempfile::TempDir,
 }
 
 impl World {
-    /// An init with this many programs, once all of them are there.
+    /// Starts an init with a number of programs, and waits until all of them run.
     pub(crate) fn new(init: Init, programs: usize) -> Option<Self> {
         Self::start(init, programs, &NAMESPACE, &[], "").wait_until_up(init, programs)
     }
 
-    /// An init with one program, which has left this many orphans to it: see `tests/programs/bench.rs`.
+    /// Starts an init with one program that creates orphans: see `tests/programs/bench.rs`.
     pub(crate) fn with_orphans(init: Init, orphans: usize) -> Option<Self> {
         Self::start(init, 1, &NAMESPACE, &[], &orphans.to_string()).wait_until_up(init, 2)
     }
 
-    /// An init that is no PID 1, where these words stand for its binary.
-    pub(crate) fn instead(binary: &[&str], init: Init, programs: usize) -> Option<Self> {
+    /// Starts an init that is not PID 1, through a command that replaces the init's binary.
+    pub(crate) fn through(binary: &[&str], init: Init, programs: usize) -> Option<Self> {
         Self::start(init, programs, &[], binary, "").wait_until_up(init, programs)
     }
 
@@ -61,7 +61,7 @@ impl World {
         let path = directory.path().join("records");
         let records = File::options().create(true).append(true).read(true).open(&path).unwrap();
         let (output, writer) = std::io::pipe().unwrap();
-        // It is read now and then only, so that no line wakes anybody while something is measured.
+        // The pipe is large, and is read between measurements only, so that no line wakes a process during a measurement.
         fcntl(&output, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
 
@@ -78,23 +78,31 @@ impl World {
             command.env("BENCH_ORPHANS", orphans);
         }
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
-        // Should this process be killed, nothing is left behind.
+        // If this process is killed, the kernel kills the child too.
         let end = if outer.is_empty() { Signal::SIGTERM } else { Signal::SIGKILL };
         #[allow(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
-        // SAFETY: it is one system call.
+        // SAFETY: prctl(2) is async-signal-safe, and the closure makes no other call.
         unsafe {
             command.pre_exec(move || Ok(nix::sys::prctl::set_pdeathsig(end)?))
         };
-        let asked = now();
+        let requested_at = now();
         let child = command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
 
         let pid = child.id().cast_signed();
-        let mut world =
-            Self { child, pid, records, asked, births: vec![], output, printed: vec![], directory };
+        let mut world = Self {
+            child,
+            pid,
+            records,
+            requested_at,
+            start_times: vec![],
+            output,
+            printed: vec![],
+            directory,
+        };
         world.wait_for(0);
         if !outer.is_empty() {
             let first = proc::children_listed(pid).first().copied();
-            world.pid = first.unwrap_or_else(|| panic!("{init} did not start: {}", world.said()));
+            world.pid = first.unwrap_or_else(|| panic!("{init} did not start: {}", world.output_text()));
         }
         world
     }
@@ -103,85 +111,88 @@ impl World {
         if self.wait_for(programs) {
             return Some(self);
         }
-        let up = self.births().len();
-        eprintln!("{init}: after {PATIENCE:?} only {up} of {programs} programs were up: {}", self.said());
+        let up = self.start_times().len();
+        eprintln!(
+            "{init}: after {PATIENCE:?} only {up} of {programs} programs were up: {}",
+            self.output_text()
+        );
         None
     }
 
-    /// When it was asked for.
-    pub(crate) fn asked(&self) -> u64 {
-        self.asked
+    /// When the benchmark started the init, in nanoseconds.
+    pub(crate) fn requested_at(&self) -> u64 {
+        self.requested_at
     }
 
-    /// When the init was executed.
-    pub(crate) fn executed(&self) -> u64 {
-        self.births[0]
+    /// When the init was executed, in nanoseconds.
+    pub(crate) fn executed_at(&self) -> u64 {
+        self.start_times[0]
     }
 
-    /// When each program was executed, those included that are gone.
-    pub(crate) fn births(&self) -> &[u64] {
-        &self.births[1..]
+    /// When each program was executed, in nanoseconds, including the programs that have exited.
+    pub(crate) fn start_times(&self) -> &[u64] {
+        &self.start_times[1..]
     }
 
-    /// Waits until this many programs have been executed, all in all. Returns whether they were.
+    /// Waits until a total of `programs` programs has been executed. Returns false after [`PATIENCE`].
     pub(crate) fn wait_for(&mut self, programs: usize) -> bool {
         let deadline = Instant::now() + PATIENCE;
         let mut bytes = vec![];
-        while self.births.len() < programs + 1 && Instant::now() < deadline {
-            thread::sleep(NAP);
+        while self.start_times.len() < programs + 1 && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
             self.records.read_to_end(&mut bytes).unwrap();
             let records = bytes.chunks_exact(size_of::<u64>());
-            self.births.extend(records.map(|record| u64::from_ne_bytes(record.try_into().unwrap())));
+            self.start_times.extend(records.map(|record| u64::from_ne_bytes(record.try_into().unwrap())));
             bytes.clear();
             self.read_output();
         }
-        self.births.len() > programs
+        self.start_times.len() > programs
     }
 
     fn read_output(&mut self) {
-        // Until it is empty, which is an error of its own.
+        // The read ends with EAGAIN when the pipe is empty.
         let _ = self.output.read_to_end(&mut self.printed);
     }
 
-    /// What they have printed so far.
-    fn said(&self) -> String {
+    /// The output so far.
+    fn output_text(&self) -> String {
         String::from_utf8_lossy(&self.printed).into_owned()
     }
 
-    /// Lets this time pass.
-    pub(crate) fn rest(worlds: &mut [(Init, Self)], time: Duration) {
+    /// Waits, and then reads the output of every init.
+    pub(crate) fn wait(worlds: &mut [(Init, Self)], time: Duration) {
         thread::sleep(time);
         worlds.iter_mut().for_each(|(_, world)| world.read_output());
     }
 
-    /// Everything below the init.
+    /// All descendants of the init.
     pub(crate) fn descendants(&self) -> Vec<Process> {
         proc::descendants(self.pid)
     }
 
-    /// The programs, by the numbers they have out here.
+    /// The PIDs of the programs in the PID namespace of the benchmark.
     pub(crate) fn programs(&self) -> Vec<i32> {
         let programs = self.descendants().into_iter().filter(is_program);
         programs.map(|process| process.pid).collect()
     }
 
-    /// The init itself, which may be several processes.
+    /// The PIDs of the init itself, which may consist of several processes.
     pub(crate) fn init(&self) -> Vec<i32> {
         let helpers = self.descendants().into_iter().filter(|process| !is_program(process));
         std::iter::once(self.pid).chain(helpers.map(|process| process.pid)).collect()
     }
 
-    /// Sends SIGKILL to these. Returns how many nanoseconds after that all of them were there again.
+    /// Kills programs. Returns the nanoseconds until all of them have been executed again.
     pub(crate) fn restart(&mut self, programs: &[i32]) -> Option<u64> {
-        let (before, start) = (self.births().len(), now());
+        let (before, start) = (self.start_times().len(), now());
         for pid in programs {
             kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
         }
         let back = self.wait_for(before + programs.len());
-        back.then(|| self.births().iter().skip(before).max().unwrap() - start)
+        back.then(|| self.start_times().iter().skip(before).max().unwrap() - start)
     }
 
-    /// Ends it. Returns how many nanoseconds after that the namespace was gone.
+    /// Stops the init. Returns the nanoseconds until the PID namespace has ended.
     pub(crate) fn stop(mut self, init: Init) -> u64 {
         let start = now();
         kill(Pid::from_raw(self.pid), init.stop_signal()).unwrap();
@@ -189,7 +200,7 @@ impl World {
         now() - start
     }
 
-    /// Its directory, in which the init runs.
+    /// The working directory of the init.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()
     }
@@ -201,7 +212,7 @@ fn is_program(process: &Process) -> bool {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // All below it die with PID 1; where it is none, it is asked first.
+        // The kernel kills every process of a PID namespace when its PID 1 exits. An init that is not PID 1 gets SIGTERM.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             if self.pid == self.child.id().cast_signed() {
                 let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);

@@ -1,7 +1,7 @@
-//! What the benchmark runs below each init, and the two that every init is held against: the loop that does nothing but
-//! start and wait, and the program that does nothing. Without std, so that its own start costs next to nothing.
+//! The program that the benchmark runs under each init, and the two lower bounds: the loop that only starts and waits, and
+//! the program that does nothing. The program does not use std, so that its own start costs almost nothing.
 //!
-//! Each start is one record in the file that `BENCH_RECORDS` names: the nanoseconds of CLOCK_MONOTONIC, eight bytes.
+//! Each start appends one record to the file that `BENCH_RECORDS` names: the nanoseconds of CLOCK_MONOTONIC, in eight bytes.
 #![no_std]
 #![no_main]
 
@@ -52,12 +52,12 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         b"true" => 0,
         b"stamp" => stamp(unsafe { argv.add(2) }),
         b"bare" => bare(unsafe { atol(word(2)) }, word(3)),
-        // s6 tells a program its name.
+        // s6 passes the name of the service as an argument.
         _ => program(),
     }
 }
 
-/// One record.
+/// Appends one record.
 fn record() {
     const MONOTONIC: c_int = 1;
     const WRITE_CREATE_APPEND: c_int = 0o1 | 0o100 | 0o2000;
@@ -69,7 +69,7 @@ fn record() {
     unsafe { close(file) };
 }
 
-/// Without one of these words: a program that is obedient and idle, or one that brings a storm of orphans.
+/// The supervised program: idle, or the creator of an exit storm if `BENCH_ORPHANS` is set.
 fn program() -> c_int {
     record();
     let orphans = unsafe { getenv(c"BENCH_ORPHANS".as_ptr()) };
@@ -81,14 +81,14 @@ fn program() -> c_int {
     }
 }
 
-/// Leaves this many orphans to the init, records that, and kills them all when SIGUSR1 comes.
+/// Creates orphans of the init, appends a record, and kills all orphans when SIGUSR1 arrives.
 fn storm(orphans: c_long) {
     static mut GROUP: c_int = 0;
     extern "C" fn kill_group(_: c_int) {
         unsafe { kill(-GROUP, SIGKILL) };
     }
-    let mother = unsafe { fork() };
-    if mother == 0 {
+    let parent = unsafe { fork() };
+    if parent == 0 {
         unsafe { setpgid(0, 0) };
         for _ in 0..orphans {
             match unsafe { fork() } {
@@ -102,24 +102,23 @@ fn storm(orphans: c_long) {
         unsafe { _exit(0) };
     }
     let mut status = 0;
-    unsafe { waitpid(mother, &raw mut status, 0) };
-    unsafe { GROUP = mother };
+    unsafe { waitpid(parent, &raw mut status, 0) };
+    unsafe { GROUP = parent };
     unsafe { signal(SIGUSR1, kill_group) };
     if status == 0 {
         record();
     }
 }
 
-/// `stamp WORDS…`: becomes another program, and records when.
+/// `stamp COMMAND…`: appends a record, and executes a command.
 fn stamp(argv: *const *const c_char) -> c_int {
     record();
     unsafe { execve(*argv, argv, environ) };
     127
 }
 
-/// `bare COUNT PATH`: keeps this many of a program running by vfork, exec and waitpid, and by nothing else: the least
-/// that can be done. Where a storm of orphans is to come it takes them in, and starts nothing again. SIGTERM ends it and
-/// all of them.
+/// `bare COUNT PATH`: keeps `COUNT` processes of a program running, by vfork, exec and waitpid only. This is the least that
+/// an init can do. If `BENCH_ORPHANS` is set, the loop reaps and restarts nothing. SIGTERM ends the loop and all processes.
 fn bare(count: c_long, path: *const c_char) -> c_int {
     extern "C" fn leave(_: c_int) {
         unsafe { kill(-1, SIGTERM) };
@@ -138,7 +137,7 @@ fn bare(count: c_long, path: *const c_char) -> c_int {
     }
 }
 
-/// vfork, which returns twice and so cannot be called from Rust, in the form of the function that does not.
+/// vfork and exec through clone(2), because vfork(2) returns twice and so cannot be called from Rust.
 fn vfork_and_exec(path: *const c_char) {
     const VM_VFORK: c_int = 0x100 | 0x4000;
     #[repr(align(16))]

@@ -1,5 +1,5 @@
-//! What tests run below rsup where a shell knows too little: all 64 signals, and images that hold nothing else. Built
-//! without any library, see tests/support/probe.rs; with a C `main`, since Rust's own would change SIGPIPE.
+//! A program for tests that a shell cannot do: tests with all 64 signals, and in images that hold nothing else. The program
+//! is linked statically (see tests/support/probe.rs). Its `main` is a C `main`, because Rust's own changes SIGPIPE.
 #![no_main]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
@@ -17,7 +17,7 @@ unsafe extern "C" {
     fn execv(path: *const c_char, argv: *const *const c_char) -> c_int;
 }
 
-/// System calls, since the C library's functions leave out some signals.
+/// The numbers of system calls. The C library's functions leave out some signals.
 const SIGACTION: c_long = if cfg!(target_arch = "x86_64") { 13 } else { 134 };
 const SIGPROCMASK: c_long = if cfg!(target_arch = "x86_64") { 14 } else { 135 };
 const SIGTIMEDWAIT: c_long = if cfg!(target_arch = "x86_64") { 128 } else { 137 };
@@ -39,7 +39,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         "environment" => std::env::vars().for_each(|(key, value)| println!("{key}={value}")),
         "words" => words[1..].iter().for_each(|word| println!("{:02x?}", word.to_bytes())),
         "exit" => return text(1).parse().unwrap(),
-        word => panic!("{word}: no such thing to do"),
+        word => panic!("{word}: unknown command"),
     }
     0
 }
@@ -50,13 +50,13 @@ fn set_mask(mask: u64) -> u64 {
     old
 }
 
-/// `listen FILE [LAST]`: a leader and a child of its own group write each signal that reaches them into the file, until
-/// the last one.
+/// `listen FILE [LAST]`: a leader and a child in the leader's process group write each signal that they receive into the
+/// file, until they receive signal `LAST`.
 fn listen(file: &str, last: c_long) {
     set_mask(u64::MAX);
     let who = if unsafe { fork() } == 0 { "member" } else { "leader" };
     let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
-    // In one piece each.
+    // Each line is one write, so that the lines of the two processes do not mix.
     let mut write = |word: &str| file.write_all(format!("{who} {word}\n").as_bytes()).unwrap();
     write("ready");
     let all = u64::MAX;
@@ -71,11 +71,11 @@ fn listen(file: &str, last: c_long) {
     }
 }
 
-/// `with MASK IGNORED PATH WORDS…`: another program with these sets (hexadecimal) of blocked and ignored signals.
+/// `with MASK IGNORED PATH WORDS…`: executes a program with these sets (hexadecimal) of blocked and ignored signals.
 fn with(mask: &str, ignored: &str, words: &[&CStr]) {
     let set = |text: &str| u64::from_str_radix(text, 16).unwrap();
     for signal in 1..=64 {
-        // SIG_IGN or SIG_DFL.
+        // The first word is SIG_IGN (1) or SIG_DFL (0).
         let action = [(set(ignored) >> (signal - 1) & 1) as usize, 0, 0, 0, 0, 0, 0, 0];
         unsafe { syscall(SIGACTION, signal as c_int, action.as_ptr(), null::<u8>(), SET_SIZE) };
     }
@@ -90,29 +90,29 @@ fn execute(words: &[&CStr]) {
     panic!("{path:?}: {}", std::io::Error::last_os_error());
 }
 
-/// Takes every process that is to be had, and stays.
+/// `fill`: forks until no more processes are allowed, and keeps running.
 fn fill() {
     let nap = || std::thread::sleep(std::time::Duration::from_millis(1));
-    let mut told = false;
+    let mut reported = false;
     loop {
         match unsafe { fork() } {
             0 => loop {
                 std::thread::park();
             },
-            -1 if told => nap(),
+            -1 if reported => nap(),
             -1 => println!("no more processes"),
             _ => continue,
         }
-        told = true;
+        reported = true;
     }
 }
 
-/// `orphans COUNT`: so many children whose mothers die before them, for process 1 to wait for.
+/// `orphans COUNT`: creates children whose parents exit before them, so that PID 1 has to reap the children.
 fn orphans(count: u32) {
     const AT_A_TIME: u32 = 500;
     for _ in 0..count.div_ceil(AT_A_TIME) {
-        let mother = unsafe { fork() };
-        if mother == 0 {
+        let parent = unsafe { fork() };
+        if parent == 0 {
             for _ in 0..AT_A_TIME {
                 if unsafe { fork() } == 0 {
                     unsafe { _exit(0) };
@@ -120,12 +120,12 @@ fn orphans(count: u32) {
             }
             unsafe { _exit(0) };
         }
-        unsafe { waitpid(mother, null::<c_int>().cast_mut(), 0) };
+        unsafe { waitpid(parent, null::<c_int>().cast_mut(), 0) };
     }
 }
 
-/// `without ERRNO NUMBERS PATH WORDS…`: another program below a filter that answers these system calls (numbers with
-/// commas between them) with this error, as a container's may.
+/// `without ERRNO NUMBERS PATH WORDS…`: executes a program under a seccomp filter that makes these system calls (numbers
+/// separated by commas) fail with an error, as a container's filter may.
 fn without(errno: &str, numbers: &str, words: &[&CStr]) {
     #[repr(C)]
     struct Step(u16, u8, u8, u32);
@@ -146,7 +146,7 @@ fn without(errno: &str, numbers: &str, words: &[&CStr]) {
     execute(words);
 }
 
-/// The sets that it was started with.
+/// `sets`: prints the blocked and the ignored signals that the program was started with.
 fn sets() {
     let mut ignored = 0_u64;
     for signal in 1..=64_u32 {
@@ -157,7 +157,7 @@ fn sets() {
     println!("blocked {:016x} ignored {ignored:016x}", set_mask(0));
 }
 
-/// The descriptors that it was started with.
+/// `descriptors`: prints the descriptors that the program was started with.
 fn descriptors() {
     const F_GETFD: c_int = 1;
     let open: Vec<_> = (0..1024).filter(|fd| unsafe { fcntl(*fd, F_GETFD) } != -1).collect();
