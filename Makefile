@@ -1,98 +1,110 @@
-TARGET := $(shell uname -m)-unknown-linux-musl
-DIR    := $(or $(CARGO_TARGET_DIR),target)
-BIN    := $(abspath $(DIR)/$(TARGET)/release/rsup)
-BUDGET := 491520
+TARGET    := $(shell uname -m)-unknown-linux-musl
+DIR       := $(or $(CARGO_TARGET_DIR),target)
+# With PLAIN_FORK=1, every target uses a binary that starts programs with fork(2) instead of clone(CLONE_VM). That binary
+# has its own directory, so that neither build replaces the other.
+BUILD_DIR := $(DIR)$(if $(PLAIN_FORK),/plain-fork)
+BIN       := $(abspath $(BUILD_DIR)/$(TARGET)/release/rsup)
+BUDGET    := 491520
 
-# `make dist` makes these, as far as Rust's library for them can be had.
+# The targets of `make dist`. rustup does not offer Rust's standard library for each of them with every version of Rust.
 DIST := $(patsubst %,%-unknown-linux-musl,x86_64 aarch64 i686) armv7-unknown-linux-musleabihf riscv64gc-unknown-linux-musl
 
-# The same bytes in every folder of every machine: what a panic says of the places of packages and of Rust's library must
-# not depend on where they are here.
-PLACES = $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src/= \
-    $(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(shell rustc -vV | sed -n 's/^commit-hash: //p')
-comma := ,
-CARGO_BUILD = cargo build --release --locked \
-    --config "target.'cfg(target_env = \"musl\")'.rustflags = [$(PLACES:%='--remap-path-prefix=%'$(comma))]"
+# build-std compiles Rust's standard library from its source with the release profile of Cargo.toml: the binary is two
+# fifths smaller than with the library that rustup installs. trim-paths replaces the directories of this machine in panic
+# messages, so that every machine builds the same bytes. A stable cargo accepts -Z only with RUSTC_BOOTSTRAP=1.
+CARGO_BUILD = RUSTC_BOOTSTRAP=1 cargo build --release --locked --target-dir $(BUILD_DIR) \
+    -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size \
+    -Z trim-paths --config 'profile.release.trim-paths = "all"' \
+    $(if $(PLAIN_FORK),--config "target.'cfg(target_env = \"musl\")'.rustflags = ['--cfg=rsup_plain_fork']")
 
-# Rust's library for a target, there or fetched.
+# Installs the source of Rust's standard library, unless it is there.
+rust_src = test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src
+# Installs Rust's standard library for target $1, unless it is there. A build with build-std needs its libc.a and crt1.o.
 library = rustc --print target-libdir --target $1 | xargs test -d || rustup target add $1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build tiny test lint size image docker man dist binaries bench peers soak fuzz clean
+.PHONY: help run build test test-plain-fork lint size image docker man dist binaries bench peers soak fuzz clean
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
-run: build ## two small programs under rsup, in the foreground; ^C stops them
+run: build ## run two small programs under rsup in the foreground; ^C stops them
 	$(BIN) -c docker/example/supervisord.conf
 
-build: ## the static binary
+build: ## build the static binary; PLAIN_FORK=1: without clone(CLONE_VM)
+	@$(rust_src)
 	@$(call library,$(TARGET))
 	$(CARGO_BUILD) --target $(TARGET)
 
-# What only nightly has, the stable compiler takes when it is told so. Built like this, a panic still says where it was;
-# `immediate-abort` would save more, and it would not.
-tiny: ## a fifth smaller: Rust's own library is built for size, too, from its source
-	rustup component add rust-src
-	RUSTC_BOOTSTRAP=1 $(CARGO_BUILD) --target $(TARGET) --target-dir $(DIR)/tiny \
-	    -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size
-	@stat -c '%s bytes: %n' $(DIR)/tiny/$(TARGET)/release/rsup
-
-test: build ## everything this machine can test; what it cannot is SKIPped aloud
+test: build ## run every test that can run here; each skipped test prints a SKIP line with the reason
 	RSUP_BIN=$(BIN) cargo test --locked $(SKIP:%=-- --skip %)
 
-lint: ## format, clippy and documentation without a warning; it compiles where a word has 32 bits
+# The tests that start no program, and those that do not depend on how a program is started.
+PLAIN_FORK_SKIP := architecture:: config_limits:: corpus:: dist:: docker:: manual:: oracle:: policy_walks:: soak::
+
+test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1
+	@$(MAKE) build PLAIN_FORK=1
+	RSUP_BIN=$(abspath $(DIR)/plain-fork/$(TARGET)/release/rsup) \
+	    cargo test --locked --test all -- $(PLAIN_FORK_SKIP:%=--skip %)
+
+TOOLCHAIN = $(shell sed -n 's/^channel = "\(.*\)"$$/\1/p' rust-toolchain.toml)
+
+lint: ## check the format, clippy, the documentation, the toolchain's version, and that 32-bit code compiles
+	@rustc --version | grep -F 'rustc $(TOOLCHAIN) '
+	grep -x 'rust-version = "$(TOOLCHAIN)"' Cargo.toml
+	grep 'FROM rust:$(TOOLCHAIN)-' docker/Dockerfile
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(call library,i686-unknown-linux-musl)
 	cargo check --locked --target i686-unknown-linux-musl
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
-size: build ## the static binary is static, and within its budget
+size: build ## check that the binary is static and at most 480 KiB
 	@! readelf -lW $(BIN) | grep -w INTERP && ! readelf -dW $(BIN) | grep -w NEEDED
 	@stat -c '%s bytes of $(BUDGET), static' $(BIN); test $$(stat -c %s $(BIN)) -le $(BUDGET)
 
-image: build ## the image rsup: the last stage of docker/Dockerfile around the static binary
+image: build ## build the image rsup: the last stage of docker/Dockerfile with the static binary
 	@mkdir -p $(DIR)/image && cp $(BIN) $(DIR)/image/
 	sed '1,/^$$/d; s/--from=build //' docker/Dockerfile | docker build -t rsup -f - $(DIR)/image
 
-docker: image ## the image, and the tests in containers
+docker: image ## build the image, then run the tests in containers
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker:: -- --test-threads 4
 
 man: build ## the manual page rsup(8), which help2man makes of --help
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) help2man --section=8 --no-info \
 	    --name='supervisord for containers as one small static binary' --output=$(DIR)/rsup.8 $(BIN)
 
-dist: binaries ## static binaries for other machines, tried under qemu, and built twice to see that they are the same
+dist: binaries ## build the static binaries for other machines, test them under qemu, and compare them with a second build
 	RSUP_DIST=$(abspath $(DIR)/dist) cargo test --locked --test all dist::
 
 binaries:
 	@rm -rf $(DIR)/dist; mkdir -p $(DIR)/dist
+	@$(rust_src)
 	@set -e; for target in $(DIST); do \
 	    if $(call library,$$target); then \
 	        $(CARGO_BUILD) --target $$target; \
-	        cp $(DIR)/$$target/release/rsup $(DIR)/dist/rsup-$${target%%-*}; \
+	        cp $(BUILD_DIR)/$$target/release/rsup $(DIR)/dist/rsup-$${target%%-*}; \
 	    else \
-	        echo "SKIP $$target: its library cannot be had"; \
+	        echo "SKIP $$target: rustup cannot install Rust's standard library for it"; \
 	    fi; \
 	done
 	cd $(DIR)/dist && sha256sum rsup-* | tee SHA256SUMS
 
-bench: build ## rsup and its peers in turns: TABLES of life reap idle command events load size; an image beside supervisord's
+bench: build ## compare rsup with its peers: TABLES of life reap idle command events load size; then two images side by side
 	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --bench bench -- $(TABLES)
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 
-peers: build ## what rsup and its peers do when things go wrong, as a table
+peers: build ## print a table of what rsup and its peers do in each of a list of faults
 	RSUP_BIN=$(BIN) cargo test --locked --test all peers_faults:: -- --nocapture
 
-soak: build ## chaos for SOAK seconds (600), seeded by SEED; each use of each system call fails; the laws in a million walks
+soak: build ## random faults for SOAK seconds (600) with seed SEED; every system call fails once; a million walks of the policy
 	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
 		cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks::
 
-fuzz: ## configuration files of any bytes, for FUZZ seconds (120)
+fuzz: ## load configuration files of random bytes for FUZZ seconds (120)
 	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	cargo fuzz run --fuzz-dir tests/fuzz -s none load tests/fuzz/corpus tests/conf -- -max_total_time=$(or $(FUZZ),120) -timeout=10
 
-clean: ## nothing but sources
+clean: ## remove everything that was built
 	cargo clean
 	-@command -v docker >/dev/null && docker images -q rsup-tests | xargs -r docker rmi

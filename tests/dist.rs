@@ -94,7 +94,7 @@ fn each_binary_supervises() {
 fn another_folder_gives_the_same_bytes() {
     needs!(binaries());
     let other = tempfile::tempdir().unwrap();
-    let kept = ["Cargo.toml", "Cargo.lock", "Makefile", ".cargo", "src", "tests"];
+    let kept = ["Cargo.toml", "Cargo.lock", "Makefile", "rust-toolchain.toml", ".cargo", "src", "tests"];
     let mut copy = Command::new("cp");
     copy.arg("-r").args(kept).arg(other.path()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(copy.status().unwrap().success());
