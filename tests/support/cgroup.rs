@@ -1,15 +1,15 @@
-//! A bound on processes.
+//! A limit on the number of processes.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::eventually;
 
-/// A cgroup that bounds how many processes there may be.
+/// A cgroup that limits the number of its processes.
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// A new one for the test of this name.
+    /// Creates a cgroup for the test with a given name.
     pub(crate) fn new(name: &str) -> Result<Self, String> {
         let places = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
         let name = format!("rsup-test-{}-{name}", std::process::id());
@@ -20,12 +20,12 @@ impl Cgroup {
         made.map(Self).ok_or_else(|| "needs a cgroup with the controller `pids`".into())
     }
 
-    /// The line of a shell that enters it.
+    /// The shell command that moves the shell into the cgroup.
     pub(crate) fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs", self.0.display())
     }
 
-    /// Sets the bound.
+    /// Sets the limit.
     pub(crate) fn allow(&self, processes: &str) {
         fs::write(self.0.join("pids.max"), processes).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Processes that cannot die for the moment, as behind a disk that does not answer: SIGKILL waits until they are
-//! thawed.
+//! Processes that cannot exit until they are thawed, like processes that wait for a disk without an answer: SIGKILL takes
+//! effect only after the thaw.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{SIGKILL, eventually, kill, proc, root};
 
-/// A control group whose processes are frozen one by one. When it goes out of scope, they are thawed and killed.
+/// A cgroup whose processes are frozen one by one. Dropping the value thaws and kills them.
 pub(crate) struct Freezer {
     mount: tempfile::TempDir,
     group: PathBuf,
 }
 
 impl Freezer {
-    /// A new one. Only the freezer of version 1 holds a process that was sent SIGKILL.
+    /// Creates a cgroup. Only the freezer of cgroup version 1 stops a process that was sent SIGKILL from exiting.
     pub(crate) fn new() -> Result<Self, &'static str> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         root()?;
         let mount = tempfile::Builder::new().prefix("rsup-").tempdir().unwrap();
-        // The same hierarchy as anybody else's, wherever that may be mounted.
+        // The kernel has one hierarchy for the freezer. It may also be mounted elsewhere.
         let mut command = Command::new("mount");
         let mounted = command.args(["-t", "cgroup", "-o", "freezer", "none"]).arg(mount.path()).output();
         if !mounted.is_ok_and(|mounted| mounted.status.success()) {
@@ -33,19 +33,19 @@ impl Freezer {
         Ok(freezer)
     }
 
-    /// Freezes this process: from here on it is uninterruptible.
+    /// Freezes a process. From then on the process is uninterruptible.
     pub(crate) fn freeze(&self, pid: i32) {
         fs::write(self.group.join("cgroup.procs"), pid.to_string()).unwrap();
         self.set("FROZEN");
         eventually("it is frozen", || self.holds(pid).then_some(()));
     }
 
-    /// Whether this process is there, and in the state that ps calls uninterruptible.
+    /// Whether a process exists and is in the state that ps calls uninterruptible.
     pub(crate) fn holds(&self, pid: i32) -> bool {
         proc::process(pid).is_some_and(|process| process.state == 'D')
     }
 
-    /// Lets them go on, and die if they were told to.
+    /// Thaws the processes. Those that were sent SIGKILL exit.
     pub(crate) fn thaw(&self) {
         self.set("THAWED");
     }

@@ -1,5 +1,5 @@
-//! What the tests stand on: a configuration in a directory of its own, the real binary running it, and waiting for
-//! facts with a deadline.
+//! What all black-box tests use: a configuration in a directory of its own, the real binary that runs the configuration, and
+//! functions that wait for a fact with a deadline.
 
 pub(crate) mod cgroup;
 pub(crate) mod freezer;
@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 
 pub(crate) use libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1};
 
-/// How long a fact may take to come true. Long, since the machine may be busy; only a failing test waits for it.
+/// The deadline for every fact. The deadline is long, because the machine may be busy. Only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The name of the configuration file in the directory of a test; messages carry it.
+/// The name of the configuration file in the directory of a test. rsup's messages contain this name.
 pub(crate) const CONF: &str = "supervisord.conf";
 
-/// Leaves the test, loudly, unless this machine has what it takes: `needs!(root(), pid_namespace());`.
+/// Skips the test with a message on stderr if the machine lacks a requirement: `needs!(root(), pid_namespace());`.
 macro_rules! needs {
     ($($requirement:expr),+ $(,)?) => {
         $(if let Err(why) = $requirement {
@@ -40,13 +40,13 @@ macro_rules! needs {
 }
 pub(crate) use needs;
 
-/// Says on the real stderr, which libtest does not capture, that a check did not run.
+/// Reports on stderr that a check did not run. This writes to the real stderr, which libtest does not capture.
 pub(crate) fn skip(why: &dyn Display) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let thread = thread::current();
     let line = format!("SKIP {}: {why} ({count} skipped so far)\n", thread.name().unwrap_or("?"));
-    std::io::stderr().write_all(line.as_bytes()).expect("stderr is there");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr is writable");
 }
 
 /// The binary under test.
@@ -62,12 +62,12 @@ pub(crate) fn root() -> Result<(), &'static str> {
     }
 }
 
-/// Whether a command of the machine is installed.
+/// Whether a command is installed on this machine.
 pub(crate) fn installed(command: &str) -> Result<(), String> {
     find(command).map(drop)
 }
 
-/// Where a command of the machine is.
+/// The path of a command of this machine.
 pub(crate) fn find(command: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
     let mut places = std::env::split_paths(&path).chain(std::env::split_paths(PATH));
@@ -75,7 +75,7 @@ pub(crate) fn find(command: &str) -> Result<PathBuf, String> {
     found.ok_or_else(|| format!("{command} is not installed"))
 }
 
-/// Whether a new PID namespace can be had here; the words that run a command as its PID 1.
+/// The words that run a command as PID 1 of a new PID namespace, if this machine allows one.
 pub(crate) fn pid_namespace() -> Result<&'static [&'static str], &'static str> {
     const ROOT: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];
     const USER: [&str; 4] = ["unshare", "-Urpf", "--mount-proc", "--kill-child"];
@@ -88,12 +88,12 @@ pub(crate) fn pid_namespace() -> Result<&'static [&'static str], &'static str> {
     found.ok_or("needs a PID namespace, and neither `unshare -pf` nor `unshare -Urpf` works here")
 }
 
-/// Waits until there is an answer; `what` says in the failure what was waited for.
+/// Waits until `answer` returns a value. `what` describes that value in the message of a failure.
 pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, &mut answer).unwrap_or_else(|| panic!("{what}: not within {PATIENCE:?}"))
 }
 
-/// The answer, if there is one before the time is over.
+/// The first value that `answer` returns within a time, if there is one.
 pub(crate) fn within<T>(time: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + time;
     loop {
@@ -105,13 +105,13 @@ pub(crate) fn within<T>(time: Duration, mut answer: impl FnMut() -> Option<T>) -
     }
 }
 
-/// Watches for a while that something does not happen.
+/// Checks for a time that something does not happen.
 pub(crate) fn never(what: &str, time: Duration, mut happened: impl FnMut() -> bool) {
     let seen = within(time, || happened().then_some(()));
     assert!(seen.is_none(), "{what}");
 }
 
-/// Tries all cases, some at a time since they mostly wait, and fails with all that fail.
+/// Checks all cases, 12 at a time because most of the time is spent waiting, and fails with the messages of all failures.
 pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String> + Sync) {
     const AT_ONCE: usize = 12;
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
@@ -130,10 +130,10 @@ pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-/// Sends a signal; by number, since real-time signals have no names.
+/// Sends a signal by its number, because real-time signals have no names.
 pub(crate) fn kill(pid: i32, signal: i32) {
     assert!(pid > 1, "no test may signal process {pid}");
-    // SAFETY: kill(2) takes two numbers and touches no memory.
+    // SAFETY: kill(2) takes two numbers and accesses no memory of this process.
     #[allow(unsafe_code, reason = "nix knows no real-time signals")]
     unsafe {
         libc::kill(pid, signal)
@@ -149,12 +149,12 @@ pub(crate) enum Way {
     Pid1,
 }
 
-/// Both ways, or what of them this machine can do.
+/// Both ways, or only the foreground if this machine has no PID namespaces.
 pub(crate) fn both_ways() -> Vec<Way> {
     match pid_namespace() {
         Ok(_) => vec![Way::Foreground, Way::Pid1],
         Err(why) => {
-            skip(&format!("the half as PID 1 {why}"));
+            skip(&format!("the part of the test as PID 1: {why}"));
             vec![Way::Foreground]
         }
     }
@@ -162,8 +162,8 @@ pub(crate) fn both_ways() -> Vec<Way> {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A configuration in a directory of its own, and how rsup will be started on it. That directory is rsup's working
-/// directory, so programs may name files in it without a path; everybody may write there.
+/// A configuration in a directory of its own, and how rsup will be started with it. The directory is rsup's working
+/// directory, so programs may name its files without a path. Every user may write there.
 pub(crate) struct Setup {
     dir: tempfile::TempDir,
     way: Way,
@@ -211,32 +211,32 @@ impl Setup {
         self.args(args)
     }
 
-    /// Started by a shell that does this first.
+    /// Started by a shell that runs a script first.
     pub(crate) fn after(mut self, script: &str) -> Self {
         let words = ["sh", "-c", &format!("{script}\nexec \"$@\""), "sh"].map(String::from);
         self.through.extend(words);
         self
     }
 
-    /// Started by a command that takes the rest of the line as a command.
+    /// Started through a command that executes the rest of its arguments.
     pub(crate) fn through(mut self, words: &[&str]) -> Self {
         self.through.extend(words.iter().map(|word| word.to_string()));
         self
     }
 
-    /// With this in its environment.
+    /// With a variable in rsup's environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Another binary.
+    /// With another build of rsup.
     pub(crate) fn of(mut self, binary: &Path) -> Self {
         self.binary = binary.into();
         self
     }
 
-    /// Under another name.
+    /// Started under another name.
     pub(crate) fn called(mut self, name: &str) -> Self {
         let link = self.path(name);
         std::os::unix::fs::symlink(&self.binary, &link).unwrap();
@@ -250,13 +250,13 @@ impl Setup {
         self
     }
 
-    /// With other words in the place of rsup and its own.
+    /// With another command in the place of rsup and its arguments.
     pub(crate) fn running(mut self, words: &[&str]) -> Self {
         self.args.clear();
         self.instead(words[0].into()).args(&words[1..])
     }
 
-    /// With one more file beside the configuration.
+    /// With a further file in the directory.
     pub(crate) fn file(self, name: &str, text: &str, mode: u32) -> Self {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -265,16 +265,16 @@ impl Setup {
         self
     }
 
-    /// A file of its directory.
+    /// The path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Starts it; rsup's stdout goes to the file `stdout`, its stderr is the log.
+    /// Starts rsup. rsup's stdout is the file `stdout`, and its stderr is the log.
     pub(crate) fn start(self) -> Rsup {
         let namespace = match self.way {
             Way::Foreground => &[][..],
-            Way::Pid1 => pid_namespace().expect("the test asks for it first"),
+            Way::Pid1 => pid_namespace().expect("the test has checked pid_namespace()"),
         };
         let mut words: Vec<OsString> = namespace.iter().map(Into::into).collect();
         words.extend(self.through.iter().map(Into::into));
@@ -297,31 +297,31 @@ impl Setup {
         Rsup { dir: self.dir, way: self.way, child, log, read: 0, pid: OnceLock::new() }
     }
 
-    /// Starts it and waits for its end.
+    /// Runs rsup until it exits. Returns the exit code.
     pub(crate) fn run(self) -> (i32, Rsup) {
         let mut rsup = self.start();
         (rsup.exit_code(), rsup)
     }
 }
 
-/// rsup at work. When it goes out of scope, everything below it is killed.
+/// A running rsup. Dropping the value kills rsup and all of its descendants.
 pub(crate) struct Rsup {
     dir: tempfile::TempDir,
     way: Way,
     child: Child,
     log: Arc<Log>,
-    /// Lines that `expect` has passed.
+    /// The number of lines that `expect` has passed.
     read: usize,
     pid: OnceLock<i32>,
 }
 
 impl Rsup {
-    /// Waits for the next line that contains this text, and passes it: what is expected after it comes after it.
+    /// Waits for the next line that contains a text, and passes that line: later calls search only the lines after it.
     pub(crate) fn expect(&mut self, text: &str) -> Line {
         self.expect_all(&[text]).remove(0)
     }
 
-    /// The same for several lines that may come in any order.
+    /// Waits for several lines, which may come in any order.
     pub(crate) fn expect_all<T: AsRef<str>>(&mut self, texts: &[T]) -> Vec<Line> {
         let mut taken = HashSet::new();
         let mut found = vec![];
@@ -344,12 +344,12 @@ impl Rsup {
         self.log.lines.lock().unwrap().0.iter().cloned().map(Line).collect()
     }
 
-    /// The lines so far that contain this text.
+    /// The lines so far that contain a text.
     pub(crate) fn lines(&self, text: &str) -> Vec<Line> {
         self.log().into_iter().filter(|line| line.0.contains(text)).collect()
     }
 
-    /// Its process id, as this test sees it.
+    /// rsup's PID in the PID namespace of the test.
     pub(crate) fn pid(&self) -> i32 {
         let started = self.child.id().cast_signed();
         *self.pid.get_or_init(|| match self.way {
@@ -360,21 +360,21 @@ impl Rsup {
         })
     }
 
-    /// The process id, as this test sees it, of what the last `spawned:` line of this program names.
+    /// The PID, in the PID namespace of the test, of the process in the last `spawned:` line of a program.
     pub(crate) fn pid_of(&self, program: &str) -> i32 {
         let text = format!("spawned: '{program}' with pid ");
         let spawned = eventually(&text, || self.lines(&text).pop());
         self.host_pid(spawned.number_after(&text))
     }
 
-    /// The process id, as this test sees it, of what programs know by this number.
+    /// The PID, in the PID namespace of the test, of a process with a given PID in rsup's PID namespace.
     pub(crate) fn host_pid(&self, inner: i32) -> i32 {
         let tree = self.tree();
         let found = tree.iter().find(|process| proc::inner_pid(process.pid) == Some(inner));
         found.unwrap_or_else(|| panic!("no process {inner} in {tree:?}")).pid
     }
 
-    /// Everything below rsup.
+    /// All descendants of rsup.
     pub(crate) fn tree(&self) -> Vec<proc::Process> {
         proc::descendants(self.pid())
     }
@@ -389,53 +389,53 @@ impl Rsup {
         kill(self.pid_of(program), signal);
     }
 
-    /// Waits for rsup's end, and until nobody holds its stderr any more: nothing is left behind.
+    /// Waits until rsup has exited and no process has rsup's stderr open any more, so that no process is left behind.
     pub(crate) fn exit_code(&mut self) -> i32 {
-        let status = eventually("rsup leaves", || self.child.try_wait().unwrap());
+        let status = eventually("rsup exits", || self.child.try_wait().unwrap());
         let closed = within(PATIENCE, || self.log.lines.lock().unwrap().1.then_some(()));
-        assert!(closed.is_some(), "a process was left behind: it holds rsup's stderr");
+        assert!(closed.is_some(), "a process was left behind: it has rsup's stderr open");
         status.code().unwrap_or_else(|| panic!("rsup was killed: {status}"))
     }
 
-    /// Asks rsup to leave, and waits until it has.
+    /// Sends rsup SIGTERM, and waits until rsup has exited.
     pub(crate) fn stop(&mut self) -> i32 {
         self.signal(SIGTERM);
         self.exit_code()
     }
 
-    /// The exit code once rsup has ended; none where a signal has ended it.
+    /// The exit code if rsup has exited; the inner value is `None` if a signal has killed rsup.
     pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|status| status.code())
     }
 
-    /// Whether rsup has left.
+    /// Whether rsup has exited.
     pub(crate) fn has_left(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// A file of its directory.
+    /// The path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// What a file of its directory holds; nothing if there is none.
+    /// The content of a file in the directory. An absent file counts as empty.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// Waits until a file of its directory contains this text.
+    /// Waits until a file in the directory contains a text.
     pub(crate) fn expect_in_file(&self, name: &str, text: &str) {
         eventually(&format!("{name} contains {text:?}"), || self.read(name).contains(text).then_some(()));
     }
 
-    /// Waits until all these programs say that they are ready (see `script`).
+    /// Waits until all these programs have reported that they are ready (see `forever`).
     pub(crate) fn expect_ready(&self, programs: &[&str]) {
         for program in programs {
             self.expect_in_file(&format!("{program}.ready"), "ready");
         }
     }
 
-    /// Creates a file of its directory: a word to a program that waits for it.
+    /// Creates a file in the directory, for a program that waits for the file.
     pub(crate) fn touch(&self, name: &str) {
         File::create(self.path(name)).unwrap();
     }
@@ -465,7 +465,7 @@ impl Drop for Rsup {
 pub(crate) struct Line(pub(crate) String);
 
 impl Line {
-    /// `2026-01-31 13:01:34,159 INFO text`, taken apart: the time in milliseconds of the day, the level, the text.
+    /// The parts of `2026-01-31 13:01:34,159 INFO text`: the time in milliseconds of the day, the level, the text.
     pub(crate) fn parts(&self) -> (u32, &str, &str) {
         self.try_parts().unwrap_or_else(|| panic!("not a line of supervisord's form: {self:?}"))
     }
@@ -494,7 +494,7 @@ impl Line {
         (DAY + self.parts().0 - earlier.parts().0) % DAY
     }
 
-    /// The number that follows this text.
+    /// The number that follows a text.
     pub(crate) fn number_after(&self, text: &str) -> i32 {
         let (_, rest) = self.0.split_once(text).unwrap_or_else(|| panic!("no {text:?} in {self:?}"));
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -502,7 +502,7 @@ impl Line {
     }
 }
 
-/// Lines as they arrive, and whether the stream has ended.
+/// The lines received so far, and whether the stream has ended.
 struct Log {
     lines: Mutex<(Vec<String>, bool)>,
     grew: Condvar,
@@ -523,7 +523,7 @@ impl Log {
         log
     }
 
-    /// Waits until the lines hold what is asked for; gives up when they end or time is over.
+    /// Waits until `find` returns a value for the lines. Gives up at the end of the stream or at the deadline.
     fn wait<T>(&self, mut find: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lines.lock().unwrap();
@@ -537,27 +537,28 @@ impl Log {
     }
 }
 
-/// A `[program:x]` section; it may be followed by more keys.
+/// A `[program:x]` section, to which a test may append keys.
 pub(crate) fn program(name: &str, command: &str) -> String {
     format!("[program:{name}]\ncommand={command}\n")
 }
 
-/// A `[program:x]` that runs a shell script without single quotes; it may be followed by more keys.
+/// A `[program:x]` that runs a shell script without single quotes. A test may append keys.
 pub(crate) fn script(name: &str, script: &str) -> String {
     program(name, &format!("sh -c '{script}'"))
 }
 
-/// A `[program:x]` that runs a handler on a signal, and says that it is ready for it. It may be followed by more keys.
+/// A `[program:x]` that handles a signal and reports that it is ready for the signal. A test may append keys.
 pub(crate) fn handler(name: &str, signal: &str, handler: &str) -> String {
     script(name, &format!("trap \"{handler}\" {signal}; {}", forever(name)))
 }
 
-/// The end of a script that says that it is ready, and stays: in short naps, so that a shell runs its traps.
+/// The end of a script: the script reports that it is ready, and keeps running. The sleeps are short, because a shell runs a
+/// trap only between two commands.
 pub(crate) fn forever(name: &str) -> String {
     format!("echo ready > {name}.ready; while :; do sleep 0.02; done")
 }
 
-/// A directory entry, for those who look for files.
+/// All files below a directory.
 pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()

@@ -13,13 +13,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Dead, and not waited for.
+    /// Whether the process has exited and has not been reaped.
     pub(crate) fn is_zombie(&self) -> bool {
         self.state == 'Z'
     }
 }
 
-/// A process, if there is one.
+/// A process, if the PID exists.
 pub(crate) fn process(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, tail) = stat.rsplit_once(") ")?;
@@ -41,7 +41,7 @@ pub(crate) fn children(parent: i32) -> Vec<Process> {
     all().into_iter().filter(|process| process.parent == parent).collect()
 }
 
-/// Everything below a process, parents before children. Of a PID 1: its whole namespace.
+/// All descendants of a process, parents before children. The descendants of a PID 1 are its whole PID namespace.
 pub(crate) fn descendants(root: i32) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = vec![];
@@ -54,53 +54,53 @@ pub(crate) fn descendants(root: i32) -> Vec<Process> {
     found
 }
 
-/// A line of `/proc/PID/status`, without its name.
+/// The value of a key in `/proc/PID/status`.
 pub(crate) fn status(pid: i32, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     field(&status, key).map(str::to_owned)
 }
 
-/// A line of the text of a `/proc/PID/status`, without its name.
+/// The value of a key in the text of `/proc/PID/status`.
 pub(crate) fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// The number by which a process is known in its own PID namespace.
+/// The PID of a process in the process's own PID namespace.
 pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
     status(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
 }
 
-/// How many descriptors a process has open.
+/// The number of descriptors that a process has open.
 pub(crate) fn open_descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// How often a process has been taken from the processor, or gave it away: it rises with every wake-up.
+/// The number of voluntary and involuntary context switches of a process. Each wake-up adds one.
 pub(crate) fn context_switches(pid: i32) -> u64 {
     let of = |key| status(pid, key).unwrap().parse::<u64>().unwrap();
     of("voluntary_ctxt_switches") + of("nonvoluntary_ctxt_switches")
 }
 
-/// The children of a process as it lists them: soon, but while others end it may leave one out.
+/// The children of a process from `/proc/PID/task/PID/children`. This is fast, but may omit a child while others exit.
 pub(crate) fn children_listed(pid: i32) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
-/// Everything below a process, as quickly.
+/// All descendants of a process, from the same lists of children.
 pub(crate) fn descendants_listed(pid: i32) -> Vec<i32> {
     let children = children_listed(pid);
     let below = children.iter().flat_map(|child| descendants_listed(*child)).collect();
     [children, below].concat()
 }
 
-/// The command line of a process; none of one that is dead.
+/// The command line of a process. The command line of a zombie is empty.
 pub(crate) fn words(pid: i32) -> Vec<String> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The processor time that a process has had, in hundredths of a second.
+/// The processor time that a process has used, in hundredths of a second.
 pub(crate) fn ticks(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, tail)| tail).split(' ');

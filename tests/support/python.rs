@@ -1,22 +1,22 @@
-//! Packages of Python, installed below the target directory where they are first needed.
+//! Python packages, which are installed below the target directory when a test first needs them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// Whether this python3 has a module.
+/// Whether a python3 has a module.
 pub(crate) fn has(python: &Path, module: &str) -> bool {
     run(Command::new(python).arg("-c").arg(format!("import {module}")), module).is_ok()
 }
 
-/// A python3 that has this package (`name==version`), whose module this is.
+/// Returns a python3 that has a package (`name==version`) which contains a module.
 ///
 /// # Errors
-/// Why there is none: no python3, no network.
+/// Returns the reason if the package cannot be installed: no python3, or no network.
 pub(crate) fn with(package: &str, module: &str) -> Result<PathBuf, String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Three steps above the test binary.
+    // The target directory is three levels above the test binary.
     let tests = std::env::current_exe().map_err(|error| error.to_string())?;
     let (name, _) = package.split_once("==").unwrap();
     let venv = tests.ancestors().nth(3).unwrap().join(name);

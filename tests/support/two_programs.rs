@@ -1,10 +1,10 @@
-//! What every life of rsup comes to, seen from outside: its log may be what fails.
+//! rsup with two programs, and checks of its work that do not use its log, because the log itself may be what fails.
 
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Rsup, SIGKILL, SIGTERM, Setup, kill, proc, program, within};
 
-/// The programs `web` and `job`, which stay and come back. The keys are the second one's.
+/// The programs `web` and `job`, which keep running and are always restarted. `keys` are further keys of `job`.
 pub(crate) fn two_programs(keys: &str) -> String {
     let always = "autorestart=true\nstartsecs=0\nstartretries=1000\nstopwaitsecs=1\n";
     let sleep = |name, mark| program(name, &format!("sleep {mark}")) + always;
@@ -18,9 +18,9 @@ pub(crate) struct TwoPrograms {
 }
 
 impl TwoPrograms {
-    /// How long `web` sleeps, by which it is known.
+    /// The argument of `web`'s sleep, which identifies the process.
     pub(crate) const WEB: &str = "1001";
-    /// The same for `job`.
+    /// The argument of `job`'s sleep.
     pub(crate) const JOB: &str = "1002";
 
     pub(crate) fn start(setup: Setup) -> Self {
@@ -34,7 +34,7 @@ impl TwoPrograms {
         proc::children_listed(self.pid).into_iter().filter(is_it).collect()
     }
 
-    /// Waits until a program runs that is none of these.
+    /// Waits until a program runs with a PID that is not in `not`. Returns the PID.
     pub(crate) fn runs(&mut self, mark: &str, not: &[i32]) -> Result<i32, String> {
         let new = |life: &Self| life.running(mark).into_iter().find(|pid| !not.contains(pid));
         self.until(&format!("sleep {mark} runs"), new)
@@ -49,7 +49,7 @@ impl TwoPrograms {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(code) = self.rsup.ended() {
-                return self.fails(&format!("rsup left with {code:?} before: {what}"));
+                return self.fails(&format!("rsup exited with {code:?} before: {what}"));
             }
             match fact(self) {
                 Some(fact) => return Ok(fact),
@@ -59,30 +59,30 @@ impl TwoPrograms {
         self.fails(&format!("not in time: {what}"))
     }
 
-    /// This went wrong.
+    /// Returns an error with a reason and rsup's log.
     pub(crate) fn fails<T>(&self, why: &str) -> Result<T, String> {
         let log: Vec<_> = self.rsup.log().into_iter().map(|line| line.0).collect();
         Err(format!("{why}\n    {}", log.join("\n    ")))
     }
 
-    /// Fails if rsup is busy for so long: a loop without rest is many thousand switches under a tracer, and all of the
-    /// processor's time without one.
+    /// Fails if rsup is busy for a given time. A loop that never sleeps causes many thousand context switches under a tracer, and
+    /// uses all of the processor time without one.
     pub(crate) fn sleeps(&self, time: Duration) -> Result<(), String> {
         let (switches, ticks) = (proc::context_switches(self.pid), proc::ticks(self.pid));
         std::thread::sleep(time);
         let (switches, ticks) = (proc::context_switches(self.pid) - switches, proc::ticks(self.pid) - ticks);
         let milliseconds = u64::try_from(time.as_millis()).unwrap();
-        // A hundredth of the time, and the one tick that may have been almost over.
+        // The limit is a hundredth of the time, plus one tick that may have begun before the measurement.
         if switches > milliseconds / 4 || ticks > 1 + milliseconds / 1000 {
             return self.fails(&format!("it spins: {switches} switches, {ticks} ticks in {time:?}"));
         }
         Ok(())
     }
 
-    /// Both programs run, each once, and are restarted; nothing is busy.
+    /// Checks that both programs run exactly once, and are restarted, and that rsup is idle afterwards.
     pub(crate) fn serves(&mut self) -> Result<(), String> {
         let old = [self.runs(Self::WEB, &[])?, self.runs(Self::JOB, &[])?];
-        // Passed on to both, who do not mind.
+        // rsup forwards SIGURG to both programs, which ignore it by default.
         kill(self.pid, libc::SIGURG);
         old.iter().for_each(|pid| kill(*pid, SIGKILL));
         let new = [self.runs(Self::WEB, &old)?, self.runs(Self::JOB, &old)?];
@@ -92,7 +92,7 @@ impl TwoPrograms {
         self.sleeps(Duration::from_millis(200))
     }
 
-    /// SIGTERM brings a good end.
+    /// Checks that SIGTERM stops rsup with exit code 0.
     pub(crate) fn ends(&mut self) -> Result<(), String> {
         kill(self.pid, SIGTERM);
         match within(PATIENCE, || self.rsup.ended()) {
@@ -101,7 +101,7 @@ impl TwoPrograms {
         }
     }
 
-    /// All that rsup is there for.
+    /// Checks the restarts and the stop.
     pub(crate) fn serves_and_ends(&mut self) -> Result<(), String> {
         self.serves().and_then(|()| self.ends())
     }
