@@ -1,4 +1,4 @@
-//! What images are built from where nothing can be pulled: the image of docker/Dockerfile, and a Debian.
+//! The base images of the tests, which need no registry: the image of docker/Dockerfile, and a Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use super::{Engine, Image, docker};
 use crate::resource_use::shipped_binary;
 use crate::support::{binary, installed, root};
 
-/// The Debian of the examples.
+/// The Debian release of the examples.
 const SUITE: &str = "bookworm";
-/// What the examples install.
+/// The packages that the examples install.
 const PACKAGES: &str = "nginx php-fpm redis-server apache2 openssh-server supervisor";
-/// The image that stands for `debian:bookworm-slim` here. It is kept, since making it takes half a minute; `make clean`
-/// removes it.
+/// The image that replaces `debian:bookworm-slim` in the tests. The tests keep the image, because creating it takes half a
+/// minute. `make clean` removes it.
 const DEBIAN: &str = "rsup-tests:debian-bookworm";
 
 /// The directory with the Dockerfiles.
@@ -22,7 +22,7 @@ pub(super) fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docker")
 }
 
-/// The last stage of docker/Dockerfile, around the binary under test; as `make image` builds it.
+/// The last stage of docker/Dockerfile with the binary under test, as `make image` builds it.
 pub(super) fn rsup_image(engine: Engine) -> Image {
     let context = tempfile::tempdir().unwrap();
     fs::copy(binary(), context.path().join("rsup")).unwrap();
@@ -32,9 +32,9 @@ pub(super) fn rsup_image(engine: Engine) -> Image {
     engine.build(&last.replace("--from=build ", ""), context.path())
 }
 
-/// Whether the image that stands for Debian's is there, or can be made: from Debian's packages, with the archives of those
-/// that the examples install in apt's cache. Their `RUN apt-get` lines run as they stand, but from this cache: apt is told
-/// of a proxy that refuses, so that nothing depends on a network, which not every engine gives to builds.
+/// Creates the Debian image from Debian's packages, unless it exists. apt's cache in the image contains the packages that the
+/// examples install, so that the examples' `RUN apt-get` lines run unchanged. apt is configured with a proxy that refuses
+/// connections, so that the builds need no network, which some engines do not provide.
 fn debian(engine: Engine) -> Result<(), String> {
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -69,10 +69,10 @@ fn debian(engine: Engine) -> Result<(), String> {
     Err(format!("needs Debian's packages, and mmdebstrap fails: {made}"))
 }
 
-/// Builds a Dockerfile with images of ours in place of those that cannot be pulled.
+/// Builds a Dockerfile after replacing the images that would have to be pulled by the tests' own.
 #[track_caller]
 pub(super) fn build(rsup: &Image, dockerfile: &str, context: &Path) -> Image {
-    // Behind `FROM` and `--from=`; scratch is scratch.
+    // Image names follow `FROM` and `--from=`. The name `scratch` is not replaced.
     let stands_for = [
         ("=rsup ", format!("={} ", rsup.name)),
         (" debian:bookworm-slim\n", format!(" {DEBIAN}\n")),
@@ -83,7 +83,7 @@ pub(super) fn build(rsup: &Image, dockerfile: &str, context: &Path) -> Image {
     rsup.engine.build(&stands_for.iter().fold(dockerfile.to_owned(), replace), context)
 }
 
-/// Whether the examples can be built here.
+/// Whether this machine can build the examples.
 pub(super) fn ready() -> Result<Engine, String> {
     let engine = docker()?;
     root()?;
@@ -92,7 +92,7 @@ pub(super) fn ready() -> Result<Engine, String> {
     Ok(engine)
 }
 
-/// An example's image.
+/// The image of an example.
 #[track_caller]
 pub(super) fn example(engine: Engine, name: &str) -> Image {
     let context = directory().join(name);
@@ -100,7 +100,7 @@ pub(super) fn example(engine: Engine, name: &str) -> Image {
 }
 
 impl Image {
-    /// Its size in bytes on top of Debian's.
+    /// The image's size in bytes, without the Debian image.
     pub(super) fn size(&self) -> u64 {
         let size = |name: &str| {
             self.engine.call(&["image", "inspect", "-f", "{{.Size}}", name]).parse::<u64>().unwrap()

@@ -1,4 +1,4 @@
-//! One image with supervisord as it was made, and with rsup in its place.
+//! The same image with supervisord and with rsup.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,18 +11,18 @@ use crate::support::{eventually, needs, proc};
 const EXAMPLE: &str = "from-supervisord";
 const SSH: &str = "SSH-2.0-OpenSSH";
 
-/// The Dockerfile with supervisord, and that with rsup.
+/// The Dockerfiles with supervisord and with rsup.
 fn dockerfiles() -> [String; 2] {
     let directory = directory().join(EXAMPLE);
     ["Dockerfile.supervisord", "Dockerfile"].map(|name| fs::read_to_string(directory.join(name)).unwrap())
 }
 
-/// The image with supervisord, and that with rsup.
+/// The images with supervisord and with rsup.
 fn images() -> [Image; 2] {
     let rsup = rsup_image(docker().unwrap());
     let image = |dockerfile: &str| build(&rsup, dockerfile, &directory().join(EXAMPLE));
     let [old, new] = dockerfiles();
-    // Each takes a while.
+    // The two builds run at the same time, because each takes several seconds.
     std::thread::scope(|scope| {
         let old = scope.spawn(|| image(&old));
         let new = image(&new);
@@ -30,7 +30,7 @@ fn images() -> [Image; 2] {
     })
 }
 
-/// The programs of a supervisord's log that are RUNNING.
+/// The programs that are RUNNING according to a log.
 fn running(logs: &str) -> BTreeSet<String> {
     let names =
         logs.lines().filter_map(|line| line.split_once("success: ")?.1.split_once(" entered RUNNING state"));
@@ -67,8 +67,8 @@ fn the_file_stays_and_three_lines_of_the_dockerfile_change() {
     rsup.stop_well();
 }
 
-/// What one life of a container shows: from its start until both ports answer, what its PID 1 holds of memory, and how
-/// long `docker stop` takes.
+/// Runs a container once. Returns the time from its start until both ports answer, the resident memory of its PID 1, and the
+/// duration of `docker stop`.
 fn life(image: &Image) -> (Duration, u64, Duration) {
     let container = image.create();
     let begin = Instant::now();
@@ -81,7 +81,7 @@ fn life(image: &Image) -> (Duration, u64, Duration) {
     (ready, resident.trim_end_matches(" kB").parse().unwrap(), container.stop())
 }
 
-/// The table of README.
+/// The table in tests/README.md.
 #[test]
 #[ignore = "figures of one machine: `make bench` prints them"]
 fn side_by_side() {

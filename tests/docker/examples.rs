@@ -1,4 +1,4 @@
-//! The examples that ship, each as its own Dockerfile makes it.
+//! The examples of docker/, each built from its own Dockerfile.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::{GET, docker};
 use crate::support::{SIGKILL, eventually, kill, needs, proc};
 
 #[test]
-fn two_programs_of_a_shell() {
+fn the_smallest_example_runs_and_stops() {
     needs!(ready());
     let image = example(docker().unwrap(), "example");
     let container = image.start(&[], &[]);
@@ -22,7 +22,7 @@ fn two_programs_of_a_shell() {
 }
 
 #[test]
-fn nginx_and_php() {
+fn nginx_and_php_answer_and_finish_requests_during_the_stop() {
     needs!(ready());
     let image = example(docker().unwrap(), "nginx-php");
     let container = image.publish(&[]);
@@ -43,7 +43,7 @@ fn nginx_and_php() {
 }
 
 #[test]
-fn redis_and_three_workers() {
+fn redis_and_three_workers_restart_together() {
     needs!(ready());
     let image = example(docker().unwrap(), "redis-workers");
     let container = image.start(&[], &[]);
@@ -65,7 +65,7 @@ fn redis_and_three_workers() {
     (0..3).for_each(|number| container.kill_and_expect_another(&format!("worker_{number}")));
     all_jobs_are_done(&["b1", "b2", "b3"]);
 
-    // Its workers go with it, and come back with it.
+    // The workers exit when redis exits, and rsup restarts them.
     container.kill_and_expect_another("redis");
     (0..3).for_each(|number| {
         container.expect_log(&format!("success: worker_{number} entered RUNNING state"), 3)
@@ -81,7 +81,7 @@ fn redis_and_three_workers() {
 }
 
 #[test]
-fn a_migration_before_the_server_is_useful() {
+fn the_server_waits_for_a_migration_that_runs_once() {
     needs!(ready());
     let image = example(docker().unwrap(), "migrate");
     let container = image.publish(&[]);
@@ -100,7 +100,7 @@ fn a_migration_before_the_server_is_useful() {
 }
 
 #[test]
-fn two_static_programs_and_nothing_else() {
+fn two_static_programs_run_in_a_scratch_image_without_root() {
     needs!(ready());
     let image = example(docker().unwrap(), "scratch");
     let less = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
@@ -124,7 +124,7 @@ fn two_static_programs_and_nothing_else() {
 }
 
 #[test]
-fn one_command() {
+fn the_example_of_one_command_runs() {
     needs!(ready());
     let image = example(docker().unwrap(), "command");
     let container = image.publish(&[]);
@@ -141,7 +141,7 @@ fn one_command() {
 }
 
 #[test]
-fn what_the_readme_tells_a_newcomer() {
+fn the_example_in_the_readme_runs() {
     needs!(ready());
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let block = |kind: &str| {

@@ -1,4 +1,4 @@
-//! The manifest that ships: of the form that a cluster takes, and true of the image that it names.
+//! docker/kubernetes.yaml: the manifest is valid, and its arguments and probes work with the image that it names.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::base::{directory, example, ready};
 use super::{docker, run};
 use crate::support::{eventually, needs, python};
 
-/// A validator with the schemas of Kubernetes in it, and the YAML that it reads with.
+/// The Python package that validates manifests with the schemas of Kubernetes, and its YAML reader.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 const MODULE: &str = "kubernetes_validate";
 

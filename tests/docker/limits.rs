@@ -1,13 +1,17 @@
-//! What an engine takes away: the disk, the user, capabilities, processes, memory.
+//! Restrictions of an engine: a read-only root, another user, no capabilities, few processes, little memory.
 
 use super::{Engine, Out, on, shell_image, with_each_engine};
 use crate::resource_use::shipped_binary;
 use crate::support::probe::{probe, static_programs};
 use crate::support::{SIGKILL, eventually, kill, needs, proc, root};
 
-with_each_engine!(less_of_everything, no_process_is_left_to_be_had, a_program_takes_all_memory);
+with_each_engine!(
+    rsup_runs_without_root_capabilities_network_or_a_writable_root,
+    rsup_restarts_programs_when_the_pids_limit_is_used_up,
+    rsup_restarts_a_program_that_the_oom_killer_has_killed
+);
 
-fn less_of_everything(engine: Engine) {
+fn rsup_runs_without_root_capabilities_network_or_a_writable_root(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sh /out/web.sh\nautorestart=true\n\
                 [program:db]\ncommand=sh -c 'cd /etc; true > new; echo $?; exec sleep 1000'\n";
@@ -41,9 +45,9 @@ fn less_of_everything(engine: Engine) {
     }
 }
 
-fn no_process_is_left_to_be_had(engine: Engine) {
+fn rsup_restarts_programs_when_the_pids_limit_is_used_up(engine: Engine) {
     needs!(root(), shipped_binary(), static_programs());
-    // web is the first to start: fill leaves nothing for who comes after it.
+    // `web` starts first, because `fill` leaves no process for a later start.
     let conf = "[program:web]\ncommand=sleep 1000\npriority=1\nstartsecs=0\nautorestart=true\n\
                 [program:fill]\ncommand=/out/probe fill\nautorestart=false\n";
     let image = shell_image(engine, conf);
@@ -53,7 +57,7 @@ fn no_process_is_left_to_be_had(engine: Engine) {
     container.expect_running(&["web"]);
     container.expect_log("no more processes", 1);
 
-    // A place that becomes free is taken by the one or by the other.
+    // `web` and `fill` compete for each process that becomes available.
     eventually("rsup cannot start web", || {
         let web = proc::children(container.pid())
             .into_iter()
@@ -74,7 +78,7 @@ fn no_process_is_left_to_be_had(engine: Engine) {
     container.stop_well();
 }
 
-fn a_program_takes_all_memory(engine: Engine) {
+fn rsup_restarts_a_program_that_the_oom_killer_has_killed(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sleep 1000\n\
                 [program:hog]\ncommand=sh -c 'x=0123456789abcdef; while :; do x=$x$x; done'\n\

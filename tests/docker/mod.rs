@@ -1,5 +1,4 @@
-//! The real thing: containers, with rsup as their PID 1. What Docker and podman do alike is tested with both; the examples
-//! are Docker's.
+//! Containers with rsup as their PID 1. Most tests run with Docker and with podman. The examples run with Docker only.
 
 mod base;
 mod beside;
@@ -22,7 +21,7 @@ use tempfile::TempDir;
 use crate::support::pty::Terminal;
 use crate::support::{SIGKILL, binary, eventually, kill, proc};
 
-/// A test for each engine, of functions that take one.
+/// Makes a test for each engine of each function that takes an engine.
 macro_rules! with_each_engine {
     ($($name:ident),+ $(,)?) => {
         mod docker {
@@ -42,23 +41,23 @@ fn test_with(engine: &Result<Engine, String>, test: fn(Engine)) {
     }
 }
 
-/// What runs containers: a command and its own options, and those of its `run`.
+/// A container engine: its command with global options, and the options of its `run`.
 #[derive(Clone, Copy)]
 pub(crate) struct Engine {
     words: &'static [&'static str],
     run: &'static [&'static str],
 }
 
-/// podman raises limits, which not every machine lets it do.
+/// Explicit limits, because podman otherwise raises the limits, which some machines do not allow.
 const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
 const DOCKER: Engine = Engine { words: &["docker"], run: &[] };
-/// With its usual runtime, crun, which does not work with every hierarchy of cgroups; and with Docker's.
+/// podman with its default runtime crun, which does not support every cgroup hierarchy, and with Docker's runtime.
 const PODMAN: [Engine; 2] = [
     Engine { words: &["podman"], run: &LIMITS },
     Engine { words: &["podman", "--runtime", "runc"], run: &LIMITS },
 ];
 
-/// Docker, if an engine answers.
+/// Docker, if its daemon answers.
 fn docker() -> Result<Engine, String> {
     static FOUND: OnceLock<Result<Engine, String>> = OnceLock::new();
     let ask = || match DOCKER.command(&["version", "--format", "{{.Server.Version}}"]).output() {
@@ -69,7 +68,7 @@ fn docker() -> Result<Engine, String> {
     FOUND.get_or_init(ask).clone()
 }
 
-/// podman, if it is installed and a container runs.
+/// podman, if it is installed and can run a container.
 fn podman() -> Result<Engine, String> {
     static FOUND: OnceLock<Result<Engine, String>> = OnceLock::new();
     let runs = |engine: Engine| {
@@ -92,10 +91,10 @@ fn podman() -> Result<Engine, String> {
     FOUND.get_or_init(find).clone()
 }
 
-/// What a web server is asked.
+/// The request for a web server.
 const GET: &str = "GET / HTTP/1.0\r\n\r\n";
 
-/// Runs a command to its good end; what it printed.
+/// Runs a command, which must succeed. Returns the command's output.
 #[track_caller]
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -111,13 +110,13 @@ impl Engine {
         command
     }
 
-    /// Runs its command to its good end; what it printed.
+    /// Runs a command of the engine, which must succeed. Returns the command's output.
     #[track_caller]
     fn call(self, args: &[&str]) -> String {
         run(&mut self.command(args))
     }
 
-    /// Builds a Dockerfile in this directory.
+    /// Builds a Dockerfile with a directory as the context.
     #[track_caller]
     fn build(self, dockerfile: &str, context: &Path) -> Image {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -128,7 +127,7 @@ impl Engine {
         image
     }
 
-    /// Makes an image of a root file system, with rsup as its entry point.
+    /// Imports a root file system as an image with rsup as the entry point.
     #[track_caller]
     fn import(self, root: &Path) -> Image {
         let mut tar = Command::new("tar");
@@ -142,13 +141,13 @@ impl Engine {
     }
 }
 
-/// A name that no other image has, of this run or another.
+/// A name that no other image of this or another run has.
 fn new_name() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("rsup-tests:{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// An image by its name; removed with it.
+/// An image. Dropping the value removes the image.
 struct Image {
     engine: Engine,
     name: String,
@@ -161,25 +160,25 @@ impl Drop for Image {
 }
 
 impl Image {
-    /// What starts a container of it.
+    /// The command that starts a container of the image.
     fn command(&self, options: &[&str], words: &[&str]) -> Vec<String> {
         let run = [self.engine.words, &["run"], self.engine.run, options, &[&self.name], words].concat();
         run.into_iter().map(String::from).collect()
     }
 
-    /// Runs a container of it to its end, without a network.
+    /// Runs a container without a network until the container exits.
     fn run(&self, options: &[&str], words: &[&str]) -> Output {
         let command = self.command(&[&["--rm", "--network", "none"], options].concat(), words);
         Command::new(&command[0]).args(&command[1..]).output().unwrap()
     }
 
-    /// A running container of it, without a network.
+    /// Starts a container without a network.
     #[track_caller]
     fn start(&self, options: &[&str], words: &[&str]) -> Container<'_> {
         self.detach(&[&["--network", "none"], options].concat(), words)
     }
 
-    /// A running container of it, with the ports published that its Dockerfile names.
+    /// Starts a container, and publishes the ports that the Dockerfile names.
     #[track_caller]
     fn publish(&self, options: &[&str]) -> Container<'_> {
         self.detach(&[&["-P"], options].concat(), &[])
@@ -193,13 +192,13 @@ impl Image {
         Container { image: self, id, _dir: dir }
     }
 
-    /// A container of it that has not been started, with the same ports.
+    /// Creates a container with the same ports, without starting it.
     fn create(&self) -> Container<'_> {
         let id = self.engine.call(&["create", "-P", &self.name]);
         Container { image: self, id, _dir: tempfile::tempdir().unwrap() }
     }
 
-    /// A running container of it on a new terminal, without a network.
+    /// Starts a container without a network on a new terminal.
     fn start_on_terminal(&self, options: &[&str], words: &[&str]) -> (Terminal, Container<'_>) {
         let dir = tempfile::tempdir().unwrap();
         let cid = dir.path().join("cid");
@@ -213,11 +212,11 @@ impl Image {
     }
 }
 
-/// A container by its id. It goes before its image, which could not be removed while it is there.
+/// A container. The borrow makes sure that the container is removed before its image, which the engine requires.
 struct Container<'a> {
     image: &'a Image,
     id: String,
-    /// Where it was started: podman's monitor writes a file there when memory is used up.
+    /// The engine's working directory. podman's monitor writes a file there when the container runs out of memory.
     _dir: TempDir,
 }
 
@@ -232,14 +231,14 @@ impl Drop for Container<'_> {
 }
 
 impl Container<'_> {
-    /// What it has said so far: its stdout, its stderr.
+    /// The output so far: stdout and stderr.
     fn streams(&self) -> (String, String) {
         let output = self.image.engine.command(&["logs", &self.id]).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (text(&output.stdout), text(&output.stderr))
     }
 
-    /// What it has said so far, on both streams.
+    /// The output so far of both streams.
     fn logs(&self) -> String {
         let (stdout, stderr) = self.streams();
         stdout + &stderr
@@ -250,7 +249,7 @@ impl Container<'_> {
         eventually(&what, || (self.logs().matches(text).count() >= times).then_some(()));
     }
 
-    /// Waits until these programs are RUNNING.
+    /// Waits until programs are RUNNING.
     fn expect_running(&self, programs: &[&str]) {
         programs
             .iter()
@@ -261,35 +260,35 @@ impl Container<'_> {
         self.image.engine.call(&["inspect", "-f", &format!("{{{{{field}}}}}"), &self.id])
     }
 
-    /// Its PID 1 as the host sees it.
+    /// The PID of the container's PID 1 on the host.
     fn pid(&self) -> i32 {
         self.inspect(".State.Pid").parse().unwrap()
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits until the container has exited. Returns the exit code.
     fn exit_code(&self) -> i32 {
         let ended = || (self.inspect(".State.Running") == "false").then_some(());
         eventually("the container ends", ended);
         self.inspect(".State.ExitCode").parse().unwrap()
     }
 
-    /// Runs a command in it.
+    /// Runs a command in the container.
     fn exec(&self, words: &[&str]) -> Output {
         self.image.engine.command(&[&["exec", &self.id], words].concat()).output().unwrap()
     }
 
-    /// Runs a script in it to its good end; what it printed.
+    /// Runs a script in the container, which must succeed. Returns the script's output.
     #[track_caller]
     fn sh(&self, script: &str) -> String {
         self.image.engine.call(&["exec", &self.id, "sh", "-c", script])
     }
 
-    /// Sends its PID 1 a signal.
+    /// Sends a signal to the container's PID 1.
     fn signal(&self, name: &str) {
         self.image.engine.call(&["kill", "-s", name, &self.id]);
     }
 
-    /// The process, as the host sees it, of what the last `spawned:` line of this program names.
+    /// The PID on the host of the process in the last `spawned:` line of a program.
     #[track_caller]
     fn program(&self, name: &str) -> i32 {
         let text = format!("spawned: '{name}' with pid ");
@@ -301,7 +300,7 @@ impl Container<'_> {
         found.unwrap_or_else(|| panic!("no process {inner:?} in {tree:?}")).pid
     }
 
-    /// Kills a program for the first time; waits until another process has taken its place.
+    /// Kills a program for the first time, and waits until rsup has restarted the program.
     #[track_caller]
     fn kill_and_expect_another(&self, program: &str) {
         kill(self.program(program), SIGKILL);
@@ -310,37 +309,37 @@ impl Container<'_> {
         self.expect_log(&format!("success: {program} entered RUNNING state"), 2);
     }
 
-    /// Starts it.
+    /// Starts the container.
     fn start(&self) {
         self.image.engine.call(&["start", &self.id]);
     }
 
-    /// Where the host reaches a port of it.
+    /// The address on the host of a published port.
     fn published(&self, port: u16) -> SocketAddr {
         let lines = self.image.engine.call(&["port", &self.id, &port.to_string()]);
         lines.lines().find_map(|line| line.parse().ok()).unwrap_or_else(|| panic!("port {port} of {lines:?}"))
     }
 
-    /// Waits until the server on this port says this to that; what it has said up to there.
+    /// Waits until the server on a port answers a request with a text. Returns the answer up to that text.
     fn expect_answer(&self, port: u16, question: &str, answer: &str) -> String {
         let server = self.published(port);
         eventually(&format!("port {port} answers {answer:?}"), || ask(server, question, answer))
     }
 
-    /// `docker stop`; how long it took.
+    /// Runs `docker stop`. Returns the duration.
     fn stop(&self) -> Duration {
         let before = Instant::now();
         self.image.engine.call(&["stop", &self.id]);
         before.elapsed()
     }
 
-    /// `docker stop`, which has to be quick and clean.
+    /// Runs `docker stop`, which must be fast and end with exit code 0.
     fn stop_well(&self) {
         let pid = self.pid();
         let zombie = || proc::children(pid).iter().any(proc::Process::is_zombie);
         eventually("PID 1 has reaped all that died", || (!zombie()).then_some(()));
         let took = self.stop();
-        // Far from the 10 seconds after which the engine kills, and yet enough for a busy machine.
+        // The limit is well below the 10 seconds after which the engine sends SIGKILL, and high enough for a busy machine.
         assert!(took < Duration::from_secs(5), "the stop took {took:?}");
         assert_eq!(self.exit_code(), 0);
         let logs = self.logs();
@@ -348,7 +347,7 @@ impl Container<'_> {
     }
 }
 
-/// What a server says to this, up to what is waited for; none if it does not say it.
+/// The answer of a server to a request, up to an expected text. `None` if the server does not answer with that text.
 fn ask(server: SocketAddr, question: &str, answer: &str) -> Option<String> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -363,21 +362,21 @@ fn ask(server: SocketAddr, question: &str, answer: &str) -> Option<String> {
     Some(said)
 }
 
-/// Copies a file of this machine into a root file system, where it has the same place.
+/// Copies a file of this machine to the same path in a root file system.
 fn copy_in(root: &Path, file: &Path) {
     let to = root.join(file.strip_prefix("/").unwrap());
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::copy(file, &to).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
-/// The libraries that a program of this machine is loaded with, the loader included.
+/// The libraries that a program of this machine needs, including the dynamic loader.
 fn libraries(file: &Path) -> Vec<PathBuf> {
     let listed = run(Command::new("ldd").arg(file));
     let words = listed.split_whitespace().filter(|word| word.starts_with('/'));
     words.map(|word| PathBuf::from(word.trim_end_matches(':'))).collect()
 }
 
-/// An image with a shell and what scripts need, with rsup as its entry point and this configuration.
+/// An image with a shell, a few commands for scripts, a configuration, and rsup as the entry point.
 fn shell_image(engine: Engine, conf: &str) -> Image {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
@@ -395,7 +394,7 @@ fn shell_image(engine: Engine, conf: &str) -> Image {
     engine.import(root)
 }
 
-/// A directory of the host that is `/out` in a container, open to every user.
+/// A directory of the host that is mounted at `/out` in a container and that every user may write to.
 struct Out(TempDir);
 
 impl Out {
@@ -423,7 +422,7 @@ impl Out {
     }
 }
 
-/// A script that answers a signal by a line in the volume.
+/// A script that handles a signal by writing a line into a file of the volume.
 fn on(signal: &str, name: &str, and: &str) -> String {
     format!(
         "trap \"echo {signal} >> /out/{name}; {and}\" {signal}; echo ready > /out/{name}.ready; \

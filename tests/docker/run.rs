@@ -1,4 +1,4 @@
-//! `run`, `kill`, `stop`, `exec`: what an engine does with rsup's container.
+//! The engine's commands `run`, `kill`, `stop` and `exec` on a container with rsup.
 
 use std::fs;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use crate::support::{eventually, needs, proc, root};
 use crate::terminal::job_control;
 
 with_each_engine!(
-    an_image_that_holds_nothing_else,
-    each_stream_is_the_programs_own,
-    rsups_own_streams_are_open_to_others,
-    one_command_is_what_the_container_leaves_with,
-    kill_reaches_the_programs_and_stop_everything_that_is_left,
-    run_it_has_job_control,
-    run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs,
-    what_exec_leaves_behind_is_reaped_and_told,
-    behind_another_init,
-    the_restart_policy_sees_the_exit_code_of_the_program_that_was_given_up,
+    rsup_runs_in_an_image_that_holds_nothing_else,
+    each_program_writes_to_the_containers_own_streams,
+    processes_of_root_may_write_to_rsups_streams,
+    the_containers_exit_code_is_that_of_the_command,
+    docker_kill_reaches_the_programs_and_docker_stop_every_process,
+    a_shell_in_docker_run_it_has_job_control,
+    a_resized_terminal_sends_the_programs_no_sigwinch,
+    processes_of_docker_exec_are_reaped_and_terminated,
+    rsup_works_under_docker_init,
+    the_restart_policy_sees_the_exit_code_of_a_fatal_program,
 );
 
-fn an_image_that_holds_nothing_else(engine: Engine) {
+fn rsup_runs_in_an_image_that_holds_nothing_else(engine: Engine) {
     needs!(root(), shipped_binary(), static_programs());
-    // rsup alone says what it is missing.
+    // Without a configuration file rsup reports which paths it has searched.
     let base = rsup_image(engine);
     let alone = base.run(&[], &[]);
     assert_eq!(alone.status.code(), Some(2));
     let said = String::from_utf8_lossy(&alone.stderr);
     assert!(said.contains("No config file found at default paths"), "{said}");
 
-    // What a user puts on top of it.
+    // A user adds a program and a configuration file to the image.
     let context = tempfile::tempdir().unwrap();
     build("talk", &context.path().join("talk"));
     let dockerfile =
@@ -58,7 +58,7 @@ fn an_image_that_holds_nothing_else(engine: Engine) {
     container.stop_well();
 }
 
-fn each_stream_is_the_programs_own(engine: Engine) {
+fn each_program_writes_to_the_containers_own_streams(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sh -c 'echo to stdout; echo to stderr >&2; exec sleep 1000'\n\
                 [program:one]\ncommand=sh -c 'echo both >&2; exec sleep 1000'\nredirect_stderr=true\n";
@@ -73,8 +73,9 @@ fn each_stream_is_the_programs_own(engine: Engine) {
     assert!(stderr.contains("to stderr\n") && stderr.contains("rsup started with pid 1"), "{stderr}");
 }
 
-/// What many a cron job does. rsup stays as open to it as any process of root's, whoever its programs have become.
-fn rsups_own_streams_are_open_to_others(engine: Engine) {
+/// Processes of root, such as cron jobs, write to /proc/1/fd/1. The kernel allows that even after rsup has started programs of
+/// other users.
+fn processes_of_root_may_write_to_rsups_streams(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sh -c 'echo from web >/proc/1/fd/1; exec sleep 1000'\nautorestart=true\n\
                 [program:other]\ncommand=sleep 1000\nuser=65534:65534\npriority=1\nautorestart=true\n";
@@ -89,7 +90,7 @@ fn rsups_own_streams_are_open_to_others(engine: Engine) {
     container.stop_well();
 }
 
-fn one_command_is_what_the_container_leaves_with(engine: Engine) {
+fn the_containers_exit_code_is_that_of_the_command(engine: Engine) {
     needs!(root(), shipped_binary());
     let image = shell_image(engine, "");
     for (words, code) in [
@@ -118,13 +119,13 @@ fn one_command_is_what_the_container_leaves_with(engine: Engine) {
     assert_eq!((container.exit_code(), out.read("db").as_str()), (4, "TERM\n"));
 }
 
-fn kill_reaches_the_programs_and_stop_everything_that_is_left(engine: Engine) {
+fn docker_kill_reaches_the_programs_and_docker_stop_every_process(engine: Engine) {
     needs!(root(), shipped_binary());
     let section = |name: &str, script: &str| format!("[program:{name}]\ncommand=sh -c '{script}'\n");
     let conf = section("waits", "sleep 1000 & wait")
         + &section("forks", "(setsid sh /out/daemon.sh &); exec sleep 1000")
         + &section("leads", "sh /out/member.sh & exec sleep 1000")
-        + &section("deaf", &on("TERM", "deaf", ":"))
+        + &section("stubborn", &on("TERM", "stubborn", ":"))
         + "stopwaitsecs=2\n"
         + &section("hup", &on("HUP", "hup", ":"));
     let image = shell_image(engine, &conf);
@@ -132,31 +133,31 @@ fn kill_reaches_the_programs_and_stop_everything_that_is_left(engine: Engine) {
     out.write("daemon.sh", &on("TERM", "daemon", "exit"));
     out.write("member.sh", &on("TERM", "member", "exit"));
     let container = image.start(&["-v", &out.volume()], &[]);
-    for name in ["daemon", "member", "deaf", "hup"] {
+    for name in ["daemon", "member", "stubborn", "hup"] {
         out.expect(&format!("{name}.ready"), "ready");
     }
     container.expect_log("success: waits", 1);
 
     container.signal("HUP");
     out.expect("hup", "HUP\n");
-    // HUP ends those that do not catch it; they come back.
+    // SIGHUP kills the programs that do not handle it, and rsup restarts them.
     container.expect_log("exited: waits (terminated by SIGHUP; not expected)", 1);
     container.expect_log("success: waits", 2);
     container.expect_log("success: forks", 2);
     container.expect_log("success: leads", 2);
-    ["daemon", "member", "deaf"].iter().for_each(|name| out.expect(&format!("{name}.ready"), "ready"));
+    ["daemon", "member", "stubborn"].iter().for_each(|name| out.expect(&format!("{name}.ready"), "ready"));
 
     let took = container.stop();
     assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(5), "the stop took {took:?}");
     assert_eq!(container.exit_code(), 0);
-    for name in ["daemon", "member", "deaf"] {
-        assert!(out.read(name).contains("TERM\n"), "{name} was not told");
+    for name in ["daemon", "member", "stubborn"] {
+        assert!(out.read(name).contains("TERM\n"), "{name} did not get SIGTERM");
     }
     let logs = container.logs();
-    assert!(logs.contains("stopped: deaf (terminated by SIGKILL)"), "{logs}");
+    assert!(logs.contains("stopped: stubborn (terminated by SIGKILL)"), "{logs}");
 }
 
-fn run_it_has_job_control(engine: Engine) {
+fn a_shell_in_docker_run_it_has_job_control(engine: Engine) {
     needs!(root(), shipped_binary());
     let image = shell_image(engine, "");
     let (mut terminal, _container) = image.start_on_terminal(&["-e", "PS1=inner> "], &["--", "sh", "-i"]);
@@ -165,7 +166,7 @@ fn run_it_has_job_control(engine: Engine) {
     assert_eq!(terminal.exit_code(), 7);
 }
 
-fn run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs(engine: Engine) {
+fn a_resized_terminal_sends_the_programs_no_sigwinch(engine: Engine) {
     needs!(root(), shipped_binary());
     let tell = |signal: &str| format!("trap \"echo {signal} >> /out/web\" {signal}; ");
     let conf = format!(
@@ -183,7 +184,7 @@ fn run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs(engin
     container.sh("kill -USR1 1");
     out.expect("web", "USR1\n");
     assert_eq!(out.read("web"), "USR1\n");
-    // Both the kernel's and the one that docker's client has proxied are kept back; somebody's in the container is not.
+    // rsup drops the SIGWINCH of the kernel and the one that docker's client forwards, but not one from inside the container.
     container.sh("kill -WINCH 1");
     out.expect("web", "WINCH\n");
     terminal.enter("\x03");
@@ -193,7 +194,7 @@ fn run_it_of_a_configuration_keeps_the_terminals_signals_from_the_programs(engin
     assert_eq!(out.read("web"), "USR1\nWINCH\nTERM\n");
 }
 
-fn what_exec_leaves_behind_is_reaped_and_told(engine: Engine) {
+fn processes_of_docker_exec_are_reaped_and_terminated(engine: Engine) {
     needs!(root(), shipped_binary());
     let out = Out::new();
     out.write("job.sh", &on("TERM", "job", "exit"));
@@ -205,7 +206,7 @@ fn what_exec_leaves_behind_is_reaped_and_told(engine: Engine) {
     container.sh("sleep 0.1 >/dev/null 2>&1 &");
     out.expect("job.ready", "ready");
     let names = || proc::children(pid).into_iter().map(|child| child.name).collect::<Vec<_>>();
-    // The job is a child of rsup by adoption; the nap was one, and is gone without a trace.
+    // rsup has adopted the job. It has also adopted the short sleep, and has reaped it.
     eventually("rsup has the program and the job", || (names() == ["sleep", "sh"]).then_some(()));
 
     let words = ["exec", &container.id, "sh", "-c", "echo ready > /out/session; exec sleep 1000"];
@@ -217,7 +218,7 @@ fn what_exec_leaves_behind_is_reaped_and_told(engine: Engine) {
     assert!(!ended.success());
 }
 
-fn behind_another_init(engine: Engine) {
+fn rsup_works_under_docker_init(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sh /out/web.sh\n[program:forks]\ncommand=sh -c '(setsid sh /out/daemon.sh &); exec sleep 1000'\n";
     let out = Out::new();
@@ -234,7 +235,7 @@ fn behind_another_init(engine: Engine) {
     assert_eq!((out.read("web").as_str(), out.read("daemon").as_str()), ("TERM\n", "TERM\n"));
 }
 
-fn the_restart_policy_sees_the_exit_code_of_the_program_that_was_given_up(engine: Engine) {
+fn the_restart_policy_sees_the_exit_code_of_a_fatal_program(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sleep 1000\n\
                 [program:db]\ncommand=sh -c 'echo life >> /out/db; exit 3'\nstartretries=0\nshutdown_on=fatal\n";

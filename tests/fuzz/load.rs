@@ -1,4 +1,4 @@
-//! Any bytes as a configuration file: loading ends, does not panic, and what it accepts can be shown.
+//! Loads any bytes as a configuration file. Loading must end and must not panic, and an accepted file must be printable.
 #![no_main]
 
 use std::cell::LazyCell;
