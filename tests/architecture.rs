@@ -119,29 +119,6 @@ fn one_thread_and_no_sleep() {
 }
 
 #[test]
-fn every_long_option_is_in_the_readme() {
-    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    let (_, cli) = sources().into_iter().find(|(path, _)| path.ends_with("cli/mod.rs")).unwrap();
-    let marks = cli.match_indices("#[argh(").map(|(at, _)| &cli[at..]);
-    let options = marks.filter(|text| {
-        let kind = text.trim_start_matches("#[argh(");
-        kind.starts_with("option") || kind.starts_with("switch")
-    });
-    let name = |text: &str| {
-        let head = text.split(']').next()?;
-        let renamed = head.split_once("long = \"").and_then(|(_, rest)| rest.split('"').next());
-        let field = text.split_once(']')?.1.split(':').next()?.split_whitespace().last()?;
-        Some(renamed.unwrap_or(field).replace('_', "-"))
-    };
-    let names: Vec<_> = options.filter_map(name).collect();
-    assert!(names.len() >= 3, "options are read from cli/mod.rs by its #[argh(…)] marks: {names:?}");
-    let readme = readme.replace('_', "-");
-    for name in names {
-        assert!(readme.contains(&format!("--{name}")), "README.md does not mention --{name}");
-    }
-}
-
-#[test]
 fn no_file_names_a_place_of_somebodys_machine() {
     let places = ["/home/", "/root/", "/Users/"];
     let kept = ["src", "tests", "docker", ".github", ".ci"].map(|dir| repository().join(dir));

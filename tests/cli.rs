@@ -66,6 +66,46 @@ fn help_and_version_go_to_stdout() {
     }
 }
 
+/// The names of all options in the first column of `rsup --help`, short and long, with their dashes.
+fn options_in_help() -> Vec<String> {
+    let help = text(&run(&["--help"]).stdout);
+    let lines = help.lines().skip_while(|line| *line != "Options:").take_while(|line| !line.is_empty());
+    let first_columns = lines.filter(|line| line.starts_with("  -"));
+    let names = first_columns.flat_map(|line| {
+        let column = line.trim_start().split("  ").next().unwrap_or_default();
+        column.split(", ").map(str::to_owned)
+    });
+    let names: Vec<_> = names.collect();
+    for expected in ["-c", "--configuration", "--check", "-h", "--help"] {
+        assert!(names.iter().any(|name| name == expected), "no {expected} in {names:?} of:\n{help}");
+    }
+    names
+}
+
+#[test]
+fn every_option_in_the_help_is_accepted() {
+    for name in options_in_help() {
+        // --help comes first, so that rsup prints the help and does not act on the option.
+        let alone = run(&["--help", &name]);
+        if alone.status.code() == Some(0) {
+            continue;
+        }
+        let error = text(&alone.stderr);
+        assert!(error.contains(&format!("option {name} requires argument")), "{name}: {error}");
+        let with_value = run(&["--help", &name, "1"]);
+        assert_eq!(with_value.status.code(), Some(0), "{name}: {}", text(&with_value.stderr));
+    }
+}
+
+#[test]
+fn the_readme_names_every_long_option_in_the_help() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    for name in options_in_help().iter().filter(|name| name.starts_with("--")) {
+        assert!(readme.contains(name), "README.md does not name {name}");
+    }
+}
+
 #[test]
 fn under_supervisords_name_it_is_supervisord() {
     let dir = tempfile::tempdir().unwrap();
