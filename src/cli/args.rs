@@ -1,164 +1,143 @@
-//! argv as getopt reads it: which options were given, as what, and where the words begin. Knows every option, so that
-//! argh, which knows few of getopt's spellings, gets one it understands.
+//! Splits argv as Python's getopt does: into options with their values, and words. argh knows few of getopt's
+//! spellings.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-/// How the normaliser treats an option.
-pub(super) struct Flag {
-    short: Option<char>,
-    /// With `-` where supervisord writes `_`.
+/// The properties of an option that decide how getopt reads it and when it may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OptionSpec {
+    pub(super) short: Option<char>,
+    /// Without the leading dashes, and with `-` where supervisord writes `_`.
     pub(super) long: &'static str,
-    takes_value: bool,
-    pub(super) role: Role,
+    pub(super) takes_value: bool,
+    pub(super) scope: Scope,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Help,
-    Version,
-    /// With a file and with a command.
-    Any,
-    /// With a file only.
-    File,
-    /// supervisord's; without effect.
+/// Where an option has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// With a configuration file and with a command.
+    BothModes,
+    /// With a configuration file only.
+    ConfigurationMode,
+    /// Nowhere: rsup accepts the option because supervisord has it.
     Ignored,
 }
 
-const fn flag(short: Option<char>, long: &'static str, takes_value: bool, role: Role) -> Flag {
-    Flag { short, long, takes_value, role }
-}
-
-pub(super) const FLAGS: [Flag; 25] = [
-    flag(Some('h'), "help", false, Role::Help),
-    flag(Some('v'), "version", false, Role::Version),
-    flag(Some('c'), "configuration", true, Role::File),
-    flag(None, "check", false, Role::File),
-    flag(None, "print-config", false, Role::File),
-    flag(None, "echo-config", false, Role::File),
-    flag(None, "shutdown-on", true, Role::File),
-    flag(None, "stop-timeout", true, Role::Any),
-    flag(Some('e'), "loglevel", true, Role::Any),
-    flag(Some('s'), "silent", false, Role::Any),
-    flag(Some('u'), "user", true, Role::File),
-    flag(Some('m'), "umask", true, Role::File),
-    flag(Some('d'), "directory", true, Role::File),
-    flag(Some('a'), "minfds", true, Role::File),
-    flag(None, "minprocs", true, Role::File),
-    flag(Some('n'), "nodaemon", false, Role::Ignored),
-    flag(Some('l'), "logfile", true, Role::Ignored),
-    flag(Some('y'), "logfile-maxbytes", true, Role::Ignored),
-    flag(Some('z'), "logfile-backups", true, Role::Ignored),
-    flag(Some('j'), "pidfile", true, Role::Ignored),
-    flag(Some('i'), "identifier", true, Role::Ignored),
-    flag(Some('q'), "childlogdir", true, Role::Ignored),
-    flag(Some('k'), "nocleanup", false, Role::Ignored),
-    flag(Some('t'), "strip-ansi", false, Role::Ignored),
-    flag(None, "profile-options", true, Role::Ignored),
-];
-
-/// An option as it was given.
+/// An option on the command line.
 pub(super) struct ParsedOption {
-    pub(super) flag: &'static Flag,
-    /// As getopt reports it: `-e` or the whole long name.
+    pub(super) spec: OptionSpec,
+    /// The name in getopt's messages: `-e`, or the whole long name even if a prefix was given.
     pub(super) spelling: String,
     pub(super) value: Option<OsString>,
 }
 
-/// What stands where on the command line.
+/// A command line, split into options and words.
 pub(super) struct ParsedArgs {
     pub(super) options: Vec<ParsedOption>,
     /// Whether `--` ended the options.
-    pub(super) dashes: bool,
+    pub(super) has_separator: bool,
     pub(super) words: Vec<OsString>,
 }
 
-/// Options end at `--` or at the first word; `-` alone is a word.
-pub(super) fn split(argv: &[OsString]) -> Result<ParsedArgs, String> {
+/// Splits argv, which comes without the program's name. Options end at `--` or at the first word; a lone `-` is a word.
+///
+/// # Errors
+/// Returns getopt's message about the first option that is unknown, ambiguous, or lacks its value.
+pub(super) fn split(argv: &[OsString], specs: &[OptionSpec]) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
-    let mut rest = argv.iter();
-    let mut dashes = false;
-    while let Some(word) = rest.as_slice().first() {
-        let bytes = word.as_bytes();
-        match bytes {
+    let mut remaining = argv.iter();
+    let mut has_separator = false;
+    while let Some(arg) = remaining.as_slice().first() {
+        match arg.as_bytes() {
             b"--" => {
-                dashes = true;
-                let _dashes = rest.next();
+                has_separator = true;
+                let _separator = remaining.next();
                 break;
             }
             [b'-', b'-', long @ ..] => {
-                let _word = rest.next();
-                options.push(long_option(long, &mut rest)?);
+                let _option = remaining.next();
+                options.push(long_option(long, &mut remaining, specs)?);
             }
             [b'-', cluster @ ..] if !cluster.is_empty() => {
-                let _word = rest.next();
-                short_options(cluster, &mut rest, &mut options)?;
+                let _cluster = remaining.next();
+                short_options(cluster, &mut remaining, specs, &mut options)?;
             }
             _ => break,
         }
     }
-    Ok(ParsedArgs { options, dashes, words: rest.cloned().collect() })
+    Ok(ParsedArgs { options, has_separator, words: remaining.cloned().collect() })
 }
 
-/// `--name`, `--name VALUE`, `--name=VALUE`, where any unique beginning of the name will do and `_` is `-`.
+/// Reads `--name`, `--name VALUE` or `--name=VALUE`.
 fn long_option<'a>(
     bytes: &[u8],
-    rest: &mut impl Iterator<Item = &'a OsString>,
+    remaining: &mut impl Iterator<Item = &'a OsString>,
+    specs: &[OptionSpec],
 ) -> Result<ParsedOption, String> {
     let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => (bytes.get(..at).unwrap_or(bytes), bytes.get(at.saturating_add(1)..)),
         None => (bytes, None),
     };
     let typed = String::from_utf8_lossy(name);
-    let flag = long_flag(&typed)?;
-    let full = spelling(flag, &typed);
-    let value = match (flag.takes_value, attached) {
+    let spec = find_long(&typed, specs)?;
+    let spelling = long_spelling(spec, &typed);
+    let value = match (spec.takes_value, attached) {
         (true, Some(value)) => Some(OsString::from_vec(value.to_vec())),
-        (true, None) => Some(rest.next().ok_or_else(|| format!("option {full} requires argument"))?.clone()),
-        (false, Some(_)) => return Err(format!("option {full} must not have an argument")),
+        (true, None) => {
+            let next = remaining.next().ok_or_else(|| format!("option {spelling} requires argument"))?;
+            Some(next.clone())
+        }
+        (false, Some(_)) => return Err(format!("option {spelling} must not have an argument")),
         (false, None) => None,
     };
-    Ok(ParsedOption { flag, spelling: full, value })
+    Ok(ParsedOption { spec, spelling, value })
 }
 
-fn long_flag(typed: &str) -> Result<&'static Flag, String> {
+/// Finds a long option by its whole name or by a prefix that no other option has. `_` and `-` are equal.
+fn find_long(typed: &str, specs: &[OptionSpec]) -> Result<OptionSpec, String> {
     let wanted = typed.replace('_', "-");
-    let mut candidates = FLAGS.iter().filter(|flag| flag.long.starts_with(&wanted));
-    let exact = FLAGS.iter().find(|flag| flag.long == wanted);
+    let exact = specs.iter().find(|spec| spec.long == wanted);
+    let mut candidates = specs.iter().filter(|spec| spec.long.starts_with(&wanted));
     match (exact, candidates.next(), candidates.next()) {
-        (Some(flag), ..) | (None, Some(flag), None) => Ok(flag),
+        (Some(spec), ..) | (None, Some(spec), None) => Ok(*spec),
         (None, None, _) => Err(format!("option --{typed} not recognized")),
         (None, Some(_), Some(_)) => Err(format!("option --{typed} not a unique prefix")),
     }
 }
 
-/// The whole name of a long option, in the spelling of its own world.
-fn spelling(flag: &Flag, typed: &str) -> String {
-    let is_supervisords = flag.role == Role::Ignored && !typed.contains('-');
-    if is_supervisords { format!("--{}", flag.long.replace('-', "_")) } else { format!("--{}", flag.long) }
+/// The whole long name. supervisord writes its own options with `_`, so its messages do as well, unless the user wrote
+/// `-`.
+fn long_spelling(spec: OptionSpec, typed: &str) -> String {
+    let is_supervisords = spec.scope == Scope::Ignored && !typed.contains('-');
+    if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
 }
 
-/// `-n`, `-nc FILE`, `-cFILE`: the first that takes a value takes the rest of the word, or the next one.
+/// Reads `-n`, `-nc FILE` or `-cFILE`. The value of the first option that takes one is the remainder of the cluster,
+/// or, if that is empty, the next argument.
 fn short_options<'a>(
     cluster: &[u8],
-    rest: &mut impl Iterator<Item = &'a OsString>,
+    remaining: &mut impl Iterator<Item = &'a OsString>,
+    specs: &[OptionSpec],
     options: &mut Vec<ParsedOption>,
 ) -> Result<(), String> {
     let mut letters = cluster;
     while let [letter, after @ ..] = letters {
         let letter = if *letter == b'?' { 'h' } else { char::from(*letter) };
         let spelling = format!("-{letter}");
-        let found = FLAGS.iter().find(|flag| flag.short == Some(letter));
-        let flag = found.ok_or_else(|| format!("option {spelling} not recognized"))?;
-        if !flag.takes_value {
-            options.push(ParsedOption { flag, spelling, value: None });
+        let found = specs.iter().find(|spec| spec.short == Some(letter));
+        let spec = *found.ok_or_else(|| format!("option {spelling} not recognized"))?;
+        if !spec.takes_value {
+            options.push(ParsedOption { spec, spelling, value: None });
             letters = after;
             continue;
         }
-        let value =
-            if after.is_empty() { rest.next().cloned() } else { Some(OsString::from_vec(after.to_vec())) };
-        let value = Some(value.ok_or_else(|| format!("option {spelling} requires argument"))?);
-        options.push(ParsedOption { flag, spelling, value });
+        let attached = (!after.is_empty()).then(|| OsString::from_vec(after.to_vec()));
+        let value = attached
+            .or_else(|| remaining.next().cloned())
+            .ok_or_else(|| format!("option {spelling} requires argument"))?;
+        options.push(ParsedOption { spec, spelling, value: Some(value) });
         break;
     }
     Ok(())

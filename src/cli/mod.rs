@@ -1,34 +1,39 @@
-//! argv to [`Cli`]: a pure normaliser for getopt's spellings (`-nc FILE`, `-cFILE`, `--conf=FILE`, options given twice),
-//! then argh, which declares the options and writes the help. Nothing is printed here and nothing exits.
+//! argv to [`Cli`]. `args` splits argv as getopt does, since Dockerfiles use getopt's spellings (`-nc FILE`, `-cFILE`,
+//! `--conf=FILE`, an option given twice); argh then reads the values by the declaration in `options`. This module
+//! prints nothing and never exits.
 
 mod args;
+mod options;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
-use self::args::{ParsedArgs, ParsedOption, Role};
+use self::args::{ParsedArgs, ParsedOption, Scope};
+use self::options::{HELP, Options, VERSION};
 use crate::config::{Overrides, value};
-use crate::policy::{Level, ShutdownOn};
 
-/// The version that `supervisord -v` prints for whom rsup stands in; scripts compare it.
+/// What `supervisord -v` prints, for scripts that compare it when rsup is installed as `supervisord`.
 const SUPERVISORD_VERSION: &str = "4.3.0";
 
-/// What was asked for.
+/// The name of the command in the usage line of the help.
+const COMMAND_NAME: [&str; 1] = ["rsup"];
+
+/// A command line that asks for something to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cli {
-    /// What to do.
+    /// [`Mode::Supervise`], unless a command or an option asks for something else.
     pub mode: Mode,
-    /// `-c`; without it the search path counts.
+    /// The value of `-c`. Without it, supervisord's search path applies.
     pub file: Option<PathBuf>,
-    /// What beats the file.
+    /// The options that take precedence over the file.
     pub overrides: Overrides,
     /// Whether rsup was started under the name `supervisord`.
     pub as_supervisord: bool,
 }
 
-/// What to do.
+/// What rsup is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Supervise the programs of the file.
@@ -39,137 +44,56 @@ pub enum Mode {
     PrintConfig,
     /// `--echo-config`.
     EchoConfig,
-    /// Run one command: these words.
+    /// Run one command, given as its words.
     Command(Vec<OsString>),
 }
 
-/// A text to leave with: for stdout when the code is 0, else for stderr.
+/// A text to print before exiting at once: on stdout if the exit code is 0, otherwise on stderr.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// The text, with its last newline.
+pub struct EarlyExit {
+    /// Ends with a newline.
     pub text: String,
-    /// The exit code.
+    /// 0 for the help and the version, 2 for a usage error.
     pub code: u8,
 }
 
-/// rsup runs the programs of a supervisord configuration file, or one command, and is a good PID 1 for them.
-#[derive(FromArgs)]
-#[argh(note = "Without -c the file is looked for where supervisord looks for it. Options end at\n\
-           the command, or at --. supervisord's other options (-n -l -y -z -j -i -q -k -t\n\
-           and their long names) are taken and have no effect.")]
-#[argh(note = "rsup leaves with the code of the command, or of the program that ended it all;\n\
-           128 and n where signal n ended that. Its own codes:")]
-#[argh(error_code(0, "stopped by SIGTERM, SIGINT or SIGQUIT, or everything went well"))]
-#[argh(error_code(2, "a mistake in the options or the file, or nothing to start"))]
-#[argh(error_code(126, "COMMAND cannot be executed"))]
-#[argh(error_code(127, "COMMAND is not found"))]
-struct Options {
-    /// the supervisord.conf to run
-    #[argh(option, short = 'c', arg_name = "file")]
-    configuration: Option<String>,
-
-    /// report every error and warning of the file, start nothing
-    #[argh(switch)]
-    check: bool,
-
-    /// print what the file comes to as JSON, start nothing
-    #[argh(switch)]
-    print_config: bool,
-
-    /// print a sample file
-    #[argh(switch)]
-    echo_config: bool,
-
-    /// which end of a program ends all, where its section does not say: never, fatal (given up) or exited
-    #[argh(option, arg_name = "when", from_str_fn(value::shutdown_on))]
-    shutdown_on: Option<ShutdownOn>,
-
-    /// kill what is left so many seconds after the stop began
-    #[argh(option, arg_name = "seconds", from_str_fn(value::seconds))]
-    stop_timeout: Option<u64>,
-
-    /// log lines from this level on: critical, error, warn, info, debug, trace or blather
-    #[argh(option, short = 'e', arg_name = "level", from_str_fn(value::log_level))]
-    loglevel: Option<Level>,
-
-    /// write no log lines
-    #[argh(switch, short = 's')]
-    silent: bool,
-
-    /// run as this user
-    #[argh(option, short = 'u', arg_name = "user")]
-    user: Option<String>,
-
-    /// checked, without effect: rsup stays in the foreground
-    #[argh(option, short = 'm', arg_name = "mask", from_str_fn(value::octal))]
-    umask: Option<u32>,
-
-    /// without effect: rsup stays in the foreground
-    #[argh(option, short = 'd', arg_name = "directory")]
-    directory: Option<String>,
-
-    /// the least number of open files to allow
-    #[argh(option, short = 'a', arg_name = "number", from_str_fn(value::integer))]
-    minfds: Option<i64>,
-
-    /// the least number of processes to allow
-    #[argh(option, arg_name = "number", from_str_fn(value::integer))]
-    minprocs: Option<i64>,
-
-    /// print the version
-    #[argh(switch, short = 'v')]
-    #[expect(dead_code, reason = "taken by the normaliser, declared for the help")]
-    version: bool,
-
-    /// the command to run instead of a file's programs
-    #[argh(positional, greedy)]
-    #[expect(dead_code, reason = "kept as bytes by the normaliser, declared for the help")]
-    command: Vec<String>,
-}
-
-/// Reads argv, its first word included.
+/// Parses argv, which includes the program's name.
 ///
 /// # Errors
-/// What to say and leave with: help and version (code 0), or why argv cannot be read (code 2).
-pub fn parse(argv: &[OsString]) -> Result<Cli, Exit> {
+/// Returns the help or the version with exit code 0, and a usage error with exit code 2.
+pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
     let name = argv.first().cloned().unwrap_or_else(|| "rsup".into());
     let as_supervisord = Path::new(&name).file_name() == Some(OsStr::new("supervisord"));
-    let words = argv.get(1..).unwrap_or(&[]);
-    read(words, as_supervisord).map_err(|refusal| match refusal {
-        EarlyExit::Text(text) => Exit { text, code: 0 },
-        EarlyExit::Error(why) => {
+    let arguments = argv.get(1..).unwrap_or(&[]);
+    parse_arguments(arguments, as_supervisord).map_err(|reason| match reason {
+        ExitReason::HelpOrVersion(text) => EarlyExit { text, code: 0 },
+        ExitReason::UsageError(message) => {
             let name = name.to_string_lossy();
-            Exit { text: format!("Error: {why}\nFor help, use {name} -h\n"), code: 2 }
+            EarlyExit { text: format!("Error: {message}\nFor help, use {name} -h\n"), code: 2 }
         }
     })
 }
 
-enum EarlyExit {
-    /// Help or version.
-    Text(String),
-    Error(String),
+/// Why a command line does not lead to a [`Cli`].
+enum ExitReason {
+    HelpOrVersion(String),
+    UsageError(String),
 }
 
-impl From<String> for EarlyExit {
-    fn from(why: String) -> Self {
-        EarlyExit::Error(why)
+impl From<String> for ExitReason {
+    fn from(message: String) -> Self {
+        ExitReason::UsageError(message)
     }
 }
 
-fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, EarlyExit> {
-    let line = args::split(argv)?;
+fn parse_arguments(arguments: &[OsString], as_supervisord: bool) -> Result<Cli, ExitReason> {
+    let line = args::split(arguments, &options::specs())?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| value::literal(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
     }
-    let options = options(&line, as_supervisord)?;
-    if line.dashes && line.words.is_empty() && !as_supervisord {
-        return Err("no command behind --".to_owned().into());
-    }
-    let has_command = !line.words.is_empty();
-    if let Some(given) = line.options.iter().find(|given| has_command && given.flag.role == Role::File) {
-        return Err(format!("option {} cannot be used with a command", given.spelling).into());
-    }
+    let options = read_options(&line.options, as_supervisord)?;
+    check_command(&line, as_supervisord)?;
     Ok(Cli {
         mode: mode(&options, line.words),
         file: options.configuration.map(PathBuf::from),
@@ -188,6 +112,72 @@ fn read(argv: &[OsString], as_supervisord: bool) -> Result<Cli, EarlyExit> {
     })
 }
 
+/// Reads the options in the order in which they were given, so that the first wrong value is reported, and help or
+/// version only if no wrong value comes first. The last appearance of an option counts.
+fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options, ExitReason> {
+    let mut last_given: Vec<(&str, Vec<String>)> = Vec::new();
+    for option in given {
+        let long = option.spec.long;
+        match long {
+            HELP => return Err(ExitReason::HelpOrVersion(help())),
+            VERSION => return Err(ExitReason::HelpOrVersion(version(as_supervisord))),
+            _ => {}
+        }
+        let argument = argh_argument(option)?;
+        read(&argument).map_err(|error| invalid_value(option, strip_argh_prefix(&argument, &error)))?;
+        last_given.retain(|(other, _)| *other != long);
+        last_given.push((long, argument));
+    }
+    let arguments: Vec<_> = last_given.into_iter().flat_map(|(_, argument)| argument).collect();
+    read(&arguments).map_err(ExitReason::UsageError)
+}
+
+/// The option as argh reads it: `--long`, or `--long` and its value.
+fn argh_argument(option: &ParsedOption) -> Result<Vec<String>, String> {
+    let mut argument = vec![format!("--{}", option.spec.long)];
+    if let Some(value) = &option.value {
+        if value.to_str().is_none() && option.spec.scope != Scope::Ignored {
+            return Err(invalid_value(option, "not UTF-8"));
+        }
+        argument.push(value.to_string_lossy().into_owned());
+    }
+    Ok(argument)
+}
+
+/// The options that these arguments set.
+///
+/// # Errors
+/// Returns argh's message.
+fn read(arguments: &[String]) -> Result<Options, String> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    Options::from_args(&COMMAND_NAME, &arguments).map_err(|exit| exit.output)
+}
+
+/// The reason alone, as the parser of the value gives it. argh puts the option and its value before the reason.
+fn strip_argh_prefix<'a>(argument: &[String], error: &'a str) -> &'a str {
+    let [name, value] = argument else { return error };
+    let prefix = format!("Error parsing option '{name}' with value '{value}': ");
+    error.strip_prefix(&prefix).unwrap_or(error).trim_end()
+}
+
+/// supervisord's message about a wrong value.
+fn invalid_value(option: &ParsedOption, reason: &str) -> String {
+    let value = option.value.as_deref().unwrap_or_default().to_string_lossy();
+    format!("invalid value for {} {}: {reason}", option.spelling, value::literal(&value))
+}
+
+/// Refuses a missing command after `--`, and a command together with an option that is for configuration mode only.
+fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> {
+    if line.words.is_empty() {
+        let lacks_command = line.has_separator && !as_supervisord;
+        return if lacks_command { Err("no command behind --".to_owned()) } else { Ok(()) };
+    }
+    match line.options.iter().find(|option| option.spec.scope == Scope::ConfigurationMode) {
+        Some(option) => Err(format!("option {} cannot be used with a command", option.spelling)),
+        None => Ok(()),
+    }
+}
+
 fn mode(options: &Options, words: Vec<OsString>) -> Mode {
     if !words.is_empty() {
         Mode::Command(words)
@@ -202,81 +192,9 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
     }
 }
 
-/// Hands each option's last appearance to argh. Values are checked one by one in the order given, so that the first
-/// wrong one is named as it was spelled.
-fn options(line: &ParsedArgs, as_supervisord: bool) -> Result<Options, EarlyExit> {
-    let mut words: Vec<(&str, Vec<String>)> = Vec::new();
-    for given in &line.options {
-        match given.flag.role {
-            Role::Help => return Err(EarlyExit::Text(help())),
-            Role::Version => return Err(EarlyExit::Text(version(as_supervisord))),
-            Role::Ignored => check_ignored(given)?,
-            Role::Any | Role::File => {
-                let option = canonical(given)?;
-                declared(&option).map_err(|_| invalid(given))?;
-                words.retain(|(long, _)| *long != given.flag.long);
-                words.push((given.flag.long, option));
-            }
-        }
-    }
-    let all: Vec<_> = words.into_iter().flat_map(|(_, option)| option).collect();
-    declared(&all).map_err(EarlyExit::Error)
-}
-
-/// `--long VALUE`, as argh reads it.
-fn canonical(given: &ParsedOption) -> Result<Vec<String>, String> {
-    let mut words = vec![format!("--{}", given.flag.long)];
-    if let Some(value) = &given.value {
-        let text = value.to_str().ok_or_else(|| {
-            format!(
-                "invalid value for {} {}: not UTF-8",
-                given.spelling,
-                value::literal(&value.to_string_lossy())
-            )
-        })?;
-        words.push(text.to_owned());
-    }
-    Ok(words)
-}
-
-fn declared(words: &[String]) -> Result<Options, String> {
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
-    Options::from_args(&["rsup"], &words).map_err(|exit| exit.output)
-}
-
-/// supervisord's words for a wrong value.
-fn invalid(given: &ParsedOption) -> String {
-    let text = given.value.as_deref().unwrap_or_default().to_string_lossy();
-    let why = match given.flag.long {
-        "loglevel" => value::log_level(&text).err(),
-        "umask" => value::octal(&text).err(),
-        "minfds" | "minprocs" => value::integer(&text).err(),
-        "shutdown-on" => value::shutdown_on(&text).err(),
-        "stop-timeout" => value::seconds(&text).err(),
-        _ => None,
-    };
-    format!("invalid value for {} {}: {}", given.spelling, value::literal(&text), why.unwrap_or_default())
-}
-
-/// Without effect, but supervisord would refuse a wrong value.
-fn check_ignored(given: &ParsedOption) -> Result<(), String> {
-    let text = given.value.as_deref().unwrap_or_default().to_string_lossy();
-    let checked = match given.flag.long {
-        "logfile-maxbytes" => value::byte_size(&text),
-        "logfile-backups" => value::integer(&text),
-        _ => return Ok(()),
-    };
-    checked
-        .map(|_| ())
-        .map_err(|why| format!("invalid value for {} {}: {why}", given.spelling, value::literal(&text)))
-}
-
 fn help() -> String {
-    match Options::from_args(&["rsup"], &["--help"]) {
-        // argh's own spellings: here the word is a command, and `-h` is an option.
-        Err(exit) => exit.output.replace("--help, help", "-h, --help  "),
-        Ok(_) => String::new(),
-    }
+    // argh hands out the help as an error.
+    Options::from_args(&COMMAND_NAME, &["--help"]).err().map_or_else(String::new, |exit| exit.output)
 }
 
 fn version(as_supervisord: bool) -> String {
@@ -291,10 +209,10 @@ fn version(as_supervisord: bool) -> String {
 mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
-    use super::args::FLAGS;
     use super::*;
+    use crate::policy::{Level, ShutdownOn};
 
-    fn run(line: &str) -> Result<Cli, Exit> {
+    fn run(line: &str) -> Result<Cli, EarlyExit> {
         let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         parse(&argv)
     }
@@ -308,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_getopt_works() {
+    fn every_spelling_that_getopt_accepts_works() {
         for line in [
             "-c f",
             "-cf",
@@ -335,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_overrides() {
+    fn the_last_appearance_of_each_option_becomes_its_override() {
         let cli = run(
             "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 --shutdown-on fatal --stop-t 9",
         )
@@ -358,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn modes() {
+    fn a_command_or_an_option_selects_the_mode() {
         let command = |words: &[&str]| Mode::Command(words.iter().map(OsString::from).collect());
         for (line, want) in [
             ("rsup", Mode::Supervise),
@@ -376,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_supervisords() {
+    fn usage_errors_have_the_texts_of_supervisord_and_getopt() {
         for (line, want) in [
             ("rsup -x", "option -x not recognized"),
             ("rsup --bogus", "option --bogus not recognized"),
@@ -403,12 +321,12 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_for_stdout() {
+    fn help_and_version_exit_with_code_0() {
         assert_eq!(
             run("rsup -v"),
-            Err(Exit { text: format!("rsup {}\n", env!("CARGO_PKG_VERSION")), code: 0 })
+            Err(EarlyExit { text: format!("rsup {}\n", env!("CARGO_PKG_VERSION")), code: 0 })
         );
-        assert_eq!(run("/bin/supervisord --version"), Err(Exit { text: "4.3.0\n".into(), code: 0 }));
+        assert_eq!(run("/bin/supervisord --version"), Err(EarlyExit { text: "4.3.0\n".into(), code: 0 }));
         for line in ["rsup -h", "rsup -?", "rsup --help", "rsup -sh x"] {
             let exit = run(line).unwrap_err();
             assert_eq!(exit.code, 0);
@@ -420,18 +338,20 @@ mod tests {
     }
 
     #[test]
-    fn commands_stay_bytes() {
+    fn a_command_need_not_be_utf_8_but_an_option_must() {
         let word = OsString::from_vec(vec![b'a', 0xFF]);
         let cli = parse(&["rsup".into(), word.clone()]).unwrap();
         assert_eq!(cli.mode, Mode::Command(vec![word.clone()]));
         assert!(parse(&["rsup".into(), "-c".into(), word]).is_err());
     }
 
+    /// [`strip_argh_prefix`] relies on argh's format.
     #[test]
-    fn every_declared_option_is_known_to_the_normaliser() {
-        let help = help();
-        for flag in FLAGS.iter().filter(|flag| flag.role != Role::Ignored) {
-            assert!(help.contains(&format!("--{}", flag.long)), "{} in {help}", flag.long);
-        }
+    fn argh_puts_the_option_and_its_value_before_the_reason() {
+        let argument = ["--loglevel".to_owned(), "it's".to_owned()];
+        let argh_error = read(&argument).err().unwrap();
+        let reason = "bad logging level name \"it's\"";
+        assert_eq!(argh_error, format!("Error parsing option '--loglevel' with value 'it's': {reason}\n"));
+        assert_eq!(strip_argh_prefix(&argument, &argh_error), reason);
     }
 }
