@@ -170,7 +170,7 @@ fn invalid_value(option: &ParsedOption, reason: &str) -> String {
 fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> {
     if line.words.is_empty() {
         let lacks_command = line.has_separator && !as_supervisord;
-        return if lacks_command { Err("no command behind --".to_owned()) } else { Ok(()) };
+        return if lacks_command { Err("no command after --".to_owned()) } else { Ok(()) };
     }
     match line.options.iter().find(|option| option.spec.scope == Scope::ConfigurationMode) {
         Some(option) => Err(format!("option {} cannot be used with a command", option.spelling)),
@@ -314,7 +314,7 @@ mod tests {
                 "invalid value for --logfile_backups 'x': invalid literal for int() with base 10: 'x'",
             ),
             ("rsup -c f ls", "option -c cannot be used with a command"),
-            ("rsup --", "no command behind --"),
+            ("rsup --", "no command after --"),
         ] {
             assert_eq!(error(line), want, "{line}");
         }

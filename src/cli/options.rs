@@ -17,69 +17,72 @@ const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-ti
 // The doc comments are the text of `--help`. A field whose name begins with `_` is not read: `super::read_options` looks
 // for `--version` by its name, and `args` keeps the words of the command, which need not be UTF-8.
 
-/// rsup runs the programs of a supervisord configuration file, or one command, and is a good PID 1 for them.
+/// Runs the programs of a supervisord configuration file, or one command, for example as PID 1 of a container.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
-#[argh(note = "Without -c the file is looked for where supervisord looks for it. Options end at\n\
-           the command, or at --. supervisord's other options (-n -l -y -z -j -i -q -k -t\n\
-           and their long names, --profile_options) are taken and have no effect.")]
-#[argh(note = "rsup leaves with the code of the command, or of the program that ended it all;\n\
-           128 and n where signal n ended that. Its own codes:")]
-#[argh(error_code(0, "stopped by SIGTERM, SIGINT or SIGQUIT, or everything went well"))]
-#[argh(error_code(2, "a mistake in the options or the file, or nothing to start"))]
+#[argh(note = "Without -c, rsup reads the first existing file of supervisord's search path.\n\
+           Options end at COMMAND or at --. supervisord's other options (-n -l -y -z -j\n\
+           -i -q -k -t, their long names, --profile_options) are accepted without effect.")]
+#[argh(note = "With COMMAND, the exit code is that of COMMAND. Otherwise it is that of the\n\
+           program whose exit caused the shutdown or, if all programs have ended, of the\n\
+           first program that failed. 128 + n means that signal n killed the process.\n\
+           rsup's own exit codes:")]
+#[argh(error_code(0, "SIGTERM, SIGINT or SIGQUIT stopped rsup, or no program failed"))]
+#[argh(error_code(2, "an error in the options or in the file, or no program to start"))]
 #[argh(error_code(126, "COMMAND cannot be executed"))]
 #[argh(error_code(127, "COMMAND is not found"))]
 pub(super) struct Options {
-    /// the supervisord.conf to run
-    #[argh(option, short = 'c', arg_name = "file")]
+    /// the configuration file
+    #[argh(option, short = 'c', arg_name = "FILE")]
     pub(super) configuration: Option<String>,
 
-    /// report every error and warning of the file, start nothing
+    /// print every error and warning about the file, start nothing
     #[argh(switch)]
     pub(super) check: bool,
 
-    /// print what the file comes to as JSON, start nothing
+    /// print the resulting configuration as JSON, start nothing
     #[argh(switch)]
     pub(super) print_config: bool,
 
-    /// print a sample file
+    /// print a sample configuration file
     #[argh(switch)]
     pub(super) echo_config: bool,
 
-    /// which end of a program ends all, where its section does not say: never, fatal (given up) or exited
-    #[argh(option, arg_name = "when", from_str_fn(value::shutdown_on))]
+    /// when the exit of a program shuts everything down, unless its section sets shutdown_on: never, fatal (the
+    /// program entered FATAL) or exited
+    #[argh(option, arg_name = "WHEN", from_str_fn(value::shutdown_on))]
     pub(super) shutdown_on: Option<ShutdownOn>,
 
-    /// kill what is left so many seconds after the stop began
-    #[argh(option, arg_name = "seconds", from_str_fn(value::seconds))]
+    /// SIGKILL everything still running SECONDS after shutdown starts
+    #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
 
-    /// log lines from this level on: critical, error, warn, info, debug, trace or blather
-    #[argh(option, short = 'e', arg_name = "level", from_str_fn(value::log_level))]
+    /// the least severe level to log: critical, error, warn, info, debug, trace or blather
+    #[argh(option, short = 'e', arg_name = "LEVEL", from_str_fn(value::log_level))]
     pub(super) loglevel: Option<Level>,
 
-    /// write no log lines
+    /// log nothing
     #[argh(switch, short = 's')]
     pub(super) silent: bool,
 
-    /// run as this user
-    #[argh(option, short = 'u', arg_name = "user")]
+    /// switch to USER before any program starts
+    #[argh(option, short = 'u', arg_name = "USER")]
     pub(super) user: Option<String>,
 
-    /// checked, without effect: rsup stays in the foreground
-    #[argh(option, short = 'm', arg_name = "mask", from_str_fn(value::octal))]
+    /// without effect, because rsup stays in the foreground
+    #[argh(option, short = 'm', arg_name = "MASK", from_str_fn(value::octal))]
     pub(super) umask: Option<u32>,
 
-    /// without effect: rsup stays in the foreground
-    #[argh(option, short = 'd', arg_name = "directory")]
+    /// without effect, because rsup stays in the foreground
+    #[argh(option, short = 'd', arg_name = "DIRECTORY")]
     pub(super) directory: Option<String>,
 
-    /// the least number of open files to allow
-    #[argh(option, short = 'a', arg_name = "number", from_str_fn(value::integer))]
+    /// raise the limit of open files to NUMBER if it is lower
+    #[argh(option, short = 'a', arg_name = "NUMBER", from_str_fn(value::integer))]
     pub(super) minfds: Option<i64>,
 
-    /// the least number of processes to allow
-    #[argh(option, arg_name = "number", from_str_fn(value::integer))]
+    /// raise the limit of processes to NUMBER if it is lower
+    #[argh(option, arg_name = "NUMBER", from_str_fn(value::integer))]
     pub(super) minprocs: Option<i64>,
 
     /// print the version
@@ -128,8 +131,8 @@ pub(super) struct Options {
     #[argh(option, hidden_help)]
     _profile_options: Option<String>,
 
-    /// the command to run instead of a file's programs
-    #[argh(positional, greedy, arg_name = "command")]
+    /// the command to run instead of the programs of a file
+    #[argh(positional, greedy, arg_name = "COMMAND")]
     _command: Vec<String>,
 }
 
