@@ -178,7 +178,7 @@ fn stop_timeout_is_one_deadline_for_the_whole_stop() {
 
 #[test]
 fn check_starts_nothing_and_names_everything_that_is_wrong() {
-    let conf = script("witness", "echo ran > witness; exec sleep 1000");
+    let conf = script("job", "echo ran > started; exec sleep 1000");
     let (code, good) = rsup(&conf).args(&["--check"]).run();
     assert_eq!(code, 0, "{:?}", good.log());
     let mistakes = "startsecs=x\npriority=y\nautostrat=true\n";
@@ -191,7 +191,7 @@ fn check_starts_nothing_and_names_everything_that_is_wrong() {
     {
         assert!(said.contains(words), "no {words:?} in:\n{said}");
     }
-    assert!(!good.path("probe").exists() && !bad.path("probe").exists());
+    assert!(!good.path("started").exists() && !bad.path("started").exists());
 }
 
 #[test]

@@ -10,9 +10,9 @@ fn text(rsup: &Rsup) -> String {
     rsup.log().into_iter().map(|line| line.0 + "\n").collect()
 }
 
-/// A program that must not start: it leaves a trace.
-fn witness() -> String {
-    script("witness", "echo ran > witness; exec sleep 1000")
+/// A program that creates the file `started`, which shows that it ran. Its section has two lines.
+fn creates_started() -> String {
+    script("job", "echo ran > started; exec sleep 1000")
 }
 
 /// Asserts that rsup refused to start, and said these things.
@@ -23,7 +23,7 @@ fn refused((code, rsup): (i32, Rsup), said: &[&str]) {
     for words in said {
         assert!(text.contains(words), "no {words:?} in:\n{text}");
     }
-    assert!(!text.contains("spawned:") && !rsup.path("witness").exists(), "something was started:\n{text}");
+    assert!(!text.contains("spawned:") && !rsup.path("started").exists(), "something was started:\n{text}");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn what_is_wrong_with_the_file_is_said_with_its_line() {
         ("[supervisord]\nloglevel=warning", "supervisord.conf:5", "bad logging level name 'warning'"),
     ];
     for (section, place, words) in cases {
-        let conf = format!("{}\n{section}\n", witness());
+        let conf = format!("{}\n{section}\n", creates_started());
         refused(rsup(&conf).run(), &[place, words]);
     }
 }
@@ -154,7 +154,7 @@ fn a_file_without_a_section_header_is_refused() {
 
 #[test]
 fn an_included_file_is_named_when_the_mistake_is_there() {
-    let conf = witness() + "[include]\nfiles=conf.d/*.conf\n";
+    let conf = creates_started() + "[include]\nfiles=conf.d/*.conf\n";
     let setup = rsup(&conf).file("conf.d/good.conf", &program("good", "sleep 1000"), 0o644).file(
         "conf.d/poor.conf",
         "[program:poor]\ncommand=sleep 1000\nnumprocs=x\n",
@@ -195,9 +195,9 @@ fn check_gives_a_line_for_each_of_five_mistakes() {
 
 #[test]
 fn an_unknown_option_is_refused() {
-    let setup = rsup(&witness()).args(&["--bogus"]);
+    let setup = rsup(&creates_started()).args(&["--bogus"]);
     refused(setup.run(), &["option --bogus not recognized"]);
-    refused(rsup(&witness()).args(&["-e", "warning"]).run(), &["bad logging level name 'warning'"]);
+    refused(rsup(&creates_started()).args(&["-e", "warning"]).run(), &["bad logging level name 'warning'"]);
 }
 
 #[test]
