@@ -1,4 +1,4 @@
-//! The command line: getopt's spellings, since Dockerfiles use them; what is printed where; and what is refused.
+//! The command line: getopt's spellings, which Dockerfiles use; what goes to stdout and to stderr; usage errors.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use crate::support::{binary, installed, needs, rsup, script};
 
-/// A program that leaves with 7, so that it can be seen to have run.
-fn seven() -> String {
+/// A program whose exit code 7 becomes that of rsup, which shows that the program ran.
+fn exits_with_7() -> String {
     script("job", "exit 7") + "startsecs=0\nautorestart=false\n"
 }
 
@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn getopts_spellings_all_work() {
+fn every_getopt_spelling_of_an_option_works() {
     let spellings: [&[&str]; 11] = [
         &["-c", "supervisord.conf"],
         &["-csupervisord.conf"],
@@ -36,24 +36,24 @@ fn getopts_spellings_all_work() {
         &["-nktl", "x.log", "-j/x.pid", "-y1MB", "-z", "3", "-i", "id", "-q/tmp", "-c", "supervisord.conf"],
     ];
     for args in spellings {
-        let (code, rsup) = rsup(&seven()).only_args(args).run();
+        let (code, rsup) = rsup(&exits_with_7()).only_args(args).run();
         assert_eq!(code, 7, "{args:?}: {:?}", rsup.log());
     }
 }
 
 #[test]
-fn supervisords_other_options_are_taken_and_do_nothing() {
+fn supervisords_other_options_are_accepted_without_effect() {
     let args = "--nodaemon --logfile=/x/y.log --logfile_maxbytes=1MB --logfile_backups=3 --pidfile=/x/y.pid \
                 --identifier=me --childlogdir=/x --nocleanup --strip_ansi";
     let args: Vec<_> = args.split_whitespace().collect();
-    let (code, rsup) = rsup(&seven()).args(&args).run();
+    let (code, rsup) = rsup(&exits_with_7()).args(&args).run();
     assert_eq!(code, 7, "{:?}", rsup.log());
     let files = crate::support::files_below(&rsup.path("."));
-    assert_eq!(files.len(), 2, "nothing beside the configuration and the test's stdout: {files:?}");
+    assert_eq!(files.len(), 2, "only the configuration and the stdout of the test: {files:?}");
 }
 
 #[test]
-fn help_and_version_go_to_stdout() {
+fn help_and_version_go_to_stdout_with_exit_code_0() {
     for help in ["-h", "-?", "--help"] {
         let output = run(&[help]);
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{help}");
@@ -107,7 +107,7 @@ fn the_readme_names_every_long_option_in_the_help() {
 }
 
 #[test]
-fn under_supervisords_name_it_is_supervisord() {
+fn under_the_name_supervisord_rsup_prints_supervisords_version_and_refuses_words() {
     let dir = tempfile::tempdir().unwrap();
     let supervisord = dir.path().join("supervisord");
     symlink(binary(), &supervisord).unwrap();
@@ -115,12 +115,12 @@ fn under_supervisords_name_it_is_supervisord() {
     assert_eq!((version.status.code(), text(&version.stdout).as_str()), (Some(0), "4.3.0\n"));
     let words = Command::new(&supervisord).args(["-n", "extra", "words"]).output().unwrap();
     assert_eq!(words.status.code(), Some(2));
-    let said = text(&words.stderr);
-    assert!(said.contains("positional arguments are not supported: ['extra', 'words']"), "{said}");
+    let error = text(&words.stderr);
+    assert!(error.contains("positional arguments are not supported: ['extra', 'words']"), "{error}");
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_on_stderr() {
+fn a_usage_error_goes_to_stderr_with_exit_code_2() {
     let cases: [(&[&str], &str); 12] = [
         (&["-x"], "option -x not recognized"),
         (&["--bogus"], "option --bogus not recognized"),
@@ -132,19 +132,19 @@ fn what_cannot_be_read_is_refused_on_stderr() {
         (&["-m", "9"], "9 can not be converted to an octal type"),
         (&["-a", "many"], "invalid literal for int() with base 10: 'many'"),
         (&["--shutdown-on", "never-ever"], "never-ever"),
-        (&["--"], "--"),
+        (&["--"], "no command after --"),
         (&["-c", "x.conf", "true"], "-c"),
     ];
-    for (args, said) in cases {
+    for (args, message) in cases {
         let output = run(args);
         let error = text(&output.stderr);
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""), "{args:?}: {error}");
-        assert!(error.contains(said), "{args:?} says {error}");
+        assert!(error.contains(message), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn an_option_beats_the_file() {
+fn an_option_takes_precedence_over_the_file() {
     let conf = |keys: &str| {
         format!("[supervisord]\n{keys}\n{}", script("job", "umask; pwd; ulimit -Sn; exit 7"))
             + "startsecs=0\nautorestart=false\n"
@@ -154,8 +154,8 @@ fn an_option_beats_the_file() {
 }
 
 #[test]
-fn shutdown_on_holds_for_programs_that_do_not_say_it() {
-    let conf = "[program:stays]\ncommand=sleep 1000\n".to_owned() + &seven();
+fn the_option_shutdown_on_applies_to_programs_without_that_key() {
+    let conf = "[program:stays]\ncommand=sleep 1000\n".to_owned() + &exits_with_7();
     let (code, rsup) = rsup(&conf).args(&["--shutdown-on=exited"]).run();
     assert_eq!(code, 7);
     assert_eq!(rsup.lines("stopped: stays").len(), 1);
@@ -163,10 +163,10 @@ fn shutdown_on_holds_for_programs_that_do_not_say_it() {
 
 #[test]
 fn stop_timeout_is_one_deadline_for_the_whole_stop() {
-    let deaf = |name: &str, priority: u32| {
+    let ignores_sigterm = |name: &str, priority: u32| {
         crate::support::handler(name, "TERM", "") + &format!("stopwaitsecs=600\npriority={priority}\n")
     };
-    let conf = deaf("a", 1) + &deaf("b", 2);
+    let conf = ignores_sigterm("a", 1) + &ignores_sigterm("b", 2);
     let in_file = format!("[supervisord]\nstop_timeout=1\n{conf}");
     for setup in [rsup(&conf).args(&["--stop-timeout", "1"]), rsup(&in_file)] {
         let mut rsup = setup.start();
@@ -177,34 +177,34 @@ fn stop_timeout_is_one_deadline_for_the_whole_stop() {
 }
 
 #[test]
-fn check_starts_nothing_and_names_everything_that_is_wrong() {
+fn check_starts_nothing_and_reports_every_error() {
     let conf = script("job", "echo ran > started; exec sleep 1000");
     let (code, good) = rsup(&conf).args(&["--check"]).run();
     assert_eq!(code, 0, "{:?}", good.log());
-    let mistakes = "startsecs=x\npriority=y\nautostrat=true\n";
-    let (code, bad) = rsup(&(conf + mistakes)).args(&["--check"]).run();
+    let errors = "startsecs=x\npriority=y\nautostrat=true\n";
+    let (code, bad) = rsup(&(conf + errors)).args(&["--check"]).run();
     assert_eq!(code, 2);
-    let said: String =
+    let printed: String =
         (bad.log().into_iter().map(|line| line.0 + "\n")).collect::<String>() + &bad.read("stdout");
     for words in
         ["supervisord.conf:3: ", "'x'", "supervisord.conf:4: ", "'y'", "supervisord.conf:5: ", "autostart"]
     {
-        assert!(said.contains(words), "no {words:?} in:\n{said}");
+        assert!(printed.contains(words), "no {words:?} in:\n{printed}");
     }
     assert!(!good.path("started").exists() && !bad.path("started").exists());
 }
 
 #[test]
-fn check_refuses_what_would_start_nothing() {
+fn check_fails_if_no_program_would_start() {
     for conf in ["", "[program:x]\ncommand=x\nautostart=false\n"] {
         let (code, rsup) = rsup(conf).args(&["--check"]).run();
-        let said: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
-        assert_eq!((code, said), (2, vec!["Error: no program to start".to_owned()]));
+        let lines: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
+        assert_eq!((code, lines), (2, vec!["Error: no program to start".to_owned()]));
     }
 }
 
 #[test]
-fn check_is_in_colour_on_a_terminal_only() {
+fn check_prints_colours_only_on_a_terminal_and_without_no_color() {
     needs!(installed("script"));
     let setup = rsup("[program:x]\nstartsecs=x\ncommand=x\n");
     let check = format!("{} --check -c {}", binary().display(), setup.path("supervisord.conf").display());
@@ -230,9 +230,9 @@ fn print_config_shows_every_process_in_start_order() {
     assert_eq!(shown["programs"][1]["user"], "nobody-of-this-name");
 }
 
-/// Nothing else could stand in its place unnoticed: it may be a password.
+/// The variable may be a password, so a replacement character in its value must not go unnoticed.
 #[test]
-fn a_variable_that_is_no_text_is_not_known_to_the_file() {
+fn an_environment_variable_that_is_not_utf_8_cannot_be_expanded() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("supervisord.conf");
     std::fs::write(&file, "[program:x]\ncommand=x %(ENV_BYTES)s\n").unwrap();
@@ -246,7 +246,7 @@ fn a_variable_that_is_no_text_is_not_known_to_the_file() {
 }
 
 #[test]
-fn the_sample_is_a_file_that_works() {
+fn check_accepts_the_sample_configuration() {
     let sample = run(&["--echo-config"]);
     assert_eq!(sample.status.code(), Some(0));
     let (code, rsup) = rsup(&text(&sample.stdout)).args(&["--check"]).run();

@@ -1,5 +1,5 @@
-//! Bad input: what is wrong with the file is said with file and line, and nothing starts; what is wrong with a
-//! command is that program's own trouble.
+//! Wrong input. An error in the file is reported with the file and the line, and no program starts. A command that
+//! cannot be executed affects only its own program.
 
 use std::path::Path;
 
@@ -15,19 +15,19 @@ fn creates_started() -> String {
     script("job", "echo ran > started; exec sleep 1000")
 }
 
-/// Asserts that rsup refused to start, and said these things.
+/// Asserts that rsup exited with 2, started no program, and logged all of these messages.
 #[track_caller]
-fn refused((code, rsup): (i32, Rsup), said: &[&str]) {
+fn refused((code, rsup): (i32, Rsup), messages: &[&str]) {
     let text = text(&rsup);
     assert_eq!(code, 2, "{text}");
-    for words in said {
-        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    for message in messages {
+        assert!(text.contains(message), "no {message:?} in:\n{text}");
     }
-    assert!(!text.contains("spawned:") && !rsup.path("started").exists(), "something was started:\n{text}");
+    assert!(!text.contains("spawned:") && !rsup.path("started").exists(), "a program was started:\n{text}");
 }
 
 #[test]
-fn no_file_names_the_places_that_were_searched() {
+fn without_any_file_the_error_lists_the_searched_paths() {
     let places = ["/etc/supervisord.conf", "/etc/supervisor/supervisord.conf"];
     let mut setup = rsup("").only_args(&[]).after("rm supervisord.conf");
     if places.iter().any(|place| Path::new(place).exists()) {
@@ -45,13 +45,13 @@ fn no_file_names_the_places_that_were_searched() {
 }
 
 #[test]
-fn the_file_in_the_working_directory_is_found() {
+fn the_file_in_the_working_directory_is_found_without_an_option() {
     let (code, rsup) = rsup(&(script("job", "exit 0") + "startsecs=0\n")).only_args(&[]).run();
     assert_eq!((code, rsup.lines("spawned: 'job'").len()), (0, 1));
 }
 
 #[test]
-fn a_file_that_is_not_there_or_cannot_be_read_is_named() {
+fn the_error_names_a_file_that_is_missing_or_unreadable() {
     refused(
         rsup("").only_args(&["-c", "/there/is/none.conf"]).run(),
         &["could not find config file /there/is/none.conf"],
@@ -60,8 +60,9 @@ fn a_file_that_is_not_there_or_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_wrong_with_the_file_is_said_with_its_line() {
-    // The second line of the section below holds the mistake: line 5, after the witness's two and a blank one.
+fn an_error_in_the_file_is_reported_with_its_line() {
+    // Most sections have the error in their second line. This is line 5 of the file, after the two lines of the valid
+    // program and an empty line.
     let cases = [
         ("[program:x]\ngarbage\ncommand=true", "supervisord.conf:5", "garbage"),
         (
@@ -141,9 +142,9 @@ fn what_is_wrong_with_the_file_is_said_with_its_line() {
         ),
         ("[supervisord]\nloglevel=warning", "supervisord.conf:5", "bad logging level name 'warning'"),
     ];
-    for (section, place, words) in cases {
+    for (section, place, message) in cases {
         let conf = format!("{}\n{section}\n", creates_started());
-        refused(rsup(&conf).run(), &[place, words]);
+        refused(rsup(&conf).run(), &[place, message]);
     }
 }
 
@@ -153,7 +154,7 @@ fn a_file_without_a_section_header_is_refused() {
 }
 
 #[test]
-fn an_included_file_is_named_when_the_mistake_is_there() {
+fn an_error_in_an_included_file_is_reported_with_that_file() {
     let conf = creates_started() + "[include]\nfiles=conf.d/*.conf\n";
     let setup = rsup(&conf).file("conf.d/good.conf", &program("good", "sleep 1000"), 0o644).file(
         "conf.d/poor.conf",
@@ -164,8 +165,8 @@ fn an_included_file_is_named_when_the_mistake_is_there() {
 }
 
 #[test]
-fn check_gives_a_line_for_each_of_five_mistakes() {
-    let conf = "; five mistakes, two of them in the included file\n[program:web]\ncommand=web\nstartsecs=1.5\n\n\
+fn check_prints_one_line_for_each_of_five_errors() {
+    let conf = "; five errors, two of them in the included file\n[program:web]\ncommand=web\nstartsecs=1.5\n\n\
                 [program:web two]\ncommand=\n  web\nnonsense\n\n[include]\nfiles=conf.d/*.conf\n";
     let included = "[program:job]\nenvironment=A=\"1\"\n  ,B\ncommand=job %(nope)s\n";
     let (code, rsup) = rsup(conf).args(&["--check"]).file("conf.d/job.conf", included, 0o644).run();
@@ -194,14 +195,14 @@ fn check_gives_a_line_for_each_of_five_mistakes() {
 }
 
 #[test]
-fn an_unknown_option_is_refused() {
+fn an_unknown_option_or_a_wrong_value_is_refused() {
     let setup = rsup(&creates_started()).args(&["--bogus"]);
     refused(setup.run(), &["option --bogus not recognized"]);
     refused(rsup(&creates_started()).args(&["-e", "warning"]).run(), &["bad logging level name 'warning'"]);
 }
 
 #[test]
-fn a_command_that_cannot_run_is_its_programs_own_trouble() {
+fn a_command_that_cannot_be_executed_affects_only_its_own_program() {
     let cases = [
         ("empty", "", "command is empty"),
         ("quote", "sleep \"1000", "can't parse command 'sleep \"1000': No closing quotation"),
@@ -224,19 +225,19 @@ fn a_command_that_cannot_run_is_its_programs_own_trouble() {
     let gave_up = cases
         .map(|(name, ..)| format!("gave up: {name} entered FATAL state, too many start retries too quickly"));
     rsup.expect_all(&gave_up);
-    rsup.lines("success: good").first().expect("good runs on");
-    for (name, _, words) in cases {
-        let lines = rsup.lines(&format!("spawnerr: {words}"));
-        assert_eq!(lines.len(), 2, "{name}: once, and one retry: {lines:?}");
-        assert_eq!(lines[0].message(), format!("INFO spawnerr: {words}"));
-        assert!(lines[1].since(&lines[0]) >= 980, "{name}: the retry waits in BACKOFF: {lines:?}");
+    rsup.lines("success: good").first().expect("the good program runs");
+    for (name, _, message) in cases {
+        let lines = rsup.lines(&format!("spawnerr: {message}"));
+        assert_eq!(lines.len(), 2, "{name}: the first start and one retry: {lines:?}");
+        assert_eq!(lines[0].message(), format!("INFO spawnerr: {message}"));
+        assert!(lines[1].since(&lines[0]) >= 980, "{name}: the retry comes after BACKOFF: {lines:?}");
         assert!(rsup.lines(&format!("spawned: '{name}'")).is_empty(), "{name}");
     }
     assert_eq!(rsup.stop(), 0);
 }
 
 #[test]
-fn a_command_line_is_split_but_no_shell() {
+fn a_command_is_split_like_a_shell_line_but_no_shell_runs_it() {
     let command = "printf '%%s|' a\\ b \"c  d\" '' $HOME ~ * && e#f";
     let conf = program("job", command) + "startsecs=0\nautorestart=false\n";
     let (code, rsup) = rsup(&conf).run();
@@ -244,7 +245,7 @@ fn a_command_line_is_split_but_no_shell() {
 }
 
 #[test]
-fn a_command_is_searched_in_the_path_of_its_environment() {
+fn a_command_is_looked_up_in_the_path_of_its_programs_environment() {
     let conf = program("job", "tool")
         + "startsecs=0\nautorestart=false\nenvironment=PATH=\"%(here)s/bin:/usr/bin:/bin\"\n";
     let (code, rsup) = rsup(&conf).file("bin/tool", "#!/bin/sh\necho found by $0\n", 0o755).run();
