@@ -14,11 +14,11 @@ pub mod policy;
 pub mod supervise;
 pub mod sys;
 
-use cli::{Cli, Mode};
+use cli::{Cli, EarlyExit, Mode};
 use config::{Config, Inputs, Loaded};
 use error::Error;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -40,11 +40,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let result =
         blocked.map_err(Error::BlockSignals).and_then(|inherited_mask| match cli::parse(arguments) {
             Ok(cli) => dispatch(&cli, arguments, inherited_mask),
-            Err(exit) if exit.code == 0 => Ok(print(&exit.text)),
-            Err(exit) => {
-                log::write_final(exit.text);
-                Ok(FAILURE)
-            }
+            Err(EarlyExit::HelpOrVersion(text)) => Ok(print(&text)),
+            Err(EarlyExit::UsageError(reason)) => Err(usage_error(reason, arguments)),
         });
     result.unwrap_or_else(|error| {
         log::write_final(error_text(&error));
@@ -116,11 +113,17 @@ fn load(
 
 /// Searches supervisord's search path.
 fn find_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
-    let argv0 = arguments.first().cloned().unwrap_or_default();
     // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is preferred.
-    let executable = env::current_exe().unwrap_or_else(|_| PathBuf::from(&argv0));
-    config::find(&executable)
-        .map_err(|reason| Error::Usage { reason, program: argv0.to_string_lossy().into_owned() })
+    let executable = env::current_exe().unwrap_or_else(|_| argv0(arguments).into());
+    config::find(&executable).map_err(|reason| usage_error(reason, arguments))
+}
+
+fn usage_error(reason: String, arguments: &[OsString]) -> Error {
+    Error::Usage { reason, program: argv0(arguments).to_string_lossy().into_owned() }
+}
+
+fn argv0(arguments: &[OsString]) -> &OsStr {
+    arguments.first().map_or(OsStr::new("rsup"), OsString::as_os_str)
 }
 
 /// Returns the configuration and the lines to log at start, or every error of the file.

@@ -140,6 +140,8 @@ fn a_usage_error_goes_to_stderr_with_exit_code_2() {
         let error = text(&output.stderr);
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""), "{args:?}: {error}");
         assert!(error.contains(message), "{args:?}: {error}");
+        let hint = format!("\nFor help, use {} -h\n", binary().display());
+        assert!(error.starts_with("Error: ") && error.ends_with(&hint), "{args:?}: {error}");
     }
 }
 

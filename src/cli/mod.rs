@@ -48,46 +48,29 @@ pub enum Mode {
     Command(Vec<OsString>),
 }
 
-/// A text to print before exiting at once: on stdout if the exit code is 0, otherwise on stderr.
+/// Why a command line does not lead to a [`Cli`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct EarlyExit {
-    /// Ends with a newline.
-    pub text: String,
-    /// 0 for the help and the version, 2 for a usage error.
-    pub code: u8,
+pub enum EarlyExit {
+    /// The text for stdout, with a newline at its end.
+    HelpOrVersion(String),
+    /// The reason without a newline, as supervisord words it.
+    UsageError(String),
+}
+
+impl From<String> for EarlyExit {
+    fn from(reason: String) -> Self {
+        EarlyExit::UsageError(reason)
+    }
 }
 
 /// Parses argv, which includes the program's name.
 ///
 /// # Errors
-/// Returns the help or the version with exit code 0, and a usage error with exit code 2.
+/// Returns the help or the version if an option asks for it, and otherwise the first error of the command line.
 pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
-    let name = argv.first().cloned().unwrap_or_else(|| "rsup".into());
-    let as_supervisord = Path::new(&name).file_name() == Some(OsStr::new("supervisord"));
-    let arguments = argv.get(1..).unwrap_or(&[]);
-    parse_arguments(arguments, as_supervisord).map_err(|reason| match reason {
-        ExitReason::HelpOrVersion(text) => EarlyExit { text, code: 0 },
-        ExitReason::UsageError(message) => {
-            let name = name.to_string_lossy();
-            EarlyExit { text: format!("Error: {message}\nFor help, use {name} -h\n"), code: 2 }
-        }
-    })
-}
-
-/// Why a command line does not lead to a [`Cli`].
-enum ExitReason {
-    HelpOrVersion(String),
-    UsageError(String),
-}
-
-impl From<String> for ExitReason {
-    fn from(message: String) -> Self {
-        ExitReason::UsageError(message)
-    }
-}
-
-fn parse_arguments(arguments: &[OsString], as_supervisord: bool) -> Result<Cli, ExitReason> {
-    let line = args::split(arguments, &options::specs())?;
+    let as_supervisord =
+        argv.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("supervisord"));
+    let line = args::split(argv.get(1..).unwrap_or(&[]), &options::specs())?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| value::literal(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
@@ -114,13 +97,13 @@ fn parse_arguments(arguments: &[OsString], as_supervisord: bool) -> Result<Cli, 
 
 /// Reads the options in the order in which they were given, so that the first wrong value is reported, and help or
 /// version only if no wrong value comes first. The last appearance of an option counts.
-fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options, ExitReason> {
+fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options, EarlyExit> {
     let mut last_given: Vec<(&str, Vec<String>)> = Vec::new();
     for option in given {
         let long = option.spec.long;
         match long {
-            HELP => return Err(ExitReason::HelpOrVersion(help())),
-            VERSION => return Err(ExitReason::HelpOrVersion(version(as_supervisord))),
+            HELP => return Err(EarlyExit::HelpOrVersion(help())),
+            VERSION => return Err(EarlyExit::HelpOrVersion(version(as_supervisord))),
             _ => {}
         }
         let argument = argh_argument(option)?;
@@ -129,7 +112,7 @@ fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options,
         last_given.push((long, argument));
     }
     let arguments: Vec<_> = last_given.into_iter().flat_map(|(_, argument)| argument).collect();
-    read(&arguments).map_err(ExitReason::UsageError)
+    read(&arguments).map_err(EarlyExit::UsageError)
 }
 
 /// The option as argh reads it: `--long`, or `--long` and its value.
@@ -218,11 +201,10 @@ mod tests {
     }
 
     fn error(line: &str) -> String {
-        let exit = run(line).unwrap_err();
-        assert_eq!(exit.code, 2, "{line}");
-        let name = line.split(' ').next().unwrap();
-        let text = exit.text.strip_suffix(&format!("\nFor help, use {name} -h\n")).unwrap();
-        text.strip_prefix("Error: ").unwrap().to_owned()
+        match run(line) {
+            Err(EarlyExit::UsageError(reason)) => reason,
+            other => panic!("{line}: {other:?}"),
+        }
     }
 
     #[test]
@@ -321,19 +303,19 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_exit_with_code_0() {
-        assert_eq!(
-            run("rsup -v"),
-            Err(EarlyExit { text: format!("rsup {}\n", env!("CARGO_PKG_VERSION")), code: 0 })
-        );
-        assert_eq!(run("/bin/supervisord --version"), Err(EarlyExit { text: "4.3.0\n".into(), code: 0 }));
+    fn help_and_version_are_texts_to_print() {
+        let text = |line: &str| match run(line) {
+            Err(EarlyExit::HelpOrVersion(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(text("rsup -v"), format!("rsup {}\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(text("/bin/supervisord --version"), "4.3.0\n");
         for line in ["rsup -h", "rsup -?", "rsup --help", "rsup -sh x"] {
-            let exit = run(line).unwrap_err();
-            assert_eq!(exit.code, 0);
+            let help = text(line);
             for option in ["-c, --configuration", "  -h, --help  "] {
-                assert!(exit.text.contains(option), "{}", exit.text);
+                assert!(help.contains(option), "{help}");
             }
-            assert!(!exit.text.contains(", help"), "{}", exit.text);
+            assert!(!help.contains(", help"), "{help}");
         }
     }
 
