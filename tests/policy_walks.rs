@@ -195,7 +195,8 @@ impl World {
 
     /// To the next deadline, a little on, or hours away.
     fn pass_time(&mut self) {
-        let until_deadline = self.processes.deadline().map(|deadline| deadline.until(self.time()).as_nanos());
+        let until_deadline =
+            self.processes.deadline().map(|deadline| deadline.duration_since(self.time()).as_nanos());
         let step = match (self.random.u32(0..10), until_deadline) {
             (0..=3, Some(nanos)) => u64::try_from(nanos).unwrap().min(86_400 * SECOND),
             (9, _) if self.one_in(20) => {
@@ -372,14 +373,14 @@ impl World {
             }
             match action {
                 Action::Process(ProcId(id), action) => self.act_on(id, action),
-                Action::Announce(SupervisorMessage::Received(_)) => self.signalled = true,
-                Action::Announce(_) => {}
+                Action::Log(SupervisorMessage::Received(_)) => self.signalled = true,
+                Action::Log(_) => {}
                 Action::Reap => self.waiting_for_children = true,
                 Action::Forward(signal) => self.forward(signal),
                 Action::Suspend if self.context.is_pid1 => self.fail("process 1 is not suspended"),
                 Action::Suspend => self.seen.event("suspended"),
                 Action::SignalRemaining(signal) => self.sweep(signal),
-                Action::Quit(code) => self.leave(code),
+                Action::Exit(code) => self.leave(code),
             }
         }
         if std::mem::take(&mut self.waiting_for_children) {

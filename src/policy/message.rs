@@ -115,13 +115,13 @@ pub enum SupervisorMessage {
     /// Something did not die of SIGKILL, or cannot be reached.
     LeftBehind,
     /// What else runs did not go in time.
-    KillingTheRest,
+    KillingRemaining,
     /// A signal came that has no effect here.
     Dropped(Signal),
     /// A child has changed its state.
     ChildQuit,
     /// The last line.
-    Leaving {
+    Exiting {
         /// Why.
         cause: ExitCause,
         /// With what.
@@ -156,10 +156,10 @@ impl SupervisorMessage {
             }
             Self::NothingToStart => (Level::Error, "no program to start".to_owned()),
             Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
-            Self::KillingTheRest => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
+            Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
-            Self::Leaving { cause, code } => {
+            Self::Exiting { cause, code } => {
                 let why = match cause {
                     ExitCause::Signal(signal) => format!("received {signal}"),
                     ExitCause::Fatal(id) => format!("{} entered FATAL state (shutdown_on)", name(*id)),

@@ -195,7 +195,7 @@ impl Process {
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let state = match self.state {
-            ProcessState::Starting { up_since } => up_since.map(|since| since.after(spec.startsecs)),
+            ProcessState::Starting { up_since } => up_since.map(|since| since.plus_secs(spec.startsecs)),
             ProcessState::Stopping { kill_at } => kill_at,
             ProcessState::Backoff { until } => (!self.is_terminating_leftovers()).then_some(until),
             ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.is_terminating_leftovers()),
@@ -253,7 +253,7 @@ impl Process {
                 Starting { up_since } => {
                     // Reaped before any timed transition, so a program that is dead is never called RUNNING. One that
                     // had its `startsecs` by now ran, though its turn to be told so did not come.
-                    if up_since.is_some_and(|since| now >= since.after(spec.startsecs)) {
+                    if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
                         self.exited_from_running(spec, exit, group_alive, now, act);
                     } else {
                         self.exited_too_early(spec, exit, group_alive, now, act);
@@ -274,7 +274,7 @@ impl Process {
                 Starting { .. } | Running | Stopping { .. } => {}
             },
             Event::Tick => match self.state {
-                Starting { up_since: Some(since) } if now >= since.after(spec.startsecs) => {
+                Starting { up_since: Some(since) } if now >= since.plus_secs(spec.startsecs) => {
                     self.enter_running(spec, act);
                 }
                 Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(act),
@@ -369,7 +369,7 @@ impl Process {
             self.failures = 0;
             act(ProcessAction::Log(ProcessMessage::GaveUp));
         } else {
-            self.state = ProcessState::Backoff { until: now.after(self.failures) };
+            self.state = ProcessState::Backoff { until: now.plus_secs(self.failures) };
         }
     }
 
@@ -406,7 +406,7 @@ impl Process {
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let earliest = self.started.map_or(now, |started| started.after(MIN_START_INTERVAL_SECS));
+        let earliest = self.started.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
         let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
         self.state = ProcessState::Exited { restart_at };
         // What a launcher leaves behind is its daemon, unless the launcher is to run again or all is to stop.
@@ -439,7 +439,9 @@ impl Process {
             // The rest has what is left of the leader's time.
             Some(kill_at) if group_alive => self.terminate_leftovers(kill_at, act),
             // SIGKILL went to the whole group.
-            None if group_alive => self.leftovers = Leftovers::Killed { until: now.after(KILL_GRACE_SECS) },
+            None if group_alive => {
+                self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) }
+            }
             Some(_) | None => self.leftovers = Leftovers::None,
         }
     }
@@ -454,7 +456,7 @@ impl Process {
     ) {
         match on_exit {
             OnLeaderExit::Terminate if group_alive => {
-                self.terminate_leftovers(now.after(spec.stopwaitsecs), act)
+                self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), act)
             }
             OnLeaderExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
             OnLeaderExit::Terminate | OnLeaderExit::Tolerate => self.leftovers = Leftovers::None,
@@ -463,7 +465,7 @@ impl Process {
 
     fn terminate_if_tolerated(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
         match self.leftovers {
-            Leftovers::Tolerated => self.terminate_leftovers(now.after(spec.stopwaitsecs), act),
+            Leftovers::Tolerated => self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), act),
             Leftovers::None | Leftovers::Terminating { .. } | Leftovers::Killed { .. } => {}
         }
     }
@@ -495,7 +497,7 @@ impl Process {
     fn kill_leftovers(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
         match self.leftovers {
             Leftovers::Tolerated | Leftovers::Terminating { .. } => {
-                self.leftovers = Leftovers::Killed { until: now.after(KILL_GRACE_SECS) };
+                self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) };
                 act(ProcessAction::Log(ProcessMessage::Killing));
                 kill(SignalTarget::Group, act);
             }
@@ -504,7 +506,7 @@ impl Process {
     }
 
     fn begin_stop(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
-        self.state = ProcessState::Stopping { kill_at: Some(now.after(spec.stopwaitsecs)) };
+        self.state = ProcessState::Stopping { kill_at: Some(now.plus_secs(spec.stopwaitsecs)) };
         let to = if spec.stopasgroup { SignalTarget::Group } else { SignalTarget::Leader };
         act(ProcessAction::Log(ProcessMessage::Sending { signal: spec.stopsignal, to }));
         act(ProcessAction::Send(spec.stopsignal, to));

@@ -17,7 +17,7 @@ pub enum Action {
     /// Something about one process.
     Process(ProcId, ProcessAction),
     /// A line about all.
-    Announce(SupervisorMessage),
+    Log(SupervisorMessage),
     /// Ask the kernel for dead children, and answer with [`ProcessSet::on_reaped`].
     Reap,
     /// Send a signal to the process group of every process.
@@ -27,7 +27,7 @@ pub enum Action {
     /// Send a signal to everything that is left and was not sent it yet, then do [`Action::Reap`].
     SignalRemaining(Signal),
     /// Leave with this exit code.
-    Quit(u8),
+    Exit(u8),
 }
 
 /// What the fleet has to know about where it runs.
@@ -159,7 +159,7 @@ impl ProcessSet {
     /// rsup is up: starts what has `autostart`.
     pub fn start_autostart(&mut self, now: Time) {
         if !self.processes.iter().any(|managed| managed.spec.autostart) {
-            self.actions.push_back(Action::Announce(SupervisorMessage::NothingToStart));
+            self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
             return self.terminate_remaining(ExitDecision { cause: ExitCause::NothingToStart, code: 2 }, now);
         }
         for id in self.ids(0) {
@@ -189,10 +189,8 @@ impl ProcessSet {
             SignalAction::Shutdown => self.shutdown(signal, now),
             SignalAction::Forward => self.actions.push_back(Action::Forward(signal)),
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
-            SignalAction::Drop => {
-                self.actions.push_back(Action::Announce(SupervisorMessage::Dropped(signal)))
-            }
-            SignalAction::Reap => self.actions.push_back(Action::Announce(SupervisorMessage::ChildQuit)),
+            SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
+            SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::ChildQuit)),
         }
     }
 
@@ -201,13 +199,13 @@ impl ProcessSet {
         if self.has_exited() {
             return;
         }
-        self.actions.push_back(Action::Announce(SupervisorMessage::Received(signal)));
+        self.actions.push_back(Action::Log(SupervisorMessage::Received(signal)));
         match self.first_request {
             None => {
                 self.first_request = Some(now);
                 self.stop(ExitDecision { cause: ExitCause::Signal(signal), code: 0 }, now);
             }
-            Some(first) if now >= first.after(1) => self.kill(now),
+            Some(first) if now >= first.plus_secs(1) => self.kill(now),
             Some(_) => {}
         }
     }
@@ -232,7 +230,7 @@ impl ProcessSet {
     /// still waited for.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
         if let Phase::TerminatingRemaining { decision, quit_at, .. } = self.phase {
-            let wait_secs = if self.active == 0 { now } else { now.after(KILL_GRACE_SECS) };
+            let wait_secs = if self.active == 0 { now } else { now.plus_secs(KILL_GRACE_SECS) };
             let quit_at = Some(quit_at.unwrap_or(wait_secs));
             self.phase = Phase::TerminatingRemaining { decision, kill_at: None, quit_at };
         }
@@ -261,15 +259,15 @@ impl ProcessSet {
             Phase::Stopping { .. } if due(self.stop_deadline) => self.kill(now),
             Phase::Stopping { decision, first_stopping, report_at } if now >= report_at => {
                 self.phase =
-                    Phase::Stopping { decision, first_stopping, report_at: now.after(REPORT_INTERVAL) };
+                    Phase::Stopping { decision, first_stopping, report_at: now.plus_secs(REPORT_INTERVAL) };
                 self.report();
             }
             Phase::TerminatingRemaining { kill_at, .. } if due(kill_at) => {
-                self.actions.push_back(Action::Announce(SupervisorMessage::KillingTheRest));
+                self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
                 self.kill(now);
             }
             Phase::TerminatingRemaining { decision, quit_at, .. } if due(quit_at) => {
-                self.actions.push_back(Action::Announce(SupervisorMessage::LeftBehind));
+                self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
                 self.quit(decision);
             }
             Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {
@@ -355,12 +353,14 @@ impl ProcessSet {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
-        self.stop_deadline =
-            self.settings.stop_timeout.map(|seconds| now.after(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        self.stop_deadline = self
+            .settings
+            .stop_timeout
+            .map(|seconds| now.plus_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
         self.phase = Phase::Stopping {
             decision,
             first_stopping: self.processes.len(),
-            report_at: now.after(REPORT_INTERVAL),
+            report_at: now.plus_secs(REPORT_INTERVAL),
         };
         self.cancel_spawns(now);
         for id in self.ids(0) {
@@ -378,8 +378,8 @@ impl ProcessSet {
                 cancelled.push(*id);
                 false
             }
-            Action::Process(..) | Action::Announce(_) | Action::Reap => true,
-            Action::Forward(_) | Action::Suspend | Action::SignalRemaining(_) | Action::Quit(_) => true,
+            Action::Process(..) | Action::Log(_) | Action::Reap => true,
+            Action::Forward(_) | Action::Suspend | Action::SignalRemaining(_) | Action::Exit(_) => true,
         });
         for id in cancelled {
             self.handle(id, Event::SpawnCancelled, now);
@@ -411,7 +411,7 @@ impl ProcessSet {
     /// The processes are done with: whatever else runs is asked to go.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
-        let kill_at = earliest(Some(now.after(wait_secs)), self.stop_deadline);
+        let kill_at = earliest(Some(now.plus_secs(wait_secs)), self.stop_deadline);
         self.phase = Phase::TerminatingRemaining { decision, kill_at, quit_at: None };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
     }
@@ -424,7 +424,7 @@ impl ProcessSet {
             Phase::Running | Phase::Exited => return,
         };
         // Whoever asks again and again does not put the end off.
-        let quit_at = Some(quit_at.unwrap_or_else(|| now.after(KILL_GRACE_SECS)));
+        let quit_at = Some(quit_at.unwrap_or_else(|| now.plus_secs(KILL_GRACE_SECS)));
         self.phase = Phase::TerminatingRemaining { decision, kill_at: None, quit_at };
         for id in self.ids(0) {
             self.handle(id, Event::Kill, now);
@@ -434,8 +434,8 @@ impl ProcessSet {
 
     fn quit(&mut self, ExitDecision { cause, code }: ExitDecision) {
         self.phase = Phase::Exited;
-        self.actions.push_back(Action::Announce(SupervisorMessage::Leaving { cause, code }));
-        self.actions.push_back(Action::Quit(code));
+        self.actions.push_back(Action::Log(SupervisorMessage::Exiting { cause, code }));
+        self.actions.push_back(Action::Exit(code));
     }
 
     /// Says who is still there.
@@ -443,7 +443,7 @@ impl ProcessSet {
         let waiting: Vec<ProcId> =
             self.ids(0).filter(|id| self.process(*id).is_some_and(Process::has_leader)).collect();
         if !waiting.is_empty() {
-            self.actions.push_back(Action::Announce(SupervisorMessage::Waiting(waiting)));
+            self.actions.push_back(Action::Log(SupervisorMessage::Waiting(waiting)));
         }
     }
 

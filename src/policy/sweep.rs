@@ -33,7 +33,7 @@ impl Sweep {
     /// Notes that SIGKILL is sent. Further requests to kill do not postpone the end of the wait.
     pub fn kill(&mut self, now: Time) {
         self.kill_at = None;
-        self.give_up_at.get_or_insert(now.after(KILL_GRACE_SECS));
+        self.give_up_at.get_or_insert(now.plus_secs(KILL_GRACE_SECS));
     }
 
     /// Ends the wait at this time at the latest, without SIGKILL: no remaining process can be reached.

@@ -17,14 +17,14 @@ impl Time {
 
     /// The point this many seconds later; the same point where a file says less than none.
     #[must_use]
-    pub fn after(self, seconds: i64) -> Self {
+    pub fn plus_secs(self, seconds: i64) -> Self {
         let seconds = u64::try_from(seconds).unwrap_or(0);
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000_000)))
     }
 
     /// How long it is from `now` until this point; zero when it has passed.
     #[must_use]
-    pub fn until(self, now: Self) -> Duration {
+    pub fn duration_since(self, now: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(now.0.get()))
     }
 }

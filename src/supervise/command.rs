@@ -51,7 +51,7 @@ impl Command {
     fn run(mut self) -> u8 {
         loop {
             let deadline = self.stop.and_then(|stop| stop.deadline());
-            let received = sys::wait_for_signal(deadline.map(|deadline| deadline.until(now())));
+            let received = sys::wait_for_signal(deadline.map(|deadline| deadline.duration_since(now())));
             // Children are reaped first, so that no signal is sent to a PID that is free again.
             if let Some(exit) = self.reap() {
                 return self.finish(exit);
@@ -119,7 +119,7 @@ impl Command {
         }
         if signal == Signal::TERM && self.stop.is_none() {
             self.stop_deadline =
-                self.stop_timeout.map(|seconds| now().after(i64::try_from(seconds).unwrap_or(i64::MAX)));
+                self.stop_timeout.map(|seconds| now().plus_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
             self.stop = self.stop_deadline.map(Sweep::begin);
         }
         let _ = sys::killpg(self.group, signal.number());
@@ -147,7 +147,7 @@ impl Command {
         }
         let mut remaining = RemainingProcesses::of_command(self.group, self.is_pid1);
         remaining.signal(Signal::TERM);
-        let in_one_second = now().after(KILL_GRACE_SECS);
+        let in_one_second = now().plus_secs(KILL_GRACE_SECS);
         let mut sweep =
             Sweep::begin(self.stop_deadline.map_or(in_one_second, |deadline| deadline.min(in_one_second)));
         while self.any_remaining() {
@@ -158,7 +158,8 @@ impl Command {
                 }
                 Some(SweepStep::GiveUp) => return log_line(LEFT_BEHIND),
                 None => {
-                    let _ = sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.until(now())));
+                    let _ =
+                        sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.duration_since(now())));
                 }
             }
         }

@@ -175,7 +175,7 @@ impl Supervisor {
         if self.processes.has_actions() {
             return Some(Duration::ZERO);
         }
-        let until_deadline = self.processes.deadline().map(|deadline| deadline.until(now()));
+        let until_deadline = self.processes.deadline().map(|deadline| deadline.duration_since(now()));
         if !self.reap_incomplete {
             return until_deadline;
         }
@@ -246,7 +246,7 @@ impl Supervisor {
         for _ in 0..ACTION_BATCH {
             match self.processes.next_action()? {
                 Action::Process(id, action) => self.run_process_action(id, action),
-                Action::Announce(message) => {
+                Action::Log(message) => {
                     let (level, text) = message.line(|id| self.slots.name(id));
                     self.log.line(level, text);
                 }
@@ -261,7 +261,7 @@ impl Supervisor {
                     sys::kill_self(Signal::STOP.number());
                 }
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
-                Action::Quit(code) => return Some(code),
+                Action::Exit(code) => return Some(code),
             }
         }
         None

@@ -58,7 +58,7 @@ fn did(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> St
 }
 
 fn seconds(time: Time) -> u64 {
-    time.until(at(0)).as_secs()
+    time.duration_since(at(0)).as_secs()
 }
 
 fn state_word(state: ProcessState) -> String {
