@@ -1,6 +1,6 @@
 //! How a process ended, and what rsup's own exit code makes of it.
 
-use super::Signal;
+use super::signal::Signal;
 use std::fmt;
 
 /// How a process ended, as `waitpid` tells it.

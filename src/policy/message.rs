@@ -1,6 +1,9 @@
 //! What is said, and at which level: supervisord's lines byte for byte, because people search logs for them.
 
-use super::{ExitStatus, Level, ProcId, Signal, SignalTarget};
+use super::exit::ExitStatus;
+use super::level::Level;
+use super::signal::{Signal, SignalTarget};
+use super::spec::ProcId;
 use std::fmt;
 
 /// A line about one process.

@@ -3,7 +3,11 @@
 //! A process is its leader (the child rsup started) and the rest of the leader's process group. The leader's life is
 //! [`ProcessState`]; what is left of the group once the leader has been reaped is [`Leftovers`].
 
-use super::{AutoRestart, ExitStatus, ProcessMessage, ProcessSpec, Signal, Time};
+use super::exit::ExitStatus;
+use super::message::ProcessMessage;
+use super::signal::{Signal, SignalTarget};
+use super::spec::{AutoRestart, ProcessSpec};
+use super::time::Time;
 
 /// Seconds between two starts of one process, whatever ended the first: nothing spins.
 const MIN_START_INTERVAL_SECS: i64 = 1;
@@ -101,15 +105,6 @@ pub enum ProcessAction {
     AbandonGroup,
     /// Say it.
     Log(ProcessMessage),
-}
-
-/// Whom a signal is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignalTarget {
-    /// The child rsup started.
-    Leader,
-    /// The whole process group.
-    Group,
 }
 
 /// One process and its history, as far as the law needs it.

@@ -1,15 +1,12 @@
 //! The law of all processes together: who starts and stops when, the nearest deadline, and when rsup leaves with what.
 
-use super::process::KILL_GRACE_SECS;
-use super::{
-    Event, ExitCause, Process, ProcessAction, ProcessSpec, ProcessState, RunContext, ShutdownOn, Signal,
-    SignalAction, SignalInfo, SupervisorMessage, Time, route_signal,
-};
+use super::message::{ExitCause, SupervisorMessage};
+use super::process::{Event, KILL_GRACE_SECS, Process, ProcessAction, ProcessState};
+use super::signal::Signal;
+use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
+use super::spec::{ProcId, ProcessSpec, ShutdownOn};
+use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
-
-/// A process by its place in start order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProcId(pub usize);
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -73,6 +73,15 @@ impl fmt::Display for Signal {
     }
 }
 
+/// The receiver of a signal that rsup sends to a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalTarget {
+    /// Only the leader, which is the child that rsup forked.
+    Leader,
+    /// The leader's whole process group.
+    Group,
+}
+
 /// The signals that have a name, each once.
 fn named() -> impl Iterator<Item = (&'static str, u8)> {
     NAMES.into_iter().zip(1..).chain(REAL_TIME)

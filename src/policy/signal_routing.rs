@@ -1,6 +1,6 @@
 //! What becomes of a signal that rsup receives (DESIGN's table of signals for configuration mode).
 
-use super::Signal;
+use super::signal::Signal;
 
 /// A signal and what the kernel says of its sender.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,11 @@
 //! What the laws need to know of one process: the keys of its section that decide when it runs.
 
-use super::Signal;
+use super::signal::Signal;
 use std::rc::Rc;
+
+/// A process, named by its place in start order: the first process is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcId(pub usize);
 
 /// `autorestart`: what an exit from RUNNING leads to (supervisord, `[program:x]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The deadlines of the final sweep, in which everything that still runs gets SIGTERM, and later SIGKILL.
 
-use super::{Signal, Time};
+use super::signal::Signal;
+use super::time::Time;
 
 /// Seconds that a process may take to disappear after SIGKILL. rsup does not wait for it any longer.
 pub const KILL_GRACE_SECS: i64 = 1;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::policy::ShutdownOn;
+use crate::policy::spec::ShutdownOn;
 
 const fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
