@@ -1,26 +1,27 @@
-//! How a process ended, and what rsup's own exit code makes of it.
+//! The exit status of a process, and the exit code that rsup derives from it.
 
 use super::signal::Signal;
 use std::fmt;
 
-/// How a process ended, as `waitpid` tells it.
+/// The exit status of a process, as `waitpid` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It called `exit`.
+    /// The process called `exit` with this code.
     Code(u8),
-    /// A signal ended it.
+    /// A signal terminated the process.
     Signal {
-        /// Which.
+        /// The signal that terminated the process.
         signal: Signal,
-        /// Whether it left a core dump.
+        /// Whether the process left a core dump.
         core: bool,
     },
-    /// It is gone, and the kernel does not say how.
+    /// The process is gone, and `waitpid` did not report its exit status.
     Unknown,
 }
 
 impl ExitStatus {
-    /// Whether `exitcodes` lists it. Death by a signal is never listed (supervisord counts it as code -1).
+    /// Whether `exitcodes` lists this exit status. A signal is never listed: supervisord counts termination by a signal
+    /// as exit code -1.
     #[must_use]
     pub fn is_expected(self, exitcodes: &[u8]) -> bool {
         match self {
@@ -29,7 +30,7 @@ impl ExitStatus {
         }
     }
 
-    /// What a shell would say: the code, or 128 + n for signal n; 1 where nobody knows.
+    /// The exit code that a shell would report: the code of `exit`, or 128 + n for signal n. An unknown exit status is 1.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -50,5 +51,54 @@ impl fmt::Display for ExitStatus {
             }
             Self::Unknown => f.write_str("unknown termination cause"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitStatus;
+    use crate::policy::signal::Signal;
+
+    fn terminated_by(number: i64) -> ExitStatus {
+        ExitStatus::Signal { signal: Signal::from_number(number).unwrap(), core: false }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_one_that_a_shell_reports() {
+        for code in 0..=255 {
+            assert_eq!(ExitStatus::Code(code).exit_code(), code);
+        }
+        for (signal, code) in [(1, 129), (9, 137), (15, 143), (34, 162), (64, 192)] {
+            assert_eq!(terminated_by(signal).exit_code(), code, "signal {signal}");
+        }
+        assert_eq!(ExitStatus::Signal { signal: Signal::QUIT, core: true }.exit_code(), 131);
+        assert_eq!(ExitStatus::Unknown.exit_code(), 1);
+    }
+
+    #[test]
+    fn only_the_listed_exit_codes_are_expected() {
+        assert!(ExitStatus::Code(0).is_expected(&[0]));
+        assert!(ExitStatus::Code(7).is_expected(&[0, 7]));
+        assert!(!ExitStatus::Code(7).is_expected(&[0]));
+        assert!(!ExitStatus::Code(0).is_expected(&[]));
+    }
+
+    #[test]
+    fn termination_by_a_signal_and_an_unknown_exit_status_are_never_expected() {
+        let every_code: Vec<u8> = (0..=255).collect();
+        for signal in 1..=64 {
+            assert!(!terminated_by(signal).is_expected(&every_code), "signal {signal}");
+        }
+        assert!(!ExitStatus::Unknown.is_expected(&every_code));
+    }
+
+    #[test]
+    fn an_exit_status_is_written_in_the_words_of_supervisord() {
+        assert_eq!(ExitStatus::Code(1).to_string(), "exit status 1");
+        assert_eq!(terminated_by(9).to_string(), "terminated by SIGKILL");
+        assert_eq!(terminated_by(40).to_string(), "terminated by signal 40");
+        let dumped = ExitStatus::Signal { signal: Signal::QUIT, core: true };
+        assert_eq!(dumped.to_string(), "terminated by SIGQUIT (core dumped)");
+        assert_eq!(ExitStatus::Unknown.to_string(), "unknown termination cause");
     }
 }
