@@ -1,55 +1,89 @@
-//! How much a log line matters.
+//! supervisord's log levels.
 
-/// supervisord's log levels, most urgent first: a line is shown when its level is at most the chosen one.
+/// A log level of supervisord, most urgent first: a line is written when its level is at most `loglevel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// `critical`, CRIT.
     Critical,
-    /// `error`, ERRO.
     Error,
-    /// `warn`, WARN.
     Warn,
-    /// `info`, INFO.
     Info,
-    /// `debug`, DEBG.
     Debug,
-    /// `trace`, TRAC.
     Trace,
-    /// `blather`, BLAT.
     Blather,
 }
 
-/// Each level with its name in `loglevel=` and its name in a log line.
-const NAMES: [(Level, &str, &str); 7] = [
-    (Level::Critical, "critical", "CRIT"),
-    (Level::Error, "error", "ERRO"),
-    (Level::Warn, "warn", "WARN"),
-    (Level::Info, "info", "INFO"),
-    (Level::Debug, "debug", "DEBG"),
-    (Level::Trace, "trace", "TRAC"),
-    (Level::Blather, "blather", "BLAT"),
-];
+const ALL: [Level; 7] =
+    [Level::Critical, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace, Level::Blather];
 
 impl Level {
-    /// The level that `loglevel=` calls so, in lower case.
+    /// The level with this name in `loglevel=`; names are in lower case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(_, known, _)| *known == name).map(|(level, _, _)| *level)
+        ALL.into_iter().find(|level| level.name() == name)
     }
 
-    /// Its name in `loglevel=`.
+    /// The level's name in `loglevel=`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.row().0
+        match self {
+            Self::Critical => "critical",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+            Self::Blather => "blather",
+        }
     }
 
-    /// Its name in a log line.
+    /// The level's name in a log line.
     #[must_use]
     pub fn tag(self) -> &'static str {
-        self.row().1
+        match self {
+            Self::Critical => "CRIT",
+            Self::Error => "ERRO",
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Debug => "DEBG",
+            Self::Trace => "TRAC",
+            Self::Blather => "BLAT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, Level};
+
+    #[test]
+    fn every_level_has_the_names_of_supervisord() {
+        let names: Vec<_> = ALL.iter().map(|level| (level.name(), level.tag())).collect();
+        assert_eq!(
+            names,
+            [
+                ("critical", "CRIT"),
+                ("error", "ERRO"),
+                ("warn", "WARN"),
+                ("info", "INFO"),
+                ("debug", "DEBG"),
+                ("trace", "TRAC"),
+                ("blather", "BLAT"),
+            ]
+        );
     }
 
-    fn row(self) -> (&'static str, &'static str) {
-        NAMES.iter().find(|(level, ..)| *level == self).map_or(("info", "INFO"), |(_, name, tag)| (name, tag))
+    #[test]
+    fn a_level_is_found_by_its_name_in_lower_case_only() {
+        for level in ALL {
+            assert_eq!(Level::from_name(level.name()), Some(level));
+            assert_eq!(Level::from_name(level.tag()), None);
+        }
+        assert_eq!(Level::from_name(""), None);
+        assert_eq!(Level::from_name("warning"), None);
+    }
+
+    #[test]
+    fn a_more_urgent_level_is_less() {
+        assert!(ALL.is_sorted());
     }
 }
