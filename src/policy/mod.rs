@@ -1,5 +1,5 @@
-//! The laws: what follows from what, as pure functions of (state, event, time). No system call, no clock, no
-//! environment, no configuration text.
+//! When programs start and stop, and when rsup exits: pure functions of (state, event, time). This folder makes no
+//! system call, reads no clock and no environment, and knows nothing of the configuration file.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod exit;

@@ -1,56 +1,55 @@
-//! What the laws need to know of one process: the keys of its section that decide when it runs.
+//! The keys of a program's section that decide when its process runs.
 
 use super::signal::Signal;
 use std::rc::Rc;
 
-/// A process, named by its place in start order: the first process is 0.
+/// The index of a process in start order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcId(pub usize);
 
-/// `autorestart`: what an exit from RUNNING leads to (supervisord, `[program:x]`).
+/// `autorestart`: whether a process that exited from RUNNING is started again (supervisord, `[program:x]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
-    /// Stay EXITED.
+    /// The process stays EXITED.
     Never,
-    /// Start again only when the exit was not expected by `exitcodes`.
+    /// The process is started again unless `exitcodes` lists its exit code.
     Unexpected,
-    /// Start again after every exit.
+    /// The process is started again after every exit.
     Always,
 }
 
-/// `shutdown_on`: which end of this process ends the whole (DESIGN section 6; supervisord ignores the key).
+/// `shutdown_on`: the state of this process that makes rsup stop every process and exit. The key is rsup's own
+/// (src/README.md); supervisord ignores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownOn {
-    /// None does.
+    /// No state of this process ends rsup.
     Never,
-    /// FATAL does.
+    /// FATAL.
     Fatal,
-    /// FATAL does, and EXITED when nothing will start it again.
+    /// FATAL, or EXITED without a further start by `autorestart`.
     Exited,
 }
 
-/// The keys of one process that policy acts on, with supervisord's types: integers have no range there, so
-/// negative numbers arrive here and mean what they mean to supervisord (as 0 does).
+/// The keys of one process that policy acts on. As in supervisord, the integers may be negative: a negative number of
+/// seconds or retries means the same as 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// Start it at start-up.
+    /// Whether the process is started when rsup starts.
     pub autostart: bool,
-    /// What an exit from RUNNING leads to.
     pub autorestart: AutoRestart,
-    /// Seconds it must stay up to count as RUNNING.
+    /// Seconds from the exec until the process counts as RUNNING.
     pub startsecs: i64,
-    /// Failed starts that are followed by another try.
+    /// The number of failed starts in a row that are followed by another start.
     pub startretries: i64,
-    /// Exit codes that count as expected.
+    /// The exit codes that are expected.
     pub exitcodes: Rc<[u8]>,
-    /// How it is asked to stop.
+    /// The signal that asks the process to stop.
     pub stopsignal: Signal,
-    /// Seconds between that and SIGKILL.
+    /// Seconds from `stopsignal` to SIGKILL.
     pub stopwaitsecs: i64,
     /// Whether `stopsignal` goes to the whole process group.
     pub stopasgroup: bool,
-    /// Its group's place: lower starts first and stops last.
+    /// The priority of the process's supervisord group: a lower one starts earlier and stops later.
     pub group_priority: i64,
-    /// Which end of it ends the whole.
     pub shutdown_on: ShutdownOn,
 }
