@@ -1,4 +1,5 @@
-//! What is said, and at which level: supervisord's lines byte for byte, because people search logs for them.
+//! The log messages about processes and their levels. Where supervisord has the message, the text is byte for byte the
+//! same, because people search logs for it.
 
 use super::exit::ExitStatus;
 use super::level::Level;
@@ -6,49 +7,42 @@ use super::signal::{Signal, SignalTarget};
 use super::spec::ProcId;
 use std::fmt;
 
-/// A line about one process.
+/// A log message about one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessMessage {
-    /// The program runs.
+    /// The exec of the program succeeded.
     Spawned,
-    /// It stayed up.
+    /// The process entered RUNNING.
     Success {
-        /// As the file says it.
+        /// The value of `startsecs` in the configuration file, even if it is negative.
         startsecs: i64,
     },
-    /// It ended by itself.
+    /// The leader exited without a request to stop.
     Exited {
-        /// How.
         exit: ExitStatus,
-        /// Whether `exitcodes` lists that.
+        /// Whether `exitcodes` lists the exit code and `startsecs` had elapsed.
         expected: bool,
     },
-    /// It ended because it was told to.
+    /// The leader exited after a request to stop.
     Stopped {
-        /// How.
         exit: ExitStatus,
-        /// Whether `exitcodes` lists that.
+        /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
-    /// No more tries.
+    /// `startretries` is used up.
     GaveUp,
-    /// The start came to nothing; why is the kernel's to say.
+    /// The fork or the exec of the program failed.
     SpawnError,
-    /// A signal is sent to end it.
-    Sending {
-        /// This one.
-        signal: Signal,
-        /// Sent to these.
-        to: SignalTarget,
-    },
-    /// It did not stop in time.
+    /// rsup sends a signal that ends the process.
+    Sending { signal: Signal, to: SignalTarget },
+    /// The process did not stop in time, and rsup sends SIGKILL.
     Killing,
-    /// Members of its group are still there after SIGKILL.
+    /// Members of the process group are still alive some time after SIGKILL.
     LeftBehind,
 }
 
 impl ProcessMessage {
-    /// Its level, supervisord's where it has the line.
+    /// The level of the message: supervisord's, where supervisord has the message.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
@@ -60,24 +54,24 @@ impl ProcessMessage {
         }
     }
 
-    /// Its text about the process of this name, whose process group has this number, and whose last start failed
-    /// because of `why`.
+    /// The text of the message about the process `name`. `pid` is the PID of the process's last leader, which
+    /// is also the ID of its process group. `last_error` is the reason why the last start failed.
     #[must_use]
-    pub fn about<'a>(&'a self, name: &'a str, pid: i32, why: &'a str) -> impl fmt::Display + 'a {
-        Line { message: self, name, pid, why }
+    pub fn about<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
+        ProcessText { message: self, name, pid, last_error }
     }
 }
 
-struct Line<'a> {
+struct ProcessText<'a> {
     message: &'a ProcessMessage,
     name: &'a str,
     pid: i32,
-    why: &'a str,
+    last_error: &'a str,
 }
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for ProcessText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { message, name, pid, why } = self;
+        let Self { message, name, pid, last_error } = self;
         match message {
             ProcessMessage::Spawned => write!(f, "spawned: '{name}' with pid {pid}"),
             ProcessMessage::Success { startsecs } => write!(
@@ -92,13 +86,13 @@ impl fmt::Display for Line<'_> {
             ProcessMessage::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }
-            ProcessMessage::SpawnError => write!(f, "spawnerr: {why}"),
+            ProcessMessage::SpawnError => write!(f, "spawnerr: {last_error}"),
             ProcessMessage::Sending { signal, to } => {
-                let group = match to {
+                let target = match to {
                     SignalTarget::Leader => "",
                     SignalTarget::Group => "process group ",
                 };
-                write!(f, "killing {name} (pid {pid}) {group}with signal {signal}")
+                write!(f, "killing {name} (pid {pid}) {target}with signal {signal}")
             }
             ProcessMessage::Killing => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
             ProcessMessage::LeftBehind => write!(f, "processes left behind: {name} (process group {pid})"),
@@ -106,49 +100,44 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// A line about all processes.
+/// A log message about all processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SupervisorMessage {
-    /// A signal asked for the end.
+    /// rsup received a signal that makes rsup stop every process and exit.
     Received(Signal),
-    /// These are still there.
+    /// These processes still have a leader while rsup stops every process.
     Waiting(Vec<ProcId>),
     /// No process has `autostart`.
     NothingToStart,
-    /// Something did not die of SIGKILL, or cannot be reached.
+    /// rsup exits although some processes are still alive or cannot be reached.
     LeftBehind,
-    /// What else runs did not go in time.
+    /// Every program is stopped, but other processes did not exit in time: rsup sends SIGKILL to all of them.
     KillingRemaining,
-    /// A signal came that has no effect here.
+    /// rsup received a signal that has no effect in the present context.
     Dropped(Signal),
-    /// A child has changed its state.
+    /// rsup received SIGCHLD.
     ChildQuit,
-    /// The last line.
-    Exiting {
-        /// Why.
-        cause: ExitCause,
-        /// With what.
-        code: u8,
-    },
+    /// rsup exits: the last line of the log.
+    Exiting { cause: ExitCause, code: u8 },
 }
 
-/// Why rsup leaves.
+/// Why rsup exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCause {
-    /// It was told to.
+    /// rsup received this signal.
     Signal(Signal),
-    /// A process with `shutdown_on` went FATAL.
+    /// This process entered FATAL, and its `shutdown_on` is `fatal` or `exited`.
     Fatal(ProcId),
-    /// A process with `shutdown_on=exited` ended for good.
+    /// This process entered EXITED and is not started again, and its `shutdown_on` is `exited`.
     Exited(ProcId),
-    /// Nothing runs and nothing will.
+    /// No process runs, and none will be started.
     AllEnded,
-    /// There was nothing to run.
+    /// No process has `autostart`.
     NothingToStart,
 }
 
 impl SupervisorMessage {
-    /// Its level, and its text where processes have these names.
+    /// The level and the text of the message. `name` returns the name of a process.
     #[must_use]
     pub fn line<'a>(&self, name: impl Fn(ProcId) -> &'a str) -> (Level, String) {
         match self {
