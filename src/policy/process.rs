@@ -1,7 +1,8 @@
-//! The law of one process: supervisord's states and what moves a process between them.
+//! The state machine of one process: supervisord's states, and the events that move a process from one to another.
 //!
-//! A process is its leader (the child rsup started) and the rest of the leader's process group. The leader's life is
-//! [`ProcessState`]; what is left of the group once the leader has been reaped is [`Leftovers`].
+//! A process consists of its leader, which is the child that rsup forks for the program, and of the remaining members of
+//! the leader's process group. [`ProcessState`] is the state of the leader. [`Leftovers`] is the state of the remaining
+//! members after the leader was reaped.
 
 use super::exit::ExitStatus;
 use super::message::ProcessMessage;
@@ -9,116 +10,115 @@ use super::signal::{Signal, SignalTarget};
 use super::spec::{AutoRestart, ProcessSpec};
 use super::time::Time;
 
-/// Seconds between two starts of one process, whatever ended the first: nothing spins.
+/// The shortest time between two starts of one process. Without the minimum, a process with `startsecs=0` that exits at
+/// once would be restarted in a busy loop.
 const MIN_START_INTERVAL_SECS: i64 = 1;
-/// Seconds that what has been sent SIGKILL may take to vanish before nobody waits for it any longer.
+/// How long rsup waits for a process to disappear after SIGKILL.
 pub(super) const KILL_GRACE_SECS: i64 = 1;
 
 /// supervisord's process states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// Never started, or stopped because rsup leaves.
+    /// The process was never started, or exited after a request to stop.
     Stopped,
-    /// Forked. `up_since` is when the exec was known to have worked, none before that.
+    /// The process is being started.
     Starting {
-        /// Start of the `startsecs` it has to stay up.
+        /// When the exec succeeded, and `startsecs` began. None while the exec is not known to have succeeded.
         up_since: Option<Time>,
     },
-    /// Stayed up for `startsecs`.
+    /// The process stayed up for `startsecs`.
     Running,
-    /// The start failed; tried again at `until`.
+    /// The last start failed, and the process will be started again.
     Backoff {
-        /// The earliest next start.
+        /// When the next start is due.
         until: Time,
     },
-    /// Asked to stop. `kill_at` is when SIGKILL follows, none once it was sent.
+    /// The process was requested to stop, and the leader has not been reaped yet.
     Stopping {
-        /// End of `stopwaitsecs`.
+        /// When SIGKILL is due. None once SIGKILL was sent.
         kill_at: Option<Time>,
     },
-    /// Ended from RUNNING. `restart_at` is when it starts again, none when it will not.
+    /// The leader exited from RUNNING.
     Exited {
-        /// The earliest next start.
+        /// When the next start is due. None if the process will not be started again.
         restart_at: Option<Time>,
     },
-    /// Could not be started, and will not be.
+    /// The process could not be started, and will not be started again.
     Fatal,
 }
 
-/// What is left of the process group behind its leader.
+/// The remaining members of the process group after the leader was reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// Nothing that is waited for.
+    /// There are none, or rsup gave up waiting for them.
     None,
-    /// Members that are left alone: a launcher's daemon.
+    /// They may continue to run, for example a daemon that the leader has started.
     Tolerated,
-    /// Members that were sent SIGTERM; SIGKILL follows at `kill_at`.
+    /// They were sent SIGTERM.
     Terminating {
-        /// End of `stopwaitsecs`.
+        /// When SIGKILL is due.
         kill_at: Time,
     },
-    /// Members that were sent SIGKILL; nobody waits for them after `until`.
+    /// They were sent SIGKILL.
     Killed {
-        /// End of the grace.
+        /// When rsup no longer waits for them.
         until: Time,
     },
 }
 
-/// What can happen to a process.
+/// A fact that can change the state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// rsup has come up, and the process has `autostart`.
+    /// rsup has started, and the process has `autostart`.
     Start,
-    /// The exec of the last [`ProcessAction::Spawn`] is known to have worked.
+    /// The exec of the last [`ProcessAction::Spawn`] succeeded.
     Spawned,
-    /// The last [`ProcessAction::Spawn`] came to nothing, and no process is left of it.
+    /// The fork or the exec of the last [`ProcessAction::Spawn`] failed, and its child, if there was one, was reaped.
     SpawnFailed,
-    /// The last [`ProcessAction::Spawn`] was taken back before it was carried out.
+    /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
     /// The leader was reaped.
     Exited {
-        /// How it ended.
         exit: ExitStatus,
-        /// Whether its process group has other members.
+        /// Whether the process group has remaining members.
         group_alive: bool,
     },
-    /// The last member of the process group is gone.
+    /// The last remaining member of the process group is gone.
     GroupEmpty,
-    /// Time has passed.
+    /// A deadline may have passed.
     Tick,
-    /// rsup begins to leave: nothing starts any more.
+    /// rsup begins to stop every process: no process is started any more.
     DisableStarts,
-    /// It is this process's turn to stop.
+    /// The process is requested to stop.
     Stop,
-    /// Nobody waits any longer: SIGKILL to all of it.
+    /// The leader and the remaining members must be sent SIGKILL now.
     Kill,
 }
 
-/// What is to be done about it.
+/// What the caller of [`Process::handle`] has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessAction {
-    /// Start the program. [`Event::Spawned`] or [`Event::SpawnFailed`] answers.
+    /// Start the program, and report [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn,
     /// Send a signal.
     Send(Signal, SignalTarget),
-    /// Forget the process group: whoever is left of it is not waited for.
+    /// Forget the ID of the process group, without waiting for its remaining members.
     AbandonGroup,
-    /// Say it.
+    /// Write a log message.
     Log(ProcessMessage),
 }
 
-/// One process and its history, as far as the law needs it.
+/// The state of one process, and the part of its history that decides about the next transitions.
 #[derive(Clone, Debug)]
 pub struct Process {
     state: ProcessState,
     leftovers: Leftovers,
-    /// Failed starts in a row.
+    /// The number of failed starts in a row.
     failures: i64,
-    /// When the last start was tried.
+    /// When the last start was attempted.
     started: Option<Time>,
-    /// Nothing starts any more.
+    /// Whether rsup is stopping every process.
     starts_disabled: bool,
-    /// How the leader ended last, and whether that was expected.
     last_exit: Option<(ExitStatus, bool)>,
 }
 
@@ -136,19 +136,18 @@ impl Default for Process {
 }
 
 impl Process {
-    /// Its state.
     #[must_use]
     pub fn state(&self) -> ProcessState {
         self.state
     }
 
-    /// How the leader ended last, and whether that was expected.
+    /// The exit status of the last leader, and whether it was expected.
     #[must_use]
     pub fn last_exit(&self) -> Option<(ExitStatus, bool)> {
         self.last_exit
     }
 
-    /// Whether a child of rsup runs, or may.
+    /// Whether the process has a leader: a child that rsup forked, or is about to fork, and has not reaped yet.
     #[must_use]
     pub fn has_leader(&self) -> bool {
         match self.state {
@@ -160,7 +159,8 @@ impl Process {
         }
     }
 
-    /// Whether anything is still to come of it by itself: it runs, it will run, or its leftovers are being cleared.
+    /// Whether the state will change without a request: the process has a leader, will be started again, or rsup waits
+    /// for its remaining members to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
         let state = match self.state {
@@ -174,7 +174,8 @@ impl Process {
         state || self.is_terminating_leftovers()
     }
 
-    /// Whether the stop has yet to wait for it: part of it lives and was not sent SIGKILL.
+    /// Whether processes of lower priority must not be requested to stop yet: the leader or the remaining members have
+    /// to exit first, and were not sent SIGKILL.
     #[must_use]
     pub fn blocks_stop(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping { kill_at: None });
@@ -185,8 +186,8 @@ impl Process {
         matches!(self.leftovers, Leftovers::Terminating { .. } | Leftovers::Killed { .. })
     }
 
-    /// When [`Event::Tick`] will have something to do. A start that waits for the group to be gone has no deadline
-    /// of its own: [`Event::GroupEmpty`] brings it, or the group's own deadline.
+    /// When [`Event::Tick`] is due. A start that waits for the remaining members to exit has no deadline: either
+    /// [`Event::GroupEmpty`] or the deadline of the remaining members makes the start possible.
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let state = match self.state {
@@ -204,24 +205,25 @@ impl Process {
         state.into_iter().chain(leftovers).min()
     }
 
-    /// The law: every state under every event.
+    /// Applies `event`, and passes every action that follows to `emit`, in order. The match decides every pair of event
+    /// and state.
     pub fn handle(
         &mut self,
         spec: &ProcessSpec,
         event: Event,
         now: Time,
-        act: &mut impl FnMut(ProcessAction),
+        emit: &mut impl FnMut(ProcessAction),
     ) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match event {
             Event::Start => match self.state {
-                Stopped => self.start(now, act),
+                Stopped => self.start(now, emit),
                 Starting { .. } | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
             },
             Event::Spawned => match self.state {
-                Starting { up_since: None } => self.exec_succeeded(spec, now, act),
-                // The exec was under way when the stop came: it is a program that stops.
-                Stopping { .. } => act(ProcessAction::Log(ProcessMessage::Spawned)),
+                Starting { up_since: None } => self.exec_succeeded(spec, now, emit),
+                // The stop was requested while the exec was in progress.
+                Stopping { .. } => emit(ProcessAction::Log(ProcessMessage::Spawned)),
                 Starting { up_since: Some(_) }
                 | Stopped
                 | Running
@@ -231,11 +233,11 @@ impl Process {
             },
             Event::SpawnFailed => match self.state {
                 Starting { .. } => {
-                    act(ProcessAction::Log(ProcessMessage::SpawnError));
-                    self.start_failed(spec, now, act);
+                    emit(ProcessAction::Log(ProcessMessage::SpawnError));
+                    self.start_failed(spec, now, emit);
                 }
                 Stopping { .. } => {
-                    act(ProcessAction::Log(ProcessMessage::SpawnError));
+                    emit(ProcessAction::Log(ProcessMessage::SpawnError));
                     self.state = Stopped;
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
@@ -246,38 +248,41 @@ impl Process {
             },
             Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {
-                    // Reaped before any timed transition, so a program that is dead is never called RUNNING. One that
-                    // had its `startsecs` by now ran, though its turn to be told so did not come.
+                    // Children are reaped before any deadline is handled, so a process that has exited never enters
+                    // RUNNING. If `startsecs` had already elapsed, the process counts as having run.
                     if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
-                        self.exited_from_running(spec, exit, group_alive, now, act);
+                        self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
-                        self.exited_too_early(spec, exit, group_alive, now, act);
+                        self.exited_too_early(spec, exit, group_alive, now, emit);
                     }
                 }
-                Running => self.exited_from_running(spec, exit, group_alive, now, act),
-                Stopping { kill_at } => self.exited_from_stopping(spec, exit, group_alive, kill_at, now, act),
-                // No leader: nothing of ours was reaped.
+                Running => self.exited_from_running(spec, exit, group_alive, now, emit),
+                Stopping { kill_at } => {
+                    self.exited_from_stopping(spec, exit, group_alive, kill_at, now, emit)
+                }
+                // There is no leader that could have exited.
                 Stopped | Backoff { .. } | Exited { .. } | Fatal => {}
             },
             Event::GroupEmpty => match self.state {
                 Backoff { .. } | Exited { .. } => {
                     self.leftovers = Leftovers::None;
-                    self.start_if_due(now, act);
+                    self.start_if_due(now, emit);
                 }
                 Stopped | Fatal => self.leftovers = Leftovers::None,
-                // A living leader is a member.
+                // The event is about the process group of an earlier leader: rsup gave up waiting for that group and
+                // started the process again. The present leader is a member of its own group.
                 Starting { .. } | Running | Stopping { .. } => {}
             },
             Event::Tick => match self.state {
                 Starting { up_since: Some(since) } if now >= since.plus_secs(spec.startsecs) => {
-                    self.enter_running(spec, act);
+                    self.enter_running(spec, emit);
                 }
-                Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(act),
+                Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(emit),
                 Backoff { .. } | Exited { .. } => {
-                    self.tick_leftovers(now, act);
-                    self.start_if_due(now, act);
+                    self.tick_leftovers(now, emit);
+                    self.start_if_due(now, emit);
                 }
-                Stopped | Fatal => self.tick_leftovers(now, act),
+                Stopped | Fatal => self.tick_leftovers(now, emit),
                 Starting { .. } | Running | Stopping { .. } => {}
             },
             Event::DisableStarts => {
@@ -289,42 +294,42 @@ impl Process {
                 }
             }
             Event::Stop => match self.state {
-                Starting { .. } | Running => self.begin_stop(spec, now, act),
+                Starting { .. } | Running => self.begin_stop(spec, now, emit),
                 Backoff { .. } => self.state = Fatal,
                 Exited { .. } => {
                     self.state = Exited { restart_at: None };
-                    self.terminate_if_tolerated(spec, now, act);
+                    self.terminate_if_tolerated(spec, now, emit);
                 }
-                Stopped | Fatal => self.terminate_if_tolerated(spec, now, act),
+                Stopped | Fatal => self.terminate_if_tolerated(spec, now, emit),
                 Stopping { .. } => {}
             },
             Event::Kill => match self.state {
-                Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_all(act),
+                Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_all(emit),
                 Backoff { .. } => {
                     self.state = Fatal;
-                    self.kill_leftovers(now, act);
+                    self.kill_leftovers(now, emit);
                 }
                 Exited { .. } => {
                     self.state = Exited { restart_at: None };
-                    self.kill_leftovers(now, act);
+                    self.kill_leftovers(now, emit);
                 }
-                Stopped | Fatal => self.kill_leftovers(now, act),
+                Stopped | Fatal => self.kill_leftovers(now, emit),
                 Stopping { kill_at: None } => {}
             },
         }
     }
 
-    fn start(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn start(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         if !self.starts_disabled {
             self.state = ProcessState::Starting { up_since: None };
             self.leftovers = Leftovers::None;
             self.started = Some(now);
-            act(ProcessAction::Spawn);
+            emit(ProcessAction::Spawn);
         }
     }
 
-    /// Starts when the time has come and nothing is left of the last one.
-    fn start_if_due(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    /// Starts the process again if the start is due and no remaining members of the last leader's group are awaited.
+    fn start_if_due(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         let due = match self.state {
             ProcessState::Backoff { until } => Some(until),
             ProcessState::Exited { restart_at } => restart_at,
@@ -335,67 +340,66 @@ impl Process {
             | ProcessState::Fatal => None,
         };
         if due.is_some_and(|due| now >= due) && !self.is_terminating_leftovers() {
-            self.start(now, act);
+            self.start(now, emit);
         }
     }
 
-    fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Starting { up_since: Some(now) };
-        act(ProcessAction::Log(ProcessMessage::Spawned));
-        // With `startsecs=0` no start is too quick: RUNNING before any exit can be seen.
+        emit(ProcessAction::Log(ProcessMessage::Spawned));
+        // With `startsecs=0` the process enters RUNNING before any exit can be noticed, so no exit comes too early.
         if spec.startsecs <= 0 {
-            self.enter_running(spec, act);
+            self.enter_running(spec, emit);
         }
     }
 
-    fn enter_running(&mut self, spec: &ProcessSpec, act: &mut impl FnMut(ProcessAction)) {
+    fn enter_running(&mut self, spec: &ProcessSpec, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Running;
         self.failures = 0;
-        act(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
+        emit(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
     }
 
-    /// A start that came to nothing: BACKOFF, and FATAL once the retries are used up.
-    fn start_failed(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    /// A failed start leads to BACKOFF, and to FATAL once `startretries` is used up.
+    fn start_failed(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.failures += 1;
         if self.starts_disabled {
             self.state = ProcessState::Fatal;
         } else if self.failures > spec.startretries {
             self.state = ProcessState::Fatal;
             self.failures = 0;
-            act(ProcessAction::Log(ProcessMessage::GaveUp));
+            emit(ProcessAction::Log(ProcessMessage::GaveUp));
         } else {
             self.state = ProcessState::Backoff { until: now.plus_secs(self.failures) };
         }
     }
 
-    /// The leader ended before its `startsecs` were over. Its exit code does not matter.
+    /// The leader exited before `startsecs` had elapsed. The start failed, whatever the exit code is.
     fn exited_too_early(
         &mut self,
         spec: &ProcessSpec,
         exit: ExitStatus,
         group_alive: bool,
         now: Time,
-        act: &mut impl FnMut(ProcessAction),
+        emit: &mut impl FnMut(ProcessAction),
     ) {
         self.last_exit = Some((exit, false));
-        act(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
-        self.start_failed(spec, now, act);
-        self.handle_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, act);
+        emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
+        self.start_failed(spec, now, emit);
+        self.handle_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, emit);
     }
 
-    /// The leader ended from RUNNING.
     fn exited_from_running(
         &mut self,
         spec: &ProcessSpec,
         exit: ExitStatus,
         group_alive: bool,
         now: Time,
-        act: &mut impl FnMut(ProcessAction),
+        emit: &mut impl FnMut(ProcessAction),
     ) {
         let expected = exit.is_expected(&spec.exitcodes);
         self.last_exit = Some((exit, expected));
         self.failures = 0;
-        act(ProcessAction::Log(ProcessMessage::Exited { exit, expected }));
+        emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected }));
         let again = match spec.autorestart {
             AutoRestart::Always => true,
             AutoRestart::Unexpected => !expected,
@@ -404,19 +408,19 @@ impl Process {
         let earliest = self.started.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
         let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
         self.state = ProcessState::Exited { restart_at };
-        // What a launcher leaves behind is its daemon, unless the launcher is to run again or all is to stop.
+        // The remaining members may be the daemon that the leader was meant to start. They must exit only if the process
+        // is started again or if rsup is stopping every process.
         let terminate = restart_at.is_some() || self.starts_disabled;
         self.handle_leftovers(
             group_alive,
             if terminate { OnLeaderExit::Terminate } else { OnLeaderExit::Tolerate },
             spec,
             now,
-            act,
+            emit,
         );
-        self.start_if_due(now, act);
+        self.start_if_due(now, emit);
     }
 
-    /// The leader ended because it was told to.
     fn exited_from_stopping(
         &mut self,
         spec: &ProcessSpec,
@@ -424,16 +428,16 @@ impl Process {
         group_alive: bool,
         kill_at: Option<Time>,
         now: Time,
-        act: &mut impl FnMut(ProcessAction),
+        emit: &mut impl FnMut(ProcessAction),
     ) {
         let expected = exit.is_expected(&spec.exitcodes);
         self.last_exit = Some((exit, expected));
         self.state = ProcessState::Stopped;
-        act(ProcessAction::Log(ProcessMessage::Stopped { exit, expected }));
+        emit(ProcessAction::Log(ProcessMessage::Stopped { exit, expected }));
         match kill_at {
-            // The rest has what is left of the leader's time.
-            Some(kill_at) if group_alive => self.terminate_leftovers(kill_at, act),
-            // SIGKILL went to the whole group.
+            // The remaining members have the same deadline as the leader had.
+            Some(kill_at) if group_alive => self.terminate_leftovers(kill_at, emit),
+            // The whole process group was sent SIGKILL together with the leader.
             None if group_alive => {
                 self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) }
             }
@@ -447,40 +451,45 @@ impl Process {
         on_exit: OnLeaderExit,
         spec: &ProcessSpec,
         now: Time,
-        act: &mut impl FnMut(ProcessAction),
+        emit: &mut impl FnMut(ProcessAction),
     ) {
         match on_exit {
             OnLeaderExit::Terminate if group_alive => {
-                self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), act)
+                self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), emit)
             }
             OnLeaderExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
             OnLeaderExit::Terminate | OnLeaderExit::Tolerate => self.leftovers = Leftovers::None,
         }
     }
 
-    fn terminate_if_tolerated(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn terminate_if_tolerated(
+        &mut self,
+        spec: &ProcessSpec,
+        now: Time,
+        emit: &mut impl FnMut(ProcessAction),
+    ) {
         match self.leftovers {
-            Leftovers::Tolerated => self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), act),
+            Leftovers::Tolerated => self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), emit),
             Leftovers::None | Leftovers::Terminating { .. } | Leftovers::Killed { .. } => {}
         }
     }
 
-    /// SIGTERM, and SIGCONT behind it: a stopped process cannot act on the first without the second.
-    fn terminate_leftovers(&mut self, kill_at: Time, act: &mut impl FnMut(ProcessAction)) {
+    /// Sends SIGTERM and then SIGCONT, because a stopped process cannot act on SIGTERM before it is continued.
+    fn terminate_leftovers(&mut self, kill_at: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.leftovers = Leftovers::Terminating { kill_at };
-        act(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
-        act(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
+        emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
+        emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    fn tick_leftovers(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn tick_leftovers(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         match self.leftovers {
-            Leftovers::Terminating { kill_at } if now >= kill_at => self.kill_leftovers(now, act),
-            // A zombie that its own parent does not reap, or a process stuck in the kernel: it must not keep the
-            // program down for ever.
+            Leftovers::Terminating { kill_at } if now >= kill_at => self.kill_leftovers(now, emit),
+            // A zombie whose parent does not reap it, or a process that hangs in the kernel, must not prevent the next
+            // start for ever.
             Leftovers::Killed { until } if now >= until => {
                 self.leftovers = Leftovers::None;
-                act(ProcessAction::Log(ProcessMessage::LeftBehind));
-                act(ProcessAction::AbandonGroup);
+                emit(ProcessAction::Log(ProcessMessage::LeftBehind));
+                emit(ProcessAction::AbandonGroup);
             }
             Leftovers::None
             | Leftovers::Tolerated
@@ -489,40 +498,40 @@ impl Process {
         }
     }
 
-    fn kill_leftovers(&mut self, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn kill_leftovers(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         match self.leftovers {
             Leftovers::Tolerated | Leftovers::Terminating { .. } => {
                 self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) };
-                act(ProcessAction::Log(ProcessMessage::Killing));
-                kill(SignalTarget::Group, act);
+                emit(ProcessAction::Log(ProcessMessage::Killing));
+                kill(SignalTarget::Group, emit);
             }
             Leftovers::None | Leftovers::Killed { .. } => {}
         }
     }
 
-    fn begin_stop(&mut self, spec: &ProcessSpec, now: Time, act: &mut impl FnMut(ProcessAction)) {
+    fn begin_stop(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Stopping { kill_at: Some(now.plus_secs(spec.stopwaitsecs)) };
         let to = if spec.stopasgroup { SignalTarget::Group } else { SignalTarget::Leader };
-        act(ProcessAction::Log(ProcessMessage::Sending { signal: spec.stopsignal, to }));
-        act(ProcessAction::Send(spec.stopsignal, to));
-        act(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
+        emit(ProcessAction::Log(ProcessMessage::Sending { signal: spec.stopsignal, to }));
+        emit(ProcessAction::Send(spec.stopsignal, to));
+        emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    /// The leader too, since it may have left its group.
-    fn kill_all(&mut self, act: &mut impl FnMut(ProcessAction)) {
+    /// Sends SIGKILL to the leader and to its process group, because the leader may have moved to another group.
+    fn kill_all(&mut self, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Stopping { kill_at: None };
-        act(ProcessAction::Log(ProcessMessage::Killing));
-        act(ProcessAction::Send(Signal::KILL, SignalTarget::Leader));
-        kill(SignalTarget::Group, act);
+        emit(ProcessAction::Log(ProcessMessage::Killing));
+        emit(ProcessAction::Send(Signal::KILL, SignalTarget::Leader));
+        kill(SignalTarget::Group, emit);
     }
 }
 
-fn kill(to: SignalTarget, act: &mut impl FnMut(ProcessAction)) {
-    act(ProcessAction::Log(ProcessMessage::Sending { signal: Signal::KILL, to }));
-    act(ProcessAction::Send(Signal::KILL, to));
+fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
+    emit(ProcessAction::Log(ProcessMessage::Sending { signal: Signal::KILL, to }));
+    emit(ProcessAction::Send(Signal::KILL, to));
 }
 
-/// What becomes of the group's other members when the leader has ended by itself.
+/// What happens to the remaining members when the leader exits without a request to stop.
 #[derive(Clone, Copy)]
 enum OnLeaderExit {
     Terminate,

@@ -1,4 +1,4 @@
-//! The whole law as a table: every state under every event, and what a reader of supervisord's manual expects.
+//! Every event in every state against `table.txt`, and the behaviour that supervisord's documentation describes.
 
 use std::rc::Rc;
 
@@ -32,8 +32,9 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
     Process { state, leftovers, started: Some(at(0)), ..Process::default() }
 }
 
-/// What a step does, in a form that fits a table.
-fn did(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
+/// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, and the
+/// actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
+fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
     process.handle(spec, event, now, &mut |action| {
         words.push(match action {
@@ -61,6 +62,7 @@ fn seconds(time: Time) -> u64 {
     time.duration_since(at(0)).as_secs()
 }
 
+/// The state as in supervisord's log, with `@` and the second that the state contains. `STOPPING!` was sent SIGKILL.
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),
@@ -132,7 +134,7 @@ fn events() -> Vec<(&'static str, Event, u64)> {
     ]
 }
 
-/// A leader that lives is a member of its group, so there is no rest beside it.
+/// Every state, combined with every state of the remaining members. A process that has a leader has no remaining members.
 fn starting_points() -> Vec<(ProcessState, Leftovers)> {
     let leaderless = |state: &ProcessState| !process(*state, Leftovers::None).has_leader();
     STATES
@@ -144,13 +146,13 @@ fn starting_points() -> Vec<(ProcessState, Leftovers)> {
 }
 
 #[test]
-fn every_state_under_every_event() {
+fn every_event_in_every_state_has_the_outcome_in_the_table() {
     let mut table = String::new();
     for (state, leftovers) in starting_points() {
         for (name, event, now) in events() {
             let before = format!("{}{}", state_word(state), leftovers_word(leftovers));
-            let after = did(&mut process(state, leftovers), &spec(), event, at(now));
-            // Rows in which nothing happens are left out: the table below is the whole law all the same.
+            let after = outcome(&mut process(state, leftovers), &spec(), event, at(now));
+            // table.txt omits the rows in which nothing changes.
             if before != after {
                 table += &format!("{before} | {name} -> {after}\n");
             }
@@ -159,10 +161,11 @@ fn every_state_under_every_event() {
     assert_eq!(table, include_str!("table.txt"), "\n{table}");
 }
 
-/// Steps a fresh process through events at given seconds, and says what each did.
-fn story(spec: &ProcessSpec, events: &[(u64, Event)]) -> Vec<String> {
+/// Passes events to a new process at the given seconds. Returns the outcome of each event.
+fn outcomes(spec: &ProcessSpec, events: &[(u64, Event)]) -> Vec<String> {
     let mut process = Process::default();
-    events.iter().map(|(second, event)| did(&mut process, spec, *event, at(*second))).collect()
+    let pass = |(second, event): &(u64, Event)| outcome(&mut process, spec, *event, at(*second));
+    events.iter().map(pass).collect()
 }
 
 #[test]
@@ -179,7 +182,7 @@ fn a_crash_loop_waits_one_second_more_each_time_and_gives_up() {
         (3, Event::SpawnFailed),
     ];
     assert_eq!(
-        story(&ProcessSpec { startretries: 2, ..spec() }, &events),
+        outcomes(&ProcessSpec { startretries: 2, ..spec() }, &events),
         [
             "STARTING spawn",
             "STARTING@0 'spawned:'",
@@ -194,16 +197,16 @@ fn a_crash_loop_waits_one_second_more_each_time_and_gives_up() {
 }
 
 #[test]
-fn startretries_below_one_is_one_try() {
+fn startretries_below_one_allows_one_start() {
     for startretries in [0, -1, i64::MIN] {
-        let told =
-            story(&ProcessSpec { startretries, ..spec() }, &[(0, Event::Start), (0, Event::SpawnFailed)]);
-        assert_eq!(told, ["STARTING spawn", "FATAL 'spawnerr:' 'gave'"]);
+        let lines =
+            outcomes(&ProcessSpec { startretries, ..spec() }, &[(0, Event::Start), (0, Event::SpawnFailed)]);
+        assert_eq!(lines, ["STARTING spawn", "FATAL 'spawnerr:' 'gave'"]);
     }
 }
 
 #[test]
-fn success_forgets_failed_starts() {
+fn entering_running_resets_the_count_of_failed_starts() {
     let spec = ProcessSpec { startretries: 1, startsecs: 1, ..spec() };
     let events = [
         (0, Event::Start),
@@ -214,12 +217,12 @@ fn success_forgets_failed_starts() {
         (9, exited(KILLED, false)),
         (9, Event::SpawnFailed),
     ];
-    let told = story(&spec, &events);
-    assert_eq!(told.last().map(String::as_str), Some("BACKOFF@10 'spawnerr:'"), "{told:?}");
+    let lines = outcomes(&spec, &events);
+    assert_eq!(lines.last().map(String::as_str), Some("BACKOFF@10 'spawnerr:'"), "{lines:?}");
 }
 
 #[test]
-fn without_startsecs_no_start_is_too_quick_but_none_follows_within_a_second() {
+fn with_startsecs_0_no_exit_comes_too_early_but_starts_are_a_second_apart() {
     for startsecs in [0, -3] {
         let spec = ProcessSpec { startsecs, ..spec() };
         let events = [
@@ -231,7 +234,7 @@ fn without_startsecs_no_start_is_too_quick_but_none_follows_within_a_second() {
             (7, exited(EXIT_1, false)),
         ];
         assert_eq!(
-            story(&spec, &events),
+            outcomes(&spec, &events),
             [
                 "STARTING spawn",
                 "RUNNING 'spawned:' 'success:'",
@@ -245,7 +248,7 @@ fn without_startsecs_no_start_is_too_quick_but_none_follows_within_a_second() {
 }
 
 #[test]
-fn autorestart_and_exitcodes_decide_what_follows_an_exit() {
+fn autorestart_and_exitcodes_decide_whether_an_exit_leads_to_a_restart() {
     use AutoRestart::{Always, Never, Unexpected};
     let rows = [
         (Never, EXIT_0, false),
@@ -260,52 +263,56 @@ fn autorestart_and_exitcodes_decide_what_follows_an_exit() {
     ];
     for (autorestart, exit, again) in rows {
         let spec = ProcessSpec { autorestart, ..spec() };
-        let told =
-            did(&mut process(ProcessState::Running, Leftovers::None), &spec, exited(exit, false), at(LATE));
-        assert_eq!(told.ends_with("spawn"), again, "{autorestart:?} {exit:?}: {told}");
+        let line = outcome(
+            &mut process(ProcessState::Running, Leftovers::None),
+            &spec,
+            exited(exit, false),
+            at(LATE),
+        );
+        assert_eq!(line.ends_with("spawn"), again, "{autorestart:?} {exit:?}: {line}");
     }
-    // Death by a signal is never expected, whatever the list holds.
+    // Termination by a signal is never expected, whatever `exitcodes` lists.
     assert!(!KILLED.is_expected(&[0, 9, 137, 255]));
     assert!(!EXIT_0.is_expected(&[]));
 }
 
 #[test]
-fn nothing_starts_once_it_is_held() {
+fn no_process_is_started_once_starts_are_disabled() {
     let starting = ProcessState::Starting { up_since: Some(at(0)) };
     for (state, expected) in [(starting, "FATAL 'exited:'"), (ProcessState::Running, "EXITED 'exited:'")] {
         let mut process = process(state, Leftovers::None);
-        did(&mut process, &spec(), Event::DisableStarts, at(EARLY));
-        assert_eq!(did(&mut process, &spec(), exited(EXIT_1, false), at(EARLY)), expected);
+        outcome(&mut process, &spec(), Event::DisableStarts, at(EARLY));
+        assert_eq!(outcome(&mut process, &spec(), exited(EXIT_1, false), at(EARLY)), expected);
     }
-    let mut fresh = process(ProcessState::Stopped, Leftovers::None);
-    did(&mut fresh, &spec(), Event::DisableStarts, at(EARLY));
-    assert_eq!(did(&mut fresh, &spec(), Event::Start, at(EARLY)), "STOPPED");
-    // What a held process leaves behind is cleared, for all is to stop.
+    let mut stopped = process(ProcessState::Stopped, Leftovers::None);
+    outcome(&mut stopped, &spec(), Event::DisableStarts, at(EARLY));
+    assert_eq!(outcome(&mut stopped, &spec(), Event::Start, at(EARLY)), "STOPPED");
+    // The remaining members are terminated, because rsup is stopping every process.
     let mut running = process(ProcessState::Running, Leftovers::None);
-    did(&mut running, &spec(), Event::DisableStarts, at(EARLY));
-    let told = did(&mut running, &spec(), exited(EXIT_0, true), at(EARLY));
-    assert_eq!(told, "EXITED+terminating@15 'exited:' SIGTERM* SIGCONT*");
+    outcome(&mut running, &spec(), Event::DisableStarts, at(EARLY));
+    let line = outcome(&mut running, &spec(), exited(EXIT_0, true), at(EARLY));
+    assert_eq!(line, "EXITED+terminating@15 'exited:' SIGTERM* SIGCONT*");
 }
 
 #[test]
-fn stopasgroup_sends_the_stopsignal_to_the_group() {
+fn stopasgroup_sends_the_stopsignal_to_the_process_group() {
     let spec = ProcessSpec { stopasgroup: true, stopwaitsecs: -1, ..spec() };
     let mut process = process(ProcessState::Running, Leftovers::None);
-    assert_eq!(did(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@5 SIGQUIT* SIGCONT*");
-    assert_eq!(did(&mut process, &spec, Event::Tick, at(EARLY)), "STOPPING! 'killing' SIGKILL SIGKILL*");
-    assert_eq!(did(&mut process, &spec, Event::Tick, at(LATE)), "STOPPING!", "SIGKILL is sent once");
+    assert_eq!(outcome(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@5 SIGQUIT* SIGCONT*");
+    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(EARLY)), "STOPPING! 'killing' SIGKILL SIGKILL*");
+    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(LATE)), "STOPPING!", "SIGKILL is sent once");
 }
 
 #[test]
-fn a_deadline_is_met_by_the_tick_at_its_time() {
+fn a_tick_at_the_deadline_changes_the_state() {
     for (state, leftovers) in starting_points() {
         let mut process = process(state, leftovers);
-        let mut last = None;
+        let mut before = None;
         while let Some(deadline) = process.deadline(&spec()) {
-            did(&mut process, &spec(), Event::Tick, deadline);
-            let now = Some((process.state, process.leftovers));
-            assert_ne!(now, last, "a tick that does nothing would spin");
-            last = now;
+            outcome(&mut process, &spec(), Event::Tick, deadline);
+            let after = Some((process.state, process.leftovers));
+            assert_ne!(after, before, "a tick that changes nothing would make the main loop spin");
+            before = after;
         }
     }
 }
