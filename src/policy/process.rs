@@ -205,8 +205,28 @@ impl Process {
         state.into_iter().chain(leftovers).min()
     }
 
+    /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts it: an event that
+    /// cannot happen is a bug of the caller, for example an event that is meant for another process.
+    #[must_use]
+    pub(super) fn can_receive(&self, event: Event) -> bool {
+        match event {
+            Event::Spawned | Event::SpawnFailed => matches!(
+                self.state,
+                ProcessState::Starting { up_since: None } | ProcessState::Stopping { .. }
+            ),
+            Event::SpawnCancelled => matches!(self.state, ProcessState::Starting { up_since: None }),
+            Event::Exited { .. } => self.has_leader(),
+            Event::Start
+            | Event::GroupEmpty
+            | Event::Tick
+            | Event::DisableStarts
+            | Event::Stop
+            | Event::Kill => true,
+        }
+    }
+
     /// Applies `event`, and passes every action that follows to `emit`, in order. The match decides every pair of event
-    /// and state.
+    /// and state. A pair that [`Process::can_receive`] excludes never panics: PID 1 must survive its own bugs.
     pub fn handle(
         &mut self,
         spec: &ProcessSpec,

@@ -1,4 +1,5 @@
-//! The law of all processes together: who starts and stops when, the nearest deadline, and when rsup leaves with what.
+//! The state machine of all processes together: in which order they start and stop, which deadline is next, and when rsup
+//! exits with which exit code.
 
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, KILL_GRACE_SECS, Process, ProcessAction, ProcessState};
@@ -8,33 +9,41 @@ use super::spec::{ProcId, ProcessSpec, ShutdownOn};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
 
-/// What is to be done next.
+/// Seconds between two `waiting for` lines.
+const REPORT_INTERVAL_SECS: i64 = 3;
+/// A second signal that requests the stop kills every process, if this many seconds have passed since the first one.
+const FORCE_AFTER_SECS: i64 = 1;
+/// The capacity that the queue of actions keeps when it is empty.
+const MIN_QUEUE_CAPACITY: usize = 64;
+
+/// What the caller has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Something about one process.
+    /// Carry out an action for one process.
     Process(ProcId, ProcessAction),
-    /// A line about all.
+    /// Write a log message.
     Log(SupervisorMessage),
-    /// Ask the kernel for dead children, and answer with [`ProcessSet::on_reaped`].
+    /// Reap the children that have exited, then call [`ProcessSet::on_reaped`].
     Reap,
     /// Send a signal to the process group of every process.
     Forward(Signal),
-    /// Stop rsup itself, until it is continued.
+    /// Stop rsup itself with SIGSTOP.
     Suspend,
-    /// Send a signal to everything that is left and was not sent it yet, then do [`Action::Reap`].
+    /// Send a signal to everything that is still alive, but only once to each process; then reap as for [`Action::Reap`].
+    /// Call [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out what is still alive.
     SignalRemaining(Signal),
-    /// Leave with this exit code.
+    /// Exit with this exit code.
     Exit(u8),
 }
 
-/// What the fleet has to know about where it runs.
+/// The settings that apply to all processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
-    /// Seconds that the whole stop may take, if that is limited.
+    /// Seconds from the beginning of the stop until the stop deadline. None if there is no stop deadline.
     pub stop_timeout: Option<u64>,
 }
 
-/// Exit code and reason of a leaving that has begun; the first cause fixes both.
+/// The exit code of rsup and its cause. The first cause of the stop decides both.
 #[derive(Clone, Copy, Debug)]
 struct ExitDecision {
     cause: ExitCause,
@@ -44,32 +53,29 @@ struct ExitDecision {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Running,
-    /// Processes from `told` on were asked to stop.
+    /// rsup stops the processes, and begins with the highest group priority.
     Stopping {
         decision: ExitDecision,
+        /// The processes from this index on were requested to stop.
         first_stopping: usize,
         /// When the next `waiting for` line is due.
         report_at: Time,
     },
-    /// The processes are gone; what else there is was asked to go. SIGKILL follows at `kill_at`; rsup leaves at
-    /// `quit_at` whoever is left.
+    /// Everything that is still alive was sent SIGTERM or SIGKILL, for example orphans that rsup has adopted.
     TerminatingRemaining {
         decision: ExitDecision,
+        /// When SIGKILL is due. None once SIGKILL was sent, or if rsup cannot send it.
         kill_at: Option<Time>,
-        quit_at: Option<Time>,
+        /// When rsup exits even if something is still alive.
+        exit_at: Option<Time>,
     },
     Exited,
 }
 
-/// The queue of actions keeps room for so many when it is empty.
-const ACTIONS_KEPT: usize = 64;
-/// Seconds between two `waiting for` lines.
-const REPORT_INTERVAL: i64 = 3;
-
 struct ManagedProcess {
     spec: ProcessSpec,
     process: Process,
-    /// Order of the last exits: a later exit has a higher number.
+    /// The number of exits of all processes up to and including this process's last exit.
     exit_order: u64,
 }
 
@@ -79,22 +85,25 @@ pub struct ProcessSet {
     settings: Settings,
     phase: Phase,
     deadlines: BTreeSet<(Time, ProcId)>,
-    /// Members of which something is still to come by itself.
+    /// The number of processes that are [active](Process::is_active).
     active: usize,
-    /// Members told to stop that hold up the next priority.
+    /// The number of processes that were requested to stop and [block the stop](Process::blocks_stop) of lower
+    /// priorities.
     blocking_stop: usize,
+    /// The number of exits of all processes.
     exits: u64,
-    /// Exit code that the first process to go FATAL asks for.
+    /// The exit code that the first process that entered FATAL asks for.
     first_fatal: Option<u8>,
-    /// When the first TERM, INT or QUIT was received.
+    /// When the first signal that requests the stop was received.
     first_request: Option<Time>,
-    /// End of `stop_timeout`.
+    /// The end of `stop_timeout`.
     stop_deadline: Option<Time>,
     actions: VecDeque<Action>,
 }
 
+/// The public interface.
 impl ProcessSet {
-    /// Processes with these laws, in start order: group priority must not fall from one to the next.
+    /// One process for each spec. The specs are in start order, so their group priorities must not decrease.
     #[must_use]
     pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
         let managed = |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0 };
@@ -113,73 +122,35 @@ impl ProcessSet {
         }
     }
 
-    /// The next thing to do, in order.
-    pub fn next_action(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front();
-        if action.is_none() {
-            // A thousand programs at once take room that is not needed again before they stop.
-            self.actions.shrink_to(ACTIONS_KEPT);
-        }
-        action
-    }
-
-    /// Whether there is more to do.
-    #[must_use]
-    pub fn has_actions(&self) -> bool {
-        !self.actions.is_empty()
-    }
-
-    /// The process, if there is one of that number.
-    #[must_use]
-    pub fn process(&self, id: ProcId) -> Option<&Process> {
-        self.processes.get(id.0).map(|managed| &managed.process)
-    }
-
-    /// When [`ProcessSet::tick`] has something to do.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        let own = match self.phase {
-            Phase::Exited => return None,
-            Phase::Running => None,
-            Phase::Stopping { report_at, .. } => earliest(Some(report_at), self.stop_deadline),
-            Phase::TerminatingRemaining { kill_at, quit_at, .. } => earliest(kill_at, quit_at),
-        };
-        earliest(own, self.deadlines.first().map(|(time, _)| *time))
-    }
-
-    /// Whether [`ProcessSet::tick`] has something to do now.
-    #[must_use]
-    pub fn is_due(&self, now: Time) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now)
-    }
-
-    /// rsup is up: starts what has `autostart`.
+    /// Starts every process that has `autostart`.
     pub fn start_autostart(&mut self, now: Time) {
         if !self.processes.iter().any(|managed| managed.spec.autostart) {
             self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
             return self.terminate_remaining(ExitDecision { cause: ExitCause::NothingToStart, code: 2 }, now);
         }
         for id in self.ids(0) {
-            if self.processes.get(id.0).is_some_and(|managed| managed.spec.autostart) {
+            if managed(&self.processes, id).is_some_and(|managed| managed.spec.autostart) {
                 self.handle(id, Event::Start, now);
             }
         }
     }
 
-    /// Something has happened to one process.
+    /// Applies an event of one process.
     pub fn apply(&mut self, id: ProcId, event: Event, now: Time) {
         if self.has_exited() {
             return;
         }
-        let before = self.active;
+        let active_before = self.active;
         self.handle(id, event, now);
         self.stop_next_priority(now);
-        if before > 0 && self.active == 0 && matches!(self.phase, Phase::Running) {
-            self.actions.push_back(Action::Reap);
+        match self.phase {
+            // Once there is no child either, `on_reaped` makes rsup exit.
+            Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
+            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
     }
 
-    /// A signal has come.
+    /// Applies a signal that rsup has received.
     pub fn receive(&mut self, received: SignalInfo, context: RunContext, now: Time) {
         let signal = received.signal;
         match route_signal(received, context) {
@@ -187,11 +158,90 @@ impl ProcessSet {
             SignalAction::Forward => self.actions.push_back(Action::Forward(signal)),
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
             SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
+            // The caller reaps before it applies the received signals, so only the message is left to do.
             SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::ChildQuit)),
         }
     }
 
-    /// A signal asks for the end. The second one, at least a second after the first, means it.
+    /// Applies the result of reaping: whether any child was reaped, and whether rsup has any child left.
+    pub fn on_reaped(&mut self, any_reaped: bool, any_child_left: bool, now: Time) {
+        match self.phase {
+            Phase::Running if self.active == 0 && !any_child_left => {
+                self.terminate_remaining(self.decision_when_all_ended(), now);
+            }
+            Phase::Running | Phase::Stopping { .. } => {}
+            Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
+            // If rsup is not PID 1, the children of a process that has exited may have become children of rsup, and rsup
+            // could not send them a signal before.
+            Phase::TerminatingRemaining { kill_at, .. } if any_reaped => {
+                let signal = if kill_at.is_some() { Signal::TERM } else { Signal::KILL };
+                self.actions.push_back(Action::SignalRemaining(signal));
+            }
+            Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+        }
+    }
+
+    /// Applies the failure of the last [`Action::SignalRemaining`]: rsup cannot list its children. rsup exits without
+    /// waiting for children that it cannot list, but first gives its own processes time to disappear after SIGKILL.
+    pub fn on_sweep_unreachable(&mut self, now: Time) {
+        match self.phase {
+            Phase::TerminatingRemaining { decision, exit_at, .. } => {
+                let earliest_exit = if self.active == 0 { now } else { now.plus_secs(KILL_GRACE_SECS) };
+                let exit_at = Some(exit_at.unwrap_or(earliest_exit));
+                self.phase = Phase::TerminatingRemaining { decision, kill_at: None, exit_at };
+            }
+            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
+        }
+    }
+
+    /// Handles every deadline up to `now`, including deadlines that arise from others.
+    pub fn tick(&mut self, now: Time) {
+        while !self.has_exited() && (self.tick_process(now) || self.tick_phase(now)) {}
+    }
+
+    /// When [`ProcessSet::tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let of_phase = match self.phase {
+            Phase::Exited => return None,
+            Phase::Running => None,
+            Phase::Stopping { report_at, .. } => earliest(Some(report_at), self.stop_deadline),
+            Phase::TerminatingRemaining { kill_at, exit_at, .. } => earliest(kill_at, exit_at),
+        };
+        earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
+    }
+
+    /// Whether [`ProcessSet::tick`] is due now.
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Removes the next action from the queue.
+    pub fn next_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // The start of many programs at once needs a long queue, and the next long queue is needed only by the stop.
+            self.actions.shrink_to(MIN_QUEUE_CAPACITY);
+        }
+        action
+    }
+
+    /// Whether the queue contains an action.
+    #[must_use]
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    #[must_use]
+    pub fn process(&self, id: ProcId) -> Option<&Process> {
+        managed(&self.processes, id).map(|managed| &managed.process)
+    }
+}
+
+/// The transitions from one phase to the next.
+impl ProcessSet {
+    /// Begins the stop for the first signal that requests it. A later signal kills every process.
     fn shutdown(&mut self, signal: Signal, now: Time) {
         if self.has_exited() {
             return;
@@ -202,117 +252,22 @@ impl ProcessSet {
                 self.first_request = Some(now);
                 self.stop(ExitDecision { cause: ExitCause::Signal(signal), code: 0 }, now);
             }
-            Some(first) if now >= first.plus_secs(1) => self.kill(now),
+            Some(first) if now >= first.plus_secs(FORCE_AFTER_SECS) => self.kill(now),
             Some(_) => {}
         }
     }
 
-    /// The kernel was asked for dead children: whether it had some, and whether there are living ones.
-    pub fn on_reaped(&mut self, dead: bool, living: bool, now: Time) {
-        match self.phase {
-            Phase::Running if !living && self.active == 0 => {
-                self.terminate_remaining(self.decision_when_all_ended(), now)
-            }
-            Phase::TerminatingRemaining { decision, .. } if !living => self.quit(decision),
-            // Where rsup is not PID 1, a death may have given it children that it could not reach before.
-            Phase::TerminatingRemaining { kill_at, .. } if dead => {
-                let signal = if kill_at.is_some() { Signal::TERM } else { Signal::KILL };
-                self.actions.push_back(Action::SignalRemaining(signal));
-            }
-            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
-        }
-    }
-
-    /// The last sweep could reach nobody: there is no list of what is left. Only what has been sent SIGKILL before is
-    /// still waited for.
-    pub fn on_sweep_unreachable(&mut self, now: Time) {
-        if let Phase::TerminatingRemaining { decision, quit_at, .. } = self.phase {
-            let wait_secs = if self.active == 0 { now } else { now.plus_secs(KILL_GRACE_SECS) };
-            let quit_at = Some(quit_at.unwrap_or(wait_secs));
-            self.phase = Phase::TerminatingRemaining { decision, kill_at: None, quit_at };
-        }
-    }
-
-    /// Time has passed: meets every deadline up to now, those included that this brings about.
-    pub fn tick(&mut self, now: Time) {
-        while !self.has_exited() && (self.tick_process(now) || self.tick_phase(now)) {}
-    }
-
-    fn has_exited(&self) -> bool {
-        matches!(self.phase, Phase::Exited)
-    }
-
-    fn tick_process(&mut self, now: Time) -> bool {
-        let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id);
-        if let Some(id) = due {
-            self.apply(id, Event::Tick, now);
-        }
-        due.is_some()
-    }
-
-    fn tick_phase(&mut self, now: Time) -> bool {
-        let due = |deadline: Option<Time>| deadline.is_some_and(|deadline| now >= deadline);
-        match self.phase {
-            Phase::Stopping { .. } if due(self.stop_deadline) => self.kill(now),
-            Phase::Stopping { decision, first_stopping, report_at } if now >= report_at => {
-                self.phase =
-                    Phase::Stopping { decision, first_stopping, report_at: now.plus_secs(REPORT_INTERVAL) };
-                self.report();
-            }
-            Phase::TerminatingRemaining { kill_at, .. } if due(kill_at) => {
-                self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
-                self.kill(now);
-            }
-            Phase::TerminatingRemaining { decision, quit_at, .. } if due(quit_at) => {
-                self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
-                self.quit(decision);
-            }
-            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// One step of one process, with the books kept: deadlines, counts, and what its end means for all.
-    fn handle(&mut self, id: ProcId, event: Event, now: Time) {
-        let first_stopping = self.first_stopping();
-        let Some(managed) = self.processes.get_mut(id.0) else { return };
-        let before = (managed.process.state(), managed.process.is_active(), managed.process.blocks_stop());
-        let deadline_before = managed.process.deadline(&managed.spec);
-        let actions = &mut self.actions;
-        managed
-            .process
-            .handle(&managed.spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
-
-        let deadline = managed.process.deadline(&managed.spec);
-        if deadline != deadline_before {
-            deadline_before.map(|old| self.deadlines.remove(&(old, id)));
-            deadline.map(|new| self.deadlines.insert((new, id)));
-        }
-        if matches!(event, Event::Exited { .. }) {
-            self.exits += 1;
-            managed.exit_order = self.exits;
-        }
-        self.active = recount(self.active, before.1, managed.process.is_active());
-        if id.0 >= first_stopping {
-            self.blocking_stop = recount(self.blocking_stop, before.2, managed.process.blocks_stop());
-        }
-        if managed.process.state() != before.0 {
-            self.check_shutdown_on(id, now);
-        }
-    }
-
-    /// A process has changed its state: whether that ends the whole (`shutdown_on`).
+    /// Stops rsup if `shutdown_on` asks for it in the new state of this process.
     fn check_shutdown_on(&mut self, id: ProcId, now: Time) {
-        if !matches!(self.phase, Phase::Running) {
-            return;
+        match self.phase {
+            Phase::Running => {}
+            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
         }
-        let Some(ManagedProcess { spec, process, .. }) = self.processes.get(id.0) else { return };
-        let status = process.last_exit().map(|(exit, _)| exit.exit_code());
+        let Some(ManagedProcess { spec, process, .. }) = managed(&self.processes, id) else { return };
+        let last_code = process.last_exit().map(|(exit, _)| exit.exit_code());
         match (process.state(), spec.shutdown_on) {
             (ProcessState::Fatal, shutdown_on) => {
-                let code = status.filter(|status| *status != 0).unwrap_or(1);
+                let code = last_code.filter(|code| *code != 0).unwrap_or(1);
                 self.first_fatal.get_or_insert(code);
                 match shutdown_on {
                     ShutdownOn::Never => {}
@@ -322,7 +277,8 @@ impl ProcessSet {
                 }
             }
             (ProcessState::Exited { restart_at: None }, ShutdownOn::Exited) => {
-                self.stop(ExitDecision { cause: ExitCause::Exited(id), code: status.unwrap_or(0) }, now);
+                let code = last_code.unwrap_or(0);
+                self.stop(ExitDecision { cause: ExitCause::Exited(id), code }, now);
             }
             (ProcessState::Exited { .. }, ShutdownOn::Never | ShutdownOn::Fatal | ShutdownOn::Exited) => {}
             (ProcessState::Stopped | ProcessState::Starting { .. } | ProcessState::Running, _) => {}
@@ -330,25 +286,11 @@ impl ProcessSet {
         }
     }
 
-    /// Nothing runs and nothing will: the first that went FATAL decides, else the first whose last exit was not
-    /// expected.
-    fn decision_when_all_ended(&self) -> ExitDecision {
-        let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
-            Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
-            Some((_, true)) | None => None,
-        };
-        let first_unexpected =
-            || self.processes.iter().filter_map(unexpected).min().map(|(_, status)| status);
-        ExitDecision {
-            cause: ExitCause::AllEnded,
-            code: self.first_fatal.or_else(first_unexpected).unwrap_or(0),
-        }
-    }
-
-    /// Begins to stop everything; nothing starts from here on.
+    /// Begins to stop every process. No process is started any more.
     fn stop(&mut self, decision: ExitDecision, now: Time) {
-        if !matches!(self.phase, Phase::Running) {
-            return;
+        match self.phase {
+            Phase::Running => {}
+            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
         }
         self.stop_deadline = self
             .settings
@@ -357,17 +299,17 @@ impl ProcessSet {
         self.phase = Phase::Stopping {
             decision,
             first_stopping: self.processes.len(),
-            report_at: now.plus_secs(REPORT_INTERVAL),
+            report_at: now.plus_secs(REPORT_INTERVAL_SECS),
         };
         self.cancel_spawns(now);
         for id in self.ids(0) {
             self.handle(id, Event::DisableStarts, now);
         }
         self.stop_next_priority(now);
-        self.report();
+        self.report_waiting();
     }
 
-    /// Takes back the starts that are decided but not carried out yet.
+    /// Withdraws the starts that are still in the queue of actions.
     fn cancel_spawns(&mut self, now: Time) {
         let mut cancelled = Vec::new();
         self.actions.retain(|action| match action {
@@ -383,60 +325,149 @@ impl ProcessSet {
         }
     }
 
-    /// Asks the next priority to stop while nobody holds it up, and goes on to the sweep behind the last.
+    /// Requests the next lower priority to stop, as long as no process blocks the stop. After the lowest priority,
+    /// terminates what is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, report_at } = self.phase
             && self.blocking_stop == 0
         {
-            let Some(last) = first_stopping.checked_sub(1).and_then(|last| self.processes.get(last)) else {
+            let not_requested = self.processes.get(..first_stopping).unwrap_or_default();
+            let Some(last) = not_requested.last() else {
                 return self.terminate_remaining(decision, now);
             };
             let priority = last.spec.group_priority;
-            let same = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
-            let count = self.processes.iter().take(first_stopping).rev().take_while(same).count();
+            let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
+            let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
             self.phase = Phase::Stopping { decision, first_stopping: first, report_at };
             for id in self.ids(first).take(count) {
-                // It counts from now on, whatever the step makes of it.
-                let holds = self.process(id).is_some_and(Process::blocks_stop);
-                self.blocking_stop += usize::from(holds);
+                // `handle` expects that `blocking_stop` includes the process already.
+                let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
+                self.blocking_stop += usize::from(blocks_stop);
                 self.handle(id, Event::Stop, now);
             }
         }
     }
 
-    /// The processes are done with: whatever else runs is asked to go.
+    /// Sends SIGTERM to everything that is still alive after the programs.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
         let kill_at = earliest(Some(now.plus_secs(wait_secs)), self.stop_deadline);
-        self.phase = Phase::TerminatingRemaining { decision, kill_at, quit_at: None };
+        self.phase = Phase::TerminatingRemaining { decision, kill_at, exit_at: None };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
     }
 
-    /// Nobody waits any longer: SIGKILL to everything.
+    /// Sends SIGKILL to everything.
     fn kill(&mut self, now: Time) {
-        let (decision, quit_at) = match self.phase {
+        let (decision, exit_at) = match self.phase {
             Phase::Stopping { decision, .. } => (decision, None),
-            Phase::TerminatingRemaining { decision, quit_at, .. } => (decision, quit_at),
+            Phase::TerminatingRemaining { decision, exit_at, .. } => (decision, exit_at),
             Phase::Running | Phase::Exited => return,
         };
-        // Whoever asks again and again does not put the end off.
-        let quit_at = Some(quit_at.unwrap_or_else(|| now.plus_secs(KILL_GRACE_SECS)));
-        self.phase = Phase::TerminatingRemaining { decision, kill_at: None, quit_at };
+        // Further stop requests do not postpone the exit.
+        let exit_at = Some(exit_at.unwrap_or_else(|| now.plus_secs(KILL_GRACE_SECS)));
+        self.phase = Phase::TerminatingRemaining { decision, kill_at: None, exit_at };
         for id in self.ids(0) {
             self.handle(id, Event::Kill, now);
         }
         self.actions.push_back(Action::SignalRemaining(Signal::KILL));
     }
 
-    fn quit(&mut self, ExitDecision { cause, code }: ExitDecision) {
+    fn exit(&mut self, ExitDecision { cause, code }: ExitDecision) {
         self.phase = Phase::Exited;
         self.actions.push_back(Action::Log(SupervisorMessage::Exiting { cause, code }));
         self.actions.push_back(Action::Exit(code));
     }
 
-    /// Says who is still there.
-    fn report(&mut self) {
+    /// The exit code when no process runs and none will be started: that of the first process that entered FATAL, else
+    /// that of the first process whose last exit was not expected, else 0.
+    fn decision_when_all_ended(&self) -> ExitDecision {
+        let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
+            Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
+            Some((_, true)) | None => None,
+        };
+        let first_unexpected = || self.processes.iter().filter_map(unexpected).min().map(|(_, code)| code);
+        ExitDecision {
+            cause: ExitCause::AllEnded,
+            code: self.first_fatal.or_else(first_unexpected).unwrap_or(0),
+        }
+    }
+}
+
+/// Helpers of the functions above.
+impl ProcessSet {
+    /// Passes an event to one process, and updates what depends on the state of the process: the deadlines, the counts,
+    /// and `shutdown_on`.
+    fn handle(&mut self, id: ProcId, event: Event, now: Time) {
+        let counts_as_blocking = self.was_requested_to_stop(id);
+        let Some(managed) = managed_mut(&mut self.processes, id) else { return };
+        let ManagedProcess { spec, process, exit_order } = managed;
+        let state_before = process.state();
+        debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
+        let deadline_before = process.deadline(spec);
+        let active_before = process.is_active();
+        let blocking_before = process.blocks_stop();
+        let actions = &mut self.actions;
+        process.handle(spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
+
+        let deadline = process.deadline(spec);
+        if deadline != deadline_before {
+            if let Some(old) = deadline_before {
+                self.deadlines.remove(&(old, id));
+            }
+            if let Some(new) = deadline {
+                self.deadlines.insert((new, id));
+            }
+        }
+        if matches!(event, Event::Exited { .. }) {
+            self.exits += 1;
+            *exit_order = self.exits;
+        }
+        update_count(&mut self.active, active_before, process.is_active());
+        if counts_as_blocking {
+            update_count(&mut self.blocking_stop, blocking_before, process.blocks_stop());
+        }
+        if process.state() != state_before {
+            self.check_shutdown_on(id, now);
+        }
+    }
+
+    /// Handles one deadline of a process. Returns whether one was due.
+    fn tick_process(&mut self, now: Time) -> bool {
+        let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id);
+        if let Some(id) = due {
+            self.apply(id, Event::Tick, now);
+        }
+        due.is_some()
+    }
+
+    /// Handles one deadline of the phase. Returns whether one was due.
+    fn tick_phase(&mut self, now: Time) -> bool {
+        let due = |deadline: Option<Time>| deadline.is_some_and(|deadline| now >= deadline);
+        match self.phase {
+            Phase::Stopping { .. } if due(self.stop_deadline) => self.kill(now),
+            Phase::Stopping { decision, first_stopping, report_at } if now >= report_at => {
+                let report_at = now.plus_secs(REPORT_INTERVAL_SECS);
+                self.phase = Phase::Stopping { decision, first_stopping, report_at };
+                self.report_waiting();
+            }
+            Phase::TerminatingRemaining { kill_at, .. } if due(kill_at) => {
+                self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
+                self.kill(now);
+            }
+            Phase::TerminatingRemaining { decision, exit_at, .. } if due(exit_at) => {
+                self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
+                self.exit(decision);
+            }
+            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Logs the processes that still have a leader.
+    fn report_waiting(&mut self) {
         let waiting: Vec<ProcId> =
             self.ids(0).filter(|id| self.process(*id).is_some_and(Process::has_leader)).collect();
         if !waiting.is_empty() {
@@ -444,24 +475,42 @@ impl ProcessSet {
         }
     }
 
-    /// The first of those that were asked to stop.
-    fn first_stopping(&self) -> usize {
+    /// Whether the process counts in `blocking_stop`, which only the phase Stopping uses.
+    fn was_requested_to_stop(&self, id: ProcId) -> bool {
         match self.phase {
-            Phase::Running => self.processes.len(),
-            Phase::Stopping { first_stopping, .. } => first_stopping,
-            Phase::TerminatingRemaining { .. } | Phase::Exited => 0,
+            Phase::Stopping { first_stopping, .. } => id.0 >= first_stopping,
+            Phase::Running | Phase::TerminatingRemaining { .. } | Phase::Exited => false,
         }
     }
 
+    fn has_exited(&self) -> bool {
+        matches!(self.phase, Phase::Exited)
+    }
+
+    /// The processes from the index `from` on.
     fn ids(&self, from: usize) -> impl Iterator<Item = ProcId> + use<> {
         (from..self.processes.len()).map(ProcId)
     }
 }
 
-fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    a.into_iter().chain(b).min()
+/// The process with this ID. An unknown ID is a bug of the caller.
+fn managed(processes: &[ManagedProcess], id: ProcId) -> Option<&ManagedProcess> {
+    debug_assert!(id.0 < processes.len(), "there is no process {id:?}");
+    processes.get(id.0)
 }
 
-fn recount(count: usize, before: bool, after: bool) -> usize {
-    (count + usize::from(after)).saturating_sub(usize::from(before))
+/// The process with this ID. An unknown ID is a bug of the caller.
+fn managed_mut(processes: &mut [ManagedProcess], id: ProcId) -> Option<&mut ManagedProcess> {
+    debug_assert!(id.0 < processes.len(), "there is no process {id:?}");
+    processes.get_mut(id.0)
+}
+
+/// Updates the number of processes that have a property, after one process may have gained or lost the property.
+fn update_count(count: &mut usize, before: bool, after: bool) {
+    debug_assert!(*count > 0 || !before, "a process that has the property was not counted");
+    *count = (*count + usize::from(after)).saturating_sub(usize::from(before));
+}
+
+fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    a.into_iter().chain(b).min()
 }
