@@ -1,6 +1,6 @@
-//! Random walks of the whole law over a fake world: execs and forks fail, programs die, linger and ignore signals, are
-//! dead before anybody knows, groups outlive their leaders, numbers are used again at once, unknown children come and
-//! go, time jumps. Whatever happens, the laws hold. `WALKS` says how many walks.
+//! Random walks through policy with a fake kernel. Forks and execs fail, programs exit or ignore signals, process groups
+//! outlive their leaders, PIDs are reused at once, unknown children appear, and time jumps. The invariants of policy must
+//! hold after every step. The environment variable `WALKS` sets the number of walks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,80 +13,88 @@ use rsup::policy::{
 const SECOND: u64 = 1_000_000_000;
 const WALKS: u64 = 20_000;
 
-/// What really is, as the kernel would know it, and beside it what rsup was told.
+/// One process as the fake kernel sees it, and what rsup knows about it.
 #[derive(Clone, Default)]
-struct Being {
-    /// A child exists, dead or alive; whether its exec is done.
+struct FakeProcess {
+    /// The leader, from the fork until it is reaped.
     leader: Option<Exec>,
-    /// The child is dead, and was not waited for yet.
-    dead: Option<ExitStatus>,
-    /// Other members of its group that live.
+    /// The exit status of a leader that has exited and is not reaped yet.
+    zombie: Option<ExitStatus>,
+    /// The number of other living members of the process group.
     members: u32,
-    /// Its process id and that of its group, which is in use while either has a member that was not waited for.
-    number: Option<u32>,
-    /// rsup was told that the group has outlived its leader, and not yet that it is gone.
-    outlived: bool,
-    /// Its group dies of nothing but SIGKILL.
-    deaf: bool,
-    /// It does not even die of that.
-    stuck: bool,
+    /// The PID of the leader and the ID of its process group. The PID is in use until the leader is reaped and the process
+    /// group is empty.
+    pid: Option<u32>,
+    /// rsup knows that the process group has outlived its leader, and does not know yet that the group is empty.
+    group_outlived_leader: bool,
+    /// Only SIGKILL ends the members of the process group.
+    ignores_sigterm: bool,
+    /// SIGKILL does not end the members either, as if they hung in the kernel.
+    ignores_sigkill: bool,
     last_start: Option<u64>,
     up_since: Option<u64>,
+    /// The number of failed starts in a row.
     failures: i64,
 }
 
+/// Whether the exec of a leader is done.
 #[derive(Clone, Copy, PartialEq)]
 enum Exec {
     Pending,
     Done,
 }
 
-struct World {
+/// One random walk: rsup's policy, the fake kernel, and what the invariants need to know of the past.
+struct Walk {
     seed: u64,
     random: fastrand::Rng,
     now: u64,
     processes: ProcessSet,
     specs: Vec<ProcessSpec>,
-    beings: Vec<Being>,
+    fakes: Vec<FakeProcess>,
+    /// The number of children that are not leaders.
     orphans: u32,
+    /// When a stop signal or `shutdown_on` began the stop.
     stop_began: Option<u64>,
-    signalled: bool,
-    code: Option<u8>,
-    waiting_for_children: bool,
+    received_stop_signal: bool,
+    exit_code: Option<u8>,
+    reap_requested: bool,
     context: RunContext,
-    /// Where rsup is not process 1: whether the kernel lists its children.
-    lists_children: bool,
-    /// Numbers in use by whom rsup knows nothing of.
-    strangers: BTreeSet<u32>,
-    /// Whose each number was last.
-    owners: BTreeMap<u32, usize>,
-    seen: Seen,
+    /// Whether /proc lists rsup's children. Without that list, only PID 1 can send a signal to every remaining process.
+    can_list_children: bool,
+    /// PIDs of processes that rsup does not know.
+    foreign_pids: BTreeSet<u32>,
+    /// The process that had each PID last.
+    last_owners: BTreeMap<u32, usize>,
+    coverage: Coverage,
 }
 
-/// What the walks have come to, for a walk is worth something only if much happens.
+/// What happened in the walks. A walk in which little happens proves little.
 #[derive(Default)]
-struct Seen {
-    /// Facts that the law was told.
+struct Coverage {
+    /// The number of calls that gave policy a new fact.
     steps: u64,
-    /// How often each kind of thing has happened.
-    events: BTreeMap<&'static str, u64>,
-    /// What was told of a process in which state.
+    /// How often each incident occurred.
+    incidents: BTreeMap<&'static str, u64>,
+    /// The combinations of a process's state and an event that occurred.
     pairs: BTreeSet<(&'static str, &'static str)>,
 }
 
-impl Seen {
-    fn event(&mut self, event: &'static str) {
-        *self.events.entry(event).or_default() += 1;
+impl Coverage {
+    fn count(&mut self, incident: &'static str) {
+        *self.incidents.entry(incident).or_default() += 1;
     }
 
     fn add(&mut self, other: Self) {
         self.steps += other.steps;
-        other.events.into_iter().for_each(|(event, count)| *self.events.entry(event).or_default() += count);
+        for (incident, count) in other.incidents {
+            *self.incidents.entry(incident).or_default() += count;
+        }
         self.pairs.extend(other.pairs);
     }
 }
 
-impl World {
+impl Walk {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut specs: Vec<ProcessSpec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
@@ -96,23 +104,23 @@ impl World {
             seed,
             now: random.u64(0..SECOND),
             processes: ProcessSet::new(specs.clone(), Settings { stop_timeout }),
-            beings: vec![Being::default(); specs.len()],
+            fakes: vec![FakeProcess::default(); specs.len()],
             specs,
             orphans: 0,
             stop_began: None,
-            signalled: false,
-            code: None,
-            waiting_for_children: false,
+            received_stop_signal: false,
+            exit_code: None,
+            reap_requested: false,
             context: RunContext {
                 is_pid1: random.bool(),
                 has_terminal: random.bool(),
                 has_shell: random.bool(),
                 hup_ignored: random.bool(),
             },
-            lists_children: random.bool(),
-            strangers: BTreeSet::new(),
-            owners: BTreeMap::new(),
-            seen: Seen::default(),
+            can_list_children: random.bool(),
+            foreign_pids: BTreeSet::new(),
+            last_owners: BTreeMap::new(),
+            coverage: Coverage::default(),
             random,
         }
     }
@@ -121,86 +129,87 @@ impl World {
         Time::from_nanos(self.now)
     }
 
-    fn fail(&self, law: &str) -> ! {
-        panic!("seed {}: {law}", self.seed)
+    fn fail(&self, invariant: &str) -> ! {
+        panic!("seed {}: violated: {invariant}", self.seed)
     }
 
-    fn one_in(&mut self, n: u32) -> bool {
+    fn one_chance_in(&mut self, n: u32) -> bool {
         self.random.u32(0..n) == 0
     }
 
-    /// Lives until rsup leaves, or for so long that it never would.
-    fn live(&mut self) {
+    /// Runs until rsup exits. Fails if rsup is still running long after a stop signal.
+    fn run(&mut self) {
         self.processes.start_autostart(self.time());
-        self.act();
+        self.run_actions();
         for turn in 0..2_000 {
-            if self.code.is_some() {
+            if self.exit_code.is_some() {
                 return;
             }
-            self.pass_time();
-            self.happen();
+            self.advance_clock();
+            self.change_processes();
             if self.random.bool() {
                 self.reap();
             }
-            // Between what rsup has asked the kernel for and what it does then, more happens.
-            if self.one_in(4) {
-                self.happen();
+            // Processes also change between rsup's reaping and rsup's next call.
+            if self.one_chance_in(4) {
+                self.change_processes();
             }
-            if self.code.is_none() && (turn == 1_000 || self.one_in(40)) {
-                self.receive(turn == 1_000);
+            if self.exit_code.is_none() && (turn == 1_000 || self.one_chance_in(40)) {
+                self.receive_signal(turn == 1_000);
             }
-            self.settle();
+            self.run_due_timers();
         }
         self.fail("the stop always ends");
     }
 
-    /// A signal comes.
-    fn receive(&mut self, to_stop: bool) {
+    /// rsup receives a random signal, or a random stop signal.
+    fn receive_signal(&mut self, to_stop: bool) {
         let requests = [Signal::TERM, Signal::INT, Signal::QUIT];
-        // All but SIGKILL and SIGSTOP, which nobody receives.
+        // A process cannot receive SIGKILL and SIGSTOP.
         let others = (1..9).chain(10..19).chain(20..=64);
-        let signal = match to_stop || self.one_in(3) {
+        let signal = match to_stop || self.one_chance_in(3) {
             true => *self.random.choice(&requests).unwrap(),
             false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
         };
         let hangup = signal == Signal::HUP && self.context.has_terminal && !self.context.hup_ignored;
         if requests.contains(&signal) || hangup && !self.context.is_pid1 {
             if self.stop_began.is_some() {
-                self.seen.event("told to stop again");
+                self.coverage.count("repeated stop signal");
             }
             self.stop_began.get_or_insert(self.now);
         }
         let received =
             SignalInfo { signal, from_kernel: self.random.bool(), from_outside: self.random.bool() };
-        self.seen.steps += 1;
+        self.coverage.steps += 1;
         self.processes.receive(received, self.context, self.time());
-        self.act();
+        self.run_actions();
     }
 
-    /// What is due is done, and soon nothing is. The dead are taken in before.
-    fn settle(&mut self) {
+    /// Handles every deadline that is due, and reaps before each, as the main loop does. After a few rounds, no deadline
+    /// may be due.
+    fn run_due_timers(&mut self) {
         for _ in 0..10 {
             if self.processes.deadline().is_some_and(|deadline| deadline <= self.time()) {
                 self.reap();
             }
-            self.seen.steps += 1;
+            self.coverage.steps += 1;
             self.processes.tick(self.time());
-            self.act();
+            self.run_actions();
             if self.processes.deadline().is_none_or(|deadline| deadline > self.time()) {
                 return;
             }
         }
-        self.fail("a deadline is in the future, or it spins");
+        self.fail("the next deadline is in the future, so the main loop does not spin");
     }
 
-    /// To the next deadline, a little on, or hours away.
-    fn pass_time(&mut self) {
+    /// Advances the clock to the next deadline, by less than a second, or by hours.
+    fn advance_clock(&mut self) {
         let until_deadline =
             self.processes.deadline().map(|deadline| deadline.duration_since(self.time()).as_nanos());
         let step = match (self.random.u32(0..10), until_deadline) {
             (0..=3, Some(nanos)) => u64::try_from(nanos).unwrap().min(86_400 * SECOND),
-            (9, _) if self.one_in(20) => {
-                self.seen.event("hours passed");
+            (9, _) if self.one_chance_in(20) => {
+                self.coverage.count("hours passed");
                 self.random.u64(0..10_000) * SECOND
             }
             _ => self.random.u64(0..SECOND),
@@ -213,65 +222,65 @@ impl World {
         }
     }
 
-    /// Things happen to the processes. Only of an exec does the kernel tell by itself.
-    fn happen(&mut self) {
-        for id in 0..self.beings.len() {
-            let being = &self.beings[id];
-            let (pending, alive) =
-                (being.leader == Some(Exec::Pending), being.leader.is_some() && being.dead.is_none());
+    /// Changes the processes at random. rsup learns at once only of a finished exec.
+    fn change_processes(&mut self) {
+        for id in 0..self.fakes.len() {
+            let fake = &self.fakes[id];
+            let pending = fake.leader == Some(Exec::Pending);
+            let alive = fake.leader.is_some() && fake.zombie.is_none();
             if pending && alive && self.random.bool() {
-                self.exec(id);
+                self.finish_exec(id);
             } else if alive {
-                if !pending && self.one_in(8) {
-                    self.beings[id].members += self.random.u32(0..3);
+                if !pending && self.one_chance_in(8) {
+                    self.fakes[id].members += self.random.u32(0..3);
                 }
-                if self.one_in(10) {
-                    self.beings[id].dead = Some(self.exit());
+                if self.one_chance_in(10) {
+                    self.fakes[id].zombie = Some(self.random_exit_status());
                 }
-            } else if self.one_in(10) {
-                self.beings[id].members = 0;
+            } else if self.one_chance_in(10) {
+                self.fakes[id].members = 0;
             }
         }
-        if self.one_in(30) {
-            self.seen.event("unknown children");
+        if self.one_chance_in(30) {
+            self.coverage.count("unknown children");
             self.orphans = self.random.u32(0..3);
         }
-        if self.one_in(10) {
-            let number = self.free_number();
-            self.strangers.insert(number);
+        if self.one_chance_in(10) {
+            let pid = self.free_pid();
+            self.foreign_pids.insert(pid);
         }
-        if self.one_in(10) {
-            self.strangers.pop_first();
+        if self.one_chance_in(10) {
+            self.foreign_pids.pop_first();
         }
     }
 
-    /// The lowest number that is free: the kernel does not have to be that quick to use one again.
-    fn free_number(&self) -> u32 {
-        let taken = |number: &u32| {
-            self.strangers.contains(number) || self.beings.iter().any(|being| being.number == Some(*number))
+    /// The lowest free PID: the fake kernel reuses a PID as early as possible.
+    fn free_pid(&self) -> u32 {
+        let taken = |pid: &u32| {
+            self.foreign_pids.contains(pid) || self.fakes.iter().any(|fake| fake.pid == Some(*pid))
         };
-        (2..).find(|number| !taken(number)).unwrap()
+        (2..).find(|pid| !taken(pid)).unwrap()
     }
 
-    /// rsup waits for its children: it is told of the dead in any order, then of the groups that are empty.
+    /// rsup reaps its children in random order, and then looks for process groups that have become empty.
     fn reap(&mut self) {
-        let mut dead: Vec<usize> =
-            (0..self.beings.len()).filter(|id| self.beings[*id].dead.is_some()).collect();
-        self.random.shuffle(&mut dead);
-        for id in &dead {
-            self.die(*id);
+        let mut zombies: Vec<usize> =
+            (0..self.fakes.len()).filter(|id| self.fakes[*id].zombie.is_some()).collect();
+        self.random.shuffle(&mut zombies);
+        for id in &zombies {
+            self.reap_leader(*id);
         }
-        for id in 0..self.beings.len() {
-            if self.beings[id].outlived && self.beings[id].members == 0 {
-                self.beings[id].outlived = false;
-                self.beings[id].number = None;
-                self.tell(id, Event::GroupEmpty);
+        for id in 0..self.fakes.len() {
+            if self.fakes[id].group_outlived_leader && self.fakes[id].members == 0 {
+                self.fakes[id].group_outlived_leader = false;
+                self.fakes[id].pid = None;
+                self.apply(id, Event::GroupEmpty);
             }
         }
-        self.tell_of_children(!dead.is_empty());
+        self.report_reaped(!zombies.is_empty());
     }
 
-    fn exit(&mut self) -> ExitStatus {
+    fn random_exit_status(&mut self) -> ExitStatus {
         match self.random.u32(0..4) {
             0 | 1 => ExitStatus::Code(0),
             2 => ExitStatus::Code(self.random.u8(..)),
@@ -282,132 +291,133 @@ impl World {
         }
     }
 
-    /// An exec works, or not: then the child is gone as soon as that is known.
-    fn exec(&mut self, id: usize) {
-        if self.one_in(6) {
-            self.seen.event("exec failed");
-            self.beings[id].leader = None;
-            self.beings[id].number = None;
+    /// The exec of a leader succeeds or fails. When rsup learns of the failure, the leader is reaped already.
+    fn finish_exec(&mut self, id: usize) {
+        if self.one_chance_in(6) {
+            self.coverage.count("exec failed");
+            self.fakes[id].leader = None;
+            self.fakes[id].pid = None;
             self.count_failure(id);
-            self.tell(id, Event::SpawnFailed);
+            self.apply(id, Event::SpawnFailed);
         } else {
-            self.beings[id].leader = Some(Exec::Done);
-            self.beings[id].up_since = Some(self.now);
-            self.tell(id, Event::Spawned);
+            self.fakes[id].leader = Some(Exec::Done);
+            self.fakes[id].up_since = Some(self.now);
+            self.apply(id, Event::Spawned);
         }
     }
 
     fn count_failure(&mut self, id: usize) {
-        self.beings[id].failures += 1;
-        if self.beings[id].failures > self.specs[id].startretries.max(0) + 1 {
+        self.fakes[id].failures += 1;
+        if self.fakes[id].failures > self.specs[id].startretries.max(0) + 1 {
             self.fail("retries are bounded");
         }
     }
 
-    fn die(&mut self, id: usize) {
-        // Told of one, rsup may have acted on another.
-        let Some(exit) = self.beings[id].dead.take() else { return };
-        self.seen.event("died");
-        // A death right behind the exec is news of both, in this order.
-        if self.beings[id].leader == Some(Exec::Pending) {
-            self.beings[id].leader = Some(Exec::Done);
-            self.beings[id].up_since = Some(self.now);
-            self.tell(id, Event::Spawned);
+    fn reap_leader(&mut self, id: usize) {
+        // The event of another process may have made rsup reap this leader already.
+        let Some(exit) = self.fakes[id].zombie.take() else { return };
+        self.coverage.count("leader exited");
+        // rsup learns of the exec before it learns of the exit.
+        if self.fakes[id].leader == Some(Exec::Pending) {
+            self.fakes[id].leader = Some(Exec::Done);
+            self.fakes[id].up_since = Some(self.now);
+            self.apply(id, Event::Spawned);
         }
-        let being = &mut self.beings[id];
-        being.leader = None;
-        being.outlived = being.members > 0;
-        if !being.outlived {
-            being.number = None;
+        let fake = &mut self.fakes[id];
+        fake.leader = None;
+        fake.group_outlived_leader = fake.members > 0;
+        if !fake.group_outlived_leader {
+            fake.pid = None;
         }
-        let group_alive = being.outlived;
-        let up = self.now - being.up_since.unwrap();
+        let group_alive = fake.group_outlived_leader;
+        let up = self.now - fake.up_since.unwrap();
         let state = self.processes.process(ProcId(id)).map(Process::state);
-        if matches!(state, Some(ProcessState::Starting { .. }))
-            && up < whole_seconds(self.specs[id].startsecs)
+        if matches!(state, Some(ProcessState::Starting { .. })) && up < nanoseconds(self.specs[id].startsecs)
         {
             self.count_failure(id);
         } else {
-            self.beings[id].failures = 0;
+            self.fakes[id].failures = 0;
         }
-        self.tell(id, Event::Exited { exit, group_alive });
+        self.apply(id, Event::Exited { exit, group_alive });
     }
 
-    fn tell(&mut self, id: usize, event: Event) {
-        self.seen.steps += 1;
+    fn apply(&mut self, id: usize, event: Event) {
+        self.coverage.steps += 1;
         let state = self.processes.process(ProcId(id)).unwrap().state();
-        self.seen.pairs.insert((name_of(state), kind_of(event)));
+        self.coverage.pairs.insert((state_name(state), event_name(event)));
         self.processes.apply(ProcId(id), event, self.time());
-        self.notice_shutdown_on(id);
-        self.act();
+        self.note_shutdown_on(id);
+        self.run_actions();
     }
 
-    /// Whether this process's end ends the whole, by the table of `shutdown_on`.
-    fn notice_shutdown_on(&mut self, id: usize) {
+    /// Records that the stop has begun if `shutdown_on` asks for it in the present state of the process.
+    fn note_shutdown_on(&mut self, id: usize) {
         let state = self.processes.process(ProcId(id)).unwrap().state();
-        let ends = match self.specs[id].shutdown_on {
+        let stops = match self.specs[id].shutdown_on {
             ShutdownOn::Never => false,
             ShutdownOn::Fatal => state == ProcessState::Fatal,
             ShutdownOn::Exited => {
                 matches!(state, ProcessState::Fatal | ProcessState::Exited { restart_at: None })
             }
         };
-        if ends {
+        if stops {
             self.stop_began.get_or_insert(self.now);
         }
     }
 
-    fn tell_of_children(&mut self, dead: bool) {
-        let dead = dead || self.random.bool();
-        let any = self.orphans > 0
-            || self.beings.iter().any(|being| being.leader.is_some() || being.members > 0 || being.outlived);
-        self.seen.steps += 1;
-        self.processes.on_reaped(dead, any, self.time());
-        self.act();
+    /// Passes the result of reaping to policy. At random, an orphan was reaped as well.
+    fn report_reaped(&mut self, leader_reaped: bool) {
+        let any_reaped = leader_reaped || self.random.bool();
+        let exists =
+            |fake: &FakeProcess| fake.leader.is_some() || fake.members > 0 || fake.group_outlived_leader;
+        let any_child_left = self.orphans > 0 || self.fakes.iter().any(exists);
+        self.coverage.steps += 1;
+        self.processes.on_reaped(any_reaped, any_child_left, self.time());
+        self.run_actions();
     }
 
-    fn act(&mut self) {
+    fn run_actions(&mut self) {
         while let Some(action) = self.processes.next_action() {
-            if self.code.is_some() {
-                self.fail("nothing follows the leaving");
+            if self.exit_code.is_some() {
+                self.fail("no action follows the exit");
             }
             match action {
-                Action::Process(ProcId(id), action) => self.act_on(id, action),
-                Action::Log(SupervisorMessage::Received(_)) => self.signalled = true,
+                Action::Process(ProcId(id), action) => self.run_process_action(id, action),
+                Action::Log(SupervisorMessage::Received(_)) => self.received_stop_signal = true,
                 Action::Log(_) => {}
-                Action::Reap => self.waiting_for_children = true,
+                Action::Reap => self.reap_requested = true,
                 Action::Forward(signal) => self.forward(signal),
-                Action::Suspend if self.context.is_pid1 => self.fail("process 1 is not suspended"),
-                Action::Suspend => self.seen.event("suspended"),
-                Action::SignalRemaining(signal) => self.sweep(signal),
-                Action::Exit(code) => self.leave(code),
+                Action::Suspend if self.context.is_pid1 => self.fail("PID 1 does not suspend itself"),
+                Action::Suspend => self.coverage.count("suspended"),
+                Action::SignalRemaining(signal) => self.signal_remaining(signal),
+                Action::Exit(code) => self.exit(code),
             }
         }
-        if std::mem::take(&mut self.waiting_for_children) {
+        if std::mem::take(&mut self.reap_requested) {
             self.reap();
         }
     }
 
-    fn act_on(&mut self, id: usize, action: ProcessAction) {
+    fn run_process_action(&mut self, id: usize, action: ProcessAction) {
         match action {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, to) => self.send(id, signal, to),
             ProcessAction::AbandonGroup => {
-                // Whoever is left has the number to itself from here on.
-                self.strangers.extend(self.beings[id].number.take().filter(|_| self.beings[id].members > 0));
-                self.beings[id].members = 0;
-                self.beings[id].outlived = false;
+                // If the group has members, its ID stays in use, and rsup does not know it any more.
+                self.foreign_pids.extend(self.fakes[id].pid.take().filter(|_| self.fakes[id].members > 0));
+                self.fakes[id].members = 0;
+                self.fakes[id].group_outlived_leader = false;
             }
             ProcessAction::Log(ProcessMessage::Success { .. }) => {
-                let being = &self.beings[id];
-                let alive = being.leader == Some(Exec::Done) && being.dead.is_none();
-                let Some(up_since) = being.up_since.filter(|_| alive) else {
-                    self.fail("a dead program is never RUNNING");
+                let fake = &self.fakes[id];
+                let alive = fake.leader == Some(Exec::Done) && fake.zombie.is_none();
+                let Some(up_since) = fake.up_since.filter(|_| alive) else {
+                    self.fail("a process that has exited never enters RUNNING");
                 };
-                if self.now - up_since < whole_seconds(self.specs[id].startsecs) {
-                    self.fail("RUNNING comes after startsecs");
+                if self.now - up_since < nanoseconds(self.specs[id].startsecs) {
+                    self.fail("a process enters RUNNING only after startsecs");
                 }
-                self.beings[id].failures = 0;
+                self.fakes[id].failures = 0;
             }
             ProcessAction::Log(_) => {}
         }
@@ -415,94 +425,102 @@ impl World {
 
     fn spawn(&mut self, id: usize) {
         if self.stop_began.is_some() {
-            self.fail("no start after the stop began");
+            self.fail("no process is started after the stop began");
         }
-        let being = &mut self.beings[id];
-        let too_soon = being.last_start.is_some_and(|last| self.now < last + SECOND);
-        match being {
-            Being { leader: Some(_), .. } => self.fail("no second instance"),
-            Being { members: 1.., .. } => self.fail("no start beside what is left of the last one"),
-            _ if too_soon => self.fail("a second between two starts"),
+        let fake = &mut self.fakes[id];
+        let too_soon = fake.last_start.is_some_and(|last| self.now < last + SECOND);
+        match fake {
+            FakeProcess { leader: Some(_), .. } => self.fail("no second leader is started"),
+            FakeProcess { members: 1.., .. } => {
+                self.fail("no process is started while its last process group has members")
+            }
+            _ if too_soon => self.fail("two starts of a process are at least a second apart"),
             _ => {}
         }
-        being.last_start = Some(self.now);
-        being.up_since = None;
-        being.deaf = self.random.u32(0..4) == 0;
-        being.stuck = self.random.u32(0..40) == 0;
-        if self.one_in(6) {
-            self.seen.event("fork failed");
+        fake.last_start = Some(self.now);
+        fake.up_since = None;
+        fake.ignores_sigterm = self.random.u32(0..4) == 0;
+        fake.ignores_sigkill = self.random.u32(0..40) == 0;
+        if self.one_chance_in(6) {
+            self.coverage.count("fork failed");
             self.count_failure(id);
-            self.seen.steps += 1;
+            self.coverage.steps += 1;
             self.processes.apply(ProcId(id), Event::SpawnFailed, self.time());
-            self.notice_shutdown_on(id);
+            self.note_shutdown_on(id);
         } else {
-            self.seen.event("forked");
-            let number = self.free_number();
-            if self.owners.insert(number, id).is_some_and(|last| last != id) {
-                self.seen.event("a number used again");
+            self.coverage.count("forked");
+            let pid = self.free_pid();
+            if self.last_owners.insert(pid, id).is_some_and(|last| last != id) {
+                self.coverage.count("PID reused");
             }
-            self.beings[id].number = Some(number);
-            self.beings[id].leader = Some(Exec::Pending);
+            self.fakes[id].pid = Some(pid);
+            self.fakes[id].leader = Some(Exec::Pending);
         }
     }
 
     fn send(&mut self, id: usize, signal: Signal, to: SignalTarget) {
-        let being = &mut self.beings[id];
-        if being.leader.is_none() && (to == SignalTarget::Leader || !being.outlived) || being.number.is_none()
-        {
-            self.fail("a signal goes only to numbers that are in the books");
+        let fake = &mut self.fakes[id];
+        let known = match to {
+            SignalTarget::Leader => fake.leader.is_some(),
+            SignalTarget::Group => fake.leader.is_some() || fake.group_outlived_leader,
+        };
+        if !known || fake.pid.is_none() {
+            self.fail("a signal is sent only to a known leader or process group");
         }
-        if being.dead.is_some() || being.leader.is_none() && being.members == 0 {
-            // It is not told again: kill(2) says nothing, or ESRCH, and the death is news that comes.
-            self.seen.event("a signal to the dead");
+        if fake.zombie.is_some() || fake.leader.is_none() && fake.members == 0 {
+            // kill(2) succeeds or returns ESRCH. rsup learns of the exit only by reaping.
+            self.coverage.count("signal to an exited process");
         }
-        let mortal = !being.stuck && (signal == Signal::KILL || !being.deaf && signal != Signal::CONT);
-        // The leader's own death is for chance to decide, so that signals and deaths come in every order.
-        if to == SignalTarget::Group && mortal {
-            being.members = 0;
+        let ends_members = !fake.ignores_sigkill
+            && (signal == Signal::KILL || !fake.ignores_sigterm && signal != Signal::CONT);
+        // The leader exits at random, and not here, so that signals and exits occur in every order.
+        if to == SignalTarget::Group && ends_members {
+            fake.members = 0;
         }
     }
 
     fn forward(&mut self, signal: Signal) {
-        self.seen.event("forwarded");
+        self.coverage.count("forwarded");
         let own = [Signal::CHLD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::KILL];
         if own.contains(&signal) {
-            self.fail("what is rsup's own is not passed on");
+            self.fail("rsup does not forward the signals that it handles itself");
         }
         if self.context.is_pid1 && [Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::STOP].contains(&signal)
         {
-            self.fail("process 1 suspends nobody");
+            self.fail("PID 1 does not stop the programs");
         }
     }
 
-    fn sweep(&mut self, signal: Signal) {
-        if !self.context.is_pid1 && !self.lists_children {
-            self.seen.event("nobody to be reached");
-            self.seen.steps += 1;
+    fn signal_remaining(&mut self, signal: Signal) {
+        if !self.context.is_pid1 && !self.can_list_children {
+            self.coverage.count("children could not be listed");
+            self.coverage.steps += 1;
             self.processes.on_sweep_unreachable(self.time());
         } else if signal == Signal::KILL || self.random.bool() {
             self.orphans = 0;
         }
-        self.waiting_for_children = true;
+        self.reap_requested = true;
     }
 
-    fn leave(&mut self, code: u8) {
-        let none_to_start = self.specs.iter().all(|spec| !spec.autostart);
-        if none_to_start && code != 2 {
-            self.fail("2 when there is nothing to start");
+    fn exit(&mut self, code: u8) {
+        let nothing_to_start = self.specs.iter().all(|spec| !spec.autostart);
+        if nothing_to_start && code != 2 {
+            self.fail("the exit code is 2 if no process has autostart");
         }
-        if self.specs.iter().all(|spec| spec.shutdown_on == ShutdownOn::Never) && self.signalled && code != 0
+        if self.specs.iter().all(|spec| spec.shutdown_on == ShutdownOn::Never)
+            && self.received_stop_signal
+            && code != 0
         {
-            self.fail("0 when it was told to stop");
+            self.fail("the exit code is 0 after a stop signal");
         }
-        if self.stop_began.is_none() && self.beings.iter().any(|being| being.leader.is_some()) {
-            self.fail("it leaves by itself only when nothing runs");
+        if self.stop_began.is_none() && self.fakes.iter().any(|fake| fake.leader.is_some()) {
+            self.fail("without a stop, rsup exits only when no leader runs");
         }
-        self.code = Some(code);
+        self.exit_code = Some(code);
     }
 }
 
-fn whole_seconds(seconds: i64) -> u64 {
+fn nanoseconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0) * SECOND
 }
 
@@ -523,71 +541,69 @@ fn spec(random: &mut fastrand::Rng) -> ProcessSpec {
     }
 }
 
-fn name_of(state: ProcessState) -> &'static str {
+fn state_name(state: ProcessState) -> &'static str {
     match state {
         ProcessState::Stopped => "STOPPED",
-        ProcessState::Starting { up_since: None } => "STARTING, before the exec",
+        ProcessState::Starting { up_since: None } => "STARTING before the exec",
         ProcessState::Starting { up_since: Some(_) } => "STARTING",
         ProcessState::Running => "RUNNING",
         ProcessState::Backoff { .. } => "BACKOFF",
         ProcessState::Stopping { kill_at: Some(_) } => "STOPPING",
-        ProcessState::Stopping { kill_at: None } => "STOPPING, killed",
-        ProcessState::Exited { restart_at: Some(_) } => "EXITED, to be restarted",
+        ProcessState::Stopping { kill_at: None } => "STOPPING after SIGKILL",
+        ProcessState::Exited { restart_at: Some(_) } => "EXITED before a restart",
         ProcessState::Exited { restart_at: None } => "EXITED",
         ProcessState::Fatal => "FATAL",
     }
 }
 
-fn kind_of(event: Event) -> &'static str {
+fn event_name(event: Event) -> &'static str {
     match event {
         Event::Spawned => "spawned",
         Event::SpawnFailed => "spawn failed",
         Event::Exited { group_alive: false, .. } => "exited",
-        Event::Exited { group_alive: true, .. } => "exited, the group stays",
-        Event::GroupEmpty => "group gone",
+        Event::Exited { group_alive: true, .. } => "exited with group alive",
+        Event::GroupEmpty => "group empty",
         Event::Start
         | Event::SpawnCancelled
         | Event::Tick
         | Event::DisableStarts
         | Event::Stop
-        | Event::Kill => "the fleet's own",
+        | Event::Kill => "created by ProcessSet itself",
     }
 }
 
 #[test]
-fn the_laws_hold_whatever_happens() {
+fn the_invariants_hold_in_random_walks() {
     let walks = std::env::var("WALKS").map_or(WALKS, |walks| walks.parse().unwrap());
-    let (mut codes, mut seen) = (BTreeSet::new(), Seen::default());
+    let mut codes = BTreeSet::new();
+    let mut coverage = Coverage::default();
     for seed in 0..walks {
-        let mut world = World::new(seed);
-        world.live();
-        codes.extend(world.code);
-        seen.add(world.seen);
+        let mut walk = Walk::new(seed);
+        walk.run();
+        codes.extend(walk.exit_code);
+        coverage.add(walk.coverage);
     }
-    println!("{} steps in {walks} walks: {:#?}", seen.steps, seen.events);
-    // The walks are worth something only if they end in many ways.
-    assert!(codes.len() > 20, "{codes:?}");
-    assert!(seen.steps > 50 * walks, "{} steps", seen.steps);
-    assert_eq!(seen.pairs.len(), 19, "every news in every state in which it can come: {:#?}", seen.pairs);
-    let events = [
+    println!("{} steps in {walks} walks: {:#?}", coverage.steps, coverage.incidents);
+    assert!(codes.len() > 20, "too few different exit codes: {codes:?}");
+    assert!(coverage.steps > 50 * walks, "only {} steps", coverage.steps);
+    // Every event that the kernel causes occurs in every state in which it can occur.
+    assert_eq!(coverage.pairs.len(), 19, "{:#?}", coverage.pairs);
+    let incidents = [
         "forked",
         "fork failed",
         "exec failed",
-        "died",
-        "a signal to the dead",
-        "a number used again",
+        "leader exited",
+        "signal to an exited process",
+        "PID reused",
         "unknown children",
         "hours passed",
-        "told to stop again",
+        "repeated stop signal",
         "forwarded",
         "suspended",
-        "nobody to be reached",
+        "children could not be listed",
     ];
-    for event in events {
-        assert!(
-            seen.events.get(event).is_some_and(|count| *count > walks / 100),
-            "{event}: {:?}",
-            seen.events
-        );
+    for incident in incidents {
+        let count = coverage.incidents.get(incident).copied().unwrap_or(0);
+        assert!(count > walks / 100, "{incident}: {:?}", coverage.incidents);
     }
 }
