@@ -514,3 +514,44 @@ fn update_count(count: &mut usize, before: bool, after: bool) {
 fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     a.into_iter().chain(b).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, ProcId, ProcessSet, Settings};
+    use crate::policy::signal::Signal;
+    use crate::policy::spec::{AutoRestart, ProcessSpec, ShutdownOn};
+    use crate::policy::time::Time;
+    use std::rc::Rc;
+
+    const NOW: Time = Time::from_nanos(0);
+
+    fn one_process() -> ProcessSet {
+        let spec = ProcessSpec {
+            autostart: true,
+            autorestart: AutoRestart::Unexpected,
+            startsecs: 1,
+            startretries: 3,
+            exitcodes: Rc::new([0]),
+            stopsignal: Signal::TERM,
+            stopwaitsecs: 10,
+            stopasgroup: false,
+            group_priority: 999,
+            shutdown_on: ShutdownOn::Never,
+        };
+        ProcessSet::new(vec![spec], Settings::default())
+    }
+
+    #[test]
+    #[cfg_attr(not(debug_assertions), ignore = "a release build ignores the event")]
+    #[should_panic(expected = "there is no process ProcId(1)")]
+    fn an_event_of_an_unknown_process_fails_an_assertion() {
+        one_process().apply(ProcId(1), Event::Tick, NOW);
+    }
+
+    #[test]
+    #[cfg_attr(not(debug_assertions), ignore = "a release build ignores the event")]
+    #[should_panic(expected = "Spawned cannot happen to ProcId(0) in Stopped")]
+    fn an_event_that_cannot_happen_fails_an_assertion() {
+        one_process().apply(ProcId(0), Event::Spawned, NOW);
+    }
+}
