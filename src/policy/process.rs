@@ -163,7 +163,7 @@ impl Process {
     /// for its remaining members to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        let state = match self.state {
+        let leader_is_active = match self.state {
             ProcessState::Starting { .. }
             | ProcessState::Running
             | ProcessState::Stopping { .. }
@@ -171,7 +171,7 @@ impl Process {
             ProcessState::Exited { restart_at } => restart_at.is_some(),
             ProcessState::Stopped | ProcessState::Fatal => false,
         };
-        state || self.is_terminating_leftovers()
+        leader_is_active || self.awaits_leftovers()
     }
 
     /// Whether processes of lower priority must not be requested to stop yet: the leader or the remaining members have
@@ -182,7 +182,7 @@ impl Process {
         self.has_leader() && !killed || matches!(self.leftovers, Leftovers::Terminating { .. })
     }
 
-    fn is_terminating_leftovers(&self) -> bool {
+    fn awaits_leftovers(&self) -> bool {
         matches!(self.leftovers, Leftovers::Terminating { .. } | Leftovers::Killed { .. })
     }
 
@@ -190,19 +190,19 @@ impl Process {
     /// [`Event::GroupEmpty`] or the deadline of the remaining members makes the start possible.
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
-        let state = match self.state {
+        let of_leader = match self.state {
             ProcessState::Starting { up_since } => up_since.map(|since| since.plus_secs(spec.startsecs)),
             ProcessState::Stopping { kill_at } => kill_at,
-            ProcessState::Backoff { until } => (!self.is_terminating_leftovers()).then_some(until),
-            ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.is_terminating_leftovers()),
+            ProcessState::Backoff { until } => (!self.awaits_leftovers()).then_some(until),
+            ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.awaits_leftovers()),
             ProcessState::Stopped | ProcessState::Running | ProcessState::Fatal => None,
         };
-        let leftovers = match self.leftovers {
+        let of_leftovers = match self.leftovers {
             Leftovers::Terminating { kill_at } => Some(kill_at),
             Leftovers::Killed { until } => Some(until),
             Leftovers::None | Leftovers::Tolerated => None,
         };
-        state.into_iter().chain(leftovers).min()
+        of_leader.into_iter().chain(of_leftovers).min()
     }
 
     /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts it: an event that
@@ -226,7 +226,7 @@ impl Process {
     }
 
     /// Applies `event`, and passes every action that follows to `emit`, in order. The match decides every pair of event
-    /// and state. A pair that [`Process::can_receive`] excludes never panics: PID 1 must survive its own bugs.
+    /// and state. A pair that `can_receive` excludes never panics: PID 1 must survive its own bugs.
     pub fn handle(
         &mut self,
         spec: &ProcessSpec,
@@ -359,7 +359,7 @@ impl Process {
             | ProcessState::Stopping { .. }
             | ProcessState::Fatal => None,
         };
-        if due.is_some_and(|due| now >= due) && !self.is_terminating_leftovers() {
+        if due.is_some_and(|due| now >= due) && !self.awaits_leftovers() {
             self.start(now, emit);
         }
     }
