@@ -8,13 +8,12 @@ use super::exit::ExitStatus;
 use super::message::ProcessMessage;
 use super::signal::{Signal, SignalTarget};
 use super::spec::{AutoRestart, ProcessSpec};
+use super::sweep::KILL_GRACE_SECS;
 use super::time::Time;
 
 /// The shortest time between two starts of one process. Without the minimum, a process with `startsecs=0` that exits at
 /// once would be restarted in a busy loop.
 const MIN_START_INTERVAL_SECS: i64 = 1;
-/// How long rsup waits for a process to disappear after SIGKILL.
-pub(super) const KILL_GRACE_SECS: i64 = 1;
 
 /// supervisord's process states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

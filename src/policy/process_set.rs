@@ -2,10 +2,11 @@
 //! exits with which exit code.
 
 use super::message::{ExitCause, SupervisorMessage};
-use super::process::{Event, KILL_GRACE_SECS, Process, ProcessAction, ProcessState};
+use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::Signal;
 use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
 use super::spec::{ProcId, ProcessSpec, ShutdownOn};
+use super::sweep::{KILL_GRACE_SECS, Sweep, SweepStep};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -64,10 +65,7 @@ enum Phase {
     /// Everything that is still alive was sent SIGTERM or SIGKILL, for example orphans that rsup has adopted.
     TerminatingRemaining {
         decision: ExitDecision,
-        /// When SIGKILL is due. None once SIGKILL was sent, or if rsup cannot send it.
-        kill_at: Option<Time>,
-        /// When rsup exits even if something is still alive.
-        exit_at: Option<Time>,
+        sweep: Sweep,
     },
     Exited,
 }
@@ -173,9 +171,8 @@ impl ProcessSet {
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
             // If rsup is not PID 1, the children of a process that has exited may have become children of rsup, and rsup
             // could not send them a signal before.
-            Phase::TerminatingRemaining { kill_at, .. } if any_reaped => {
-                let signal = if kill_at.is_some() { Signal::TERM } else { Signal::KILL };
-                self.actions.push_back(Action::SignalRemaining(signal));
+            Phase::TerminatingRemaining { sweep, .. } if any_reaped => {
+                self.actions.push_back(Action::SignalRemaining(sweep.signal()));
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
@@ -184,11 +181,10 @@ impl ProcessSet {
     /// Applies the failure of the last [`Action::SignalRemaining`]: rsup cannot list its children. rsup exits without
     /// waiting for children that it cannot list, but first gives its own processes time to disappear after SIGKILL.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
-        match self.phase {
-            Phase::TerminatingRemaining { decision, exit_at, .. } => {
-                let earliest_exit = if self.active == 0 { now } else { now.plus_secs(KILL_GRACE_SECS) };
-                let exit_at = Some(exit_at.unwrap_or(earliest_exit));
-                self.phase = Phase::TerminatingRemaining { decision, kill_at: None, exit_at };
+        let has_own_processes = self.active > 0;
+        match &mut self.phase {
+            Phase::TerminatingRemaining { sweep, .. } => {
+                sweep.give_up_at(if has_own_processes { now.plus_secs(KILL_GRACE_SECS) } else { now });
             }
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
@@ -206,7 +202,7 @@ impl ProcessSet {
             Phase::Exited => return None,
             Phase::Running => None,
             Phase::Stopping { report_at, .. } => earliest(Some(report_at), self.stop_deadline),
-            Phase::TerminatingRemaining { kill_at, exit_at, .. } => earliest(kill_at, exit_at),
+            Phase::TerminatingRemaining { sweep, .. } => sweep.deadline(),
         };
         earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
     }
@@ -352,21 +348,21 @@ impl ProcessSet {
     /// Sends SIGTERM to everything that is still alive after the programs.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
-        let kill_at = earliest(Some(now.plus_secs(wait_secs)), self.stop_deadline);
-        self.phase = Phase::TerminatingRemaining { decision, kill_at, exit_at: None };
+        let longest_wait = now.plus_secs(wait_secs);
+        let kill_at = self.stop_deadline.map_or(longest_wait, |deadline| deadline.min(longest_wait));
+        self.phase = Phase::TerminatingRemaining { decision, sweep: Sweep::begin(kill_at) };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
     }
 
     /// Sends SIGKILL to everything.
     fn kill(&mut self, now: Time) {
-        let (decision, exit_at) = match self.phase {
-            Phase::Stopping { decision, .. } => (decision, None),
-            Phase::TerminatingRemaining { decision, exit_at, .. } => (decision, exit_at),
+        let (decision, mut sweep) = match self.phase {
+            Phase::Stopping { decision, .. } => (decision, Sweep::begin(now)),
+            Phase::TerminatingRemaining { decision, sweep } => (decision, sweep),
             Phase::Running | Phase::Exited => return,
         };
-        // Further stop requests do not postpone the exit.
-        let exit_at = Some(exit_at.unwrap_or_else(|| now.plus_secs(KILL_GRACE_SECS)));
-        self.phase = Phase::TerminatingRemaining { decision, kill_at: None, exit_at };
+        sweep.kill(now);
+        self.phase = Phase::TerminatingRemaining { decision, sweep };
         for id in self.ids(0) {
             self.handle(id, Event::Kill, now);
         }
@@ -443,25 +439,27 @@ impl ProcessSet {
 
     /// Handles one deadline of the phase. Returns whether one was due.
     fn tick_phase(&mut self, now: Time) -> bool {
-        let due = |deadline: Option<Time>| deadline.is_some_and(|deadline| now >= deadline);
         match self.phase {
-            Phase::Stopping { .. } if due(self.stop_deadline) => self.kill(now),
+            Phase::Stopping { .. } if self.stop_deadline.is_some_and(|deadline| now >= deadline) => {
+                self.kill(now);
+            }
             Phase::Stopping { decision, first_stopping, report_at } if now >= report_at => {
                 let report_at = now.plus_secs(REPORT_INTERVAL_SECS);
                 self.phase = Phase::Stopping { decision, first_stopping, report_at };
                 self.report_waiting();
             }
-            Phase::TerminatingRemaining { kill_at, .. } if due(kill_at) => {
-                self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
-                self.kill(now);
-            }
-            Phase::TerminatingRemaining { decision, exit_at, .. } if due(exit_at) => {
-                self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
-                self.exit(decision);
-            }
-            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {
-                return false;
-            }
+            Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
+                Some(SweepStep::Kill) => {
+                    self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
+                    self.kill(now);
+                }
+                Some(SweepStep::GiveUp) => {
+                    self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
+                    self.exit(decision);
+                }
+                None => return false,
+            },
+            Phase::Running | Phase::Stopping { .. } | Phase::Exited => return false,
         }
         true
     }
