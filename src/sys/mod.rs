@@ -6,6 +6,7 @@ mod alloc;
 mod clock;
 mod clone_vm;
 mod credentials;
+mod errno;
 mod fork;
 mod poll;
 mod process;
@@ -20,8 +21,8 @@ mod wait;
 pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
 pub use credentials::{Credentials, UserError, resolve_user};
+pub use errno::Errno;
 pub use fork::{ExecFailure, ExecStep, InteriorNul, PackedCStrings, SpawnError};
-pub use nix::errno::Errno;
 pub use poll::{Poller, sleep};
 pub use process::{
     Limit, Pid, children, close_inherited, drop_privileges, group_exists, host_name, is_pid1,
@@ -37,6 +38,7 @@ pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec,
 pub use stdio::{LogStream, open_standard_fds, write_out};
 pub use wait::{ChildStatus, WaitStatus, wait_any};
 
+use errno::cvt;
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
 
@@ -57,9 +59,4 @@ pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString
         OsString::from_vec(text.to_bytes().to_vec())
     };
     (0..count).map(argument).collect()
-}
-
-/// The error of a raw system call that returned -1.
-fn cvt(result: libc::c_long) -> Result<libc::c_long, Errno> {
-    if result == -1 { Err(Errno::last()) } else { Ok(result) }
 }
