@@ -1,6 +1,6 @@
 //! The one place where rsup waits.
 
-use super::{Errno, cvt};
+use super::errno::{Errno, cvt};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;

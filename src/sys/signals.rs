@@ -4,8 +4,8 @@
 //! Raw system calls throughout, since libc's sets and `sigaction` leave out 32 to 34, which musl keeps to itself: an
 //! init that leaves those open dies of them, or loses them.
 
+use super::errno::{Errno, cvt};
 use super::poll::back_off;
-use super::{Errno, cvt};
 use std::ffi::c_long;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -1,6 +1,7 @@
 //! Listening sockets that are made before a program is started and handed to it.
 
-use super::{Credentials, Errno, cvt};
+use super::credentials::Credentials;
+use super::errno::{Errno, cvt};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,8 +1,9 @@
 //! Starting a program of the configuration: what it gets, and the steps between fork and exec.
 
 use super::clone_vm::{ChildMemory, ChildSetup};
+use super::credentials::{CredentialStep, is_own_user, set_credentials};
 use super::fork::{self, CStrArray, exec, iter_cstrs, path_candidates, report_failure, spawn_with_status};
-use super::process::{CredentialStep, is_own_user, set_credentials, set_nofile_soft_limit};
+use super::rlimit::set_nofile_soft_limit;
 use super::stdio::is_writable_pipe;
 use super::{Credentials, Errno, ExecFailure, ExecStep, PackedCStrings, Pid, SpawnError, cvt, signals};
 use nix::fcntl::{FcntlArg, OFlag};

@@ -1,7 +1,9 @@
 //! The controlling terminal, if there is one: which process group is in its foreground. Every errno that says "no
 //! terminal" is fine.
 
-use super::{Errno, Pid, cvt, stdio};
+use super::errno::{Errno, cvt};
+use super::kill::Pid;
+use super::stdio;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -1,8 +1,10 @@
 //! ChildStatus children. `libc::waitpid` and not nix's, which fails on a death by a real-time signal, after the kernel has
 //! already let the child go.
 
+use super::errno::{Errno, cvt};
+use super::kill::Pid;
 use super::poll::back_off;
-use super::{Errno, Pid, cvt};
+use std::fs;
 
 /// What `waitpid` says of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,4 +68,11 @@ fn decode(status: i32) -> WaitStatus {
     } else {
         WaitStatus::Other
     }
+}
+
+/// The living and dead children of rsup; none where there is no /proc to list them.
+#[must_use]
+pub fn children() -> Option<Vec<Pid>> {
+    let children = fs::read_to_string("/proc/thread-self/children").ok()?;
+    Some(children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new).collect())
 }
