@@ -1,69 +1,71 @@
-//! Signals are blocked, and read when their turn comes: no handler runs in rsup, nothing is interrupted, nothing is lost
-//! while rsup is busy.
+//! The signals that rsup receives. All signals are blocked, and rsup reads the pending ones when it is ready for them:
+//! no handler runs in rsup, no system call is interrupted by one, and no signal is lost while rsup is busy.
 //!
-//! Raw system calls throughout, since libc's sets and `sigaction` leave out 32 to 34, which musl keeps to itself: an
-//! init that leaves those open dies of them, or loses them.
+//! This file makes raw system calls. The signal sets and `sigaction` of libc omit the signals 32 to 34, which musl uses
+//! itself; an init that leaves these three unblocked is killed by them, or loses them.
 
 use super::errno::{Errno, cvt};
 use super::poll::back_off;
-use std::ffi::c_long;
-use std::mem::{MaybeUninit, size_of};
+use std::ffi::{c_long, c_ulong};
+use std::mem::{MaybeUninit, offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{from_ref, null};
 use std::time::Duration;
 
-/// Every signal there is, 1 to 64, as the kernel's set.
+/// The signals 1 to 64, as the kernel's signal set.
 const ALL: u64 = u64::MAX;
-/// The kernel's set in bytes.
+/// The size of the kernel's signal set in bytes.
 const SET_SIZE: usize = size_of::<u64>();
 
-/// The mask that rsup was started with, before it took the signals over.
+/// The signal mask that rsup was started with.
 #[derive(Clone, Copy, Debug)]
 pub struct SavedMask {
     blocked: u64,
 }
 
 impl SavedMask {
-    /// Gives the mask back: the last act of a child before its exec, or of rsup itself where it only reads a file.
+    /// Sets this mask again: in a child just before its exec, or in rsup itself if rsup starts no program.
     /// Async-signal-safe.
     ///
     /// # Errors
-    /// Of `rt_sigprocmask(2)`.
+    /// Returns the errno of rt_sigprocmask(2).
     pub fn restore(self) -> Result<(), Errno> {
         set_mask(self.blocked).map(drop)
     }
 }
 
-/// Blocks every signal: those that arrive from here on wait to be read, ignored ones too (Linux throws an ignored signal
-/// away only where it is not blocked). SIGCHLD is given its default disposition, for children whose parent ignores it
-/// are lost.
+/// Blocks every signal. From now on every signal stays pending until rsup reads it, even a signal that is ignored:
+/// Linux discards an ignored signal only while it is not blocked. Also sets SIGCHLD to its default disposition, because
+/// the kernel reaps the children of a process that ignores SIGCHLD.
 ///
 /// # Errors
-/// Of `rt_sigprocmask(2)`.
+/// Returns the errno of rt_sigprocmask(2).
 pub fn block_all_signals() -> Result<SavedMask, Errno> {
     let inherited = SavedMask { blocked: block_all()? };
-    // There is such a signal, and it can be caught.
+    // rt_sigaction(2) fails only for a signal that does not exist or cannot be caught.
     let _ = set_disposition(libc::SIGCHLD, libc::SIG_DFL);
     Ok(inherited)
 }
 
-/// Gives every signal its default disposition, for every program that is started from here on. Returns whether SIGHUP
-/// came ignored, as `nohup` has it.
+/// Sets every signal to its default disposition for the programs that are started later. Returns whether SIGHUP was
+/// ignored before, as nohup(1) arranges.
 ///
-/// Until a child's exec, those that make a process dump core are caught: one that shares rsup's memory would dump rsup's,
-/// and before Linux 5.16 that kills both.
+/// The signals that dump core get a handler that exits. exec(2) resets a handler to the default disposition, so the
+/// handler only acts in a child before its exec. Such a child may share rsup's memory: a core dump would contain rsup's
+/// memory, and before Linux 5.16 it would kill rsup too.
 pub fn reset_dispositions() -> bool {
     let mut hup_ignored = false;
     for signal in 1..=64 {
         let handler =
             if CORE_SIGNALS.contains(&signal) { exit_on_signal as *const () as usize } else { libc::SIG_DFL };
+        // SIGKILL and SIGSTOP fail, and their disposition is always the default.
         let old = set_disposition(signal, handler);
         hup_ignored |= signal == libc::SIGHUP && old == Ok(libc::SIG_IGN);
     }
     hup_ignored
 }
 
-/// signal(7).
+/// The signals whose default action is a core dump, by signal(7).
 const CORE_SIGNALS: [i32; 10] = [
     libc::SIGQUIT,
     libc::SIGILL,
@@ -77,132 +79,195 @@ const CORE_SIGNALS: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// What is left of a child that such a signal reaches before its exec. rsup itself, who has them blocked, never comes here.
+/// Ends a child that a core signal reaches before its exec. rsup itself has these signals blocked.
 extern "C" fn exit_on_signal(signal: i32) {
-    // SAFETY: takes a number, and does nothing but leave.
+    // SAFETY: _exit(2) takes one integer and does not return. Unlike exit(3), it runs no function that rsup has
+    // registered.
     unsafe { libc::_exit(128 + signal) };
 }
 
-/// Blocks every signal. Returns the mask before. Async-signal-safe.
+/// Blocks every signal and returns the former mask. Async-signal-safe.
 pub(super) fn block_all() -> Result<u64, Errno> {
     set_mask(ALL)
 }
 
-/// Replaces the whole mask: what was blocked before does not matter. Returns it all the same.
-fn set_mask(mask: u64) -> Result<u64, Errno> {
-    let mut old = 0_u64;
-    let (new, old_place) = (&raw const mask, &raw mut old);
-    // SAFETY: the kernel reads and writes SET_SIZE bytes; both sets live through the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old_place, SET_SIZE) };
-    cvt(result).map(|_| old)
-}
-
-/// Unblocks everything: the last act of a child before its exec. Async-signal-safe.
+/// Unblocks every signal: the last step of a child before its exec. Async-signal-safe.
 pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }
 
-/// As the kernel's records of signals have it.
-const SIGCHLD: u32 = libc::SIGCHLD.cast_unsigned();
+/// Replaces the signal mask and returns the former one.
+fn set_mask(mask: u64) -> Result<u64, Errno> {
+    let mut old = 0_u64;
+    let new_place = &raw const mask;
+    let old_place = &raw mut old;
+    // SAFETY: the kernel reads SET_SIZE bytes from `mask` and writes SET_SIZE bytes to `old`. Both have this size and
+    // live through the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new_place, old_place, SET_SIZE) };
+    cvt(result).map(|_| old)
+}
 
-/// Whether there is news of a child's death that was not read yet.
+/// Returns whether a SIGCHLD is pending.
 #[must_use]
 pub fn sigchld_pending() -> bool {
     let mut pending = 0_u64;
-    // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which lives through the call.
+    // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which has this size and lives through the call.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
-    result == 0 && pending & (1 << (SIGCHLD - 1)) != 0
+    result == 0 && pending & (1 << (libc::SIGCHLD - 1)) != 0
 }
 
-/// Sets SIG_DFL, SIG_IGN or a handler that does not return, and returns the one that was there. SIGKILL and SIGSTOP are
-/// refused.
+/// The kernel's `struct sigaction` has the field `sa_restorer`, which RISC-V and LoongArch do not have.
+const HAS_RESTORER: bool = cfg!(any(
+    target_arch = "x86",
+    target_arch = "x86_64",
+    target_arch = "arm",
+    target_arch = "aarch64",
+    target_arch = "powerpc",
+    target_arch = "powerpc64",
+    target_arch = "s390x",
+));
+
+/// The kernel's `struct sigaction` (include/linux/signal_types.h). libc's struct has another layout.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KernelSigaction {
+    handler: usize,
+    flags: c_ulong,
+    /// The function that a handler returns to.
+    restorer: [usize; HAS_RESTORER as usize],
+    /// The signals that are blocked while the handler runs: 64 bits, in words of the size of a `long`.
+    mask: [c_ulong; 64 / c_ulong::BITS as usize],
+}
+
+const _: () = {
+    let word = size_of::<c_ulong>();
+    let words_before_mask = if HAS_RESTORER { 3 } else { 2 };
+    assert!(
+        HAS_RESTORER
+            || cfg!(any(target_arch = "riscv32", target_arch = "riscv64", target_arch = "loongarch64")),
+        "whether this architecture has sa_restorer is not known (and MIPS has another order of fields)"
+    );
+    assert!(offset_of!(KernelSigaction, handler) == 0);
+    assert!(offset_of!(KernelSigaction, flags) == word);
+    assert!(offset_of!(KernelSigaction, restorer) == 2 * word);
+    assert!(offset_of!(KernelSigaction, mask) == words_before_mask * word);
+    assert!(size_of::<KernelSigaction>() == words_before_mask * word + SET_SIZE);
+};
+
+impl KernelSigaction {
+    /// `handler` is SIG_DFL, SIG_IGN or a function that does not return. It runs with every signal blocked: the stack
+    /// of a child has no room for several handlers at once.
+    fn new(handler: usize) -> Self {
+        /// The field `restorer` is set (asm/signal.h). x86-64 runs no handler without this flag.
+        const SA_RESTORER: c_ulong = 0x0400_0000;
+        Self {
+            handler,
+            flags: if HAS_RESTORER { SA_RESTORER } else { 0 },
+            // Nothing returns to the restorer, so any function will do.
+            restorer: [handler; HAS_RESTORER as usize],
+            mask: [c_ulong::MAX; 64 / c_ulong::BITS as usize],
+        }
+    }
+}
+
+/// Sets the disposition of a signal to SIG_DFL, to SIG_IGN or to a function that does not return. Returns the former
+/// disposition.
+///
+/// # Errors
+/// Returns EINVAL for SIGKILL, SIGSTOP and numbers that are not 1 to 64.
 fn set_disposition(signal: i32, handler: usize) -> Result<usize, Errno> {
-    /// Behind the flags is where a handler returns to. Without that, x86 calls none.
-    const SA_RESTORER: usize = 0x0400_0000;
-    // The kernel's `struct sigaction` differs between machines. On those that rsup is built for (x86, Arm, RISC-V, POWER,
-    // s390) the handler comes first, then the flags, where there is one the restorer, then the mask, and it is no longer
-    // than this. Everything else is blocked in a handler: several at once would not fit on a child's stack.
-    let new = [handler, SA_RESTORER, handler, usize::MAX, usize::MAX, 0, 0, 0];
-    let mut old = [0_usize; 8];
-    // SAFETY: both arrays live through the call and are at least as long as the kernel's struct.
-    let result =
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new.as_ptr(), old.as_mut_ptr(), SET_SIZE) };
-    cvt(result)?;
-    let [handler, ..] = old;
-    Ok(handler)
+    sigaction(signal, &KernelSigaction::new(handler)).map(|old| old.handler)
 }
 
-/// A signal as it was received.
+fn sigaction(signal: i32, new: &KernelSigaction) -> Result<KernelSigaction, Errno> {
+    let mut old = KernelSigaction::new(libc::SIG_DFL);
+    let new_place = from_ref(new);
+    let old_place = &raw mut old;
+    // SAFETY: the kernel reads its `struct sigaction` from `new` and writes one to `old`. Both have the layout of that
+    // struct and live through the call. A handler in `new` does not return (`KernelSigaction::new`).
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new_place, old_place, SET_SIZE) };
+    cvt(result).map(|_| old)
+}
+
+/// A signal that rsup has received.
 #[derive(Clone, Copy, Debug)]
 pub struct RawSignal {
-    /// Its number, 1 to 64.
+    /// 1 to 64.
     pub signal: u32,
-    /// Who sent it; 0 for the kernel and for senders outside the PID namespace.
+    /// The process ID of the sender. 0 is the kernel, or a process outside the PID namespace.
     pub sender: u32,
-    /// `SI_KERNEL`: not sent by a process.
+    /// `si_code` is SI_KERNEL: no process has sent the signal.
     pub from_kernel: bool,
 }
 
-/// Waits for a signal, until the time is over or something disturbs it; for ever without a time. [`block_all_signals`] must have
-/// blocked them all.
+/// Takes one pending signal, or waits for one until `timeout` has passed; without a timeout, until a signal arrives.
+/// Returns `None` if the time is over, or if a stop and continue of rsup interrupts the wait. [`block_all_signals`]
+/// must have been called.
 #[must_use]
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
-    // Two longs are a timespec to this call, on machines of 32 bits too.
+    // This system call takes a timespec of two longs, on 32-bit machines too.
     let long = |number: u64| c_long::try_from(number).unwrap_or(c_long::MAX);
     let timeout = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
     let timeout = timeout.as_ref().map_or(null(), from_ref);
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let (all, place) = (ALL, info.as_mut_ptr());
-    // Not sigtimedwait(3): behind an interruption it would wait for the whole time again.
-    // SAFETY: the kernel reads SET_SIZE bytes and the time (or none); these and the place for the answer live through
-    // the call.
+    let all = ALL;
+    let set = &raw const all;
+    // A raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an interruption.
+    // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timeout` (unless null), and writes one
+    // siginfo to `info`. All three have these sizes and live through the call.
     let signal =
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, place, timeout, SET_SIZE) };
-    // SAFETY: plain numbers, for which zeros are valid.
-    let info = unsafe { info.assume_init() };
-    // SAFETY: zero where the kernel has no such number to say.
-    let sender = unsafe { info.si_pid() };
-    let from_kernel = info.si_code == SI_KERNEL;
+        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timeout, SET_SIZE) };
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
-        // It is neither that the time is over, nor a stop and continue.
+        // EAGAIN means that the time is over, EINTR that rsup was stopped and continued. Any other errno should be
+        // impossible.
         back_off();
     }
+    // SAFETY: all bytes are initialised (zero where the kernel has written nothing), and a siginfo consists of integers
+    // and of pointers that this function does not read.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: every byte of the union is initialised, and `si_pid` is an integer, for which all bytes are valid.
+    let sender = unsafe { info.si_pid() };
+    let from_kernel = info.si_code == SI_KERNEL;
     let signal = u32::try_from(signal).ok()?;
     Some(RawSignal { signal, sender: sender.cast_unsigned(), from_kernel })
 }
 
-/// The descriptor that signals are read from.
+/// A signalfd(2): the descriptor that pending signals are read from.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
-/// How many signals one read takes in.
+/// The most signals that one [`SignalFd::read`] takes.
 const BATCH: usize = 16;
 
 impl SignalFd {
-    /// A descriptor for every signal, which [`block_all_signals`] must have blocked.
+    /// Creates a descriptor for every signal. [`block_all_signals`] must have been called.
     ///
     /// # Errors
-    /// Of `signalfd(2)`.
+    /// Returns the errno of signalfd(2).
     pub fn new() -> Result<Self, Errno> {
-        let (all, flags) = (ALL, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        // SAFETY: the kernel reads SET_SIZE bytes from `all`, which lives through the call.
-        let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, SET_SIZE, flags) };
+        let all = ALL;
+        let set = &raw const all;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: the kernel reads SET_SIZE bytes from `all`, which has this size and lives through the call.
+        let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, set, SET_SIZE, flags) };
         let fd = i32::try_from(cvt(result)?).map_err(|_| Errno::EBADF)?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Hands over the signals that wait, up to a batch: whoever sends them without end must not hold up the loop.
+    /// Takes up to 16 pending signals and calls `receive` with each. The limit exists because a process that sends
+    /// signals without end must not hold up the loop.
     pub fn read(&self, mut receive: impl FnMut(RawSignal)) {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
-        let fd = self.0.as_raw_fd();
-        // SAFETY: `batch` has room for the bytes that are asked for.
-        let length = unsafe { libc::read(fd, batch.as_mut_ptr().cast(), size_of_val(&batch)) };
-        // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
+        // SAFETY: read(2) writes at most `size_of_val(&batch)` bytes to `batch`, which has this size.
+        let length =
+            unsafe { libc::read(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), size_of_val(&batch)) };
+        // SAFETY: all bytes are initialised (zero where the kernel has written nothing), and the records consist of
+        // integers.
         let batch = unsafe { batch.assume_init() };
         if length < 0 {
-            // It was said to be ready, and will be again.
+            // The descriptor was reported as readable, so the loop comes back here at once.
             back_off();
         }
         let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
@@ -213,11 +278,64 @@ impl SignalFd {
     }
 }
 
-/// `si_code` of a signal that no process sent (asm-generic/siginfo.h); libc has it for some systems only.
-const SI_KERNEL: i32 = 0x80;
-
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The `si_code` of a signal that the kernel has sent (asm-generic/siginfo.h). libc defines it for some targets only.
+const SI_KERNEL: i32 = 0x80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Every test changes another signal, because tests run in threads of one process.
+
+    #[test]
+    fn a_disposition_is_read_back_as_it_was_set() {
+        let signal = 40;
+        set_disposition(signal, libc::SIG_IGN).unwrap();
+        assert_eq!(set_disposition(signal, libc::SIG_DFL), Ok(libc::SIG_IGN));
+        assert_eq!(set_disposition(signal, libc::SIG_DFL), Ok(libc::SIG_DFL));
+    }
+
+    #[test]
+    fn a_signal_that_musl_hides_has_a_disposition_too() {
+        for signal in [32, 33, 34] {
+            let before = sigaction(signal, &KernelSigaction::new(libc::SIG_IGN)).unwrap();
+            let ignored = sigaction(signal, &before).unwrap();
+            assert_eq!(ignored.handler, libc::SIG_IGN);
+        }
+    }
+
+    #[test]
+    fn the_kernel_has_every_field_of_the_struct_where_rsup_writes_it() {
+        let signal = 41;
+        let written = KernelSigaction::new(exit_on_signal as *const () as usize);
+        sigaction(signal, &written).unwrap();
+        let read_back = sigaction(signal, &KernelSigaction::new(libc::SIG_DFL)).unwrap();
+        // The kernel never blocks SIGKILL and SIGSTOP, which are in the first word of the mask.
+        let mut expected = written;
+        expected.mask[0] &= !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
+        assert_eq!(read_back, expected);
+    }
+
+    #[test]
+    fn the_disposition_of_a_signal_that_cannot_be_caught_is_not_changed() {
+        for signal in [0, libc::SIGKILL, libc::SIGSTOP, 65] {
+            assert_eq!(set_disposition(signal, libc::SIG_IGN), Err(Errno::EINVAL), "{signal}");
+        }
+    }
+
+    #[test]
+    fn the_mask_of_a_thread_is_replaced_and_restored() {
+        let saved = SavedMask { blocked: block_all().unwrap() };
+        // The kernel never blocks SIGKILL and SIGSTOP.
+        let unblockable = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+        assert_eq!(block_all(), Ok(ALL & !unblockable));
+        saved.restore().unwrap();
+        assert_eq!(set_mask(saved.blocked), Ok(saved.blocked));
     }
 }
