@@ -53,7 +53,7 @@ fn raise_limits(config: &Config, log: &mut Log) {
     let minprocs = at_least(config.supervisord.minprocs);
     sys::raise_limits(minfds, minprocs, |Limit { name, wanted, raised }| {
         let key = if name == "RLIMIT_NOFILE" { "minfds" } else { "minprocs" };
-        if raised {
+        if raised.is_ok() {
             log.line(Level::Info, format_args!("Increased {name} limit to {wanted}"));
         } else {
             log.line(Level::Warn, format_args!("{name} limit is below {wanted} ({key}) and can't be raised"));
@@ -117,7 +117,7 @@ impl Supervisor {
         log: Log,
         hup_ignored: bool,
     ) -> Result<Self, Error> {
-        sys::set_child_subreaper();
+        let _ = sys::set_child_subreaper();
         let signals = SignalFd::new().map_err(Error::WatchSignals)?;
         let poller = Poller::new().map_err(Error::WatchSignals)?;
         poller.add(&signals, SIGNALS).map_err(Error::WatchSignals)?;

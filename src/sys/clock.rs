@@ -1,38 +1,39 @@
-//! Clocks: one that only goes forward for the laws, and the one on the wall for log lines.
+//! Clocks: a monotonic one for deadlines, one for processor time, and the wall clock for log lines.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-fn read(clock: libc::clockid_t) -> libc::timespec {
+fn clock_gettime(clock: libc::clockid_t) -> libc::timespec {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: `time` is a valid place for the timespec that is written.
+    // SAFETY: clock_gettime(2) writes one timespec, and `time` has room for one.
     unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
-    // SAFETY: plain numbers, for which zeros are valid; these clocks always exist.
+    // SAFETY: all bytes are initialised (zero if the call failed), and a timespec consists of integers.
     unsafe { time.assume_init() }
 }
 
-/// Nanoseconds on CLOCK_MONOTONIC: not moved by clock steps, and standing still while the machine sleeps.
+/// Returns CLOCK_MONOTONIC in nanoseconds. This clock is not changed when the time is set, and stands still while the
+/// machine is suspended.
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
     nanos(libc::CLOCK_MONOTONIC)
 }
 
-/// What rsup has used of the processor's time.
+/// Returns the processor time that rsup has used. (rsup has one thread, so the clock of the thread is enough.)
 #[must_use]
 pub fn processor_time() -> Duration {
     Duration::from_nanos(nanos(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
 fn nanos(clock: libc::clockid_t) -> u64 {
-    let time = read(clock);
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// A second in local time.
+/// A time in the local time zone, to the second.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalTime {
-    /// The year, such as 2026.
+    /// The full year, such as 2026.
     pub year: i32,
     /// 1 to 12.
     pub month: i32,
@@ -42,41 +43,41 @@ pub struct LocalTime {
     pub hour: i32,
     /// 0 to 59.
     pub minute: i32,
-    /// 0 to 60.
+    /// 0 to 60: a leap second is 60.
     pub second: i32,
 }
 
-/// A moment on the clock on the wall.
+/// A time of CLOCK_REALTIME.
 #[derive(Clone, Copy)]
 pub struct WallClock(libc::timespec);
 
 impl WallClock {
-    /// Now.
     #[must_use]
     pub fn now() -> Self {
-        Self(read(libc::CLOCK_REALTIME))
+        Self(clock_gettime(libc::CLOCK_REALTIME))
     }
 
-    /// Seconds since 1970; 0 before.
+    /// Returns the seconds since 1970-01-01 00:00 UTC, and 0 for a time before.
     #[must_use]
     pub fn seconds(self) -> u64 {
         u64::try_from(self.0.tv_sec).unwrap_or(0)
     }
 
-    /// 0 to 999, not rounded up.
+    /// Returns the milliseconds of the second, 0 to 999, rounded down.
     #[must_use]
     pub fn milliseconds(self) -> u32 {
         u32::try_from(self.0.tv_nsec / 1_000_000).unwrap_or(0)
     }
 
-    /// The second by `TZ` or /etc/localtime; in UTC where there is neither.
+    /// Converts to the time zone of the variable `TZ` or of /etc/localtime; to UTC if neither exists.
     #[must_use]
     pub fn local_time(self) -> LocalTime {
         let mut local = MaybeUninit::<libc::tm>::zeroed();
-        // SAFETY: both point to values that live through the call; rsup has one thread, so the zone is not changed
-        // meanwhile.
+        // SAFETY: localtime_r(3) reads the seconds from `self` and writes one tm to `local`; both live through the
+        // call. rsup has one thread, so nothing changes the environment that localtime_r(3) reads.
         unsafe { libc::localtime_r(&raw const self.0.tv_sec, local.as_mut_ptr()) };
-        // SAFETY: zeros are a valid tm, should the time be out of range.
+        // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
+        // tm.
         let local = unsafe { local.assume_init() };
         LocalTime {
             year: local.tm_year + 1900,
@@ -86,5 +87,30 @@ impl WallClock {
             minute: local.tm_min,
             second: local.tm_sec,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monotonic_clock_does_not_go_back() {
+        let before = monotonic_nanos();
+        assert!(before > 0);
+        assert!(monotonic_nanos() >= before);
+    }
+
+    #[test]
+    fn every_field_of_the_local_time_is_in_its_range() {
+        let now = WallClock::now();
+        assert!(now.milliseconds() <= 999);
+        let local = now.local_time();
+        assert!(local.year >= 2020);
+        assert!((1..=12).contains(&local.month));
+        assert!((1..=31).contains(&local.day));
+        assert!((0..=23).contains(&local.hour));
+        assert!((0..=59).contains(&local.minute));
+        assert!((0..=60).contains(&local.second));
     }
 }

@@ -1,52 +1,67 @@
-//! Resource limits.
+//! Resource limits of rsup's own process, which its children inherit.
 
+use super::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Which limit could not be raised, and to what.
+/// A soft limit that was lower than the configured minimum.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// `RLIMIT_NOFILE` or `RLIMIT_NPROC`.
     pub name: &'static str,
-    /// What was asked for.
+    /// The configured minimum: a number of descriptors or of processes.
     pub wanted: u64,
-    /// Whether it is so now.
-    pub raised: bool,
+    /// Whether the soft limit is `wanted` now; if not, the errno of setrlimit(2).
+    pub raised: Result<(), Errno>,
 }
 
-/// Raises the soft limits on descriptors and processes to at least these, for rsup and all it starts; the hard ones
-/// too where they are lower (supervisord's `minfds` and `minprocs`). Tells of each that was not enough.
-pub fn raise_limits(minfds: u64, minprocs: u64, mut tell: impl FnMut(Limit)) {
-    let wanted = [
+/// Raises the soft limits on descriptors and processes to at least `minfds` and `minprocs`, as supervisord does with
+/// its keys of these names. A hard limit that is lower is raised too; where the kernel refuses that, the soft limit
+/// becomes the hard limit. Calls `report` for every soft limit that was too low.
+pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
+    let minima = [
         (Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE", minfds),
         (Resource::RLIMIT_NPROC, "RLIMIT_NPROC", minprocs),
     ];
-    for (resource, name, wanted) in wanted {
-        // RLIM_INFINITY is the highest number.
+    for (resource, name, wanted) in minima {
+        // RLIM_INFINITY is the highest number, so an unlimited resource is never too low.
         if let Ok((soft, hard)) = getrlimit(resource)
             && soft < wanted
         {
-            let raised = setrlimit(resource, wanted, hard.max(wanted)).is_ok();
-            if !raised {
-                // As far as it goes.
+            let raised = setrlimit(resource, wanted, hard.max(wanted));
+            if raised.is_err() {
+                // The hard limit is below `wanted`, and only a privileged process may raise it. `report` has the errno.
                 let _ = setrlimit(resource, hard, hard);
             }
-            tell(Limit { name, wanted, raised });
+            report(Limit { name, wanted, raised });
         }
     }
 }
 
-/// Makes room for this many descriptors in rsup itself, as far as the hard limit allows. Returns the soft limit that
-/// programs are to have all the same, where that is another one now.
+/// Raises rsup's own soft limit on descriptors to `descriptors`, or to the hard limit if that is lower. Returns the
+/// former soft limit if the limit has changed: programs get the former one back.
 pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = descriptors.min(hard);
     (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
-/// Sets the soft limit on descriptors. Async-signal-safe.
+/// Lowers the soft limit on descriptors to `soft`. Async-signal-safe.
 pub(super) fn set_nofile_soft_limit(soft: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Lower than it is, which is always allowed.
+        // A process may always lower its limits.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sufficient_limit_is_neither_changed_nor_reported() {
+        let before = getrlimit(Resource::RLIMIT_NOFILE);
+        raise_limits(1, 0, |limit| panic!("{limit:?}"));
+        assert_eq!(raise_nofile_for(1), None);
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), before);
     }
 }

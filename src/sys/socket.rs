@@ -1,21 +1,21 @@
-//! Listening sockets that are made before a program is started and handed to it.
+//! Listening sockets that rsup creates before it starts a program, which inherits them.
 
 use super::credentials::Credentials;
 use super::errno::{Errno, cvt};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::{ffi::CString, fs};
 
-/// Listens on a port of an IPv4 address, as supervisord does; of names only `localhost` is known, since asking for
-/// others could take for ever.
+/// Listens on a TCP port of an IPv4 address, as supervisord does. The only host name is `localhost`, because a query to
+/// a name server has no time limit. Without `backlog`, the standard library chooses the length of the queue.
 ///
 /// # Errors
-/// Of socket(2), bind(2) or listen(2).
+/// Returns EADDRNOTAVAIL if `host` is neither an IPv4 address nor `localhost`, and otherwise the errno of socket(2),
+/// bind(2) or listen(2).
 pub fn listen_tcp(host: &str, port: u16, backlog: Option<u16>) -> io::Result<OwnedFd> {
     let address = match host {
         "localhost" => Ipv4Addr::LOCALHOST,
@@ -25,42 +25,74 @@ pub fn listen_tcp(host: &str, port: u16, backlog: Option<u16>) -> io::Result<Own
     set_backlog(listener.into(), backlog)
 }
 
-/// Listens on a path, in place of a socket that is left there, with these permissions and this owner.
+/// Listens on the path of a UNIX socket with the permissions `mode` and the owner `owner`. Replaces a socket at this
+/// path, which an earlier process has left.
 ///
 /// # Errors
-/// Of the system call that failed; the path is free then.
+/// Returns the errno of the system call that failed: EADDRINUSE if the path is a file that is not a socket. If the
+/// owner, the permissions or the backlog cannot be set, the new socket is removed from the path.
 pub fn listen_unix(
     path: &Path,
     mode: u32,
     owner: Option<&Credentials>,
     backlog: Option<u16>,
 ) -> io::Result<OwnedFd> {
-    // Only what an earlier life has left, for the file says "listen here" and not "delete this".
+    // The configuration says where to listen, not which file to delete: only a socket is removed.
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let dressed = give(path, owner)
+    let prepared = owner
+        .map_or(Ok(()), |owner| lchown(path, Some(owner.uid), Some(owner.gid)))
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .and_then(|()| set_backlog(listener.into(), backlog));
-    if dressed.is_err() {
+    if prepared.is_err() {
+        // The caller learns of the first error, which is the one to report.
         let _ = fs::remove_file(path);
     }
-    dressed
+    prepared
 }
 
-fn give(path: &Path, owner: Option<&Credentials>) -> io::Result<()> {
-    let Some(owner) = owner else { return Ok(()) };
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the path ends in NUL.
-    cvt(unsafe { libc::lchown(path.as_ptr(), owner.uid, owner.gid) }.into())?;
-    Ok(())
-}
-
+/// listen(2) may be called again to change the length of the queue.
 fn set_backlog(socket: OwnedFd, backlog: Option<u16>) -> io::Result<OwnedFd> {
     if let Some(backlog) = backlog {
-        // SAFETY: numbers.
+        // SAFETY: listen(2) takes two integers and touches no memory of rsup.
         cvt(unsafe { libc::listen(socket.as_raw_fd(), backlog.into()) }.into())?;
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn localhost_is_the_only_host_name() {
+        let socket = listen_tcp("localhost", 0, Some(1)).unwrap();
+        let address = TcpListener::from(socket).local_addr().unwrap();
+        assert!(matches!(address, SocketAddr::V4(address) if address.ip().is_loopback()));
+        let error = listen_tcp("localhost.localdomain", 0, None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EADDRNOTAVAIL as i32));
+    }
+
+    #[test]
+    fn a_socket_that_is_left_at_the_path_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let _socket = listen_unix(&path, 0o600, None, Some(1)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn another_file_at_the_path_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "data").unwrap();
+        let error = listen_unix(&path, 0o600, None, None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+    }
 }

@@ -1,76 +1,104 @@
-//! What rsup asks of the system and sets for itself as a process.
+//! Facts about the system, and settings of rsup's own process.
 
-use super::errno::cvt;
+use super::errno::{Errno, cvt};
 use nix::sys::resource::{Resource, getrlimit};
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
-/// The arguments that `main` was called with.
+/// Copies the arguments that the C `main` was called with.
 ///
 /// # Safety
-/// `argv` points to `argc` pointers to strings that end in NUL, as the C standard promises `main`.
+/// `argv` must point to `argc` pointers, each of which points to a string that ends in NUL. The C standard promises
+/// this for the arguments of `main`.
 #[must_use]
 pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     let count = usize::try_from(argc).unwrap_or(0);
     let argument = |index: usize| {
-        // SAFETY: `index` is below `argc`: the place is inside the list,
+        // SAFETY: `index` is below `argc`, so the sum is inside the array that the caller vouches for.
         let place = unsafe { argv.add(index) };
-        // SAFETY: holds a pointer,
+        // SAFETY: `place` is inside the array, and the caller vouches that the array holds pointers.
         let pointer = unsafe { *place };
-        // SAFETY: and that points to a string. The caller vouches for all three.
+        // SAFETY: the caller vouches that every pointer of the array points to a string that ends in NUL.
         let text = unsafe { CStr::from_ptr(pointer) };
         OsString::from_vec(text.to_bytes().to_vec())
     };
     (0..count).map(argument).collect()
 }
 
-/// Whether rsup is process 1 of its PID namespace.
+/// Returns whether rsup is PID 1 of its PID namespace.
 #[must_use]
 pub fn is_pid1() -> bool {
     std::process::id() == 1
 }
 
-/// Becomes the parent of orphans below it, as process 1 is anyway (`PR_SET_CHILD_SUBREAPER`).
-pub fn set_child_subreaper() {
-    if !is_pid1() {
-        // Kernels from 3.4 on have it; without it orphans go elsewhere, which is all that is lost.
-        let _ = nix::sys::prctl::set_child_subreaper(true);
-    }
+/// Makes rsup the parent of its orphaned descendants (`PR_SET_CHILD_SUBREAPER`). PID 1 is their parent in any case, so
+/// there this function does nothing.
+///
+/// # Errors
+/// Returns the errno of prctl(2): EINVAL before Linux 3.4.
+pub fn set_child_subreaper() -> Result<(), Errno> {
+    if is_pid1() { Ok(()) } else { nix::sys::prctl::set_child_subreaper(true) }
 }
 
-/// Whether this is a file that rsup may read and nobody may execute: something that was meant to be read, not to be run.
+/// Returns whether `path` is a regular file that rsup can read and that no user may execute. Such a file was probably
+/// meant as a configuration file and not as a command.
 #[must_use]
 pub fn is_readable_file(path: &str) -> bool {
     let is_data = |found: fs::Metadata| found.is_file() && found.mode() & 0o111 == 0;
     fs::metadata(path).is_ok_and(is_data) && fs::File::open(path).is_ok()
 }
 
-/// The name of this host as `uname(2)` gives it; empty where it is not text.
+/// Returns the name of this host (`nodename` of uname(2)). It is empty if the name is not valid UTF-8.
 #[must_use]
 pub fn host_name() -> String {
-    let mut names = std::mem::MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: `names` is a valid place for what is written.
-    unsafe { libc::uname(names.as_mut_ptr()) };
-    // SAFETY: characters, for which zeros are valid.
-    let names = unsafe { names.assume_init() };
-    // SAFETY: uname(2) ends the name with NUL, and `names` outlives the borrow.
-    let node = unsafe { CStr::from_ptr(names.nodename.as_ptr()) };
-    node.to_str().unwrap_or_default().to_owned()
+    let names = nix::sys::utsname::uname();
+    names.ok().and_then(|names| names.nodename().to_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Closes every descriptor above 2: listeners and locks that rsup was started with are not PID 1's to hold. To be called
-/// before rsup opens any of its own.
+/// Closes every descriptor above 2, because PID 1 must not keep listeners and locks open that it was started with. Call
+/// this before rsup opens any descriptor.
 pub fn close_inherited() {
-    // SAFETY: numbers; by the caller's duty nobody in rsup owns what is closed.
+    // SAFETY: close_range(2) touches no memory, and at this time no value of rsup owns a descriptor above 2.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if cvt(closed).is_err() {
-        // Linux before 5.9.
+        // Linux before 5.9 has no close_range(2).
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         for fd in 3..i32::try_from(soft.min(65_536)).unwrap_or(1024) {
-            // SAFETY: as above; a number that is not open is refused.
+            // SAFETY: close(2) touches no memory, and at this time no value of rsup owns a descriptor above 2. The
+            // kernel answers EBADF for a descriptor that is not open.
             unsafe { libc::close(fd) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn arguments_are_copied_byte_by_byte() {
+        let strings = [c"rsup", c"", c"\xff\xfe"];
+        let argv = strings.map(CStr::as_ptr);
+        // SAFETY: `argv` holds three pointers to strings that end in NUL.
+        let copied = unsafe { arguments(3, argv.as_ptr()) };
+        let expected = strings.map(|string| OsString::from_vec(string.to_bytes().to_vec()));
+        assert_eq!(copied, expected);
+    }
+
+    #[test]
+    fn a_file_without_execute_permission_is_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "").unwrap();
+        let name = path.to_str().unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(is_readable_file(name));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o645)).unwrap();
+        assert!(!is_readable_file(name));
+        assert!(!is_readable_file(directory.path().to_str().unwrap()));
+        assert!(!is_readable_file(""));
     }
 }

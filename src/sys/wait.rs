@@ -1,61 +1,60 @@
-//! ChildStatus children. `libc::waitpid` and not nix's, which fails on a death by a real-time signal, after the kernel has
-//! already let the child go.
+//! Children: the list of them, and the changes of state that waitpid(2) reports.
+//!
+//! nix's `waitpid` cannot be used: it fails when a real-time signal has killed the child, after the kernel has already
+//! reaped that child. `libc::waitpid` returns the status of every child.
 
 use super::errno::{Errno, cvt};
 use super::kill::Pid;
 use super::poll::back_off;
 use std::fs;
 
-/// What `waitpid` says of a child.
+/// What waitpid(2) reports about a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitStatus {
-    /// It called exit.
+    /// The child has exited with this exit status.
     Exited(u8),
-    /// A signal ended it.
-    Signaled {
-        /// Its number.
-        signal: i32,
-        /// Whether it left a core dump.
-        core: bool,
-    },
-    /// A signal stopped it; it lives.
+    /// A signal has killed the child; `core` says whether the child has dumped core.
+    Signaled { signal: i32, core: bool },
+    /// This signal has stopped the child, which is still alive.
     Stopped(i32),
-    /// Nothing that waitpid(2) knows.
+    /// A status that waitpid(2) does not describe.
     Other,
 }
 
 /// A child that has changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildStatus {
-    /// Which; its number is free again unless it is only stopped.
+    /// The kernel may use this number again, unless the child is only stopped.
     pub pid: Pid,
-    /// How.
     pub status: WaitStatus,
 }
 
-/// Takes one child that has died or stopped, without waiting: `Ok(None)` when there is none now. The kernel looks for it
-/// among all children: of a thousand that live it takes longer to find none than to start one.
+/// Reaps one dead child, or reports one stopped child, without waiting. Returns `None` if there is neither.
+///
+/// The kernel searches the list of all children. With a thousand living children, a search that finds nothing takes
+/// longer than the start of a program.
 ///
 /// # Errors
-/// ECHILD when there is no child at all. No other is known; after another there may be more to take.
+/// Returns ECHILD if rsup has no child. Any other errno should be impossible: the call is repeated once after 50 ms,
+/// and returns the errno of the second attempt. There may still be dead children then.
 pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
     match waitpid_any() {
-        // The next SIGCHLD may be a long way off.
+        // Without a second attempt, the child would stay a zombie until the next SIGCHLD.
         Err(errno) if errno != Errno::ECHILD => {
             back_off();
             waitpid_any()
         }
-        taken => taken,
+        result => result,
     }
 }
 
 fn waitpid_any() -> Result<Option<ChildStatus>, Errno> {
     const ANY_CHILD: i32 = -1;
     let mut status = 0;
-    // SAFETY: `status` is a valid place for the one int that is written.
+    // SAFETY: waitpid(2) writes one int, and `status` is one that lives through the call.
     let pid = unsafe { libc::waitpid(ANY_CHILD, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-    let (pid, status) = (cvt(pid.into())?, status);
-    Ok(i32::try_from(pid).ok().and_then(Pid::new).map(|pid| ChildStatus { pid, status: decode(status) }))
+    cvt(pid.into())?;
+    Ok(Pid::new(pid).map(|pid| ChildStatus { pid, status: decode(status) }))
 }
 
 fn decode(status: i32) -> WaitStatus {
@@ -70,9 +69,54 @@ fn decode(status: i32) -> WaitStatus {
     }
 }
 
-/// The living and dead children of rsup; none where there is no /proc to list them.
+/// Lists the children of rsup, zombies included. Returns `None` where the kernel does not list them: without /proc, or
+/// built without CONFIG_PROC_CHILDREN.
 #[must_use]
 pub fn children() -> Option<Vec<Pid>> {
-    let children = fs::read_to_string("/proc/thread-self/children").ok()?;
-    Some(children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new).collect())
+    // rsup has one thread, so the children of the thread are all children.
+    fs::read_to_string("/proc/thread-self/children").ok().map(|list| parse_children(&list))
+}
+
+fn parse_children(list: &str) -> Vec<Pid> {
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_status_is_decoded() {
+        for code in 0..=u8::MAX {
+            assert_eq!(decode(i32::from(code) << 8), WaitStatus::Exited(code));
+        }
+    }
+
+    #[test]
+    fn a_death_by_any_signal_is_decoded_including_real_time_signals() {
+        for signal in 1..=64 {
+            assert_eq!(decode(signal), WaitStatus::Signaled { signal, core: false });
+            assert_eq!(decode(signal | 0x80), WaitStatus::Signaled { signal, core: true });
+        }
+    }
+
+    #[test]
+    fn every_signal_that_stops_is_decoded() {
+        for signal in [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            assert_eq!(decode(signal << 8 | 0x7f), WaitStatus::Stopped(signal));
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_continued_child_is_decoded_as_other() {
+        assert_eq!(decode(0xffff), WaitStatus::Other);
+    }
+
+    #[test]
+    fn the_kernels_list_of_children_is_parsed() {
+        let pids = |numbers: &[i32]| numbers.iter().copied().filter_map(Pid::new).collect::<Vec<_>>();
+        assert_eq!(parse_children(""), []);
+        assert_eq!(parse_children("12 345 6789 "), pids(&[12, 345, 6789]));
+        assert_eq!(parse_children("1 x 99999999999 7\n"), pids(&[7]));
+    }
 }
