@@ -1,49 +1,48 @@
-//! Users and groups of /etc/passwd and /etc/group, looked up before any fork.
+//! Users and groups: looking them up before any fork, and changing to them for good in rsup or in a child.
 
 use super::errno::{Errno, cvt};
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getresgid, getresuid};
 use std::ffi::CString;
 
-// Where numbers of users had 16 bits once, the calls that take 32 have another name.
+// Linux had 16-bit user and group IDs once. On the machines that are this old, the calls for 32-bit IDs have other
+// names.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
 use libc::{SYS_setgid, SYS_setgroups, SYS_setuid};
 #[cfg(any(target_arch = "x86", target_arch = "arm"))]
 use libc::{SYS_setgid32 as SYS_setgid, SYS_setgroups32 as SYS_setgroups, SYS_setuid32 as SYS_setuid};
 
-/// Whom a program runs as.
+/// The user and the groups that a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// User.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// All groups, the first included.
+    /// The argument of setgroups(2): `gid` comes first, and the other groups of the user follow.
     pub groups: Vec<u32>,
-    /// Whether the group was named, and is not just the user's own.
+    /// The configuration names the group, so `gid` is not just the user's primary group.
     pub names_group: bool,
 }
 
-/// Why a `user` is none.
+/// Why [`resolve_user`] has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserError {
-    /// No such user.
     UnknownUser,
-    /// No such group, in `user:group`.
     UnknownGroup,
 }
 
-/// Looks up `name`, `number`, or either with `:group` behind it. Numbers need no entry, for scratch images have none;
-/// nor does `root`.
+/// Looks up `USER` or `USER:GROUP`. Both are names or numbers.
+///
+/// Numbers, and the user `root`, need no entry in /etc/passwd or /etc/group, because images built from `scratch` have
+/// neither file. A user without an entry has the primary group of the same number and no other group.
 ///
 /// # Errors
-/// Says which half is unknown.
+/// Says which of the two is unknown. A lookup that fails for another reason counts as unknown, too.
 pub fn resolve_user(text: &str) -> Result<Credentials, UserError> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
     let entry = match user.parse() {
-        // To the kernel this is "no change".
+        // chown(2) and setresuid(2) take this number as "do not change".
         Ok(u32::MAX) => return Err(UserError::UnknownUser),
         Ok(uid) => {
             passwd(User::from_uid(Uid::from_raw(uid))).unwrap_or(PasswdEntry { name: None, uid, gid: uid })
@@ -62,13 +61,14 @@ pub fn resolve_user(text: &str) -> Result<Credentials, UserError> {
 }
 
 struct PasswdEntry {
+    /// `None` where /etc/passwd has no entry.
     name: Option<CString>,
     uid: u32,
     gid: u32,
 }
 
 impl PasswdEntry {
-    /// Every group that names the user, behind `gid`.
+    /// Returns `gid`, and after it every group of which /etc/group lists the user as a member.
     fn groups(&self, gid: u32) -> Vec<u32> {
         let listed = self.name.as_ref().and_then(|name| getgrouplist(name, Gid::from_raw(gid)).ok());
         let listed = listed.unwrap_or_default().into_iter().map(Gid::as_raw);
@@ -76,7 +76,7 @@ impl PasswdEntry {
     }
 }
 
-/// No such user and no such file are the same here: musl makes an error of the second.
+/// Treats an error as a missing entry: without /etc/passwd, musl returns ENOENT and not "no entry".
 fn passwd(found: Result<Option<User>, Errno>) -> Option<PasswdEntry> {
     let user = found.ok().flatten()?;
     let name = CString::new(user.name).ok();
@@ -87,79 +87,141 @@ fn group_id(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| Some(Group::from_name(group).ok().flatten()?.gid.as_raw()))
 }
 
-/// Becomes another user for good: groups, group, user, in this order, since each step takes away the right to the one
-/// before. Then asks the kernel whether it is so: a filter of system calls may say yes and do nothing.
-/// Async-signal-safe.
+/// The step of a change of user that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialStep {
+    /// setgroups(2).
+    Groups,
+    /// setgid(2).
+    Gid,
+    /// setuid(2).
+    Uid,
+}
+
+/// Changes the supplementary groups, the group and the user of the calling process for good. The user comes last,
+/// because setuid(2) takes away the right to change the groups. Async-signal-safe.
+///
+/// Afterwards this function reads the IDs back: a seccomp filter may let a call return 0 without any effect.
 ///
 /// # Errors
-/// Of the step that failed; EPERM of one that only seemed to work.
+/// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.
 pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
-    let (count, groups) = (credentials.groups.len(), credentials.groups.as_ptr());
-    // SAFETY: `groups` points to `count` numbers.
-    cvt(unsafe { libc::syscall(SYS_setgroups, count, groups) }).map_err(|e| (CredentialStep::Groups, e))?;
-    // SAFETY: a number.
-    cvt(unsafe { libc::syscall(SYS_setgid, credentials.gid) }).map_err(|e| (CredentialStep::Gid, e))?;
-    // SAFETY: a number.
-    cvt(unsafe { libc::syscall(SYS_setuid, credentials.uid) }).map_err(|e| (CredentialStep::Uid, e))?;
-    let is_so = [
-        (has_exactly_groups(&credentials.groups), CredentialStep::Groups),
-        (has_gid(credentials.gid), CredentialStep::Gid),
-        (has_uid(credentials.uid), CredentialStep::Uid),
+    let groups = &credentials.groups;
+    // Raw system calls: libc's functions make the change in every thread, and are not async-signal-safe.
+    // SAFETY: setgroups(2) reads `groups.len()` IDs of 32 bits from `groups`, which lives through the call.
+    let changed = cvt(unsafe { libc::syscall(SYS_setgroups, groups.len(), groups.as_ptr()) });
+    changed.map_err(|errno| (CredentialStep::Groups, errno))?;
+    // SAFETY: setgid(2) takes one integer and touches no memory of the process.
+    let changed = cvt(unsafe { libc::syscall(SYS_setgid, credentials.gid) });
+    changed.map_err(|errno| (CredentialStep::Gid, errno))?;
+    // SAFETY: setuid(2) takes one integer and touches no memory of the process.
+    let changed = cvt(unsafe { libc::syscall(SYS_setuid, credentials.uid) });
+    changed.map_err(|errno| (CredentialStep::Uid, errno))?;
+    let checks = [
+        (CredentialStep::Groups, has_exactly_groups(&credentials.groups)),
+        (CredentialStep::Gid, has_gid(credentials.gid)),
+        (CredentialStep::Uid, has_uid(credentials.uid)),
     ];
-    match is_so.into_iter().find(|(is_so, _)| !is_so) {
-        Some((_, step)) => Err((step, Errno::EPERM)),
+    match checks.into_iter().find(|(_, has_worked)| !has_worked) {
+        Some((step, _)) => Err((step, Errno::EPERM)),
         None => Ok(()),
     }
 }
 
-/// Whether these are all groups beside the first; of very long lists it is taken on trust.
+/// The longest list of groups that [`has_exactly_groups`] compares. Its 4 KiB are on the small stack of a child.
+const MAX_CHECKED_GROUPS: usize = 1024;
+
+/// Returns whether the supplementary groups are `wanted`. A list of more than [`MAX_CHECKED_GROUPS`] groups is not
+/// checked, and the answer is true.
 fn has_exactly_groups(wanted: &[u32]) -> bool {
-    let mut groups = [0; 1024];
-    let room = i32::try_from(groups.len()).unwrap_or(0);
-    // SAFETY: there is room for as many numbers.
-    let count = unsafe { libc::getgroups(room, groups.as_mut_ptr()) };
+    let mut groups = [0; MAX_CHECKED_GROUPS];
+    let capacity = i32::try_from(groups.len()).unwrap_or(0);
+    // SAFETY: getgroups(2) writes at most `capacity` IDs, and `groups` has room for that many.
+    let count = unsafe { libc::getgroups(capacity, groups.as_mut_ptr()) };
     let mut listed = groups.iter().take(usize::try_from(count).unwrap_or(0));
     wanted.len() > groups.len()
         || usize::try_from(count) == Ok(wanted.len()) && listed.all(|group| wanted.contains(group))
 }
 
-/// Whether it is the real, the effective and the saved group.
+/// Returns whether the real, the effective and the saved group ID are all `wanted`.
 fn has_gid(wanted: u32) -> bool {
-    let [mut real, mut effective, mut saved] = [!wanted; 3];
-    // SAFETY: each is a place for one number.
-    unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
-    [real, effective, saved] == [wanted; 3]
+    getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Gid::from_raw(wanted); 3])
 }
 
-/// Whether it is the real, the effective and the saved user.
+/// Returns whether the real, the effective and the saved user ID are all `wanted`.
 fn has_uid(wanted: u32) -> bool {
-    let [mut real, mut effective, mut saved] = [!wanted; 3];
-    // SAFETY: each is a place for one number.
-    unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
-    [real, effective, saved] == [wanted; 3]
+    getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
-/// A step of [`set_credentials`].
-#[derive(Clone, Copy, Debug)]
-pub(super) enum CredentialStep {
-    Groups,
-    Gid,
-    Uid,
-}
-
-/// rsup itself becomes this user for good (`[supervisord] user`). Its own user is nothing to do, as with supervisord.
+/// Changes rsup's own user for good (the key `user` of the section `[supervisord]`). Like supervisord, this function
+/// does nothing if rsup runs as that user already, unless the configuration names a group.
 ///
 /// # Errors
-/// Of the system call that refused it.
-pub fn drop_privileges(credentials: &Credentials) -> Result<(), Errno> {
-    if is_own_user(credentials) {
-        return Ok(());
-    }
-    set_credentials(credentials).map_err(|(_, errno)| errno)
+/// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.
+pub fn drop_privileges(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
+    if is_own_user(credentials) { Ok(()) } else { set_credentials(credentials) }
 }
 
-/// Whether rsup is this user already, and no group was asked for beside it.
+/// Returns whether rsup runs as this user already and the configuration names no group.
 pub(super) fn is_own_user(credentials: &Credentials) -> bool {
-    // SAFETY: takes nothing, cannot fail.
-    !credentials.names_group && credentials.uid == unsafe { libc::getuid() }
+    !credentials.names_group && credentials.uid == nix::unistd::getuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No distribution gives this number to a user or a group.
+    const UNUSED: u32 = 4_000_000_001;
+
+    #[test]
+    fn a_number_without_an_entry_is_the_user_and_the_group() {
+        let expected = Credentials { uid: UNUSED, gid: UNUSED, groups: vec![UNUSED], names_group: false };
+        assert_eq!(resolve_user("4000000001"), Ok(expected));
+    }
+
+    #[test]
+    fn a_group_can_be_named_by_number() {
+        let expected = Credentials { uid: UNUSED, gid: 77, groups: vec![77], names_group: true };
+        assert_eq!(resolve_user("4000000001:77"), Ok(expected));
+    }
+
+    #[test]
+    fn root_is_known_without_an_entry() {
+        let root = resolve_user("root").unwrap();
+        assert_eq!((root.uid, root.gid, root.groups.first()), (0, 0, Some(&0)));
+    }
+
+    #[test]
+    fn the_number_that_means_no_change_is_an_unknown_user() {
+        assert_eq!(resolve_user("4294967295"), Err(UserError::UnknownUser));
+    }
+
+    #[test]
+    fn unknown_names_are_errors() {
+        assert_eq!(resolve_user(""), Err(UserError::UnknownUser));
+        assert_eq!(resolve_user("no-such-user"), Err(UserError::UnknownUser));
+        assert_eq!(resolve_user("0:no-such-group"), Err(UserError::UnknownGroup));
+    }
+
+    #[test]
+    fn the_own_user_needs_no_change_unless_a_group_is_named() {
+        let uid = nix::unistd::getuid().as_raw();
+        let mut own = Credentials { uid, gid: UNUSED, groups: vec![UNUSED], names_group: false };
+        assert!(is_own_user(&own));
+        assert_eq!(drop_privileges(&own), Ok(()));
+        own.names_group = true;
+        assert!(!is_own_user(&own));
+    }
+
+    #[test]
+    fn the_ids_that_the_process_has_are_read_back() {
+        let groups = nix::unistd::getgroups().unwrap();
+        let mut groups: Vec<u32> = groups.into_iter().map(Gid::as_raw).collect();
+        assert!(has_exactly_groups(&groups));
+        groups.push(UNUSED);
+        assert!(!has_exactly_groups(&groups));
+        assert!(!has_gid(UNUSED));
+        assert!(!has_uid(UNUSED));
+    }
 }

@@ -1,5 +1,5 @@
-//! The kernel. The only room with `unsafe`, nix and libc; it knows no configuration and no state, only numbers,
-//! paths and descriptors.
+//! The kernel interface: the only folder with `unsafe`, nix and libc. Its files know neither the configuration nor the
+//! state of rsup, only numbers, paths and descriptors.
 #![allow(unsafe_code, reason = "system calls")]
 
 mod alloc;
@@ -23,7 +23,7 @@ mod wait;
 
 pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
-pub use credentials::{Credentials, UserError, drop_privileges, resolve_user};
+pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, resolve_user};
 pub use errno::Errno;
 pub use fork::{ExecFailure, ExecStep, InteriorNul, PackedCStrings, SpawnError};
 pub use kill::{Pid, group_exists, kill, kill_all, kill_own_group, kill_self, killpg};
