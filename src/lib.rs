@@ -25,9 +25,6 @@ use std::path::PathBuf;
 /// The exit code of every [`Error`].
 const FAILURE: u8 = 2;
 
-const STDOUT: i32 = 1;
-const STDERR: i32 = 2;
-
 /// Runs rsup with the arguments of `main`, the program's name first. Returns the exit code.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
@@ -36,7 +33,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     // The signals come first, so that none is lost. The standard descriptors come second, so that no descriptor of rsup's
     // own gets a number from 0 to 2.
     let blocked = sys::block_all_signals();
-    sys::open_standard_fds();
+    let _ = sys::open_standard_fds();
     let result =
         blocked.map_err(Error::BlockSignals).and_then(|inherited_mask| match cli::parse(arguments) {
             Ok(cli) => dispatch(&cli, arguments, inherited_mask),
@@ -88,7 +85,7 @@ fn check(loaded: &Loaded) -> u8 {
     if loaded.config.is_some() && !starts {
         text.push_str(&error_text(&Error::NothingToStart));
     }
-    sys::write_out(STDERR, text.as_bytes());
+    let _ = sys::write_out(sys::STDERR, text.as_bytes());
     if starts { 0 } else { FAILURE }
 }
 
@@ -144,6 +141,6 @@ fn check_user(user: &str) -> Result<(), String> {
 }
 
 fn print(text: &str) -> u8 {
-    sys::write_out(STDOUT, text.as_bytes());
+    let _ = sys::write_out(sys::STDOUT, text.as_bytes());
     0
 }

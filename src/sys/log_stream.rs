@@ -1,102 +1,111 @@
-//! stderr as the log writes to it.
+//! stderr as the log writes to it: rsup must not wait for a reader that is slow, stopped, or one of the programs.
+//!
+//! rsup never sets O_NONBLOCK on descriptor 2, because the programs share its open file description, and their writes
+//! would fail with EAGAIN. Each kind of stream has another way to write without waiting.
 
 use super::errno::{Errno, cvt};
-use super::stdio::{StreamKind, kind, poll_for_room, write};
+use super::poll::{poll_timeout, poll_writable};
+use super::stdio::{STDERR, StreamKind, standard_fd, stream_kind};
 use nix::fcntl::OFlag;
+use nix::poll::PollTimeout;
 use nix::sys::stat::Mode;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use nix::unistd::write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-const STDERR: i32 = 2;
-
-/// stderr as a log writes to it: without ever waiting, for the reader may be slow, or gone, or one of the programs.
-/// O_NONBLOCK on the descriptor itself is not the way, for the programs share its description.
+/// stderr, and the way to write to it without waiting.
 #[derive(Debug)]
 pub struct LogStream {
     kind: StreamKind,
-    /// A description of its own that does not wait, where there can be one: terminals have no other way.
-    own: Option<OwnedFd>,
+    /// The same terminal with a non-blocking open file description of rsup's own. There is no other way to write to a
+    /// terminal without waiting. `None` for other streams, and where /proc does not allow it.
+    reopened: Option<OwnedFd>,
 }
 
 impl LogStream {
-    /// The stream that descriptor 2 is now.
+    /// Looks at what descriptor 2 is now.
     #[must_use]
     pub fn stderr() -> Self {
-        let kind = kind(STDERR);
-        let own = if kind == StreamKind::Terminal {
+        let kind = stream_kind(standard_fd(STDERR));
+        let reopened = if kind == StreamKind::CharacterDevice {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             nix::fcntl::open("/proc/self/fd/2", flags, Mode::empty()).ok()
         } else {
             None
         };
-        Self { kind, own }
+        Self { kind, reopened }
     }
 
-    /// Writes as much as fits now; up to PIPE_BUF bytes to a pipe all or nothing. Returns how much that was.
+    /// Writes as much of `bytes` as there is room for, and returns the number of bytes written. A pipe takes up to
+    /// PIPE_BUF bytes as a whole or not at all.
     ///
     /// # Errors
-    /// EAGAIN where there will be room later, another where there may never be.
+    /// Returns EAGAIN if there may be room later. After any other errno there may never be room again.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let written = match (self.kind, &self.own) {
+        match (self.kind, &self.reopened) {
             (StreamKind::Pipe, _) => write_to_pipe(bytes),
-            (StreamKind::Socket, _) => {
-                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-                // SAFETY: `bytes` is as long as its length.
-                cvt(unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) } as libc::c_long)
+            (StreamKind::Socket, _) => write_to_socket(bytes),
+            (StreamKind::CharacterDevice | StreamKind::Other, Some(terminal)) => {
+                write_to_terminal(terminal.as_fd(), bytes)
             }
-            (StreamKind::Terminal | StreamKind::Other, Some(own)) => {
-                write_to_terminal(own.as_raw_fd(), bytes)
-            }
-            (StreamKind::Terminal | StreamKind::Other, None) => write_if_ready(bytes),
-        };
-        written.map(|length| usize::try_from(length).unwrap_or(0))
+            (StreamKind::CharacterDevice | StreamKind::Other, None) => write_if_ready(bytes),
+        }
     }
 
-    /// Waits until there is room for something, so many milliseconds at most.
+    /// Waits until there is room, for at most this many milliseconds.
     pub fn wait_for_room(&self, milliseconds: u64) {
-        poll_for_room(self.as_fd().as_raw_fd(), i32::try_from(milliseconds).unwrap_or(i32::MAX));
+        poll_writable(self.as_fd(), poll_timeout(Duration::from_millis(milliseconds)));
     }
 }
 
-/// What becomes ready when there is room.
+/// The descriptor that becomes writable when there is room.
 impl AsFd for LogStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: 0 to 2 are open from `open_standard_fds` on, and nobody closes them.
-        self.own.as_ref().map_or(unsafe { BorrowedFd::borrow_raw(STDERR) }, AsFd::as_fd)
+        self.reopened.as_ref().map_or_else(|| standard_fd(STDERR), AsFd::as_fd)
     }
 }
 
-/// `pwritev2` is the one call that can refuse to wait on a pipe that others want to wait on.
-fn write_to_pipe(bytes: &[u8]) -> Result<libc::c_long, Errno> {
-    let slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let (no_offset, flags) = (-1 as libc::c_long, libc::RWF_NOWAIT);
-    // SAFETY: `slice` is one buffer, read only, which outlives the call.
-    let written = unsafe {
-        libc::syscall(libc::SYS_pwritev2, STDERR, &raw const slice, 1, no_offset, no_offset, flags)
-    };
+/// Uses pwritev2(2), the only call that writes to a pipe without waiting while other writers of the same pipe do wait.
+fn write_to_pipe(bytes: &[u8]) -> Result<usize, Errno> {
+    let buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let buffers = &raw const buffer;
+    // -1 is the current position, in two halves.
+    let offset: libc::c_long = -1;
+    let flags = libc::RWF_NOWAIT;
+    // SAFETY: the kernel reads one iovec, and the `bytes` that it points to. Both live through the call; the kernel
+    // does not write to `bytes` in spite of the mutable pointer.
+    let written = unsafe { libc::syscall(libc::SYS_pwritev2, STDERR, buffers, 1, offset, offset, flags) };
     match cvt(written) {
-        // Full, or nobody reads it.
+        // The pipe is full, or no process has it open for reading.
         Err(errno @ (Errno::EAGAIN | Errno::EPIPE)) => Err(errno),
-        // Linux before 5.5 has no such flag for pipes, and a filter of system calls may not know the call.
+        // Linux before 5.5 does not know the flag for pipes, and a seccomp filter may not know the call.
         Err(_) => write_if_ready(bytes),
-        written => written,
+        Ok(length) => Ok(usize::try_from(length).unwrap_or(0)),
     }
 }
 
-/// A terminal has one writer at a time, and says EAGAIN to others while it has room: then it is their turn in no time.
-fn write_to_terminal(fd: i32, bytes: &[u8]) -> Result<libc::c_long, Errno> {
+fn write_to_socket(bytes: &[u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which lives through the call.
+    let sent = unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| Errno::last())
+}
+
+/// A terminal accepts one writer at a time, and returns EAGAIN to the others although it has room. The other writer
+/// needs little time, so rsup yields the processor and tries again.
+fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     const TRIES: u32 = 100;
     for _ in 0..TRIES {
-        match write(fd, bytes) {
-            Err(Errno::EAGAIN) if poll_for_room(fd, 0) => {
-                // SAFETY: takes nothing, cannot fail.
-                unsafe { libc::sched_yield() };
-            }
-            written => return written,
+        match write(terminal, bytes) {
+            Err(Errno::EAGAIN) if poll_writable(terminal, PollTimeout::ZERO) => std::thread::yield_now(),
+            result => return result,
         }
     }
     Err(Errno::EAGAIN)
 }
 
-fn write_if_ready(bytes: &[u8]) -> Result<libc::c_long, Errno> {
-    if poll_for_room(STDERR, 0) { write(STDERR, bytes) } else { Err(Errno::EAGAIN) }
+/// Writes only if poll(2) reports room. This can still wait, if another writer takes the room first.
+fn write_if_ready(bytes: &[u8]) -> Result<usize, Errno> {
+    let stderr = standard_fd(STDERR);
+    if poll_writable(stderr, PollTimeout::ZERO) { write(stderr, bytes) } else { Err(Errno::EAGAIN) }
 }

@@ -1,125 +1,211 @@
-//! The one place where rsup waits.
+//! Waiting for descriptors and for time to pass.
+//!
+//! A supervising rsup waits in [`Poller::wait`], and rsup in one-command mode in `signals::wait_for_signal`.
+//! [`poll_writable`] waits for room in stdout or stderr, and [`sleep`] for a fixed time.
 
 use super::errno::{Errno, cvt};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Descriptors to wait for. The kernel keeps the list, so a turn of the loop costs the same for one program and for a
-/// thousand.
+/// An epoll(7) instance. The kernel keeps the list of descriptors, so that a wait costs the same for one program and
+/// for a thousand.
 #[derive(Debug)]
 pub struct Poller(OwnedFd);
 
-/// How many ready descriptors one turn takes in; the others come first in the next.
+/// The most ready descriptors that one wait reports. The next wait reports the others.
 const BATCH: usize = 64;
 
 impl Poller {
-    /// An empty list.
+    /// The tag that [`Poller::wait`] reports if the wait itself fails: any descriptor may be ready then.
+    pub const ANY: u64 = u64::MAX;
+
+    /// Creates an empty list.
     ///
     /// # Errors
-    /// Of `epoll_create1(2)`.
+    /// Returns the errno of epoll_create1(2).
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: takes a number and gives one.
+        // SAFETY: epoll_create1(2) takes one integer and touches no memory of rsup.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         cvt(fd.into())?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The tag that stands for all, where it cannot be told what is ready.
-    pub const ANY: u64 = u64::MAX;
-
-    /// Wakes whenever `fd` can be read.
+    /// Reports `tag` whenever `fd` is readable.
     ///
     /// # Errors
-    /// Of `epoll_ctl(2)`.
+    /// Returns the errno of epoll_ctl(2).
     pub fn add(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN)
     }
 
-    /// Wakes when `fd` can be read, once. Once, since closing our end does not take it off the list while a child
-    /// that was forked meanwhile has a copy and hangs before its exec: it would be ready for ever.
+    /// Reports `tag` once when `fd` is readable.
+    ///
+    /// One-shot, because closing rsup's copy does not remove the descriptor from the epoll set while a child that is
+    /// stuck before its exec holds another copy: a level-triggered descriptor would stay ready forever.
     ///
     /// # Errors
-    /// Of `epoll_ctl(2)`.
+    /// Returns the errno of epoll_ctl(2).
     pub fn add_oneshot(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    /// Wakes once more for a descriptor of [`Poller::add_oneshot`].
+    /// Reports `tag` once more when a descriptor of [`Poller::add_oneshot`] is readable.
     ///
     /// # Errors
-    /// Of `epoll_ctl(2)`.
+    /// Returns the errno of epoll_ctl(2).
     pub fn rearm(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    /// Wakes where there is room to write to `fd`, and then whenever there is some after there was none.
+    /// Reports `tag` if `fd` is writable, and later every time that `fd` becomes writable again.
     ///
     /// # Errors
-    /// Of `epoll_ctl(2)`: EPERM for files, which always have room.
+    /// Returns the errno of epoll_ctl(2): EPERM for a regular file, which is always writable.
     pub fn watch_writable(&self, fd: &impl AsFd, tag: u64) -> Result<(), Errno> {
         let events = libc::EPOLLOUT | libc::EPOLLET;
         match self.control(libc::EPOLL_CTL_MOD, fd, tag, events) {
             Err(Errno::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, tag, events),
-            changed => changed,
+            result => result,
         }
     }
 
-    /// Does not wake for `fd` any more.
+    /// Stops reporting `fd`.
     pub fn remove(&self, fd: &impl AsFd) {
-        // Should it stay, it wakes for nothing, and is forgotten then.
+        // If the descriptor stays in the list, the only consequence is that a later wait ends early.
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 
     fn control(&self, operation: i32, fd: &impl AsFd, tag: u64, events: i32) -> Result<(), Errno> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
-        let (list, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
-        // SAFETY: `event` lives through the call.
-        cvt(unsafe { libc::epoll_ctl(list, operation, fd, &raw mut event) }.into()).map(drop)
+        let epoll = self.0.as_raw_fd();
+        let fd = fd.as_fd().as_raw_fd();
+        // SAFETY: epoll_ctl(2) reads one record, and `event` is one that lives through the call.
+        cvt(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) }.into()).map(drop)
     }
 
-    /// Waits until something is ready or the time is over; for ever without a time. Hands over the tags of what is
-    /// ready.
+    /// Waits until a descriptor is ready or `timeout` has passed; without a timeout, until a descriptor is ready. Calls
+    /// `ready` with the tag of each ready descriptor, or with [`Poller::ANY`] after an error.
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
-        let mut batch = MaybeUninit::<[libc::epoll_event; BATCH]>::zeroed();
-        let room = i32::try_from(BATCH).unwrap_or(1);
-        // SAFETY: `batch` has room for as many records as are asked for.
-        let mut wait = |timeout| unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), room, timeout)
+        let mut batch = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+        let capacity = i32::try_from(BATCH).unwrap_or(1);
+        let mut epoll_wait = |milliseconds| {
+            // SAFETY: epoll_wait(2) writes at most `capacity` records, and `batch` has room for that many.
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr(), capacity, milliseconds) }
         };
-        let mut count = wait(timeout.map_or(-1, milliseconds));
+        let mut count = epoll_wait(timeout.map_or(-1, milliseconds));
         if count == -1 {
-            // EINTR, from a stop and continue: the loop goes round, for time has passed.
-            count = wait(0);
+            // SIGSTOP and SIGCONT interrupt the wait (EINTR) although all signals are blocked. Time has passed, so the
+            // second call only collects what is ready.
+            count = epoll_wait(0);
         }
         if count == -1 {
             back_off();
             ready(Self::ANY);
         }
-        // SAFETY: plain numbers, for which zeros are valid; the kernel writes whole records over them.
-        let batch = unsafe { batch.assume_init() };
         for event in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
             ready(event.u64);
         }
     }
 }
 
-/// Rests behind a call that has failed without a reason that the kernel could have: rsup neither ends for it nor spins.
+/// Waits until `fd` is writable or `timeout` has passed. Returns whether `fd` is writable.
+pub(super) fn poll_writable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    // After an error there are no events, so the answer is no.
+    let _ = poll(&mut fds, timeout);
+    let [fd] = fds;
+    fd.revents().is_some_and(|events| events.contains(PollFlags::POLLOUT))
+}
+
+/// Sleeps 50 ms after an error that should be impossible, so that the caller can try again without spinning.
 pub(super) fn back_off() {
     sleep(Duration::from_millis(50));
 }
 
-/// Does nothing for this time; of no time it is no call.
+/// Sleeps for `time`, rounded up to milliseconds. Makes no system call if `time` is zero.
 pub fn sleep(time: Duration) {
-    if time.is_zero() {
-        return;
+    if !time.is_zero() {
+        // poll(2) without descriptors fails only if a signal handler interrupts the call, and no handler runs in rsup.
+        let _ = poll(&mut [], poll_timeout(time));
     }
-    // SAFETY: an empty list; numbers.
-    unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds(time)) };
 }
 
-/// Rounded up, so that a deadline has passed when the wait for it ends.
-fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+pub(super) fn poll_timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(milliseconds(time)).unwrap_or(PollTimeout::MAX)
+}
+
+/// Rounds up, so that a deadline has passed when the wait for it ends.
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{pipe, read, write};
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        for (nanos, expected) in [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(milliseconds(Duration::from_nanos(nanos)), expected, "{nanos} ns");
+        }
+        assert_eq!(milliseconds(Duration::MAX), i32::MAX);
+    }
+
+    const NONE: [u64; 0] = [];
+
+    /// The tags of all descriptors that are ready now.
+    fn ready(poller: &Poller) -> Vec<u64> {
+        let mut tags = Vec::new();
+        poller.wait(Some(Duration::ZERO), |tag| tags.push(tag));
+        tags
+    }
+
+    #[test]
+    fn a_readable_descriptor_is_reported_until_it_is_read_or_removed() {
+        let poller = Poller::new().unwrap();
+        let (reader, writer) = pipe().unwrap();
+        poller.add(&reader, 7).unwrap();
+        assert_eq!(ready(&poller), NONE);
+        write(&writer, b"x").unwrap();
+        assert_eq!(ready(&poller), [7]);
+        assert_eq!(ready(&poller), [7]);
+        read(&reader, &mut [0]).unwrap();
+        assert_eq!(ready(&poller), NONE);
+        write(&writer, b"x").unwrap();
+        poller.remove(&reader);
+        assert_eq!(ready(&poller), NONE);
+    }
+
+    #[test]
+    fn a_oneshot_descriptor_is_reported_once_until_it_is_rearmed() {
+        let poller = Poller::new().unwrap();
+        let (reader, writer) = pipe().unwrap();
+        poller.add_oneshot(&reader, 7).unwrap();
+        write(&writer, b"x").unwrap();
+        assert_eq!(ready(&poller), [7]);
+        assert_eq!(ready(&poller), NONE);
+        poller.rearm(&reader, 8).unwrap();
+        assert_eq!(ready(&poller), [8]);
+    }
+
+    #[test]
+    fn a_writable_descriptor_is_reported_each_time_that_it_becomes_writable() {
+        let poller = Poller::new().unwrap();
+        let (_reader, writer) = pipe().unwrap();
+        poller.watch_writable(&writer, 7).unwrap();
+        assert_eq!(ready(&poller), [7]);
+        assert_eq!(ready(&poller), NONE);
+        poller.watch_writable(&writer, 8).unwrap();
+        assert_eq!(ready(&poller), [8]);
+        assert!(poll_writable(writer.as_fd(), PollTimeout::ZERO));
+    }
+
+    #[test]
+    fn a_regular_file_cannot_be_watched() {
+        let poller = Poller::new().unwrap();
+        assert_eq!(poller.watch_writable(&tempfile::tempfile().unwrap(), 7), Err(Errno::EPERM));
+    }
 }

@@ -1,72 +1,105 @@
-//! Descriptors 0, 1 and 2: there in any case, and written to without ever waiting for a reader.
+//! Descriptors 0, 1 and 2: opening those that are closed, and finding out what kind of stream each is.
 
-use super::errno::{Errno, cvt};
-use nix::fcntl::OFlag;
+use super::errno::Errno;
+use super::poll::poll_writable;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::PollTimeout;
 use nix::sys::stat::Mode;
-use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 
-/// Puts something on each of 0 to 2 that is closed, so that no descriptor of rsup's own lands there: /dev/null, or
-/// where there is none a pipe's reading end, on which reads end at once and writes fail.
-pub fn open_standard_fds() {
-    let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
-    // SAFETY: as many records as it says, which outlive the call.
+pub(super) const STDIN: RawFd = libc::STDIN_FILENO;
+pub const STDOUT: RawFd = libc::STDOUT_FILENO;
+pub const STDERR: RawFd = libc::STDERR_FILENO;
+
+/// Opens /dev/null as each of descriptors 0 to 2 that is closed, so that none of rsup's own descriptors gets such a
+/// number. Without /dev/null, the descriptor becomes the read end of a pipe: a read returns end of file, and a write
+/// fails.
+///
+/// # Errors
+/// Returns the errno of pipe(2) if a descriptor stays closed.
+pub fn open_standard_fds() -> Result<(), Errno> {
+    let mut streams = [STDIN, STDOUT, STDERR].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // Not nix's `poll`, which takes open descriptors only.
+    // SAFETY: poll(2) reads and writes three records, and `streams` has three. With a timeout of 0 it does not wait.
     unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
     for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
-        // The lowest free number is this one: those below were seen to. Left open on purpose.
+        // open(2) and pipe(2) take the lowest free number, which is the number of this closed descriptor: the lower
+        // ones are open by now. `into_raw_fd` keeps the descriptor open for the life of rsup.
         if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()).map(IntoRawFd::into_raw_fd).is_err() {
-            let _ = nix::unistd::pipe().map(|(reader, _writer)| reader.into_raw_fd());
+            let (reader, _writer) = nix::unistd::pipe()?;
+            let _ = reader.into_raw_fd();
         }
     }
+    Ok(())
 }
 
-/// What a stream is, as far as writing without waiting depends on it.
+/// Borrows [`STDIN`], [`STDOUT`] or [`STDERR`].
+pub(super) fn standard_fd(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: rsup never closes descriptors 0 to 2, so they stay open from `open_standard_fds` to the end.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// What decides how rsup can write to a descriptor without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamKind {
     Pipe,
     Socket,
-    Terminal,
+    /// A terminal, or a device such as /dev/null.
+    CharacterDevice,
+    /// A regular file, or a descriptor that fstat(2) fails for.
     Other,
 }
 
-pub(super) fn kind(fd: i32) -> StreamKind {
-    // SAFETY: 0 to 2 are open from `open_standard_fds` on, and nobody closes them.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
     match nix::sys::stat::fstat(fd).map(|stat| stat.st_mode & libc::S_IFMT) {
         Ok(libc::S_IFIFO) => StreamKind::Pipe,
         Ok(libc::S_IFSOCK) => StreamKind::Socket,
-        Ok(libc::S_IFCHR) => StreamKind::Terminal,
+        Ok(libc::S_IFCHR) => StreamKind::CharacterDevice,
         Ok(_) | Err(_) => StreamKind::Other,
     }
 }
 
-/// Whether a stream is a pipe's writing end; [`open_standard_fds`] may have put a reading one there.
-pub(super) fn is_writable_pipe(fd: i32) -> bool {
-    // SAFETY: a number.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    kind(fd) == StreamKind::Pipe && flags & libc::O_ACCMODE != libc::O_RDONLY
+/// Returns whether standard descriptor `fd` is the write end of a pipe. It may also be a read end, which
+/// [`open_standard_fds`] has opened.
+pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
+    let fd = standard_fd(fd);
+    let access = fcntl(fd, FcntlArg::F_GETFL).map(|flags| flags & libc::O_ACCMODE);
+    stream_kind(fd) == StreamKind::Pipe && access != Ok(libc::O_RDONLY)
 }
 
-/// Whether there is room for something, after this many milliseconds at most; -1 for ever.
-pub(super) fn poll_for_room(fd: i32, timeout: i32) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `poll` is one record, which outlives the call.
-    unsafe { libc::poll(&raw mut poll, 1, timeout) };
-    poll.revents & libc::POLLOUT != 0
-}
-
-pub(super) fn write(fd: i32, bytes: &[u8]) -> Result<libc::c_long, Errno> {
-    // SAFETY: `bytes` is as long as its length.
-    cvt(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as libc::c_long)
-}
-
-/// Writes all of `text` to descriptor 1 or 2, waiting for the reader: for what a command line asked to be printed.
-pub fn write_out(fd: i32, mut text: &[u8]) {
+/// Writes all of `text` to [`STDOUT`] or [`STDERR`] and waits for the reader. This is for output that the command line
+/// asks for; log lines use `LogStream`.
+///
+/// # Errors
+/// Returns the errno of write(2) after which the rest of the text was not written: EPIPE if no process reads it.
+pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
+    let fd = standard_fd(fd);
     while !text.is_empty() {
-        match write(fd, text).map(usize::try_from) {
-            Ok(Ok(length @ 1..)) => text = text.get(length..).unwrap_or_default(),
-            Err(Errno::EAGAIN) if poll_for_room(fd, -1) => {}
-            // A reader that is gone wants no more.
-            _ => return,
+        match nix::unistd::write(fd, text) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(length) => text = text.get(length..).unwrap_or_default(),
+            Err(Errno::EAGAIN) if poll_writable(fd, PollTimeout::NONE) => {}
+            Err(errno) => return Err(errno),
         }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn every_kind_of_stream_is_recognised() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        assert_eq!(stream_kind(reader.as_fd()), StreamKind::Pipe);
+        assert_eq!(stream_kind(writer.as_fd()), StreamKind::Pipe);
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        assert_eq!(stream_kind(socket.as_fd()), StreamKind::Socket);
+        let device = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(stream_kind(device.as_fd()), StreamKind::CharacterDevice);
+        assert_eq!(stream_kind(tempfile::tempfile().unwrap().as_fd()), StreamKind::Other);
     }
 }

@@ -1,87 +1,98 @@
-//! The controlling terminal, if there is one: which process group is in its foreground. Every errno that says "no
-//! terminal" is fine.
+//! The controlling terminal and its foreground process group. rsup may have no terminal, so every errno of these calls
+//! only means "no".
 
-use super::errno::{Errno, cvt};
+use super::errno::Errno;
 use super::kill::Pid;
-use super::stdio;
+use super::stdio::{STDIN, STDOUT, is_writable_pipe, standard_fd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use nix::unistd::{getpgrp, getsid, tcgetpgrp, tcsetpgrp};
+use std::os::fd::{AsFd, BorrowedFd};
 
-/// Whether there is one.
+/// Returns whether rsup has a controlling terminal.
 #[must_use]
 pub fn has_controlling_tty() -> bool {
-    on_terminal(|fd| foreground(fd).is_ok())
+    on_terminal(|terminal| foreground(terminal).is_ok())
 }
 
-/// Whether rsup is the job of a shell, which learns of its stop and can continue it. What has no terminal is none.
+/// Returns whether rsup is a job of a shell with job control: such a shell learns when rsup stops, and can continue
+/// rsup.
 #[must_use]
 pub fn has_job_control() -> bool {
     has_controlling_tty() && is_shell_job()
 }
 
-/// Whether what has a terminal is the job of a shell. What the terminal was opened for is none: it is in the group that
-/// leads the session.
+/// Returns whether rsup, which must have a terminal, is a job of a shell. A shell puts each job into another process
+/// group than that of the session leader. A command that the terminal was opened for (`docker run -t`) leads the
+/// session itself.
 #[must_use]
 pub fn is_shell_job() -> bool {
-    // SAFETY: takes a number.
-    own_group() != unsafe { libc::getsid(0) }
+    getsid(None) != Ok(getpgrp())
 }
 
-/// Whether a command is to have the terminal from its start on: where that is its stdin. What writes into a pipe is not
-/// alone, and has to ask for it: the other end may be a pager, which needs it more. So has what is in a PID namespace
-/// without the terminal's groups (their number is 0 there): it may be in the background.
+/// Returns whether a command gets the terminal at its start. The command does if stdin is the terminal, with two
+/// exceptions:
+///
+/// - stdout is a pipe: the other end may be a pager that needs the terminal;
+/// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace: rsup may be in the
+///   background.
+///
+/// A command that does not get the terminal at its start gets the terminal when the command uses it (SIGTTIN, SIGTTOU).
 #[must_use]
 pub fn wants_foreground() -> bool {
-    foreground(libc::STDIN_FILENO).is_ok_and(|group| group > 0)
-        && !stdio::is_writable_pipe(libc::STDOUT_FILENO)
+    foreground(standard_fd(STDIN)).is_ok_and(|group| group > 0) && !is_writable_pipe(STDOUT)
 }
 
-/// Gives the terminal to this process group, if rsup's own group has it. Returns whether it did.
+/// Makes `group` the foreground process group if rsup's own process group is in the foreground now. Returns whether the
+/// foreground process group has changed.
 pub fn give_foreground(group: Pid) -> bool {
-    on_terminal(|fd| foreground(fd) == Ok(own_group()) && set_foreground(fd, group.number()))
+    on_terminal(|terminal| {
+        foreground(terminal) == Ok(own_group()) && set_foreground(terminal, group.number())
+    })
 }
 
-/// Takes the terminal back from this process group, if it has it.
+/// Makes rsup's own process group the foreground process group if `group` is in the foreground now.
 pub fn reclaim_foreground(group: Pid) {
-    on_terminal(|fd| foreground(fd) == Ok(group.number()) && set_foreground(fd, own_group()));
+    on_terminal(|terminal| {
+        foreground(terminal) == Ok(group.number()) && set_foreground(terminal, own_group())
+    });
 }
 
-/// Whether the terminal's keys are for rsup's own group or this one.
+/// Returns whether rsup's own process group or `group` is the foreground process group, which gets the signals of the
+/// terminal's keys.
 #[must_use]
 pub fn is_foreground(group: Pid) -> bool {
     on_terminal(foreground).is_ok_and(|foreground| [own_group(), group.number()].contains(&foreground))
 }
 
-/// Takes the terminal on stdin from this process group for that of the caller. Async-signal-safe.
+/// Makes the caller's process group the foreground process group of the terminal on stdin if `group` is in the
+/// foreground now. Async-signal-safe.
 pub(super) fn grab_foreground(group: i32) {
-    if foreground(libc::STDIN_FILENO) == Ok(group) {
-        set_foreground(libc::STDIN_FILENO, own_group());
+    let stdin = standard_fd(STDIN);
+    if foreground(stdin) == Ok(group) {
+        set_foreground(stdin, own_group());
     }
 }
 
-/// Async-signal-safe.
+/// Returns the ID of the caller's process group. Async-signal-safe.
 pub(super) fn own_group() -> i32 {
-    // SAFETY: takes nothing, cannot fail.
-    unsafe { libc::getpgrp() }
+    getpgrp().as_raw()
 }
 
-/// By its own name, since the descriptors may all be something else (`x | rsup less`); where there is no such name,
-/// descriptor 0.
-fn on_terminal<T>(act: impl FnOnce(RawFd) -> T) -> T {
+/// Calls `act` with the controlling terminal, opened by its name: in `x | rsup less`, descriptor 0 is not the terminal.
+/// If /dev/tty cannot be opened, `act` gets descriptor 0.
+fn on_terminal<T>(act: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open("/dev/tty", flags, Mode::empty());
-    act(opened.as_ref().map_or(libc::STDIN_FILENO, OwnedFd::as_raw_fd))
+    act(opened.as_ref().map_or_else(|_| standard_fd(STDIN), AsFd::as_fd))
 }
 
-/// From the background this needs SIGTTOU blocked, as rsup has everything.
-fn set_foreground(fd: RawFd, group: i32) -> bool {
-    // SAFETY: numbers.
-    unsafe { libc::tcsetpgrp(fd, group) == 0 }
+/// Returns whether tcsetpgrp(3) has worked. In a background process group, tcsetpgrp(3) works only while SIGTTOU is
+/// blocked, and rsup blocks every signal.
+fn set_foreground(terminal: BorrowedFd<'_>, group: i32) -> bool {
+    tcsetpgrp(terminal, nix::unistd::Pid::from_raw(group)).is_ok()
 }
 
-fn foreground(fd: RawFd) -> Result<i32, Errno> {
-    // SAFETY: a number.
-    let group = unsafe { libc::tcgetpgrp(fd) };
-    cvt(group.into()).map(|_| group)
+fn foreground(terminal: BorrowedFd<'_>) -> Result<i32, Errno> {
+    tcgetpgrp(terminal).map(nix::unistd::Pid::as_raw)
 }
