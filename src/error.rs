@@ -16,6 +16,8 @@ pub enum Error {
     },
     /// The configuration has errors: the lines of the report, each of which has its own `error:`.
     Configuration(String),
+    /// A descriptor from 0 to 2 was closed at the start and could not be opened.
+    StandardDescriptors(Errno),
     /// rt_sigprocmask(2) failed.
     BlockSignals(Errno),
     /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
@@ -44,6 +46,7 @@ impl fmt::Display for Error {
         match self {
             Self::Usage { reason, program } => write!(f, "{reason}\nFor help, use {program} -h"),
             Self::Configuration(text) | Self::DropPrivileges(text) | Self::Spawn(text) => f.write_str(text),
+            Self::StandardDescriptors(errno) => write!(f, "can't open descriptors 0 to 2: {errno}"),
             Self::BlockSignals(errno) => write!(f, "can't block signals: {errno}"),
             Self::WatchSignals(errno) => write!(f, "can't watch signals: {errno}"),
             Self::UnknownUser(user) => write!(f, "Invalid user name {user}"),

@@ -30,20 +30,24 @@ const FAILURE: u8 = 2;
 pub fn run(arguments: &[OsString]) -> u8 {
     // The default hook would print a backtrace.
     std::panic::set_hook(Box::new(|panic| log::write_final(format!("rsup: {panic}\n"))));
-    // The signals come first, so that none is lost. The standard descriptors come second, so that no descriptor of rsup's
-    // own gets a number from 0 to 2.
-    let blocked = sys::block_all_signals();
-    let _ = sys::open_standard_fds();
-    let result =
-        blocked.map_err(Error::BlockSignals).and_then(|inherited_mask| match cli::parse(arguments) {
-            Ok(cli) => dispatch(&cli, arguments, inherited_mask),
-            Err(EarlyExit::HelpOrVersion(text)) => Ok(print(&text)),
-            Err(EarlyExit::UsageError(reason)) => Err(usage_error(reason, arguments)),
-        });
-    result.unwrap_or_else(|error| {
+    start(arguments).unwrap_or_else(|error| {
         log::write_final(error_text(&error));
         FAILURE
     })
+}
+
+fn start(arguments: &[OsString]) -> Result<u8, Error> {
+    // The signals come first, so that none is lost. The standard descriptors come second, so that no descriptor of rsup's
+    // own gets a number from 0 to 2.
+    let blocked = sys::block_all_signals();
+    let opened = sys::open_standard_fds();
+    let inherited_mask = blocked.map_err(Error::BlockSignals)?;
+    opened.map_err(Error::StandardDescriptors)?;
+    match cli::parse(arguments) {
+        Ok(cli) => dispatch(&cli, arguments, inherited_mask),
+        Err(EarlyExit::HelpOrVersion(text)) => Ok(print(&text)),
+        Err(EarlyExit::UsageError(reason)) => Err(usage_error(reason, arguments)),
+    }
 }
 
 /// The one place where an error becomes text for stderr.
@@ -85,6 +89,7 @@ fn check(loaded: &Loaded) -> u8 {
     if loaded.config.is_some() && !starts {
         text.push_str(&error_text(&Error::NothingToStart));
     }
+    // A reader that has closed the other end wants no more text.
     let _ = sys::write_out(sys::STDERR, text.as_bytes());
     if starts { 0 } else { FAILURE }
 }
@@ -141,6 +146,7 @@ fn check_user(user: &str) -> Result<(), String> {
 }
 
 fn print(text: &str) -> u8 {
+    // A reader that has closed the other end wants no more text.
     let _ = sys::write_out(sys::STDOUT, text.as_bytes());
     0
 }

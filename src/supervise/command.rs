@@ -22,7 +22,9 @@ pub fn run_command(
     stop_timeout: Option<u64>,
     inherited_mask: SavedMask,
 ) -> Result<u8, Error> {
-    let _ = sys::set_child_subreaper();
+    if let Err(errno) = sys::set_child_subreaper() {
+        log_line(&messages::no_subreaper(errno));
+    }
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
     let wants_foreground = terminal::wants_foreground();
     let group = sys::spawn_command(words, inherited_mask, wants_foreground, |failure| {

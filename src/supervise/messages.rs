@@ -1,13 +1,14 @@
-//! What is said about facts of the kernel, in supervisord's words where it has some.
+//! The texts of log lines about what the kernel has reported, with supervisord's texts where supervisord has the line.
 
 use crate::config::repr;
 use crate::policy::{ExitStatus, Level, Signal};
 use crate::sys::{
-    ChildStatus, Errno, ExecFailure, ExecStep, Pid, SpawnDefaults, SpawnError, SpawnSpec, WaitStatus,
+    ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, Pid, SpawnDefaults, SpawnError, SpawnSpec,
+    WaitStatus,
 };
 use std::fmt;
 
-/// Why nothing was forked.
+/// The text after `spawnerr:` for a start without a child.
 pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
     match error {
         SpawnError::Pipe(Errno::EMFILE) => format!("too many open files to spawn '{name}'"),
@@ -17,7 +18,7 @@ pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
     }
 }
 
-/// Why the child did not become the program.
+/// The text after `spawnerr:` for a child that could not execute the program.
 pub(super) fn failed_step(
     program: &SpawnSpec,
     defaults: &SpawnDefaults,
@@ -26,19 +27,18 @@ pub(super) fn failed_step(
     let word = program.argv0().to_string_lossy();
     let path = program.candidate(defaults, candidate).unwrap_or_default();
     let path = path.to_string_lossy();
-    let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
-    let setuid = |why: &str| match errno {
-        Errno::EPERM => format!("couldn't setuid to {uid}: Can't drop privilege as nonroot user"),
-        _ => format!("couldn't setuid to {uid}: {why}"),
+    let setuid = |step: CredentialStep| {
+        let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
+        format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno))
     };
     match step {
         ExecStep::NotFound => format!("can't find command {}", repr(&word)),
         ExecStep::Directory => format!("command at {} is a directory", repr(&path)),
         ExecStep::NotExecutable => format!("command at {} is not executable", repr(&path)),
         ExecStep::NoPermission => format!("no permission to run command {}", repr(&path)),
-        ExecStep::Groups => setuid("Could not set groups of effective user"),
-        ExecStep::Gid => setuid("Could not set group id of effective user"),
-        ExecStep::Uid => setuid("Could not set user id of effective user"),
+        ExecStep::Groups => setuid(CredentialStep::Groups),
+        ExecStep::Gid => setuid(CredentialStep::Gid),
+        ExecStep::Uid => setuid(CredentialStep::Uid),
         ExecStep::Chdir => {
             let directory =
                 program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
@@ -51,13 +51,32 @@ pub(super) fn failed_step(
     }
 }
 
-/// A program's log file could not be opened, which does not keep the program from running.
+/// Why a process could not switch to another user. EPERM has supervisord's text. supervisord has no text for another errno,
+/// so the errno is appended.
+pub(super) fn failed_credentials(step: CredentialStep, errno: Errno) -> String {
+    if errno == Errno::EPERM {
+        return "Can't drop privilege as nonroot user".to_owned();
+    }
+    let text = match step {
+        CredentialStep::Groups => "Could not set groups of effective user",
+        CredentialStep::Gid => "Could not set group id of effective user",
+        CredentialStep::Uid => "Could not set user id of effective user",
+    };
+    format!("{text}: {errno:?}")
+}
+
+/// The text for a kernel that does not make rsup a child subreaper.
+pub(super) fn no_subreaper(errno: Errno) -> String {
+    format!("can't adopt orphans, their parent will be PID 1: {errno:?}")
+}
+
+/// The text for a log file that could not be opened. The program runs without the file.
 pub(super) fn unusable_log_file(name: &str, report: ExecFailure) -> String {
     let stream = if report.step == ExecStep::Stdout { "stdout" } else { "stderr" };
     format!("can't open {stream}_logfile of '{name}': {:?}; it goes to rsup's own {stream}", report.errno)
 }
 
-/// An orphan, whose end concerns nobody: put into words only where somebody reads it.
+/// The text about a child that is not a leader. The text is formatted only if the log shows its level.
 pub(super) struct UnknownChild(pub(super) ChildStatus);
 
 impl fmt::Display for UnknownChild {
@@ -72,12 +91,13 @@ impl fmt::Display for UnknownChild {
     }
 }
 
-/// A program that waits to be continued.
+/// The text about a leader that a signal has stopped.
 pub(super) fn stopped_child(name: &str, pid: Pid, signal: i32) -> String {
     format!("{name} ({}) stopped by {}", pid.number(), signal_name(signal))
 }
 
-/// A signal that did not reach a program: no wonder where it has just ended, else supervisord's worst line.
+/// The level and text for a signal that could not be sent. ESRCH is normal: the process has exited, and rsup has not reaped
+/// the process yet.
 pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
     match errno {
         Errno::ESRCH => (
@@ -88,7 +108,7 @@ pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
     }
 }
 
-/// How a child ended, in the words of the law.
+/// Converts the status of waitpid(2) into the type of `policy`.
 pub(super) fn exit_status(status: WaitStatus) -> ExitStatus {
     match status {
         WaitStatus::Exited(code) => ExitStatus::Code(code),

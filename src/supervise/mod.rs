@@ -53,10 +53,13 @@ fn raise_limits(config: &Config, log: &mut Log) {
     let minprocs = at_least(config.supervisord.minprocs);
     sys::raise_limits(minfds, minprocs, |Limit { name, wanted, raised }| {
         let key = if name == "RLIMIT_NOFILE" { "minfds" } else { "minprocs" };
-        if raised.is_ok() {
-            log.line(Level::Info, format_args!("Increased {name} limit to {wanted}"));
-        } else {
-            log.line(Level::Warn, format_args!("{name} limit is below {wanted} ({key}) and can't be raised"));
+        match raised {
+            Ok(()) => log.line(Level::Info, format_args!("Increased {name} limit to {wanted}")),
+            Err(errno) => {
+                let text =
+                    format_args!("{name} limit is below {wanted} ({key}) and can't be raised: {errno:?}");
+                log.line(Level::Warn, text);
+            }
         }
     });
 }
@@ -65,7 +68,7 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
     let Some(user) = &config.supervisord.user else { return Ok(()) };
     let credentials = sys::resolve_user(user).map_err(|_| Error::UnknownUser(user.clone()))?;
     sys::drop_privileges(&credentials)
-        .map_err(|_| Error::DropPrivileges("Can't drop privilege as nonroot user".to_owned()))?;
+        .map_err(|(step, errno)| Error::DropPrivileges(messages::failed_credentials(step, errno)))?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", credentials.uid));
     Ok(())
 }
@@ -114,10 +117,12 @@ impl Supervisor {
         config: Config,
         defaults: SpawnDefaults,
         sockets: Sockets,
-        log: Log,
+        mut log: Log,
         hup_ignored: bool,
     ) -> Result<Self, Error> {
-        let _ = sys::set_child_subreaper();
+        if let Err(errno) = sys::set_child_subreaper() {
+            log.line(Level::Warn, messages::no_subreaper(errno));
+        }
         let signals = SignalFd::new().map_err(Error::WatchSignals)?;
         let poller = Poller::new().map_err(Error::WatchSignals)?;
         poller.add(&signals, SIGNALS).map_err(Error::WatchSignals)?;
