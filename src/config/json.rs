@@ -1,6 +1,6 @@
 //! `--print-config`.
 
-use super::model::{Address, Config, LogFile, ProcessConfig, SectionKind, Supervisord};
+use super::model::{Config, LogFile, ProcessConfig, SectionKind, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::policy::{AutoRestart, ShutdownOn};
 
@@ -65,7 +65,7 @@ fn program(process: &ProcessConfig, all: &Supervisord) -> String {
     out.optional("stderr_logfile", log_file(&process.stderr_logfile));
     out.text("shutdown_on", shutdown_on(spec.shutdown_on));
     if let Some(socket) = &process.socket {
-        out.text("socket", &address(&socket.address));
+        out.text("socket", &socket.address.to_string());
     }
     out.finish()
 }
@@ -124,13 +124,6 @@ fn log_file(file: &LogFile) -> Option<&str> {
         LogFile::Auto => Some("AUTO"),
         LogFile::None | LogFile::Syslog => None,
         LogFile::Path(path) => Some(path),
-    }
-}
-
-fn address(address: &Address) -> String {
-    match address {
-        Address::Tcp(host, port) => format!("tcp://{host}:{port}"),
-        Address::Unix(path) => format!("unix://{path}"),
     }
 }
 

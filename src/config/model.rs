@@ -3,6 +3,7 @@
 use super::grammar::ordered::EnvMap;
 use super::report::{Notice, Report};
 use crate::policy::{Level, ProcessSpec, ShutdownOn};
+use std::fmt;
 
 /// What loading needs to know of the machine.
 #[derive(Clone, Copy)]
@@ -181,6 +182,15 @@ pub enum Address {
     Tcp(String, u16),
     /// `unix:///path`.
     Unix(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) => write!(f, "tcp://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix://{path}"),
+        }
+    }
 }
 
 /// `[supervisord]`, with the command line already laid over it.
