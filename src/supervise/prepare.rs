@@ -4,9 +4,9 @@ use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, repr};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::Level;
-use crate::sys::{self, Credentials, InteriorNul, Output, PackedCStrings, SpawnDefaults, SpawnSpec, Stdin};
+use crate::sys::{self, Credentials, Output, SpawnDefaults, SpawnSpec, Stdin};
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, NulError};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -67,14 +67,15 @@ impl Preparer {
             .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
         let word = argv.iter().next().ok_or("command is empty")?;
         let ids = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
-        let interior_nul = |_| format!("couldn't exec {word}: EINVAL");
+        let interior_nul = |_: NulError| format!("couldn't exec {word}: EINVAL");
         let directory = process.directory.as_deref().map(CString::new).transpose();
         let stdin = self.sockets.get(&process.group);
-        let words = argv.iter().map(|word| [word, "", ""]);
+        let argv: Result<Vec<_>, _> = argv.iter().map(|word| CString::new(word.as_bytes())).collect();
+        let environment: Result<Vec<_>, _> = self.variables(process).map(CString::new).collect();
         Ok(SpawnSpec {
-            strings: PackedCStrings::pack(words.chain(self.variables(process))).map_err(interior_nul)?,
-            argc: argv.iter().count(),
-            directory: directory.map_err(|_| interior_nul(InteriorNul))?,
+            argv: argv.map_err(interior_nul)?,
+            environment: environment.map_err(interior_nul)?,
+            directory: directory.map_err(interior_nul)?,
             umask: process.umask,
             credentials: ids,
             stdin: stdin.map_or(Stdin::IdlePipe, |socket| Stdin::Socket(Rc::clone(socket))),
@@ -99,7 +100,7 @@ impl Preparer {
 
     /// The process's own variables: what rsup says of it, and over that what the file says, so that the file beats
     /// everything (as in supervisord, whatever its manual says).
-    fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = [&'a str; 3]> {
+    fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = String> {
         let about = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
@@ -111,7 +112,7 @@ impl Preparer {
                 || process.environment.iter().any(|(said, _)| said == key)
         };
         let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        about.filter(move |(key, _)| !is_said(key)).chain(said).map(|(key, value)| [key, "=", value])
+        about.filter(move |(key, _)| !is_said(key)).chain(said).map(|(key, value)| format!("{key}={value}"))
     }
 
     /// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on

@@ -1,7 +1,7 @@
-//! The global allocator. Rust aborts when an allocation fails; a supervisor with running programs must not abort, so this
-//! allocator waits and retries.
+//! The global allocator. Rust aborts when an allocation fails; a supervisor with running programs must not
+//! abort, so this allocator waits and retries.
 
-use super::LogStream;
+use super::log_stream::LogStream;
 use super::poll::back_off;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,8 +17,8 @@ pub(super) fn retry_allocations() {
     HAS_PROGRAMS.store(true, Relaxed);
 }
 
-/// The number of attempts after which rsup reports that it is out of memory. If no program has been started, it then exits
-/// with status 2.
+/// The number of attempts after which rsup reports that it is out of memory. If no program has been started,
+/// it then exits with status 2.
 const ATTEMPTS: u32 = 5;
 
 fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
@@ -32,7 +32,8 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
         if attempts == ATTEMPTS {
             let _ = LogStream::stderr().write(b"rsup: out of memory\n");
             if !HAS_PROGRAMS.load(Relaxed) {
-                // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers, which might allocate.
+                // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers, which might
+                // allocate.
                 unsafe { libc::_exit(2) };
             }
         }
@@ -40,8 +41,8 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
     }
 }
 
-// SAFETY: every method forwards its arguments to the method of `System` of the same name and returns what that returns. A
-// call of `System` that has failed changes nothing, so that the method may be called again.
+// SAFETY: every method forwards its arguments to the method of `System` of the same name and returns what
+// that returns. A call of `System` that has failed changes nothing, so that the method may be called again.
 unsafe impl GlobalAlloc for RetryingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller guarantees that the size of `layout` is not zero.
@@ -54,8 +55,8 @@ unsafe impl GlobalAlloc for RetryingAllocator {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller guarantees that `System` has allocated `pointer` with `layout`, and that `size` is valid. A
-        // `realloc` that fails leaves `pointer` allocated.
+        // SAFETY: the caller guarantees that `System` has allocated `pointer` with `layout`, and that `size`
+        // is valid. A `realloc` that fails leaves `pointer` allocated.
         retry(|| unsafe { System.realloc(pointer, layout, size) })
     }
 

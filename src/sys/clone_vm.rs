@@ -1,92 +1,136 @@
-//! A child in rsup's own memory: a start without a copy of it.
+//! Starts a child that uses rsup's own memory until its exec: clone(2) with `CLONE_VM`, but without
+//! `CLONE_VFORK`.
 //!
-//! What fork(2) takes longest for is to copy the tables of the parent's memory, and then, page by page, what either of the
-//! two writes to. So a child gets nothing but a stack, and reads what rsup has prepared where it lies (`CLONE_VM` without
-//! `CLONE_VFORK`: rsup goes on meanwhile). In return
+//! fork(2) spends most of its time copying page tables, and later copying every page that parent or child
+//! writes to: with fork(2) a restart takes 0.90 ms instead of 0.71 ms, and the start of 200 programs 49-58 ms
+//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec, and a hung mount
+//! under one program must not suspend PID 1.
 //!
-//! - what it reads nobody changes until it is gone: what was made for it ([`ChildMemory`] sees to that), and what never ends;
-//! - it neither allocates nor frees: the allocator knows of one thread;
-//! - it has an `errno` of its own: see [`FakeTcb`];
-//! - no signal that is sent to it makes it dump core, which before Linux 5.16 kills everybody who has the same memory: see
-//!   `signals::reset_dispositions`;
-//! - it becomes nobody else. The kernel shuts the memory of who does that off from /proc, for good, so that `/proc/1/fd/1`
-//!   would be shut to all; and else its new user could trace it, and write into rsup's memory. Who has to become somebody
-//!   else gets a copy.
+//! The child has its own stack, descriptor table, signal dispositions and working directory, and runs at the
+//! same time as rsup. Until it has executed its program or exited, these rules apply to it:
 //!
-//! What is left: whoever the kernel kills for want of memory takes along those who share his. That picks who has most, and
-//! a child that is not a program yet has no more than rsup.
+//! - **It must not panic.** A panic runs the hook, which formats text and allocates from rsup's heap while
+//!   rsup uses that heap. With `overflow-checks`, an unchecked `+` can panic. The files that contain the
+//!   child's steps therefore deny the lints for arithmetic, indexing and `unwrap`.
+//! - **It must not allocate or free.** The allocator takes no locks, because rsup has one thread.
+//!   [`ChildSetup::run`] gets only a shared reference, and what it returns has no drop glue.
+//! - **It must not change its user.** setuid(2) clears the dumpable flag of the shared memory, which would
+//!   make /proc/1/fd unreadable for good; and if the flag stayed set, the new user could ptrace the child and
+//!   write to rsup's memory. A child that changes its user is forked: see [`ChildSetup::changes_user`].
+//! - **It must not dump core.** Before Linux 5.16 a core dump kills every process that shares the memory.
+//!   `signals::reset_dispositions` therefore installs handlers that exit for the signals that dump core.
+//! - **It must not use thread-local variables other than errno.** The child has its own errno in [`FakeTcb`],
+//!   so that a system call that fails in the child does not change rsup's errno. `FakeTcb` contains nothing
+//!   else.
+//! - **It reads only memory that no process changes meanwhile:** values that are never freed, its
+//!   [`ChildBlock`], and the heap memory that the block points to. [`ExecStatusPipe`] keeps rsup from the
+//!   block until the pipe is at end of file.
+//!
+//! One risk remains: the OOM killer kills every process that shares the victim's memory, so a child killed
+//! before its exec takes rsup with it. The OOM killer chooses the process that uses most memory, and a child
+//! before its exec uses no more than rsup does.
+//!
+//! `fork::MAY_SHARE_MEMORY` switches all this off: every child is then forked.
 
-use super::fork::{ExecFailure, raw_fork, report_failure, set_process_group};
-use super::{Errno, Pid};
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    reason = "the child must not panic"
+)]
+
+use super::errno::Errno;
+use super::exec_status::{ExecFailure, FailureReader, failure_pipe, report_failure};
+use super::fork::{MAY_SHARE_MEMORY, SpawnError, raw_fork, set_process_group};
+use super::kill::Pid;
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::mem::{ManuallyDrop, needs_drop, offset_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{NonNull, null, null_mut};
 
-/// What a child does until it is another program.
+/// What a child does between its creation and its exec.
 pub(super) trait ChildSetup: 'static {
-    /// Whether the child becomes another user on its way.
+    /// Whether the child becomes another user before its exec.
     fn changes_user(&self) -> bool;
 
-    /// Does it, or says why not. Makes system calls on what was prepared, and nothing else. The pipe is for reports that
-    /// do not end the start.
+    /// Makes the system calls that end in an exec. Returns only if one of them fails. A failure after which
+    /// the start continues is written to `status` instead. The implementation must keep the rules at the top
+    /// of this file.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure>;
 }
 
-/// The child's stack and, at its end, what the child reads. That is enough for a few calls one in the other, the longest
-/// list of groups that is looked at, and a signal's frame; what is never used takes no memory.
+/// The size of the mapping that holds the child's stack and, above it, its [`ChildBlock`]. The kernel
+/// provides only the pages that are used.
 const MAPPING_SIZE: usize = 16 * 1024;
 
-/// The place of one child, which is rsup's before and after it.
+/// The stack must hold the child's nested calls, the largest list of supplementary groups that is checked (4
+/// KiB), and the frame of one signal handler (less than 4 KiB with AVX-512).
+const MIN_STACK_SIZE: usize = 12 * 1024;
+
+/// The memory of one child: its stack and its [`ChildBlock`]. It belongs to rsup while there is no child.
 #[derive(Debug)]
 pub(super) struct ChildMemory<S>(NonNull<ChildBlock<S>>);
 
-// The stack grows downwards from here, and has to begin like this.
+/// What the child reads. The stack begins directly below, so the block has the alignment of a stack.
 #[repr(align(16))]
 struct ChildBlock<S> {
     setup: S,
     status: RawFd,
-    thread: FakeTcb,
+    tcb: FakeTcb,
 }
 
-/// What the C library keeps for a thread, as far as a child needs it: `errno`. It is somewhere around the place that the
-/// machine's thread pointer points to, and zero before the first error.
+/// A minimal stand-in for libc's thread control block, so that the child's errno is not rsup's. musl keeps
+/// errno at a fixed offset of up to 256 bytes from the thread pointer: above it on x86_64, below it on
+/// aarch64.
 #[repr(C)]
 struct FakeTcb {
-    below: UnsafeCell<[usize; 32]>,
-    /// musl on x86 looks here for where it is.
-    itself: UnsafeCell<*const c_void>,
-    above: UnsafeCell<[usize; 32]>,
+    below: UnsafeCell<[u64; 32]>,
+    /// The thread pointer points here. On x86_64 musl reads the address of the thread control block from this
+    /// field.
+    self_pointer: UnsafeCell<*const c_void>,
+    above: UnsafeCell<[u64; 32]>,
 }
+
+/// The largest distance between the thread pointer and errno.
+const ERRNO_REACH: usize = 256;
+
+const _: () = assert!(offset_of!(FakeTcb, self_pointer) >= ERRNO_REACH);
+const _: () = assert!(size_of::<FakeTcb>() >= offset_of!(FakeTcb, above).saturating_add(ERRNO_REACH));
 
 impl FakeTcb {
     fn new() -> Self {
         let zeros = || UnsafeCell::new([0; 32]);
-        Self { below: zeros(), itself: UnsafeCell::new(null()), above: zeros() }
+        Self { below: zeros(), self_pointer: UnsafeCell::new(null()), above: zeros() }
     }
 
-    /// Makes it the thread of the process that calls.
+    /// Makes this the thread control block of the calling process.
     fn install(&self) {
-        let itself = self.itself.get();
-        // SAFETY: nobody else looks.
-        unsafe { *itself = itself.cast_const().cast() };
-        machine::set_thread_pointer(itself.cast_const().cast());
+        let thread_pointer = self.self_pointer.get();
+        // SAFETY: the child that owns this block is the only one that uses it, and holds no reference to the
+        // field.
+        unsafe { *thread_pointer = thread_pointer.cast_const().cast() };
+        machine::set_thread_pointer(thread_pointer.cast_const().cast());
     }
 }
 
-/// Whether it is known what makes an area the running thread's, and how that is done.
+/// How to set the thread pointer.
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod machine {
     pub(super) const IS_SUPPORTED: bool = true;
 
-    /// asm/prctl.h; libc does not have it.
+    /// From asm/prctl.h; the libc crate does not define it.
     const ARCH_SET_FS: super::c_int = 0x1002;
 
-    pub(super) fn set_thread_pointer(area: *const super::c_void) {
-        // It has worked when rsup started.
-        // SAFETY: a number to the kernel; what is read through it from here on is `FakeTcb`.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_FS, area) };
+    pub(super) fn set_thread_pointer(tcb: *const super::c_void) {
+        // musl has made the same system call when rsup started, and would have ended rsup if it had failed.
+        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`, which is all that libc reads or writes through
+        // it from here on.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_FS, tcb) };
     }
 }
 
@@ -94,13 +138,14 @@ mod machine {
 mod machine {
     pub(super) const IS_SUPPORTED: bool = true;
 
-    pub(super) fn set_thread_pointer(area: *const super::c_void) {
-        // SAFETY: what is read through it from here on is `FakeTcb`.
-        unsafe { core::arch::asm!("msr tpidr_el0, {}", in(reg) area, options(nostack, preserves_flags)) };
+    pub(super) fn set_thread_pointer(tcb: *const super::c_void) {
+        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`, which is all that libc reads or writes through
+        // it from here on.
+        unsafe { core::arch::asm!("msr tpidr_el0, {}", in(reg) tcb, options(nostack, preserves_flags)) };
     }
 }
 
-/// Here each child has a memory of its own.
+/// On other machines and with other C libraries every child is forked.
 #[cfg(not(all(target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod machine {
     pub(super) const IS_SUPPORTED: bool = false;
@@ -109,21 +154,30 @@ mod machine {
 }
 
 impl<S: ChildSetup> ChildMemory<S> {
-    /// A place for a child that takes these steps.
+    /// Maps memory for a child that runs `setup`. The memory is not taken from the heap, where the memory of
+    /// a hundred children at once would leave gaps.
     ///
     /// # Errors
-    /// Of `mmap(2)`.
+    /// Returns the errno of mmap(2).
     pub(super) fn new(setup: S) -> Result<Self, Errno> {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // Not of the heap: a hundred children at once would leave it full of holes.
-        // SAFETY: takes numbers.
-        let place = unsafe { libc::mmap(null_mut(), MAPPING_SIZE, access, kind, -1, 0) };
-        let place = NonNull::new(place).filter(|_| place != libc::MAP_FAILED).ok_or_else(Errno::last)?;
-        // SAFETY: inside of what was mapped, up to its end.
-        let start = unsafe { place.byte_add(Self::STACK_SIZE) }.cast();
-        // SAFETY: as above.
-        unsafe { start.write(ChildBlock { setup, status: -1, thread: FakeTcb::new() }) };
-        Ok(Self(start))
+        const {
+            assert!(size_of::<ChildBlock<S>>() <= MAPPING_SIZE - MIN_STACK_SIZE);
+            assert!(Self::STACK_SIZE.is_multiple_of(align_of::<ChildBlock<S>>()));
+            // mmap(2) aligns the mapping to pages, and to nothing larger.
+            assert!(align_of::<ChildBlock<S>>() <= 4096);
+        }
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the kernel chooses an address range that nothing else uses.
+        let mapping = unsafe { libc::mmap(null_mut(), MAPPING_SIZE, access, kind, -1, 0) };
+        let mapping =
+            NonNull::new(mapping).filter(|_| mapping != libc::MAP_FAILED).ok_or_else(Errno::last)?;
+        // SAFETY: STACK_SIZE is less than the size of the mapping.
+        let block = unsafe { mapping.byte_add(Self::STACK_SIZE) }.cast();
+        // SAFETY: from here to the end of the mapping there are as many bytes as a block has, and the
+        // assertions above make the address a multiple of its alignment.
+        unsafe { block.write(ChildBlock { setup, status: -1, tcb: FakeTcb::new() }) };
+        Ok(Self(block))
     }
 }
 
@@ -131,64 +185,111 @@ impl<S> ChildMemory<S> {
     const STACK_SIZE: usize = MAPPING_SIZE - size_of::<ChildBlock<S>>();
 
     fn block(&mut self) -> &mut ChildBlock<S> {
-        // SAFETY: it was written, and there is no child: while there is one, `ExecStatusPipe` keeps it to itself.
+        // SAFETY: `new` has initialised the block, and no child uses it: while there may be one,
+        // `ExecStatusPipe` keeps the `ChildMemory` to itself.
         unsafe { self.0.as_mut() }
     }
 
-    /// The steps, for the next child.
-    pub(super) fn setup(&mut self) -> &mut S {
-        &mut self.block().setup
-    }
-}
-
-impl<S: ChildSetup> ChildMemory<S> {
-    /// Makes a child that takes the steps, as the leader of a group of its own. Until it is another program or dead, the
-    /// place is the child's: the caller must neither look at it nor free it.
-    ///
-    /// # Errors
-    /// Of `clone(2)`.
-    pub(super) fn clone(&mut self, status: RawFd) -> Result<Pid, Errno> {
-        self.block().status = status;
-        let start = self.0.as_ptr().cast::<c_void>();
-        if machine::IS_SUPPORTED && !self.block().setup.changes_user() {
-            let flags = libc::CLONE_VM | libc::SIGCHLD;
-            // SAFETY: rsup has one thread. The child has this stack and nothing else that is written to.
-            let pid = unsafe { libc::clone(child_main::<S>, start, flags, start) };
-            // Emulators (qemu-user) and filters of system calls may know threads and copies, and nothing between.
-            if pid != -1 || [Errno::EAGAIN, Errno::ENOMEM].contains(&Errno::last()) {
-                return Pid::new(pid).ok_or_else(Errno::last);
-            }
-        }
-        // SAFETY: rsup has one thread, and the child only makes system calls on what was prepared, until it is another
-        // program or ends.
-        let child = unsafe { raw_fork() }?;
-        if child.is_none() {
-            child_main::<S>(start);
-        }
-        child.ok_or(Errno::EAGAIN)
+    /// Reuses the memory for the next child.
+    pub(super) fn set_setup(&mut self, setup: S) {
+        self.block().setup = setup;
     }
 }
 
 impl<S> Drop for ChildMemory<S> {
     fn drop(&mut self) {
-        // SAFETY: it was written, and there is no child: `ExecStatusPipe` drops none that it has.
+        // SAFETY: `new` has initialised the block, and no child uses it: while there may be one,
+        // `ExecStatusPipe` prevents this drop.
         unsafe { self.0.drop_in_place() };
-        // SAFETY: where it was mapped,
-        let place = unsafe { self.0.byte_sub(Self::STACK_SIZE) };
-        // SAFETY: and nobody looks any more.
-        unsafe { libc::munmap(place.as_ptr().cast(), MAPPING_SIZE) };
+        // SAFETY: `new` has placed the block STACK_SIZE bytes above the start of the mapping.
+        let mapping = unsafe { self.0.byte_sub(Self::STACK_SIZE) };
+        // SAFETY: nothing refers to the mapping any more.
+        unsafe { libc::munmap(mapping.as_ptr().cast(), MAPPING_SIZE) };
     }
 }
 
-extern "C" fn child_main<S: ChildSetup>(start: *mut c_void) -> c_int {
-    // SAFETY: it is this child's, and written to by nobody.
-    let start = unsafe { &*start.cast::<ChildBlock<S>>() };
-    start.thread.install();
+/// Creates a child that leads its own process group and runs the setup in `memory`, and does not wait for it.
+///
+/// # Errors
+/// Returns the errno of pipe2(2) or clone(2).
+pub(super) fn spawn_with_status<S: ChildSetup>(
+    mut memory: ChildMemory<S>,
+) -> Result<(Pid, ExecStatusPipe<S>), SpawnError> {
+    let (failures, status) = failure_pipe().map_err(SpawnError::Pipe)?;
+    memory.block().status = status.as_raw_fd();
+    let child = create_child(&mut memory).map_err(SpawnError::Fork)?;
+    let pipe = ExecStatusPipe { failures, memory: ManuallyDrop::new(memory) };
+    set_process_group(child.number());
+    Ok((child, pipe))
+}
+
+fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno> {
+    let shares_memory = MAY_SHARE_MEMORY && machine::IS_SUPPORTED && !memory.block().setup.changes_user();
+    let block = memory.0.as_ptr().cast::<c_void>();
+    if shares_memory {
+        let flags = libc::CLONE_VM | libc::SIGCHLD;
+        // SAFETY: the child keeps the rules at the top of this file. Its stack ends where the block begins,
+        // and the caller hands both to an `ExecStatusPipe`.
+        let pid = unsafe { libc::clone(child_main::<S>, block, flags, block) };
+        // qemu-user and seccomp filters may refuse this combination of flags with another errno; fork(2) may
+        // still work.
+        if pid != -1 || [Errno::EAGAIN, Errno::ENOMEM].contains(&Errno::last()) {
+            return Pid::new(pid).ok_or_else(Errno::last);
+        }
+    }
+    // SAFETY: rsup has one thread.
+    let child = unsafe { raw_fork() }?;
+    if child.is_none() {
+        child_main::<S>(block);
+    }
+    // Only the parent gets here, because `child_main` does not return.
+    child.ok_or(Errno::EAGAIN)
+}
+
+extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
+    const { assert!(!needs_drop::<ExecFailure>()) };
+    // SAFETY: `create_child` passes the block of its `ChildMemory`, which no other process writes to until
+    // this process is gone; what this process itself writes to is inside an `UnsafeCell`.
+    let block = unsafe { &*block.cast::<ChildBlock<S>>() };
+    // First, because every system call from here on may set errno.
+    block.tcb.install();
     set_process_group(0);
-    // SAFETY: a copy of the parent's, which nobody here closes.
-    let status = unsafe { BorrowedFd::borrow_raw(start.status) };
-    let Err(report) = start.setup.run(status);
-    report_failure(status, report);
-    // SAFETY: takes a number; unlike exit(3) it runs nothing of the parent's.
+    // SAFETY: the descriptor was open when the child was created, so it is not -1, and the child does not
+    // close it.
+    let status = unsafe { BorrowedFd::borrow_raw(block.status) };
+    let Err(failure) = block.setup.run(status);
+    report_failure(status, failure);
+    // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
     unsafe { libc::_exit(127) }
+}
+
+/// Reads the reports of a child, and keeps the memory that the child may still use. The memory of a pipe that
+/// is dropped before end of file is never freed: only end of file proves that the child has left rsup's
+/// memory.
+#[derive(Debug)]
+pub struct ExecStatusPipe<S> {
+    failures: FailureReader,
+    memory: ManuallyDrop<ChildMemory<S>>,
+}
+
+impl<S> ExecStatusPipe<S> {
+    /// Passes every report that has arrived to `receive`. Returns whether there will be no more. The exec has
+    /// then succeeded, unless a report was about a step that is not [harmless](super::ExecStep::is_harmless).
+    #[must_use]
+    pub fn read(&mut self, receive: impl FnMut(ExecFailure)) -> bool {
+        self.failures.read(receive)
+    }
+
+    /// Returns the child's memory, if the pipe is at end of file. This is safe: exec switches to the new
+    /// memory before it closes close-on-exec descriptors, and exit releases the memory before the
+    /// descriptors.
+    pub(super) fn reclaim(self) -> Option<ChildMemory<S>> {
+        self.failures.is_at_eof().then(|| ManuallyDrop::into_inner(self.memory))
+    }
+}
+
+impl<S> AsFd for ExecStatusPipe<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.failures.as_fd()
+    }
 }

@@ -7,6 +7,8 @@ mod clock;
 mod clone_vm;
 mod credentials;
 mod errno;
+mod exec;
+mod exec_status;
 mod fork;
 mod kill;
 mod log_stream;
@@ -25,7 +27,8 @@ pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, resolve_user};
 pub use errno::Errno;
-pub use fork::{ExecFailure, ExecStep, InteriorNul, PackedCStrings, SpawnError};
+pub use exec_status::{ExecFailure, ExecStep};
+pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;
 pub use poll::{Poller, sleep};
@@ -39,5 +42,3 @@ pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec,
 pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};
 pub use system::{arguments, close_inherited, host_name, is_pid1, is_readable_file, set_child_subreaper};
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};
-
-use errno::cvt;

@@ -1,75 +1,98 @@
-//! One command as a shell would start it: with everything that rsup was started with, in a process group of its own, and
-//! with the terminal where rsup had it.
+//! Starts one command as a shell would: with everything that rsup was started with, in its own process group,
+//! and in the foreground of the terminal if rsup is there.
 
-use super::fork::{CStrArray, exec, fork_exec, iter_cstrs, path_candidates, vfork_exec};
+use super::errno::Errno;
+use super::exec::{CStrArray, exec, path_candidates};
+use super::exec_status::{ExecFailure, ExecStep};
+use super::fork::{fork_exec, vfork_exec};
+use super::kill::Pid;
+use super::signals::SavedMask;
 use super::signals::block_all;
-use super::{Errno, ExecFailure, ExecStep, PackedCStrings, Pid, SavedMask, terminal};
+use super::terminal;
+use nix::unistd::AccessFlags;
 use std::convert::Infallible;
 use std::env;
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Where a command is looked for when PATH does not say it, as `execvp` does.
+/// Where a command is looked for if PATH is unset, as in `execvp`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Starts the command of these words, which are bytes and stay what they are; with the terminal on stdin, if it is for
-/// it and rsup's group has it. Where it cannot be executed, `explain` says so in the child, which leaves with the code
-/// that it returns.
+/// Starts the command. If `wants_foreground` is set and rsup's process group is in the foreground of the
+/// terminal on stdin, the command's process group replaces it. If the exec fails, `report_error` runs in the
+/// child and returns its exit status.
 ///
 /// # Errors
-/// Of `clone(2)`.
+/// Returns the errno of clone(2).
 pub fn spawn_command(
     words: &[OsString],
-    inherited: SavedMask,
-    terminal_is_for_it: bool,
+    inherited_mask: SavedMask,
+    wants_foreground: bool,
     report_error: impl FnOnce(ExecFailure) -> u8,
 ) -> Result<Pid, Errno> {
-    let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
-    // The empty word is no file's name, although with a directory before it it would be the directory.
-    let word = words.first().map_or(&b""[..], |word| word.as_bytes());
-    let mut list = Vec::new();
-    if !word.is_empty() {
-        path_candidates(word, &path, &mut list);
-    }
-    // No kernel hands a NUL byte on, so there is none here.
-    let arguments = PackedCStrings::pack(words.iter().map(|word| [word.as_bytes()])).unwrap_or_default();
-    let mut listen_pid = *LISTEN_PID;
-    let argv: CStrArray<'_> = arguments.iter().collect();
+    // The kernel ends each argument of rsup at a NUL byte, so no argument contains one.
+    let words: Vec<CString> = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
+    let candidates = command_candidates(&words);
+    let argv: CStrArray<'_> = words.iter().map(CString::as_c_str).collect();
     let mut envp = CStrArray::environment();
-    let for_us = env::var_os("LISTEN_PID").is_some_and(|pid| *pid == *std::process::id().to_string());
-    let for_us = if for_us { envp.position(LISTEN_PID_KEY) } else { None };
+    let listen_pid_index = if has_own_listen_pid() { envp.position(LISTEN_PID_KEY) } else { None };
+    let mut listen_pid = [0; LISTEN_PID_SIZE];
     let rsups_group = terminal::own_group();
     let steps = || {
-        if terminal_is_for_it {
-            // Before the exec: the command may read from it at once.
+        if wants_foreground {
+            // Before the exec, because the command may read from the terminal at once.
             terminal::grab_foreground(rsups_group);
         }
-        // sd_listen_fds(3): the descriptors that rsup was handed are the command's now.
-        if let Some(index) = for_us {
-            let mut place = listen_pid.get_mut(LISTEN_PID_KEY.len()..).unwrap_or_default();
-            // Into place, and there is room.
-            let _ = write!(place, "{}", std::process::id());
-            envp.replace(index, CStr::from_bytes_until_nul(&listen_pid).unwrap_or_default());
+        if let Some(index) = listen_pid_index {
+            envp.replace(index, write_listen_pid(&mut listen_pid));
         }
-        let given_back = inherited.restore();
-        let failed = |errno| ExecFailure { step: ExecStep::Exec, candidate: 0, errno };
-        let Err(report) =
-            given_back.map_err(failed).and_then(|()| exec_first_candidate(iter_cstrs(&list), &argv, &envp));
-        // A terminal may stop whom it does not belong to for a line (`stty tostop`), and a parent that stands still
-        // could not notice.
+        let restored = inherited_mask.restore();
+        let mask_failed = |errno| ExecFailure { step: ExecStep::Exec, candidate: 0, errno };
+        let Err(failure) = restored
+            .map_err(mask_failed)
+            .and_then(|()| exec_first_candidate(candidates.iter().map(CString::as_c_str), &argv, &envp));
+        // `stty tostop` stops a background process that writes a line to the terminal, and rsup could not
+        // notice that while it is suspended by vfork.
         let _ = block_all();
-        report_error(report)
+        report_error(failure)
     };
-    // What the terminal's keys stop before its exec, only a parent that goes on can notice.
-    if terminal_is_for_it { fork_exec(steps) } else { vfork_exec(steps) }
+    // A key of the terminal can stop a process in the foreground before its exec. rsup notices that only if
+    // it is not suspended by vfork.
+    if wants_foreground { fork_exec(steps) } else { vfork_exec(steps) }
 }
 
-const LISTEN_PID_KEY: &str = "LISTEN_PID=";
-/// With room for the digits of any process id, and the NUL that ends it.
-const LISTEN_PID: &[u8; 22] = b"LISTEN_PID=\0\0\0\0\0\0\0\0\0\0\0";
+fn command_candidates(words: &[CString]) -> Vec<CString> {
+    let word = words.first().map_or(&b""[..], |word| word.as_bytes());
+    if word.is_empty() {
+        // Appended to a directory, the empty word would name the directory itself.
+        return Vec::new();
+    }
+    let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
+    path_candidates(word, &path).collect()
+}
 
-/// As `execvp`: the first candidate that can be executed; else the error of the last that exists. Async-signal-safe.
+const LISTEN_PID_KEY: &[u8] = b"LISTEN_PID=";
+/// Room for the key, the digits of a 32-bit number, and NUL.
+const LISTEN_PID_SIZE: usize = LISTEN_PID_KEY.len() + 10 + 1;
+
+/// Whether the descriptors of sd_listen_fds(3) were passed to rsup. They then belong to the command, which
+/// has another pid.
+fn has_own_listen_pid() -> bool {
+    env::var_os("LISTEN_PID").is_some_and(|pid| *pid == *std::process::id().to_string())
+}
+
+/// Writes `LISTEN_PID=` with the pid of the caller into `buffer`. Async-signal-safe.
+fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE]) -> &CStr {
+    let mut unwritten = buffer.as_mut_slice();
+    // Neither write fails, because the buffer has room for both.
+    let _ = unwritten.write_all(LISTEN_PID_KEY);
+    let _ = write!(unwritten, "{}", std::process::id());
+    CStr::from_bytes_until_nul(buffer).unwrap_or_default()
+}
+
+/// Executes the first candidate that can be executed, as `execvp` does. Returns the error of the last
+/// candidate that exists. Async-signal-safe.
 fn exec_first_candidate<'a>(
     candidates: impl Iterator<Item = &'a CStr>,
     argv: &CStrArray<'_>,
@@ -78,9 +101,10 @@ fn exec_first_candidate<'a>(
     let mut failure = ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT };
     for (candidate, path) in (0..=u16::MAX).zip(candidates) {
         match exec(path, argv, envp) {
+            // execve(2) also fails with ENOENT for a script that exists, but whose interpreter does not.
             Errno::ENOENT | Errno::ENOTDIR if !exists(path) => {}
             Errno::EACCES => {
-                failure = ExecFailure { step: ExecStep::NoPermission, candidate, errno: Errno::EACCES }
+                failure = ExecFailure { step: ExecStep::NoPermission, candidate, errno: Errno::EACCES };
             }
             errno => return Err(ExecFailure { step: ExecStep::Exec, candidate, errno }),
         }
@@ -88,7 +112,24 @@ fn exec_first_candidate<'a>(
     Err(failure)
 }
 
-/// A script whose interpreter is missing exists.
 fn exists(path: &CStr) -> bool {
-    nix::unistd::access(path, nix::unistd::AccessFlags::F_OK).is_ok()
+    nix::unistd::access(path, AccessFlags::F_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_word_has_no_candidates() {
+        assert!(command_candidates(&[]).is_empty());
+        assert!(command_candidates(&[c"".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn listen_pid_names_the_calling_process() {
+        let mut buffer = [0; LISTEN_PID_SIZE];
+        let expected = format!("LISTEN_PID={}", std::process::id());
+        assert_eq!(write_listen_pid(&mut buffer).to_bytes(), expected.as_bytes());
+    }
 }

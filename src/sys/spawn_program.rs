@@ -1,165 +1,173 @@
-//! Starting a program of the configuration: what it gets, and the steps between fork and exec.
+//! Starts a program of the configuration file: what rsup prepares before the fork, and the steps of the child
+//! up to its exec.
 
-use super::clone_vm::{ChildMemory, ChildSetup};
-use super::credentials::{CredentialStep, is_own_user, set_credentials};
-use super::fork::{self, CStrArray, exec, iter_cstrs, path_candidates, report_failure, spawn_with_status};
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    reason = "the steps run in rsup's memory and must not panic: see clone_vm.rs"
+)]
+
+use super::alloc::retry_allocations;
+use super::clone_vm::{self, ChildMemory, ChildSetup, spawn_with_status};
+use super::credentials::{CredentialStep, Credentials, is_own_user, set_credentials};
+use super::errno::{Errno, cvt};
+use super::exec::{CStrArray, exec, path_candidates};
+use super::exec_status::{ExecFailure, ExecStep, report_failure};
+use super::fork::SpawnError;
+use super::kill::Pid;
 use super::rlimit::set_nofile_soft_limit;
+use super::signals;
 use super::stdio::is_writable_pipe;
-use super::{Credentials, Errno, ExecFailure, ExecStep, PackedCStrings, Pid, SpawnError, cvt, signals};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::Mode;
+use nix::unistd::AccessFlags;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// What all programs start from.
+/// What all programs have in common.
 #[derive(Debug)]
 pub struct SpawnDefaults {
     environment: &'static [CString],
-    /// Their soft limit on descriptors; rsup's own if none.
-    descriptors: Option<u64>,
-    /// The place of a child that is gone, for the next.
-    spare: Option<ChildMemory<PreparedExec>>,
+    nofile_soft_limit: Option<u64>,
+    /// The memory of a child that has executed its program or exited, for the next child.
+    spare_memory: Option<ChildMemory<PreparedExec>>,
 }
 
 impl SpawnDefaults {
-    /// An environment, each variable of another name, which stays in memory; and a soft limit on descriptors, rsup's own
-    /// if none.
+    /// Takes the environment, in which no name occurs twice and which is never freed, and the programs' soft
+    /// limit on descriptors; `None` is rsup's own limit.
     #[must_use]
-    pub fn new(environment: Vec<CString>, descriptors: Option<u64>) -> Self {
-        Self { environment: environment.leak(), descriptors, spare: None }
+    pub fn new(environment: Vec<CString>, nofile_soft_limit: Option<u64>) -> Self {
+        Self { environment: environment.leak(), nofile_soft_limit, spare_memory: None }
     }
 
-    /// Takes back what a child was lent, for the next.
+    /// Keeps the memory of a child whose pipe is at end of file for the next child.
     pub fn reclaim(&mut self, status: ExecStatusPipe) {
-        self.spare = status.reclaim().or(self.spare.take());
+        self.spare_memory = status.reclaim().or(self.spare_memory.take());
     }
 }
 
-/// Tells whether the exec of a program works.
-pub type ExecStatusPipe = fork::ExecStatusPipe<PreparedExec>;
+/// Reports whether the exec of a program succeeds.
+pub type ExecStatusPipe = clone_vm::ExecStatusPipe<PreparedExec>;
 
-/// What a start needs of one program. There may be a thousand of them, so it is kept small.
+/// How to start one program.
 #[derive(Debug)]
 pub struct SpawnSpec {
-    /// The arguments, the program's name first; and behind them its own variables, which take the place of the common ones
-    /// of the same names.
-    pub strings: PackedCStrings,
-    /// How many of these are arguments.
-    pub argc: usize,
-    /// Where it runs.
+    /// The arguments, starting with the command's name.
+    pub argv: Vec<CString>,
+    /// The program's own environment variables as `NAME=value`. They replace the common ones of the same
+    /// names.
+    pub environment: Vec<CString>,
+    /// The working directory; `None` is rsup's own.
     pub directory: Option<CString>,
-    /// Its umask; rsup's own if none.
+    /// `None` is rsup's own umask.
     pub umask: Option<u32>,
-    /// Whom it runs as; rsup's own user if none.
+    /// `None` is rsup's own user.
     pub credentials: Option<Rc<Credentials>>,
-    /// Its descriptor 0.
     pub stdin: Stdin,
-    /// Its descriptor 1.
     pub stdout: Output,
-    /// Its descriptor 2.
     pub stderr: Output,
 }
 
-/// Where a command is looked for when no PATH says it (supervisord's list).
+/// Where a command is looked for if PATH is unset or empty (supervisord's list).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
 
 impl SpawnSpec {
-    /// The first word of the command, as typed.
+    /// The first word of the command, as it is written in the file.
     #[must_use]
     pub fn argv0(&self) -> &CStr {
-        self.argv().next().unwrap_or_default()
+        self.argv.first().map(CString::as_c_str).unwrap_or_default()
     }
 
-    fn argv(&self) -> impl Iterator<Item = &CStr> + Clone {
-        self.strings.iter().take(self.argc)
-    }
-
-    fn environment(&self) -> impl Iterator<Item = &CStr> + Clone {
-        self.strings.iter().skip(self.argc)
-    }
-
-    /// Where the executable may be: the candidate of this number.
+    /// The path whose index an [`ExecFailure`] contains.
     #[must_use]
-    pub fn candidate(&self, defaults: &SpawnDefaults, number: u16) -> Option<CString> {
-        let mut list = Vec::new();
-        path_candidates(self.argv0().to_bytes(), self.path(defaults), &mut list);
-        iter_cstrs(&list).nth(number.into()).map(CStr::to_owned)
+    pub fn candidate(&self, defaults: &SpawnDefaults, index: u16) -> Option<CString> {
+        self.candidates(defaults.environment).nth(index.into())
     }
 
-    fn path<'a>(&'a self, defaults: &'a SpawnDefaults) -> &'a [u8] {
-        let mut variables = self.environment().chain(defaults.environment.iter().map(CString::as_c_str));
-        let path = variables.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
-        path.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH)
+    fn candidates<'a>(&'a self, defaults: &'a [CString]) -> impl Iterator<Item = CString> {
+        let mut variables = self.environment.iter().chain(defaults);
+        let path = variables.find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+        let path = path.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH);
+        path_candidates(self.argv0().to_bytes(), path)
     }
 
-    /// Its whole environment.
-    fn variables<'a>(&'a self, defaults: &'a [CString], list: &mut CStrArray<'a>) {
-        list.extend(defaults.iter().map(CString::as_c_str));
-        for own in self.environment() {
-            let name = own.to_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
-            match defaults.iter().position(|variable| variable.as_bytes().starts_with(name)) {
-                Some(index) => list.replace(index, own),
-                None => list.extend([own]),
+    /// The whole environment: the defaults, in which the program's own variables replace those of the same
+    /// names, followed by the program's other variables.
+    fn merged_environment<'a>(&'a self, defaults: &'a [CString]) -> CStrArray<'a> {
+        let mut merged: Vec<&CStr> = defaults.iter().map(CString::as_c_str).collect();
+        for own in &self.environment {
+            // The name with the `=`, so that `A=` is not taken for the beginning of `AB=`.
+            let name = own.as_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
+            match merged.iter_mut().find(|variable| variable.to_bytes().starts_with(name)) {
+                Some(variable) => *variable = own,
+                None => merged.push(own),
             }
         }
+        merged.into_iter().collect()
     }
 }
 
-/// What a program reads.
+/// Descriptor 0 of a program.
 #[derive(Clone, Debug)]
 pub enum Stdin {
-    /// A pipe that nobody writes and that never ends.
+    /// A pipe to which nothing is written and which never reaches end of file.
     IdlePipe,
-    /// A listening socket, which is rsup's to keep open.
+    /// A listening socket, which rsup keeps open.
     Socket(Rc<OwnedFd>),
 }
 
-/// Where a stream of a program goes.
+/// Descriptor 1 or 2 of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// rsup's own stream of this number.
+    /// rsup's own stdout or stderr.
     Inherit {
         /// 1 or 2.
         fd: RawFd,
-        /// Opened anew, so that programs do not share the description and with it O_NONBLOCK.
+        /// Whether it is opened again through /proc, so that programs do not share its open file description,
+        /// and with that O_NONBLOCK.
         reopen: bool,
     },
-    /// Appended to this file.
+    /// This file, opened for appending.
     File(CString),
-    /// A descriptor that rsup was not started with: what has its number now is rsup's own, and not to be had.
+    /// A descriptor other than 1 and 2. It is never passed on: rsup has closed what it inherited above 2, so
+    /// a descriptor of this number is now one of rsup's own.
     ClosedFd,
-    /// Thrown away.
+    /// /dev/null.
     Discard,
-    /// Where stdout goes.
+    /// The program's stdout.
     SameAsStdout,
 }
 
 impl Output {
-    /// rsup's own stream of this number: a pipe is opened anew for each program where /proc allows that.
+    /// rsup's own stream. Where /proc allows it, a pipe is opened again for each program.
     #[must_use]
     pub fn inherit(fd: RawFd) -> Self {
         Self::Inherit { fd, reopen: is_writable_pipe(fd) }
     }
 }
 
-/// A program that was forked.
+/// A child that was forked for a program.
 #[derive(Debug)]
 pub struct Child {
-    /// The leader of its own process group of the same number.
+    /// The leader of the process group of the same number.
     pub pid: Pid,
-    /// Tells whether the exec works.
     pub status: ExecStatusPipe,
-    /// The writing end of [`Stdin::IdlePipe`]. Nobody writes; while it is open the program's stdin does not end.
+    /// The writing end of [`Stdin::IdlePipe`], if rsup has to keep it. Reads from the program's stdin wait
+    /// until it is closed.
     pub stdin_keeper: Option<OwnedFd>,
 }
 
-/// Forks, and starts the program in the child. Returns at once, whatever the child will meet.
+/// Forks a child that executes the program. Does not wait for the exec.
 ///
 /// # Errors
-/// Says what could not be made.
+/// Returns the errno of the system call that failed.
 pub fn spawn(program: &'static SpawnSpec, defaults: &mut SpawnDefaults) -> Result<Child, SpawnError> {
     let (_reader, stdin_keeper, stdin) = match &program.stdin {
         Stdin::IdlePipe => {
@@ -169,87 +177,91 @@ pub fn spawn(program: &'static SpawnSpec, defaults: &mut SpawnDefaults) -> Resul
         }
         Stdin::Socket(socket) => (None, None, socket.as_raw_fd()),
     };
-    let (stdout, stderr) = (reopen(&program.stdout), reopen(&program.stderr));
-    let number = |stream: &Option<OwnedFd>| stream.as_ref().map(AsRawFd::as_raw_fd);
-    let streams = Streams { stdin, stdout: number(&stdout), stderr: number(&stderr) };
-    let mut memory = match defaults.spare.take() {
-        Some(memory) => memory,
-        None => ChildMemory::new(PreparedExec::of(program)).map_err(SpawnError::Fork)?,
+    let stdout = reopen_inherited(&program.stdout);
+    let stderr = reopen_inherited(&program.stderr);
+    let streams = Streams {
+        stdin,
+        stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
+        stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
-    memory.setup().prepare(program, defaults, streams);
+    let setup = PreparedExec::new(program, defaults, streams);
+    let memory = match defaults.spare_memory.take() {
+        Some(mut memory) => {
+            memory.set_setup(setup);
+            memory
+        }
+        None => ChildMemory::new(setup).map_err(SpawnError::Fork)?,
+    };
     let (pid, status) = spawn_with_status(memory)?;
+    retry_allocations();
     Ok(Child { pid, status, stdin_keeper })
 }
 
-/// A pipe that nobody writes, and what keeps it from ending.
+/// Makes a pipe that never reaches end of file. Returns the reading end, and the writing end if rsup has to
+/// keep it open.
 ///
-/// Where /proc allows it, that is the program itself, which is handed both ends in one description. So rsup need not keep
-/// the other end: a thousand of them would be passed on at each start, and closed.
+/// Where /proc allows it, the pipe is opened again for both reading and writing: the program's stdin is then
+/// also the writing end that keeps the pipe open. Otherwise rsup holds one writing end for each program, and
+/// every child inherits all of them and closes them at its exec.
 fn idle_pipe() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let both = nix::fcntl::open(
-        in_proc(reader.as_raw_fd(), &mut [0; 32]),
-        OFlag::O_RDWR | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    );
-    Ok(both.map_or((reader, Some(writer)), |both| (both, None)))
+    let reader_in_proc = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let both_ends = nix::fcntl::open(reader_in_proc.as_str(), flags, Mode::empty());
+    Ok(both_ends.map_or((reader, Some(writer)), |both_ends| (both_ends, None)))
 }
 
-/// Where rsup's descriptor of this number can be opened anew. Async-signal-safe.
-fn in_proc(fd: RawFd, path: &mut [u8; 32]) -> &CStr {
-    // There is room, with a NUL behind.
-    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
-    CStr::from_bytes_until_nul(path).unwrap_or_default()
+/// Opens rsup's own stream again, if `output` asks for that. Fails without /proc, and if the pipe belongs to
+/// another user.
+fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
+    match output {
+        Output::Inherit { fd, reopen: true } => reopen(*fd),
+        Output::Inherit { .. } | Output::File(_) | Output::ClosedFd => None,
+        Output::Discard | Output::SameAsStdout => None,
+    }
 }
 
-/// Descriptors that are opened before the fork: /proc knows rsup's own already, and would have to learn those of a child.
-#[derive(Debug, Default)]
+/// Opens rsup's own stdout or stderr again. Async-signal-safe.
+fn reopen(fd: RawFd) -> Option<OwnedFd> {
+    // Formatting the number would need code that can panic.
+    let path = if fd == libc::STDOUT_FILENO { c"/proc/self/fd/1" } else { c"/proc/self/fd/2" };
+    open_for_writing(path, OFlag::empty()).ok()
+}
+
+/// Descriptors that rsup opens before the fork, because opening them through /proc in the child would make
+/// the kernel create the child's entries in /proc first.
+#[derive(Debug)]
 struct Streams {
     stdin: RawFd,
     stdout: Option<RawFd>,
     stderr: Option<RawFd>,
 }
 
-/// rsup's own stream, opened anew where the output is to be that: not to be had without /proc, or when the pipe is
-/// another user's.
-fn reopen(output: &Output) -> Option<OwnedFd> {
-    match output {
-        Output::Inherit { fd, reopen: true } => open(in_proc(*fd, &mut [0; 32]), OFlag::empty()).ok(),
-        Output::Inherit { .. } | Output::File(_) | Output::ClosedFd => None,
-        Output::Discard | Output::SameAsStdout => None,
-    }
-}
-
-/// What a child becomes, and how.
+/// Everything that the child needs for its exec.
 #[derive(Debug)]
 pub struct PreparedExec {
     program: &'static SpawnSpec,
-    /// Whom it has to become.
+    /// The user that the child has to become; `None` if it keeps rsup's.
     credentials: Option<&'static Credentials>,
-    descriptors: Option<u64>,
+    nofile_soft_limit: Option<u64>,
     streams: Streams,
-    candidates: Vec<u8>,
+    candidates: Vec<CString>,
     argv: CStrArray<'static>,
     envp: CStrArray<'static>,
 }
 
 impl PreparedExec {
-    fn of(program: &'static SpawnSpec) -> Self {
-        let (argv, envp) = (CStrArray::default(), CStrArray::default());
-        let (streams, candidates) = (Streams::default(), Vec::new());
-        Self { program, credentials: None, descriptors: None, streams, candidates, argv, envp }
-    }
-
-    /// The lists keep their memory: in the long run a start takes none.
-    fn prepare(&mut self, program: &'static SpawnSpec, defaults: &SpawnDefaults, streams: Streams) {
-        (self.program, self.descriptors, self.streams) = (program, defaults.descriptors, streams);
-        self.credentials = program.credentials.as_deref().filter(|credentials| !is_own_user(credentials));
-        self.candidates.clear();
-        path_candidates(program.argv0().to_bytes(), program.path(defaults), &mut self.candidates);
-        self.argv.clear();
-        self.argv.extend(program.argv());
-        self.envp.clear();
-        program.variables(defaults.environment, &mut self.envp);
+    fn new(program: &'static SpawnSpec, defaults: &SpawnDefaults, streams: Streams) -> Self {
+        let credentials = program.credentials.as_deref();
+        Self {
+            program,
+            credentials: credentials.filter(|credentials| !is_own_user(credentials)),
+            nofile_soft_limit: defaults.nofile_soft_limit,
+            streams,
+            candidates: program.candidates(defaults.environment).collect(),
+            argv: program.argv.iter().map(CString::as_c_str).collect(),
+            envp: program.merged_environment(defaults.environment),
+        }
     }
 }
 
@@ -258,40 +270,42 @@ impl ChildSetup for PreparedExec {
         self.credentials.is_some()
     }
 
-    /// In supervisord's order.
+    /// The steps are in supervisord's order.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure> {
-        let program = self.program;
-        // By rsup's own rights, in rsup's own directory: as supervisord looks before it forks.
-        let (candidate, path) = resolve_executable(iter_cstrs(&self.candidates))?;
+        // With rsup's own rights and in rsup's own directory, because supervisord looks before it forks.
+        let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
-        install_stdio(program, &self.streams, status).map_err(failed(ExecStep::Streams))?;
-        if let Some(soft) = self.descriptors {
-            set_nofile_soft_limit(soft);
+        install_stdio(self.program, &self.streams, status).map_err(failed(ExecStep::Streams))?;
+        if let Some(limit) = self.nofile_soft_limit {
+            set_nofile_soft_limit(limit);
         }
         if let Some(credentials) = self.credentials {
-            set_credentials(credentials).map_err(|(step, errno)| {
-                let step = match step {
-                    CredentialStep::Groups => ExecStep::Groups,
-                    CredentialStep::Gid => ExecStep::Gid,
-                    CredentialStep::Uid => ExecStep::Uid,
-                };
-                ExecFailure { step, candidate, errno }
-            })?;
+            set_credentials(credentials)
+                .map_err(|(step, errno)| failed(exec_step_of_credentials(step))(errno))?;
         }
-        if let Some(directory) = &program.directory {
+        if let Some(directory) = &self.program.directory {
             nix::unistd::chdir(directory.as_c_str()).map_err(failed(ExecStep::Chdir))?;
         }
-        if let Some(umask) = program.umask {
-            // SAFETY: a number.
+        if let Some(umask) = self.program.umask {
+            // Not nix's umask, which can panic.
+            // SAFETY: umask(2) takes a number and cannot fail.
             unsafe { libc::umask(umask) };
         }
-        // Last, so that nothing disturbs the steps before; a signal that came meanwhile hits now.
+        // Last, so that no signal interrupts the steps above. A signal that is pending takes effect here.
         signals::unblock_all().map_err(failed(ExecStep::Exec))?;
         Err(failed(ExecStep::Exec)(exec(path, &self.argv, &self.envp)))
     }
 }
 
-/// The first candidate that exists, if it can be executed.
+fn exec_step_of_credentials(step: CredentialStep) -> ExecStep {
+    match step {
+        CredentialStep::Groups => ExecStep::Groups,
+        CredentialStep::Gid => ExecStep::Gid,
+        CredentialStep::Uid => ExecStep::Uid,
+    }
+}
+
+/// Returns the first candidate that exists, and its index, if it is executable.
 fn resolve_executable<'a>(
     candidates: impl Iterator<Item = &'a CStr>,
 ) -> Result<(u16, &'a CStr), ExecFailure> {
@@ -304,7 +318,7 @@ fn resolve_executable<'a>(
         if stat.st_mode & 0o111 == 0 {
             return failed(ExecStep::NotExecutable, Errno::EACCES);
         }
-        return match nix::unistd::access(path, nix::unistd::AccessFlags::X_OK) {
+        return match nix::unistd::access(path, AccessFlags::X_OK) {
             Ok(()) => Ok((candidate, path)),
             Err(errno) => failed(ExecStep::NoPermission, errno),
         };
@@ -314,7 +328,8 @@ fn resolve_executable<'a>(
 
 /// Puts descriptors 0 to 2 in place.
 fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
-    // Both are found before either is put in place, for each may be where the other goes.
+    // Both are opened before one of them is put in place, because stdout may become rsup's stderr and the
+    // reverse.
     let stdout = open_output(&program.stdout, streams.stdout, libc::STDOUT_FILENO, ExecStep::Stdout, status)?;
     let stderr = open_output(&program.stderr, streams.stderr, libc::STDERR_FILENO, ExecStep::Stderr, status)?;
     dup_onto(streams.stdin, libc::STDIN_FILENO)?;
@@ -323,16 +338,16 @@ fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>)
 }
 
 fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
-    // On itself it would stay close-on-exec; 0 to 2 never are.
+    // Descriptors 0 to 2 are not close-on-exec, so there is nothing to do.
     if from == to {
         return Ok(());
     }
-    // SAFETY: numbers; in the child nobody owns `to`.
+    // SAFETY: dup2(2) takes two numbers; it closes `to`, one of 0 to 2, which no `OwnedFd` owns.
     cvt(unsafe { libc::dup2(from, to) }.into()).map(drop)
 }
 
-/// The descriptor that is to become `to`; none for the one that stdout is. A file that cannot be opened is reported,
-/// and rsup's own stream taken.
+/// Returns the descriptor that is to become `to`, or `None` if that is the program's stdout. If it cannot be
+/// opened, reports that and returns rsup's own stream.
 fn open_output(
     output: &Output,
     reopened: Option<RawFd>,
@@ -342,39 +357,108 @@ fn open_output(
 ) -> Result<Option<RawFd>, Errno> {
     let opened = match output {
         Output::SameAsStdout => return Ok(None),
-        // To share it is the second best.
         Output::Inherit { fd, .. } => {
-            return reopened.map_or_else(|| dup_inherited(*fd, to), |fd| Ok(Some(fd)));
+            return match reopened {
+                Some(reopened) => Ok(Some(reopened)),
+                None => dup_inherited(*fd, to).map(Some),
+            };
         }
-        Output::File(path) => open(path, OFlag::O_CREAT | OFlag::O_APPEND),
+        Output::File(path) => open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND),
         Output::ClosedFd => Err(Errno::EBADF),
-        Output::Discard => open(c"/dev/null", OFlag::empty()),
+        Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()),
     };
     match opened {
         Ok(opened) => Ok(Some(opened.into_raw_fd())),
         Err(errno) => {
             report_failure(status, ExecFailure { step, candidate: 0, errno });
-            let own = Output::inherit(to);
-            open_output(&own, reopen(&own).map(IntoRawFd::into_raw_fd), to, step, status)
+            let reopened = if is_writable_pipe(to) { reopen(to) } else { None };
+            Ok(Some(reopened.map_or(to, IntoRawFd::into_raw_fd)))
         }
     }
 }
 
-/// rsup's own stream: itself where it stays in place, else a copy that outlasts the other's being replaced.
-fn dup_inherited(fd: RawFd, to: RawFd) -> Result<Option<RawFd>, Errno> {
+/// Returns rsup's own stream: `fd` itself where it stays in place, otherwise a duplicate, because `fd` is
+/// about to be replaced.
+fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
-        return Ok(Some(to));
+        return Ok(to);
     }
-    // SAFETY: numbers.
-    let copied = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    cvt(copied.into()).map(|_| Some(copied))
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes numbers and closes nothing.
+    let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    cvt(duplicate.into()).map(|_| duplicate)
 }
 
-/// Opens for writing without waiting (for a FIFO's reader, say); what is written later may wait.
-fn open(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+/// Opens a file for writing, without waiting for the reader of a FIFO. Later writes may wait.
+fn open_for_writing(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
     let always = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(path, flags | always, Mode::from_bits_truncate(0o666))?;
-    // Should it fail, writing to it does not wait.
+    // This clears O_NONBLOCK. If that fails, the program's writes to a full FIFO fail instead of waiting.
     let _ = nix::fcntl::fcntl(&opened, FcntlArg::F_SETFL(flags & OFlag::O_APPEND));
     Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(argv: &[&CStr], environment: &[&CStr]) -> SpawnSpec {
+        SpawnSpec {
+            argv: argv.iter().copied().map(CStr::to_owned).collect(),
+            environment: environment.iter().copied().map(CStr::to_owned).collect(),
+            directory: None,
+            umask: None,
+            credentials: None,
+            stdin: Stdin::IdlePipe,
+            stdout: Output::Discard,
+            stderr: Output::SameAsStdout,
+        }
+    }
+
+    fn defaults(environment: &[&CStr]) -> SpawnDefaults {
+        SpawnDefaults::new(environment.iter().copied().map(CStr::to_owned).collect(), None)
+    }
+
+    #[test]
+    fn own_variables_replace_those_of_the_same_names_and_the_others_follow() {
+        let defaults = defaults(&[c"AB=1", c"A=2", c"C=3"]);
+        let program = program(&[c"cat"], &[c"D=4", c"A=5", c"E=", c"C="]);
+        let merged = program.merged_environment(defaults.environment);
+        let expected: [&[u8]; 5] = [b"AB=1", b"A=5", b"C=", b"D=4", b"E="];
+        assert_eq!(merged.strings().map(CStr::to_bytes).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_programs_own_path_decides_where_its_command_is_looked_for() {
+        let defaults = defaults(&[c"PATH=/common"]);
+        let first = |program: &SpawnSpec| program.candidate(&defaults, 0).unwrap();
+        assert_eq!(*first(&program(&[c"cat"], &[c"PATH=/own"])), *c"/own/cat");
+        assert_eq!(*first(&program(&[c"cat"], &[])), *c"/common/cat");
+        assert_eq!(*first(&program(&[c"cat"], &[c"PATH="])), *c"/bin/cat");
+        assert_eq!(*first(&program(&[c"a/cat"], &[])), *c"a/cat");
+    }
+
+    #[test]
+    fn a_candidate_that_does_not_exist_is_none() {
+        let defaults = defaults(&[]);
+        assert_eq!(program(&[c"cat"], &[]).candidate(&defaults, 3), None);
+    }
+
+    #[test]
+    fn a_directory_is_not_skipped_but_refused() {
+        let candidates = [c"/does/not/exist", c"/", c"/bin/sh"];
+        let failure = ExecFailure { step: ExecStep::Directory, candidate: 1, errno: Errno::EISDIR };
+        assert_eq!(resolve_executable(candidates.into_iter()), Err(failure));
+    }
+
+    #[test]
+    fn the_first_candidate_that_exists_is_resolved() {
+        let candidates = [c"/does/not/exist", c"/bin/sh", c"/"];
+        assert_eq!(resolve_executable(candidates.into_iter()), Ok((1, c"/bin/sh")));
+    }
+
+    #[test]
+    fn without_an_existing_candidate_the_command_is_not_found() {
+        let failure = ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT };
+        assert_eq!(resolve_executable([c"/does/not/exist"].into_iter()), Err(failure));
+    }
 }

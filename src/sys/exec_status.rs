@@ -1,0 +1,232 @@
+//! The pipe through which a child reports why it did not become its program.
+//!
+//! The writing end is close-on-exec. So end of file without a report means that the exec has succeeded, and
+//! end of file after a fatal report means that the child has exited.
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    reason = "the child calls `report_failure` in rsup's memory and must not panic: see clone_vm.rs"
+)]
+
+use super::errno::Errno;
+use nix::fcntl::OFlag;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A step between fork and exec, or the reason why the executable was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExecStep {
+    /// The file for stdout could not be opened. The program gets rsup's own stdout instead.
+    Stdout = 0,
+    /// The file for stderr could not be opened. The program gets rsup's own stderr instead.
+    Stderr = 1,
+    /// None of the candidates exists.
+    NotFound = 2,
+    /// The candidate is a directory.
+    Directory = 3,
+    /// The candidate has no x bit.
+    NotExecutable = 4,
+    /// The candidate has an x bit, but access(2) does not allow rsup to execute it.
+    NoPermission = 5,
+    /// Descriptors 0 to 2 could not be put in place.
+    Streams = 6,
+    /// setgroups(2) failed.
+    Groups = 7,
+    /// setgid(2) failed.
+    Gid = 8,
+    /// setuid(2) failed.
+    Uid = 9,
+    /// chdir(2) failed.
+    Chdir = 10,
+    /// execve(2) failed.
+    Exec = 11,
+}
+
+impl ExecStep {
+    /// Whether the program is started although this step failed.
+    #[must_use]
+    pub fn is_harmless(self) -> bool {
+        matches!(self, Self::Stdout | Self::Stderr)
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Stdout,
+            1 => Self::Stderr,
+            2 => Self::NotFound,
+            3 => Self::Directory,
+            4 => Self::NotExecutable,
+            5 => Self::NoPermission,
+            6 => Self::Streams,
+            7 => Self::Groups,
+            8 => Self::Gid,
+            9 => Self::Uid,
+            10 => Self::Chdir,
+            11 => Self::Exec,
+            _ => return None,
+        })
+    }
+}
+
+/// A step that failed in the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecFailure {
+    pub step: ExecStep,
+    /// The index of the PATH candidate that the step was about; 0 for the steps before a candidate is found.
+    pub candidate: u16,
+    pub errno: Errno,
+}
+
+impl ExecFailure {
+    /// Less than PIPE_BUF, so that the kernel writes a report whole.
+    const SIZE: usize = 8;
+
+    fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [a, b, c, d] = (self.errno as i32).to_le_bytes();
+        let [e, f] = self.candidate.to_le_bytes();
+        [self.step as u8, 0, e, f, a, b, c, d]
+    }
+
+    fn from_bytes([step, _, e, f, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
+        let step = ExecStep::from_byte(step)?;
+        let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
+        Some(Self { step, candidate: u16::from_le_bytes([e, f]), errno })
+    }
+}
+
+/// The parent's end of the pipe.
+#[derive(Debug)]
+pub(super) struct FailureReader {
+    pipe: OwnedFd,
+    at_eof: bool,
+}
+
+/// Makes the pipe: the parent's end, and the child's end for [`report_failure`].
+///
+/// # Errors
+/// Returns the errno of pipe2(2).
+pub(super) fn failure_pipe() -> Result<(FailureReader, OwnedFd), Errno> {
+    let (pipe, status) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    Ok((FailureReader { pipe, at_eof: false }, status))
+}
+
+impl FailureReader {
+    /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file.
+    pub(super) fn read(&mut self, mut receive: impl FnMut(ExecFailure)) -> bool {
+        let mut bytes = [0; ExecFailure::SIZE];
+        while !self.at_eof {
+            match nix::unistd::read(&self.pipe, &mut bytes) {
+                Ok(0) => self.at_eof = true,
+                Ok(ExecFailure::SIZE) => {
+                    if let Some(failure) = ExecFailure::from_bytes(bytes) {
+                        receive(failure);
+                    }
+                }
+                // No child writes a part of a report.
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    pub(super) fn is_at_eof(&self) -> bool {
+        self.at_eof
+    }
+}
+
+impl AsFd for FailureReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// Reports a failed step. Async-signal-safe.
+pub(super) fn report_failure(status: BorrowedFd<'_>, failure: ExecFailure) {
+    // The pipe has room for the few reports of one child. EPIPE means that the parent no longer waits for
+    // this exec.
+    let _ = nix::unistd::write(status, &failure.to_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every step, in order. The compiler rejects this function when a step has no arm here.
+    fn step_after(step: ExecStep) -> Option<ExecStep> {
+        match step {
+            ExecStep::Stdout => Some(ExecStep::Stderr),
+            ExecStep::Stderr => Some(ExecStep::NotFound),
+            ExecStep::NotFound => Some(ExecStep::Directory),
+            ExecStep::Directory => Some(ExecStep::NotExecutable),
+            ExecStep::NotExecutable => Some(ExecStep::NoPermission),
+            ExecStep::NoPermission => Some(ExecStep::Streams),
+            ExecStep::Streams => Some(ExecStep::Groups),
+            ExecStep::Groups => Some(ExecStep::Gid),
+            ExecStep::Gid => Some(ExecStep::Uid),
+            ExecStep::Uid => Some(ExecStep::Chdir),
+            ExecStep::Chdir => Some(ExecStep::Exec),
+            ExecStep::Exec => None,
+        }
+    }
+
+    fn read_all(reader: &mut FailureReader) -> (Vec<ExecFailure>, bool) {
+        let mut failures = Vec::new();
+        let at_eof = reader.read(|failure| failures.push(failure));
+        (failures, at_eof)
+    }
+
+    #[test]
+    fn every_step_survives_the_round_trip_through_bytes() {
+        for step in std::iter::successors(Some(ExecStep::Stdout), |step| step_after(*step)) {
+            let failure = ExecFailure { step, candidate: 0x0102, errno: Errno::ETXTBSY };
+            assert_eq!(ExecFailure::from_bytes(failure.to_bytes()), Some(failure));
+        }
+    }
+
+    #[test]
+    fn a_byte_that_stands_for_no_step_is_no_report() {
+        assert_eq!(ExecStep::from_byte(12), None);
+        assert_eq!(ExecFailure::from_bytes([u8::MAX; ExecFailure::SIZE]), None);
+    }
+
+    #[test]
+    fn reports_arrive_in_order_and_end_of_file_after_them() {
+        let (mut reader, status) = failure_pipe().unwrap();
+        assert_eq!(read_all(&mut reader), (vec![], false));
+
+        let first = ExecFailure { step: ExecStep::Stdout, candidate: 0, errno: Errno::EACCES };
+        let second = ExecFailure { step: ExecStep::Exec, candidate: u16::MAX, errno: Errno::ENOEXEC };
+        report_failure(status.as_fd(), first);
+        report_failure(status.as_fd(), second);
+        assert_eq!(read_all(&mut reader), (vec![first, second], false));
+        assert!(!reader.is_at_eof());
+
+        drop(status);
+        assert_eq!(read_all(&mut reader), (vec![], true));
+        assert!(reader.is_at_eof());
+    }
+
+    #[test]
+    fn a_part_of_a_report_is_ignored() {
+        let (mut reader, status) = failure_pipe().unwrap();
+        nix::unistd::write(&status, &[ExecStep::Exec as u8, 0, 0]).unwrap();
+        drop(status);
+        assert_eq!(read_all(&mut reader), (vec![], true));
+    }
+
+    #[test]
+    fn a_report_to_a_closed_pipe_is_dropped() {
+        let (reader, status) = failure_pipe().unwrap();
+        drop(reader);
+        report_failure(
+            status.as_fd(),
+            ExecFailure { step: ExecStep::Exec, candidate: 0, errno: Errno::ENOENT },
+        );
+    }
+}
