@@ -1,4 +1,4 @@
-//! From a process of the file to what the kernel needs to start it.
+//! Turns the processes of the configuration into what sys needs to start them.
 
 use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, repr};
 use crate::error::Error;
@@ -13,37 +13,38 @@ use std::path::Path;
 use std::rc::Rc;
 use std::{env, io};
 
-/// Descriptors that rsup needs whatever it runs, and for each process: the writing end of its stdin, and for a moment
-/// the pipe that tells of its exec.
-const DESCRIPTORS: u64 = 16;
-const DESCRIPTORS_EACH: u64 = 2;
+/// The descriptors that rsup needs for itself, however many processes there are.
+const OWN_DESCRIPTORS: u64 = 16;
+/// The descriptors that rsup needs for each process: the writing end of the process's stdin, and, from the
+/// fork to the exec, the exec status pipe.
+const DESCRIPTORS_PER_PROCESS: u64 = 2;
 
-/// What all programs start from: rsup's own environment under that of `[supervisord]`, and the limit on descriptors that
-/// rsup was started with, which it raises for itself.
+/// Returns what all programs have in common: the environment, which is rsup's own with that of
+/// `[supervisord]` on top, and the soft limit on descriptors with which rsup was started. Raises rsup's own
+/// soft limit to what the processes need.
 ///
 /// # Errors
-/// Text for stderr about an environment that the kernel cannot be handed.
+/// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
 pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
-    let own = env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec()));
-    let said = config.supervisord.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let said = std::iter::once(("SUPERVISOR_ENABLED", "1")).chain(said);
-    let mut variables = BTreeMap::new();
-    for (key, value) in own.chain(said.map(|(key, value)| (key.into(), value.into()))) {
-        variables.insert(key, value);
+    let inherited = env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
+    let mut variables: BTreeMap<Vec<u8>, Vec<u8>> = inherited.collect();
+    variables.insert("SUPERVISOR_ENABLED".into(), "1".into());
+    for (name, value) in &config.supervisord.environment {
+        variables.insert(name.as_str().into(), value.as_str().into());
     }
-    let environment =
-        variables.iter().map(|(key, value)| CString::new([key.as_slice(), b"=", value.as_slice()].concat()));
+    let environment = variables.iter().map(|(name, value)| CString::new([&name[..], b"=", value].concat()));
     let environment = environment.collect::<Result<Vec<_>, _>>().map_err(|_| Error::NulInEnvironment)?;
-    let descriptors = sys::raise_nofile_for(DESCRIPTORS + DESCRIPTORS_EACH * config.processes.len() as u64);
-    Ok(SpawnDefaults::new(environment, descriptors))
+    let processes = config.processes.len() as u64;
+    let nofile_soft_limit = sys::raise_nofile_for(OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes);
+    Ok(SpawnDefaults::new(environment, nofile_soft_limit))
 }
 
-/// Makes of processes what the kernel needs to start them. What many of them share is looked up once.
+/// Makes a [`SpawnSpec`] for each process. Looks up each user only once.
 pub(super) struct Preparer {
     sockets: Sockets,
-    /// The names that `[supervisord] environment` sets, which beat what rsup says of itself.
-    said: Vec<String>,
-    /// rsup's own streams.
+    /// The names of the variables that `[supervisord] environment` sets.
+    configured_names: Vec<String>,
+    /// rsup's own stdout and stderr.
     stdout: Output,
     stderr: Output,
     users: Vec<(String, Option<Rc<Credentials>>)>,
@@ -51,34 +52,37 @@ pub(super) struct Preparer {
 
 impl Preparer {
     pub(super) fn new(config: &Config, sockets: Sockets) -> Self {
-        let said = config.supervisord.environment.iter().map(|(key, _)| key.clone()).collect();
-        let (stdout, stderr) = (Output::inherit(1), Output::inherit(2));
-        Self { sockets, said, stdout, stderr, users: Vec::new() }
+        let configured_names = config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
+        let stdout = Output::inherit(1);
+        let stderr = Output::inherit(2);
+        Self { sockets, configured_names, stdout, stderr, users: Vec::new() }
     }
 
-    /// Prepares one.
+    /// Prepares one process.
     ///
     /// # Errors
-    /// supervisord's text behind `spawnerr:`.
+    /// Returns the text that supervisord logs after `spawnerr:`.
     pub(super) fn prepare(&mut self, process: &ProcessConfig) -> Result<SpawnSpec, String> {
         let argv = process
             .argv
             .as_ref()
             .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
-        let word = argv.iter().next().ok_or("command is empty")?;
-        let ids = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
-        let interior_nul = |_: NulError| format!("couldn't exec {word}: EINVAL");
+        let argv0 = argv.iter().next().ok_or("command is empty")?;
+        let credentials = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
+        let contains_nul = |_: NulError| format!("couldn't exec {argv0}: EINVAL");
+        let argv: Result<Vec<CString>, NulError> =
+            argv.iter().map(|word| CString::new(word.as_bytes())).collect();
+        let environment: Result<Vec<CString>, NulError> =
+            self.variables(process).map(|(name, value)| CString::new(format!("{name}={value}"))).collect();
         let directory = process.directory.as_deref().map(CString::new).transpose();
-        let stdin = self.sockets.get(&process.group);
-        let argv: Result<Vec<_>, _> = argv.iter().map(|word| CString::new(word.as_bytes())).collect();
-        let environment: Result<Vec<_>, _> = self.variables(process).map(CString::new).collect();
+        let socket = self.sockets.get(&process.group);
         Ok(SpawnSpec {
-            argv: argv.map_err(interior_nul)?,
-            environment: environment.map_err(interior_nul)?,
-            directory: directory.map_err(interior_nul)?,
+            argv: argv.map_err(contains_nul)?,
+            environment: environment.map_err(contains_nul)?,
+            directory: directory.map_err(contains_nul)?,
             umask: process.umask,
-            credentials: ids,
-            stdin: stdin.map_or(Stdin::IdlePipe, |socket| Stdin::Socket(Rc::clone(socket))),
+            credentials,
+            stdin: socket.map_or(Stdin::IdlePipe, |socket| Stdin::Socket(Rc::clone(socket))),
             stdout: self.output(&process.stdout_logfile, &self.stdout),
             stderr: if process.redirect_stderr {
                 Output::SameAsStdout
@@ -89,39 +93,43 @@ impl Preparer {
     }
 
     fn look_up(&mut self, user: &str) -> Result<Rc<Credentials>, String> {
-        let known = self.users.iter().find(|(known, _)| known == user).map(|(_, ids)| ids.clone());
-        let ids = known.unwrap_or_else(|| {
-            let ids = sys::resolve_user(user).ok().map(Rc::new);
-            self.users.push((user.to_owned(), ids.clone()));
-            ids
-        });
-        ids.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
+        let known = self.users.iter().find(|(known, _)| known == user);
+        let credentials = match known {
+            Some((_, credentials)) => credentials.clone(),
+            None => {
+                let credentials = sys::resolve_user(user).ok().map(Rc::new);
+                self.users.push((user.to_owned(), credentials.clone()));
+                credentials
+            }
+        };
+        credentials.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
     }
 
-    /// The process's own variables: what rsup says of it, and over that what the file says, so that the file beats
-    /// everything (as in supervisord, whatever its manual says).
-    fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = String> {
-        let about = [
+    /// The process's own variables: those that describe the process, unless the file sets a variable of the
+    /// same name, followed by those of its section. supervisord gives the file precedence, too, although its
+    /// manual says the opposite.
+    fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let descriptions = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
             ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
         ];
-        let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let is_said = move |key: &str| {
-            self.said.iter().any(|said| said == key)
-                || process.environment.iter().any(|(said, _)| said == key)
+        let is_configured = |name: &str| {
+            self.configured_names.iter().any(|configured| configured == name)
+                || process.environment.iter().any(|(configured, _)| configured == name)
         };
-        let said = process.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        about.filter(move |(key, _)| !is_said(key)).chain(said).map(|(key, value)| format!("{key}={value}"))
+        let descriptions = descriptions.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let configured = process.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        descriptions.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }
 
-    /// Where a stream goes. rsup's own streams are inherited under each of their names: opening them would fail on
-    /// sockets and terminals, and for another user.
+    /// Where a stream goes. A path that names one of rsup's own streams makes the program inherit the stream:
+    /// opening the path fails if the stream is a socket, or if it belongs to another user.
     fn output(&self, file: &LogFile, own: &Output) -> Output {
         match file {
             LogFile::Auto | LogFile::Syslog => own.clone(),
             LogFile::None => Output::Discard,
-            LogFile::Path(path) => match (path.as_str(), descriptor(path)) {
+            LogFile::Path(path) => match (path.as_str(), descriptor_of_path(path)) {
                 ("" | "/dev/null", _) => Output::Discard,
                 (_, Some("1")) => self.stdout.clone(),
                 (_, Some("2")) => self.stderr.clone(),
@@ -132,35 +140,29 @@ impl Preparer {
     }
 }
 
-/// The sockets of `[fcgi-program:x]` by group: each is made once, whatever becomes of the processes.
+/// The sockets of the `[fcgi-program:x]` sections by group. Each is created once and stays open while the
+/// processes restart.
 pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
 
-/// Makes the sockets.
+/// Creates the sockets.
 ///
 /// # Errors
-/// supervisord's text about the first that cannot be made.
+/// Returns [`Error::FastCgiSocket`] for the first socket that cannot be created.
 pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> {
     let mut sockets = Sockets::new();
     for process in &config.processes {
         if let (Some(socket), false) = (&process.socket, sockets.contains_key(&process.group)) {
-            let url = socket_url(&socket.address);
+            let url = &socket.address;
             log.line(Level::Info, format_args!("Creating socket {url}"));
-            let made = listen(socket, process.user.as_deref())
-                .map_err(|error| Error::FastCgiSocket { url, error })?;
-            sockets.insert(process.group.clone(), Rc::new(made));
+            let listener = listen(socket, process.user.as_deref())
+                .map_err(|error| Error::FastCgiSocket { url: url.to_string(), error })?;
+            sockets.insert(process.group.clone(), Rc::new(listener));
         }
     }
     Ok(sockets)
 }
 
-fn socket_url(address: &Address) -> String {
-    match address {
-        Address::Tcp(host, port) => format!("tcp://{host}:{port}"),
-        Address::Unix(path) => format!("unix://{path}"),
-    }
-}
-
-/// A unix socket belongs to its `socket_owner`, else to the program's user.
+/// A unix socket belongs to `socket_owner` if that is set, otherwise to the program's user.
 fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     match &socket.address {
         Address::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
@@ -171,18 +173,17 @@ fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     }
 }
 
-/// The number of the descriptor that a path stands for.
-fn descriptor(path: &str) -> Option<&str> {
+/// The number at the end of a path that names a descriptor of the process that opens it.
+fn descriptor_of_path(path: &str) -> Option<&str> {
+    let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
     match path {
         "/dev/stdout" => Some("1"),
         "/dev/stderr" => Some("2"),
-        _ => {
-            ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"].iter().find_map(|folder| path.strip_prefix(folder))
-        }
+        _ => folders.iter().find_map(|folder| path.strip_prefix(folder)),
     }
 }
 
-/// `~/x` is below rsup's own HOME.
+/// Replaces `~` in `~/x` by rsup's own HOME, as supervisord does.
 fn expand_home(path: &str) -> String {
     match (path.strip_prefix("~/"), env::var("HOME")) {
         (Some(below), Ok(home)) => format!("{}/{below}", home.trim_end_matches('/')),
