@@ -50,7 +50,7 @@ use std::cell::UnsafeCell;
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, needs_drop, offset_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null, null_mut};
 
 /// What a child does between its creation and its exec.
@@ -80,7 +80,8 @@ pub(super) struct ChildMemory<S>(NonNull<ChildBlock<S>>);
 #[repr(align(16))]
 struct ChildBlock<S> {
     setup: S,
-    status: RawFd,
+    /// The child's end of the status pipe; `None` while there is no child.
+    status: Option<BorrowedFd<'static>>,
     tcb: FakeTcb,
 }
 
@@ -176,7 +177,7 @@ impl<S: ChildSetup> ChildMemory<S> {
         let block = unsafe { mapping.byte_add(Self::STACK_SIZE) }.cast();
         // SAFETY: from here to the end of the mapping there are as many bytes as a block has, and the
         // assertions above make the address a multiple of its alignment.
-        unsafe { block.write(ChildBlock { setup, status: -1, tcb: FakeTcb::new() }) };
+        unsafe { block.write(ChildBlock { setup, status: None, tcb: FakeTcb::new() }) };
         Ok(Self(block))
     }
 }
@@ -216,7 +217,9 @@ pub(super) fn spawn_with_status<S: ChildSetup>(
     mut memory: ChildMemory<S>,
 ) -> Result<(Pid, ExecStatusPipe<S>), SpawnError> {
     let (failures, status) = failure_pipe().map_err(SpawnError::Pipe)?;
-    memory.block().status = status.as_raw_fd();
+    // SAFETY: only the child uses this value. `status` stays open until the child has been created, and the
+    // child closes its own copy only by its exec or its exit.
+    memory.block().status = Some(unsafe { BorrowedFd::borrow_raw(status.as_raw_fd()) });
     let child = create_child(&mut memory).map_err(SpawnError::Fork)?;
     let pipe = ExecStatusPipe { failures, memory: ManuallyDrop::new(memory) };
     set_process_group(child.number());
@@ -254,11 +257,10 @@ extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
     // First, because every system call from here on may set errno.
     block.tcb.install();
     set_process_group(0);
-    // SAFETY: the descriptor was open when the child was created, so it is not -1, and the child does not
-    // close it.
-    let status = unsafe { BorrowedFd::borrow_raw(block.status) };
-    let Err(failure) = block.setup.run(status);
-    report_failure(status, failure);
+    if let Some(status) = block.status {
+        let Err(failure) = block.setup.run(status);
+        report_failure(status, failure);
+    }
     // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
     unsafe { libc::_exit(127) }
 }
