@@ -68,8 +68,8 @@ pub(super) trait ChildSetup: 'static {
 /// provides only the pages that are used.
 const MAPPING_SIZE: usize = 16 * 1024;
 
-/// The stack must hold the child's nested calls, the largest list of supplementary groups that is checked (4
-/// KiB), and the frame of one signal handler (less than 4 KiB with AVX-512).
+/// The stack must hold the child's nested calls, 4 KiB for the list of supplementary groups that
+/// `set_credentials` checks, and the frame of one signal handler (less than 4 KiB with AVX-512).
 const MIN_STACK_SIZE: usize = 12 * 1024;
 
 /// The memory of one child: its stack and its [`ChildBlock`]. It belongs to rsup while there is no child.
@@ -80,7 +80,7 @@ pub(super) struct ChildMemory<S>(NonNull<ChildBlock<S>>);
 #[repr(align(16))]
 struct ChildBlock<S> {
     setup: S,
-    /// The child's end of the status pipe; `None` while there is no child.
+    /// The last child's end of the status pipe; `None` before the first child.
     status: Option<BorrowedFd<'static>>,
     tcb: FakeTcb,
 }
@@ -240,7 +240,7 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
             return Pid::new(pid).ok_or_else(Errno::last);
         }
     }
-    // SAFETY: rsup has one thread.
+    // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let child = unsafe { raw_fork() }?;
     if child.is_none() {
         child_main::<S>(block);

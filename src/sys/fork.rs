@@ -29,7 +29,7 @@ pub enum SpawnError {
 /// # Errors
 /// Returns the errno of clone(2).
 pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
-    // SAFETY: rsup has one thread, so the child may do whatever its parent may do.
+    // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let Some(pid) = unsafe { raw_fork() }? else {
         let status = lead_group_and_run(steps);
         // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.

@@ -328,8 +328,8 @@ fn resolve_executable<'a>(
 
 /// Puts descriptors 0 to 2 in place.
 fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
-    // Both are opened before one of them is put in place, because stdout may become rsup's stderr and the
-    // reverse.
+    // Both are opened before one of them is put in place, because the program's stdout may be rsup's stderr,
+    // and its stderr rsup's stdout.
     let stdout = open_output(&program.stdout, streams.stdout, libc::STDOUT_FILENO, ExecStep::Stdout, status)?;
     let stderr = open_output(&program.stderr, streams.stderr, libc::STDERR_FILENO, ExecStep::Stderr, status)?;
     dup_onto(streams.stdin, libc::STDIN_FILENO)?;
@@ -338,7 +338,7 @@ fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>)
 }
 
 fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
-    // Descriptors 0 to 2 are not close-on-exec, so there is nothing to do.
+    // The descriptor is in place, and descriptors 0 to 2 are not close-on-exec.
     if from == to {
         return Ok(());
     }
