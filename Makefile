@@ -70,9 +70,10 @@ image: build ## build the image rsup: the last stage of docker/Dockerfile with t
 docker: image ## build the image, then run the tests in containers
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker:: -- --test-threads 4
 
-man: build ## the manual page rsup(8), which help2man makes of --help
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) help2man --section=8 --no-info \
-	    --name='supervisord for containers as one small static binary' --output=$(DIR)/rsup.8 $(BIN)
+man: ## check the manual page docker/rsup.8, if mandoc or groff is installed
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning docker/rsup.8; \
+	elif command -v groff >/dev/null; then groff -mdoc -T utf8 -ww -z docker/rsup.8; \
+	else echo 'NOT RUN: neither mandoc nor groff is installed'; fi
 
 dist: binaries ## build the static binaries for other machines, test them under qemu, and compare them with a second build
 	RSUP_DIST=$(abspath $(DIR)/dist) cargo test --locked --test all dist::
@@ -88,7 +89,8 @@ binaries:
 	        echo "SKIP $$target: rustup cannot install Rust's standard library for it"; \
 	    fi; \
 	done
-	cd $(DIR)/dist && sha256sum rsup-* | tee SHA256SUMS
+	cp docker/rsup.8 $(DIR)/dist/
+	cd $(DIR)/dist && sha256sum rsup* | tee SHA256SUMS
 
 bench: build ## compare rsup with its peers: TABLES of life reap idle command events load size; then two images side by side
 	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --bench bench -- $(TABLES)

@@ -27,6 +27,7 @@ mod inject;
 mod input;
 mod lifecycle;
 mod logging;
+mod manual;
 mod oracle;
 mod peers;
 mod peers_faults;
