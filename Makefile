@@ -23,7 +23,7 @@ rust_src = test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust/library" || r
 library = rustc --print target-libdir --target $1 | xargs test -d || rustup target add $1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-plain-fork lint size image docker man dist binaries bench peers soak fuzz clean
+.PHONY: help run build test test-plain-fork lint audit size image docker man dist binaries bench peers soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,11 @@ lint: ## check the format, clippy, the documentation, the toolchain's version, a
 	@$(call library,i686-unknown-linux-musl)
 	cargo check --locked --target i686-unknown-linux-musl
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+audit: ## look for dependencies with known vulnerabilities, if cargo-deny or cargo-audit is installed
+	@if command -v cargo-deny >/dev/null; then cargo deny check advisories; \
+	elif command -v cargo-audit >/dev/null; then cargo audit; \
+	else echo 'NOT RUN: neither cargo-deny nor cargo-audit is installed'; fi
 
 size: build ## check that the binary is static and at most 480 KiB
 	@! readelf -lW $(BIN) | grep -w INTERP && ! readelf -dW $(BIN) | grep -w NEEDED
