@@ -107,20 +107,6 @@ fn the_readme_names_every_long_option_in_the_help() {
 }
 
 #[test]
-fn the_manual_page_names_every_option_in_the_help() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/rsup.8");
-    let mut page = std::fs::read_to_string(page).expect("docker/rsup.8");
-    // In roff, `\-` is the hyphen-minus, and `\fB` selects a font.
-    for (escape, text) in [("\\-", "-"), ("\\fB", " "), ("\\fI", " "), ("\\fR", " "), ("\\fP", " ")] {
-        page = page.replace(escape, text);
-    }
-    for name in options_in_help() {
-        let mut words = page.split(|c: char| !c.is_alphanumeric() && c != '-');
-        assert!(words.any(|word| word == name), "docker/rsup.8 does not name {name}");
-    }
-}
-
-#[test]
 fn under_the_name_supervisord_rsup_prints_supervisords_version_and_refuses_words() {
     let dir = tempfile::tempdir().unwrap();
     let supervisord = dir.path().join("supervisord");
