@@ -13,8 +13,8 @@ use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::glob::{is_magic, join, matches, normal};
 use crate::config::grammar::lines::LogicalLine;
 use crate::config::grammar::ordered::{NameIndex, StableSort};
-use crate::config::sections::program::{ProgramDefaults, weight};
-use crate::config::sections::section_reader::{Context, MAX_PROCESSES, MAX_TEXT};
+use crate::config::sections::program::{ProgramDefaults, estimated_size};
+use crate::config::sections::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
 use crate::config::sections::{group, ignored_sections, supervisord};
 use crate::policy::Level;
 
@@ -73,16 +73,16 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     sections.ensure("supervisord");
     let Loader { here, report, notices, .. } = loader;
     let context = Context {
-        sections: &sections,
-        all: &sections.open(),
+        document: &sections,
+        sections: &sections.open(),
         inputs,
         overrides,
         here: &here,
         report,
         notices,
         processes_left: MAX_PROCESSES,
-        budget: Some(MAX_TEXT),
-        users: NameIndex::default(),
+        text_budget: Some(MAX_TEXT_BYTES),
+        known_users: NameIndex::default(),
     };
     assemble(context)
 }
@@ -90,21 +90,21 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
 /// Sections to configuration, in supervisord's order.
 fn assemble(mut context: Context<'_>) -> Loaded {
     let mut variables = context.inputs.variables();
-    let supervisord = supervisord::read(&mut context, &mut variables);
+    let supervisord = supervisord::read_section(&mut context, &mut variables);
     let config = supervisord.map(|supervisord| {
         let base = ProgramDefaults {
             variables: &variables,
-            weight: weight("", &supervisord.environment),
+            estimated_size: estimated_size("", &supervisord.environment),
             exitcodes: Rc::new([0]),
             shutdown_on: supervisord.shutdown_on,
         };
-        let mut processes = group::all(&mut context, &base);
+        let mut processes = group::processes_in_start_order(&mut context, &base);
         let listeners =
             processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
         Config { supervisord, processes, listeners }
     });
-    ignored_sections::read(&mut context, &variables);
-    warnings::unknown(&mut context);
+    ignored_sections::check_all(&mut context, &variables);
+    warnings::warn_unknown_names(&mut context);
     let Context { report, mut notices, .. } = context;
     // A section that two groups list was read twice.
     let mut seen = NameIndex::default();

@@ -41,17 +41,17 @@ const EVENTS: [&str; 27] = [
 /// The pools, which start first and stop last unless they say otherwise.
 pub(crate) fn pools<'a>(
     context: &mut Context<'a>,
-    base: &ProgramDefaults<'_>,
+    defaults: &ProgramDefaults<'_>,
     out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut pools = Vec::new();
-    for (section, name) in context.starting_with("eventlistener:") {
-        let names = context.common(base.variables);
-        let mut keys = context.reader(section);
-        let priority = keys.value_or("priority", &names, -1, integer);
-        own_keys(&mut keys, &names);
-        let Some(program) = keys.own_name() else { continue };
-        let origin = ProgramSource {
+    for (section, name) in context.sections_with_prefix("eventlistener:") {
+        let vars = context.base_vars(defaults.variables);
+        let mut reader = context.reader(section);
+        let priority = reader.value_or("priority", &vars, -1, integer);
+        own_keys(&mut reader, &vars);
+        let Some(program) = reader.name_after_colon() else { continue };
+        let source = ProgramSource {
             section,
             kind: SectionKind::EventListener,
             program,
@@ -60,37 +60,37 @@ pub(crate) fn pools<'a>(
             socket: None,
         };
         let start = out.len();
-        processes(context, base, &origin, out);
+        processes(context, defaults, &source, out);
         pools.push(Group { section, name: name.to_owned(), priority, processes: start..out.len() });
     }
     pools
 }
 
-fn own_keys(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
-    let section = &keys.section.name;
-    let size = keys.value_or("buffer_size", names, 10, integer);
+fn own_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+    let section = &reader.section.name;
+    let size = reader.value_or("buffer_size", vars, 10, integer);
     if size < 1 {
-        keys.error("buffer_size", format!("[{section}] section sets invalid buffer_size ({size})"));
+        reader.error("buffer_size", format!("[{section}] section sets invalid buffer_size ({size})"));
     }
-    let _without_effect = keys.text("result_handler", names);
-    let events = keys.text("events", names).unwrap_or_default().to_ascii_uppercase();
+    let _without_effect = reader.text("result_handler", vars);
+    let events = reader.text("events", vars).unwrap_or_default().to_ascii_uppercase();
     let events = list(&events);
     if events.is_empty() {
-        keys.error("events", format!("[{section}] section requires an \"events\" line"));
+        reader.error("events", format!("[{section}] section requires an \"events\" line"));
     }
     for event in events.iter().filter(|event| !EVENTS.contains(event)) {
-        keys.error("events", format!("Unknown event type {event} in [{section}] events"));
+        reader.error("events", format!("Unknown event type {event} in [{section}] events"));
     }
-    if keys.value_or("redirect_stderr", names, false, boolean) {
+    if reader.value_or("redirect_stderr", vars, false, boolean) {
         let why = "section sets redirect_stderr=true but this is not allowed because it will interfere with the \
                    eventlistener protocol";
-        keys.error("redirect_stderr", format!("[{section}] {why}"));
+        reader.error("redirect_stderr", format!("[{section}] {why}"));
     }
-    not_run(keys, &events);
+    not_run(reader, &events);
 }
 
 /// Says that the listener is not run; the usual one only ends the container, and for that there is a key.
-fn not_run(keys: &mut SectionReader<'_, '_>, events: &[&str]) {
+fn not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
     let ends = ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
     let advice = if events.iter().any(|event| ends.contains(event)) {
         "; to leave when a program ends, set shutdown_on=fatal or shutdown_on=exited in its section"
@@ -98,6 +98,6 @@ fn not_run(keys: &mut SectionReader<'_, '_>, events: &[&str]) {
         ""
     };
     let why = format!("event listeners are not run{advice}");
-    keys.notice(format!("For [{}], {why}", keys.section.name));
-    keys.warn("", why);
+    reader.notice(format!("For [{}], {why}", reader.section.name));
+    reader.warn("", why);
 }

@@ -22,13 +22,16 @@ pub(crate) struct Group<'a> {
 
 /// All processes in start order: groups by priority and name, their processes as each group has them. Of groups with
 /// one name the first in this order stays and the others vanish, as in supervisord, where they cannot be told apart.
-pub(crate) fn all<'a>(context: &mut Context<'a>, base: &ProgramDefaults<'_>) -> Vec<ProcessConfig> {
+pub(crate) fn processes_in_start_order<'a>(
+    context: &mut Context<'a>,
+    defaults: &ProgramDefaults<'_>,
+) -> Vec<ProcessConfig> {
     let mut claimed = NameIndex::default();
     let mut processes = Vec::new();
-    let mut groups = heterogeneous(context, base, &mut claimed, &mut processes);
-    groups.extend(of_kind(context, base, &claimed, SectionKind::Program, &mut processes));
-    groups.extend(eventlistener::pools(context, base, &mut processes));
-    groups.extend(of_kind(context, base, &claimed, SectionKind::FcgiProgram, &mut processes));
+    let mut groups = heterogeneous(context, defaults, &mut claimed, &mut processes);
+    groups.extend(of_kind(context, defaults, &claimed, SectionKind::Program, &mut processes));
+    groups.extend(eventlistener::pools(context, defaults, &mut processes));
+    groups.extend(of_kind(context, defaults, &claimed, SectionKind::FcgiProgram, &mut processes));
     let mut order = StableSort::default();
     for group in &groups {
         order.push(group.priority, group.name.clone());
@@ -70,24 +73,24 @@ fn unique(processes: &[ProcessConfig], members: Range<usize>, out: &mut Vec<usiz
 /// The groups of `[group:x]` sections, which claim the programs they list.
 fn heterogeneous<'a>(
     context: &mut Context<'a>,
-    base: &ProgramDefaults<'_>,
+    defaults: &ProgramDefaults<'_>,
     claimed: &mut NameIndex,
     out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
-    let mut sections = context.starting_with("group:").peekable();
-    let programs = sections.peek().map_or_else(NameIndex::default, |_| names(context.all));
+    let mut sections = context.sections_with_prefix("group:").peekable();
+    let programs = sections.peek().map_or_else(NameIndex::default, |_| names(context.sections));
     let mut groups = Vec::new();
     for (section, _) in sections {
-        let names = context.common(base.variables);
-        let mut keys = context.reader(section);
-        let Some(name) = keys.own_name() else { continue };
-        let listed = keys.text("programs", &names).unwrap_or_default();
-        let priority = keys.value_or("priority", &names, 999, integer);
+        let vars = context.base_vars(defaults.variables);
+        let mut reader = context.reader(section);
+        let Some(name) = reader.name_after_colon() else { continue };
+        let listed = reader.text("programs", &vars).unwrap_or_default();
+        let priority = reader.value_or("priority", &vars, 999, integer);
         let start = out.len();
         for member in members(context, &programs, section, &listed) {
             claimed.insert(member.name);
-            let Some(program) = context.reader(member).own_name() else { continue };
-            let origin = ProgramSource {
+            let Some(program) = context.reader(member).name_after_colon() else { continue };
+            let source = ProgramSource {
                 section: member,
                 kind: SectionKind::Program,
                 program,
@@ -95,7 +98,7 @@ fn heterogeneous<'a>(
                 group_priority: priority,
                 socket: None,
             };
-            processes(context, base, &origin, out);
+            processes(context, defaults, &source, out);
         }
         groups.push(Group { section, name, priority, processes: start..out.len() });
     }
@@ -119,7 +122,7 @@ fn members<'a>(
     section: &'a Section<'a>,
     listed: &str,
 ) -> Vec<&'a Section<'a>> {
-    let all = context.all;
+    let all = context.sections;
     let find = |name: String| programs.get(&name).and_then(|at| all.get(at));
     let mut members: Vec<&Section<'_>> = Vec::new();
     for program in list(listed) {
@@ -145,33 +148,34 @@ fn members<'a>(
 /// A group for each section of a kind that no `[group:x]` has claimed.
 fn of_kind<'a>(
     context: &mut Context<'a>,
-    base: &ProgramDefaults<'_>,
+    defaults: &ProgramDefaults<'_>,
     claimed: &NameIndex,
     kind: SectionKind,
     out: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let prefix = if kind == SectionKind::FcgiProgram { "fcgi-program:" } else { "program:" };
-    let sections = context.starting_with(prefix).map(|(section, _)| section);
+    let sections = context.sections_with_prefix(prefix).map(|(section, _)| section);
     let free = sections.filter(|section| claimed.get(section.name).is_none());
-    free.filter_map(|section| homogeneous(context, base, section, kind, out)).collect()
+    free.filter_map(|section| homogeneous(context, defaults, section, kind, out)).collect()
 }
 
 fn homogeneous<'a>(
     context: &mut Context<'a>,
-    base: &ProgramDefaults<'_>,
+    defaults: &ProgramDefaults<'_>,
     section: &'a Section<'a>,
     kind: SectionKind,
     out: &mut Vec<ProcessConfig>,
 ) -> Option<Group<'a>> {
-    let names = context.common(base.variables);
-    let mut keys = context.reader(section);
-    let name = keys.own_name()?;
-    let priority = keys.value_or("priority", &names, 999, integer);
-    let socket =
-        (kind == SectionKind::FcgiProgram).then(|| fcgi_socket::read(&mut keys, &names, &name)).flatten();
+    let vars = context.base_vars(defaults.variables);
+    let mut reader = context.reader(section);
+    let name = reader.name_after_colon()?;
+    let priority = reader.value_or("priority", &vars, 999, integer);
+    let socket = (kind == SectionKind::FcgiProgram)
+        .then(|| fcgi_socket::read_socket(&mut reader, &vars, &name))
+        .flatten();
     let (program, group) = (name.clone(), name.clone());
-    let origin = ProgramSource { section, kind, program, group, group_priority: priority, socket };
+    let source = ProgramSource { section, kind, program, group, group_priority: priority, socket };
     let start = out.len();
-    processes(context, base, &origin, out);
+    processes(context, defaults, &source, out);
     Some(Group { section, name, priority, processes: start..out.len() })
 }

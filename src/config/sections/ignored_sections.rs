@@ -1,7 +1,7 @@
 //! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
 //! nothing of the machine, and one line says that they have no effect.
 
-use super::known_keys::FACTORY;
+use super::known_keys::RPCINTERFACE_FACTORY;
 use super::section_reader::{Context, SectionReader};
 use super::value::{inet_address, octal};
 use crate::config::grammar::document::Value;
@@ -10,21 +10,21 @@ use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::policy::Level;
 
 /// Reads them all.
-pub(crate) fn read(context: &mut Context<'_>, environment: &EnvMap) {
-    let names = ExpansionVars::variables(environment);
-    let with_here = context.common(environment);
+pub(crate) fn check_all(context: &mut Context<'_>, environment: &EnvMap) {
+    let vars = ExpansionVars::variables(environment);
+    let with_here = context.base_vars(environment);
     let mut idle = Vec::new();
     // What plugins inherit is the same for all of them.
-    let mut inherited: Vec<_> = context.sections.defaults().collect();
-    for section in context.all {
+    let mut inherited: Vec<_> = context.document.defaults().collect();
+    for section in context.sections {
         let name = section.name;
-        let mut keys = context.reader(section);
+        let mut reader = context.reader(section);
         if name.starts_with("rpcinterface:") {
-            plugin(&mut keys, &names, std::mem::take(&mut inherited));
+            plugin(&mut reader, &vars, std::mem::take(&mut inherited));
         } else if name.starts_with("inet_http_server") {
-            inet_server(&mut keys, &names);
+            inet_server(&mut reader, &vars);
         } else if name.starts_with("unix_http_server") {
-            unix_server(&mut keys, &names, &with_here);
+            unix_server(&mut reader, &vars, &with_here);
         } else if name != "supervisorctl" && !name.starts_with("ctlplugin:") {
             continue;
         }
@@ -36,49 +36,49 @@ pub(crate) fn read(context: &mut Context<'_>, environment: &EnvMap) {
 }
 
 fn plugin<'a>(
-    keys: &mut SectionReader<'_, 'a>,
-    names: &ExpansionVars<'_>,
+    reader: &mut SectionReader<'_, 'a>,
+    vars: &ExpansionVars<'_>,
     inherited: Vec<(&'a str, Value<'a>)>,
 ) {
-    if keys.raw(FACTORY).is_none() {
-        let section = keys.section.name;
-        keys.error("", format!("section [{section}] does not specify a {FACTORY}"));
+    if reader.raw(RPCINTERFACE_FACTORY).is_none() {
+        let section = reader.section.name;
+        reader.error("", format!("section [{section}] does not specify a {RPCINTERFACE_FACTORY}"));
     }
     // Own values first, then the last that was inherited.
     let mut seen = NameIndex::default();
-    let own = keys.section.values.iter().copied();
+    let own = reader.section.values.iter().copied();
     for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.insert(key)) {
-        let _without_effect = keys.expand(key, &value, names);
+        let _without_effect = reader.expand(key, &value, vars);
     }
 }
 
-fn inet_server(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
-    login(keys, names);
-    if keys.raw("port").is_none() {
-        keys.error("", format!("section [{}] has no port value", keys.section.name));
+fn inet_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+    login(reader, vars);
+    if reader.raw("port").is_none() {
+        reader.error("", format!("section [{}] has no port value", reader.section.name));
     }
-    let _without_effect = keys.value("port", names, inet_address);
+    let _without_effect = reader.value("port", vars, inet_address);
 }
 
-fn unix_server(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>, with_here: &ExpansionVars<'_>) {
-    if keys.raw("file").is_none() {
-        keys.error("", format!("section [{}] has no file value", keys.section.name));
+fn unix_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, with_here: &ExpansionVars<'_>) {
+    if reader.raw("file").is_none() {
+        reader.error("", format!("section [{}] has no file value", reader.section.name));
     }
-    let _without_effect = keys.text("file", with_here);
-    login(keys, names);
-    let _without_effect = keys.text("chown", names);
+    let _without_effect = reader.text("file", with_here);
+    login(reader, vars);
+    let _without_effect = reader.text("chown", vars);
     let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));
-    let _without_effect = keys.value("chmod", names, mode);
+    let _without_effect = reader.value("chmod", vars, mode);
 }
 
-fn login(keys: &mut SectionReader<'_, '_>, names: &ExpansionVars<'_>) {
+fn login(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
     let given = ["username", "password"].map(|key| {
-        let _without_effect = keys.text(key, names);
-        keys.raw(key).is_some()
+        let _without_effect = reader.text(key, vars);
+        reader.raw(key).is_some()
     });
     if given == [true, false] || given == [false, true] {
         let why = "contains incomplete authentication: If a username or a password is specified, both the username \
                    and password must be specified";
-        keys.error("", format!("Section [{}] {why}", keys.section.name));
+        reader.error("", format!("Section [{}] {why}", reader.section.name));
     }
 }

@@ -59,44 +59,44 @@ const PROGRAM: &[&str] = &[
     "shutdown_on",
 ];
 /// The keys of one stream of a program.
-pub(crate) struct Stream {
+pub(crate) struct StreamKeys {
     pub(crate) logfile: &'static str,
-    pub(crate) backups: &'static str,
-    pub(crate) maxbytes: &'static str,
+    pub(crate) logfile_backups: &'static str,
+    pub(crate) logfile_maxbytes: &'static str,
     pub(crate) syslog: &'static str,
-    pub(crate) capture: &'static str,
-    pub(crate) events: &'static str,
+    pub(crate) capture_maxbytes: &'static str,
+    pub(crate) events_enabled: &'static str,
 }
 /// `stdout_…`.
-pub(crate) const STDOUT: Stream = Stream {
+pub(crate) const STDOUT_KEYS: StreamKeys = StreamKeys {
     logfile: "stdout_logfile",
-    backups: "stdout_logfile_backups",
-    maxbytes: "stdout_logfile_maxbytes",
+    logfile_backups: "stdout_logfile_backups",
+    logfile_maxbytes: "stdout_logfile_maxbytes",
     syslog: "stdout_syslog",
-    capture: "stdout_capture_maxbytes",
-    events: "stdout_events_enabled",
+    capture_maxbytes: "stdout_capture_maxbytes",
+    events_enabled: "stdout_events_enabled",
 };
 /// `stderr_…`.
-pub(crate) const STDERR: Stream = Stream {
+pub(crate) const STDERR_KEYS: StreamKeys = StreamKeys {
     logfile: "stderr_logfile",
-    backups: "stderr_logfile_backups",
-    maxbytes: "stderr_logfile_maxbytes",
+    logfile_backups: "stderr_logfile_backups",
+    logfile_maxbytes: "stderr_logfile_maxbytes",
     syslog: "stderr_syslog",
-    capture: "stderr_capture_maxbytes",
-    events: "stderr_events_enabled",
+    capture_maxbytes: "stderr_capture_maxbytes",
+    events_enabled: "stderr_events_enabled",
 };
-const LISTENER: &[&str] = &["buffer_size", "events", "result_handler"];
-const FCGI: &[&str] = &["socket", "socket_backlog", "socket_mode", "socket_owner"];
+const EVENTLISTENER: &[&str] = &["buffer_size", "events", "result_handler"];
+const FCGI_PROGRAM: &[&str] = &["socket", "socket_backlog", "socket_mode", "socket_owner"];
 const GROUP: &[&str] = &["priority", "programs"];
 const INCLUDE: &[&str] = &["files"];
-const INET: &[&str] = &["password", "port", "username"];
-const PLUGIN: &[&str] = &[FACTORY];
+const INET_HTTP_SERVER: &[&str] = &["password", "port", "username"];
+const RPCINTERFACE: &[&str] = &[RPCINTERFACE_FACTORY];
 /// The one key that every `[rpcinterface:x]` has.
-pub(crate) const FACTORY: &str = "supervisor.rpcinterface_factory";
-const UNIX: &[&str] = &["chmod", "chown", "file", "password", "username"];
+pub(crate) const RPCINTERFACE_FACTORY: &str = "supervisor.rpcinterface_factory";
+const UNIX_HTTP_SERVER: &[&str] = &["chmod", "chown", "file", "password", "username"];
 
 /// Section names, or how they begin, as they are suggested.
-const SECTIONS: &[&str] = &[
+const SECTION_PREFIXES: &[&str] = &[
     "supervisord",
     "program:",
     "group:",
@@ -111,27 +111,27 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// The keys of a section, in tables; `None`: any key is fine there.
-type Keys = Option<[&'static [&'static str]; 2]>;
+type KnownKeys = Option<[&'static [&'static str]; 2]>;
 
 /// Which keys a section has; `None` when supervisord does not know the section at all.
-pub(crate) fn of_section(name: &str) -> Option<Keys> {
+pub(crate) fn of_section(name: &str) -> Option<KnownKeys> {
     let kind = name.split_once(':').map_or("", |(kind, _)| kind);
     match (name, kind) {
         ("supervisord", _) => Some(Some([SUPERVISORD, &[]])),
         ("include", _) => Some(Some([INCLUDE, &[]])),
         (_, "program") => Some(Some([PROGRAM, &[]])),
-        (_, "eventlistener") => Some(Some([PROGRAM, LISTENER])),
-        (_, "fcgi-program") => Some(Some([PROGRAM, FCGI])),
+        (_, "eventlistener") => Some(Some([PROGRAM, EVENTLISTENER])),
+        (_, "fcgi-program") => Some(Some([PROGRAM, FCGI_PROGRAM])),
         (_, "group") => Some(Some([GROUP, &[]])),
         ("supervisorctl", _) | (_, "rpcinterface" | "ctlplugin") => Some(None),
-        _ if name.starts_with("inet_http_server") => Some(Some([INET, &[]])),
-        _ if name.starts_with("unix_http_server") => Some(Some([UNIX, &[]])),
+        _ if name.starts_with("inet_http_server") => Some(Some([INET_HTTP_SERVER, &[]])),
+        _ if name.starts_with("unix_http_server") => Some(Some([UNIX_HTTP_SERVER, &[]])),
         _ => None,
     }
 }
 
 /// Whether a program has this key.
-pub(crate) fn of_program(key: &str) -> bool {
+pub(crate) fn is_program_key(key: &str) -> bool {
     PROGRAM.contains(&key)
 }
 
@@ -142,23 +142,32 @@ pub(crate) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
 
 /// Whether some section has this key.
 pub(crate) fn is_known(key: &str) -> bool {
-    let tables = [[SUPERVISORD, PROGRAM], [LISTENER, FCGI], [GROUP, INCLUDE], [INET, UNIX], [PLUGIN, &[]]];
+    let tables = [
+        [SUPERVISORD, PROGRAM],
+        [EVENTLISTENER, FCGI_PROGRAM],
+        [GROUP, INCLUDE],
+        [INET_HTTP_SERVER, UNIX_HTTP_SERVER],
+        [RPCINTERFACE, &[]],
+    ];
     tables.into_iter().any(|tables| is_in(tables, key))
 }
 
 /// The known key nearest to this one, when it is near enough for a slip of the finger; first of all one that begins
 /// with it.
-pub(crate) fn nearest(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
-    near(key, tables.into_iter().flatten().copied())
+pub(crate) fn nearest_key(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
+    nearest_word(key, tables.into_iter().flatten().copied())
 }
 
 /// The section that may have been meant: `program:` for `[Program:x]`.
 pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    near(&crate::config::grammar::python::strip(kind).to_ascii_lowercase(), SECTIONS.iter().copied())
+    nearest_word(
+        &crate::config::grammar::python::strip(kind).to_ascii_lowercase(),
+        SECTION_PREFIXES.iter().copied(),
+    )
 }
 
-fn near(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+fn nearest_word(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let limit = (word.chars().count() / 3).min(3);
     let measured = known.map(|candidate| {
         let shortened = limit > 0 && candidate.starts_with(word);
@@ -216,7 +225,7 @@ mod tests {
             ("x", None),
         ];
         for (key, want) in table {
-            assert_eq!(nearest(key, program), want, "{key}");
+            assert_eq!(nearest_key(key, program), want, "{key}");
         }
         assert_eq!(nearest_section("Program:web"), Some("program:"));
         assert_eq!(nearest_section(" program:web"), Some("program:"));

@@ -13,9 +13,9 @@ use crate::policy::Level;
 
 /// Everything that reading sections needs, and what it has found so far.
 pub(crate) struct Context<'a> {
-    pub(crate) sections: &'a Document<'a>,
+    pub(crate) document: &'a Document<'a>,
     /// The sections, opened.
-    pub(crate) all: &'a [Section<'a>],
+    pub(crate) sections: &'a [Section<'a>],
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) overrides: &'a Overrides,
     /// Directory of the main file.
@@ -25,19 +25,19 @@ pub(crate) struct Context<'a> {
     /// How many processes there may still be.
     pub(crate) processes_left: i64,
     /// How many bytes may still be read and kept.
-    pub(crate) budget: Option<usize>,
+    pub(crate) text_budget: Option<usize>,
     /// The users that are known to exist: looking for one reads /etc/passwd and /etc/group.
-    pub(crate) users: NameIndex,
+    pub(crate) known_users: NameIndex,
 }
 
 /// More processes than the largest machines run are a mistake, and must not fill the memory.
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
 /// A long text that many sections inherit must not either, nor take for ever.
-pub(crate) const MAX_TEXT: usize = 32 << 20;
+pub(crate) const MAX_TEXT_BYTES: usize = 32 << 20;
 
 impl<'a> Context<'a> {
     /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
-    pub(crate) fn common<'e>(&self, environment: &'e EnvMap) -> ExpansionVars<'e>
+    pub(crate) fn base_vars<'e>(&self, environment: &'e EnvMap) -> ExpansionVars<'e>
     where
         'a: 'e,
     {
@@ -45,17 +45,16 @@ impl<'a> Context<'a> {
     }
 
     /// The sections whose name begins so, with the rest of the name.
-    pub(crate) fn starting_with<'p>(
+    pub(crate) fn sections_with_prefix<'p>(
         &self,
         prefix: &'p str,
     ) -> impl Iterator<Item = (&'a Section<'a>, &'a str)> + use<'a, 'p> {
-        let all = self.all;
-        all.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
+        self.sections.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
     }
 
     /// The section with exactly this name.
     pub(crate) fn find(&self, name: &str) -> Option<&'a Section<'a>> {
-        self.all.iter().find(|section| section.name == name)
+        self.sections.iter().find(|section| section.name == name)
     }
 
     /// Whether there may be so many processes more.
@@ -66,15 +65,15 @@ impl<'a> Context<'a> {
 
     /// Whether so many bytes more may be read or kept; once they may not, nothing is, and that is an error.
     pub(crate) fn charge(&mut self, bytes: usize) -> bool {
-        match self.budget.and_then(|left| left.checked_sub(bytes)) {
-            Some(left) => self.budget = Some(left),
-            None if self.budget.take().is_some() => {
+        match self.text_budget.and_then(|left| left.checked_sub(bytes)) {
+            Some(left) => self.text_budget = Some(left),
+            None if self.text_budget.take().is_some() => {
                 let why = "the sections come to more text than a machine can hold";
                 self.report.add(Severity::Error, None, ("", ""), why.to_owned());
             }
             None => {}
         }
-        self.budget.is_some()
+        self.text_budget.is_some()
     }
 
     /// Logs a line at start.
@@ -87,9 +86,9 @@ impl<'a> Context<'a> {
 
     /// Whether the users of this text exist.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
-        if self.users.get(user).is_none() {
+        if self.known_users.get(user).is_none() {
             (self.inputs.check_user)(user)?;
-            self.users.insert(user);
+            self.known_users.insert(user);
         }
         Ok(())
     }
@@ -108,7 +107,7 @@ pub(crate) struct SectionReader<'c, 'a> {
 
 impl<'a> SectionReader<'_, 'a> {
     /// The name behind the colon of the header.
-    pub(crate) fn own_name(&mut self) -> Option<String> {
+    pub(crate) fn name_after_colon(&mut self) -> Option<String> {
         let written = self.section.name.split_once(':').map_or("", |(_, name)| name);
         name(written).map_err(|why| self.error("", why)).ok()
     }
@@ -119,8 +118,8 @@ impl<'a> SectionReader<'_, 'a> {
     }
 
     /// A key's text, expanded.
-    pub(crate) fn text(&mut self, key: &str, names: &ExpansionVars<'_>) -> Option<Cow<'a, str>> {
-        self.expand(key, self.raw(key)?, names)
+    pub(crate) fn text(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<Cow<'a, str>> {
+        self.expand(key, self.raw(key)?, vars)
     }
 
     /// A key's text, expanded, from the value that is at hand.
@@ -128,7 +127,7 @@ impl<'a> SectionReader<'_, 'a> {
         &mut self,
         key: &str,
         value: &Value<'a>,
-        names: &ExpansionVars<'_>,
+        vars: &ExpansionVars<'_>,
     ) -> Option<Cow<'a, str>> {
         let text = value.text();
         if !self.context.charge(text.len()) {
@@ -138,7 +137,7 @@ impl<'a> SectionReader<'_, 'a> {
             return Some(text);
         }
         let at = (self.section.name, key);
-        match expand(&text, names, format_args!("{}.{key}", self.section.name)) {
+        match expand(&text, vars, format_args!("{}.{key}", self.section.name)) {
             Ok(text) => Some(text.into()),
             Err(why) => {
                 self.context.report.add(Severity::Error, Some(value.place), at, why);
@@ -148,18 +147,18 @@ impl<'a> SectionReader<'_, 'a> {
     }
 
     /// The same, to keep.
-    pub(crate) fn owned(&mut self, key: &str, names: &ExpansionVars<'_>) -> Option<String> {
-        self.text(key, names).map(Cow::into_owned)
+    pub(crate) fn string(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<String> {
+        self.text(key, vars).map(Cow::into_owned)
     }
 
     /// A key's value, if it is set and right.
     pub(crate) fn value<T>(
         &mut self,
         key: &str,
-        names: &ExpansionVars<'_>,
+        vars: &ExpansionVars<'_>,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(key, names)?;
+        let text = self.text(key, vars)?;
         read(&text).map_err(|why| self.error(key, why)).ok()
     }
 
@@ -167,11 +166,11 @@ impl<'a> SectionReader<'_, 'a> {
     pub(crate) fn value_or<T>(
         &mut self,
         key: &str,
-        names: &ExpansionVars<'_>,
+        vars: &ExpansionVars<'_>,
         default: T,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        self.value(key, names, read).unwrap_or(default)
+        self.value(key, vars, read).unwrap_or(default)
     }
 
     /// Where a key stands; the section's header when it has none.

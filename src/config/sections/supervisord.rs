@@ -10,65 +10,65 @@ use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and lays the command line over it. Its variables go into the environment that all later
 /// sections expand with, but not those keys of its own.
-pub(crate) fn read(context: &mut Context<'_>, environment: &mut EnvMap) -> Option<Supervisord> {
+pub(crate) fn read_section(context: &mut Context<'_>, environment: &mut EnvMap) -> Option<Supervisord> {
     let section = context.find("supervisord")?;
     let overrides = context.overrides;
-    let names = context.common(environment);
-    let hosted = ExpansionVars { host: Some(context.inputs.host), ..names };
-    let mut keys = context.reader(section);
-    let nodaemon = keys.value("nodaemon", &names, boolean);
+    let vars = context.base_vars(environment);
+    let hosted = ExpansionVars { host: Some(context.inputs.host), ..vars };
+    let mut reader = context.reader(section);
+    let nodaemon = reader.value("nodaemon", &vars, boolean);
     if nodaemon == Some(false) {
-        warn_of_daemon(&mut keys);
+        warn_of_daemon(&mut reader);
     }
     let mut supervisord = Supervisord {
-        minfds: keys.value_or("minfds", &names, 1024, integer),
-        minprocs: keys.value_or("minprocs", &names, 200, integer),
-        directory: keys.owned("directory", &names),
-        user: keys.owned("user", &names),
-        umask: keys.value_or("umask", &names, 0o022, octal),
-        loglevel: keys.value_or("loglevel", &names, Level::Info, log_level),
-        identifier: keys.owned("identifier", &names).unwrap_or_else(|| "supervisor".to_owned()),
+        minfds: reader.value_or("minfds", &vars, 1024, integer),
+        minprocs: reader.value_or("minprocs", &vars, 200, integer),
+        directory: reader.string("directory", &vars),
+        user: reader.string("user", &vars),
+        umask: reader.value_or("umask", &vars, 0o022, octal),
+        loglevel: reader.value_or("loglevel", &vars, Level::Info, log_level),
+        identifier: reader.string("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
         nodaemon: nodaemon.unwrap_or(false),
-        silent: keys.value_or("silent", &names, false, boolean),
-        environment: keys.value_or("environment", &hosted, Vec::new(), shlex::pairs),
-        shutdown_on: keys.value_or("shutdown_on", &names, ShutdownOn::Never, shutdown_on),
-        stop_timeout: keys.value("stop_timeout", &names, seconds),
+        silent: reader.value_or("silent", &vars, false, boolean),
+        environment: reader.value_or("environment", &hosted, Vec::new(), shlex::pairs),
+        shutdown_on: reader.value_or("shutdown_on", &vars, ShutdownOn::Never, shutdown_on),
+        stop_timeout: reader.value("stop_timeout", &vars, seconds),
     };
     for key in ["logfile", "pidfile", "childlogdir"] {
-        let _without_effect = keys.text(key, &names);
+        let _without_effect = reader.text(key, &vars);
     }
-    let _without_effect = keys.value("logfile_maxbytes", &names, byte_size);
-    let _without_effect = keys.value("logfile_backups", &names, integer);
+    let _without_effect = reader.value("logfile_maxbytes", &vars, byte_size);
+    let _without_effect = reader.value("logfile_backups", &vars, integer);
     for key in ["nocleanup", "strip_ansi"] {
-        let _without_effect = keys.value(key, &names, boolean);
+        let _without_effect = reader.value(key, &vars, boolean);
     }
-    check_user(&mut keys, &supervisord);
+    check_user(&mut reader, &supervisord);
     environment.set_all(&supervisord.environment);
-    lay_over(&mut supervisord, overrides);
+    apply_overrides(&mut supervisord, overrides);
     Some(supervisord)
 }
 
 /// PID 1 cannot go into the background, so a file that asks for it is told.
-fn warn_of_daemon(keys: &mut SectionReader<'_, '_>) {
+fn warn_of_daemon(reader: &mut SectionReader<'_, '_>) {
     let why = "rsup stays in the foreground".to_owned();
-    keys.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
-    keys.warn("nodaemon", why);
+    reader.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
+    reader.warn("nodaemon", why);
 }
 
-fn check_user(keys: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
-    let check = keys.context.inputs.check_user;
-    if let Some(user) = &keys.context.overrides.user {
+fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
+    let check = reader.context.inputs.check_user;
+    if let Some(user) = &reader.context.overrides.user {
         if let Err(why) = check(user) {
-            let report = &mut keys.context.report;
+            let report = &mut reader.context.report;
             report.add(crate::config::report::Severity::Error, None, ("", ""), why);
         }
     } else if let Some(Err(why)) = supervisord.user.as_deref().map(check) {
-        keys.error("user", why);
+        reader.error("user", why);
     }
 }
 
 /// The command line beats the file.
-fn lay_over(supervisord: &mut Supervisord, overrides: &crate::config::model::Overrides) {
+fn apply_overrides(supervisord: &mut Supervisord, overrides: &crate::config::model::Overrides) {
     fn over<T: Clone>(value: &mut T, over: Option<&T>) {
         if let Some(over) = over {
             value.clone_from(over);
