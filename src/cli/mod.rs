@@ -12,7 +12,7 @@ use argh::FromArgs;
 
 use self::args::{ParsedArgs, ParsedOption, Scope};
 use self::options::{HELP, Options, VERSION};
-use crate::config::{Overrides, value};
+use crate::config::{Overrides, repr};
 
 /// What `supervisord -v` prints, for scripts that compare it when rsup is installed as `supervisord`.
 const SUPERVISORD_VERSION: &str = "4.3.0";
@@ -72,7 +72,7 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
         argv.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("supervisord"));
     let line = args::split(argv.get(1..).unwrap_or(&[]), &options::specs())?;
     if as_supervisord && !line.words.is_empty() {
-        let words: Vec<_> = line.words.iter().map(|word| value::literal(&word.to_string_lossy())).collect();
+        let words: Vec<_> = line.words.iter().map(|word| repr(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
     }
     let options = read_options(&line.options, as_supervisord)?;
@@ -146,7 +146,7 @@ fn strip_argh_prefix<'a>(argument: &[String], error: &'a str) -> &'a str {
 /// supervisord's message about a wrong value.
 fn invalid_value(option: &ParsedOption, reason: &str) -> String {
     let value = option.value.as_deref().unwrap_or_default().to_string_lossy();
-    format!("invalid value for {} {}: {reason}", option.spelling, value::literal(&value))
+    format!("invalid value for {} {}: {reason}", option.spelling, repr(&value))
 }
 
 /// Refuses a missing command after `--`, and a command together with an option that is for configuration mode only.

@@ -6,12 +6,6 @@ use crate::config::grammar::python::{int, repr, strip};
 use crate::config::model::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
-/// Text as supervisord quotes it in messages: a Python literal.
-#[must_use]
-pub fn literal(text: &str) -> String {
-    repr(text)
-}
-
 /// A boolean: four words for each, in any case, and nothing else.
 ///
 /// # Errors
