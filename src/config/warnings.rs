@@ -117,13 +117,13 @@ fn warn_unrotated_file(reader: &mut SectionReader<'_, '_>, key: &str, path: &str
 
 fn warn_syslog(reader: &mut SectionReader<'_, '_>, key: &str) {
     let why = "syslog is not written to, the program inherits rsup's own stream";
-    reader.notice(format!("For [{}], {key}: {why}", reader.section.name));
+    reader.warn_at_start(format!("For [{}], {key}: {why}", reader.section.name));
     reader.warn(key, why.to_owned());
 }
 
 /// supervisord's warning about a `stderr_logfile` beside `redirect_stderr`.
 pub(crate) fn warn_ignored_stderr_logfile(reader: &mut SectionReader<'_, '_>) {
     let why = "redirect_stderr=true but stderr_logfile has also been set to a filename, the filename has been ignored";
-    reader.notice(format!("For [{}], {why}", reader.section.name));
+    reader.warn_at_start(format!("For [{}], {why}", reader.section.name));
     reader.warn("stderr_logfile", why.to_owned());
 }

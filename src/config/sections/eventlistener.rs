@@ -1,14 +1,21 @@
-//! `[eventlistener:x]`: read and checked like a program, and not run.
+//! `[eventlistener:x]`: the keys that an event listener has in addition to those of `[program:x]` (`program.rs`).
+//!
+//! | key | type | default |
+//! |---|---|---|
+//! | `events` | list of event types | required |
+//! | `buffer_size` | integer, at least 1 | 10 |
+//! | `result_handler` | text | none; has no effect |
+//! | `redirect_stderr` | boolean | false; must not be true |
+//!
+//! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings". Event listeners are read and checked, so
+//! that `--check` and `--print-config` cover the whole file, but rsup does not run them.
 
-use super::group::Group;
-use super::program::{ProgramDefaults, ProgramSource, processes};
-use super::section_reader::{Context, SectionReader};
-use super::value::{boolean, integer, list};
+use super::section_reader::SectionReader;
+use super::value::{boolean, comma_list, integer};
 use crate::config::grammar::expand::ExpansionVars;
-use crate::config::model::{ProcessConfig, SectionKind};
 
-/// The events of supervisord.
-const EVENTS: [&str; 27] = [
+/// supervisord's event types (its documentation, "Event Types").
+const EVENT_TYPES: [&str; 27] = [
     "EVENT",
     "PROCESS_STATE",
     "PROCESS_STATE_STOPPED",
@@ -38,47 +45,24 @@ const EVENTS: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// The pools, which start first and stop last unless they say otherwise.
-pub(crate) fn pools<'a>(
-    context: &mut Context<'a>,
-    defaults: &ProgramDefaults<'_>,
-    out: &mut Vec<ProcessConfig>,
-) -> Vec<Group<'a>> {
-    let mut pools = Vec::new();
-    for (section, name) in context.sections_with_prefix("eventlistener:") {
-        let vars = context.base_vars(defaults.variables);
-        let mut reader = context.reader(section);
-        let priority = reader.value_or("priority", &vars, -1, integer);
-        own_keys(&mut reader, &vars);
-        let Some(program) = reader.name_after_colon() else { continue };
-        let source = ProgramSource {
-            section,
-            kind: SectionKind::EventListener,
-            program,
-            group: name.to_owned(),
-            group_priority: priority,
-            socket: None,
-        };
-        let start = out.len();
-        processes(context, defaults, &source, out);
-        pools.push(Group { section, name: name.to_owned(), priority, processes: start..out.len() });
-    }
-    pools
-}
+/// The event types that a program's end or its FATAL state causes.
+const END_EVENT_TYPES: [&str; 4] =
+    ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
 
-fn own_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
-    let section = &reader.section.name;
+/// Checks an event listener's own keys, and warns that the listener is not run.
+pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+    let section = reader.section.name;
     let size = reader.value_or("buffer_size", vars, 10, integer);
     if size < 1 {
         reader.error("buffer_size", format!("[{section}] section sets invalid buffer_size ({size})"));
     }
     let _without_effect = reader.text("result_handler", vars);
     let events = reader.text("events", vars).unwrap_or_default().to_ascii_uppercase();
-    let events = list(&events);
+    let events = comma_list(&events);
     if events.is_empty() {
         reader.error("events", format!("[{section}] section requires an \"events\" line"));
     }
-    for event in events.iter().filter(|event| !EVENTS.contains(event)) {
+    for event in events.iter().filter(|event| !EVENT_TYPES.contains(event)) {
         reader.error("events", format!("Unknown event type {event} in [{section}] events"));
     }
     if reader.value_or("redirect_stderr", vars, false, boolean) {
@@ -86,18 +70,18 @@ fn own_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
                    eventlistener protocol";
         reader.error("redirect_stderr", format!("[{section}] {why}"));
     }
-    not_run(reader, &events);
+    warn_not_run(reader, &events);
 }
 
-/// Says that the listener is not run; the usual one only ends the container, and for that there is a key.
-fn not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
-    let ends = ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
-    let advice = if events.iter().any(|event| ends.contains(event)) {
-        "; to leave when a program ends, set shutdown_on=fatal or shutdown_on=exited in its section"
+/// Warns that the listener is not run. Most listeners for the end of a program only stop the container, so the warning
+/// then names the key that does so in rsup.
+fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
+    let advice = if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
+        "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"
     } else {
         ""
     };
     let why = format!("event listeners are not run{advice}");
-    reader.notice(format!("For [{}], {why}", reader.section.name));
+    reader.warn_at_start(format!("For [{}], {why}", reader.section.name));
     reader.warn("", why);
 }

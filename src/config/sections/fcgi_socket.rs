@@ -1,17 +1,26 @@
-//! The keys that `[fcgi-program:x]` has beside a program's.
+//! `[fcgi-program:x]`: the keys that a FastCGI program has in addition to those of `[program:x]` (`program.rs`).
+//!
+//! | key | type | default |
+//! |---|---|---|
+//! | `socket` | `tcp://host:port` or `unix:///path` | required |
+//! | `socket_backlog` | integer from 1 to 65535 | none |
+//! | `socket_owner` | `user` or `user:group`, for unix sockets only | the program's `user` |
+//! | `socket_mode` | octal number, for unix sockets only | 0700 |
+//!
+//! Source: supervisord's documentation, "`[fcgi-program:x]` Section Settings".
 
 use super::section_reader::SectionReader;
-use super::value::{address, backlog, octal};
+use super::value::{octal, socket_address, socket_backlog};
 use crate::config::grammar::expand::ExpansionVars;
-use crate::config::model::{Address, Socket};
+use crate::config::model::Socket;
 
-/// Reads where the program listens.
+/// Reads the four keys. Returns `None` if there is no valid `socket`; the errors are in the report then.
 pub(crate) fn read_socket(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
-    program: &str,
+    program_name: &str,
 ) -> Option<Socket> {
-    let backlog = reader.value("socket_backlog", vars, backlog);
+    let backlog = reader.value("socket_backlog", vars, socket_backlog);
     let owner = reader.string("socket_owner", vars);
     if let Some(owner) = owner.as_deref().filter(|owner| reader.context.check_user(owner).is_err()) {
         reader.error("socket_owner", format!("Invalid socket_owner value {owner}"));
@@ -19,18 +28,19 @@ pub(crate) fn read_socket(
     let mode = reader.value("socket_mode", vars, |text| {
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
-    let section = &reader.section.name;
-    let vars = ExpansionVars { program: Some(program), ..*vars };
+    let section = reader.section.name;
+    // Of these four keys only `socket` may use `%(program_name)s`.
+    let vars = ExpansionVars { program: Some(program_name), ..*vars };
     let text = reader.text("socket", &vars);
     let Some(text) = text.filter(|text| !text.is_empty()) else {
-        // A socket that could not be expanded is there, and reported.
+        // If the expansion of `socket` failed, that error is in the report already.
         if reader.raw("socket").is_none_or(|value| value.text().is_empty()) {
             reader.error("socket", format!("[{section}] section requires a \"socket\" line"));
         }
         return None;
     };
-    let unix_only_keys = owner.is_some() || mode.is_some();
-    let address: Address = address(&text, unix_only_keys)
+    let has_unix_only_keys = owner.is_some() || mode.is_some();
+    let address = socket_address(&text, has_unix_only_keys)
         .map_err(|why| reader.error("socket", format!("{why} in [{section}] socket")))
         .ok()?;
     Some(Socket { address, owner, mode: mode.unwrap_or(0o700), backlog })

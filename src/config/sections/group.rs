@@ -1,181 +1,237 @@
-//! Which group each process belongs to, and the order of all of them.
+//! `[group:x]`, and the start order of all processes.
+//!
+//! | key | type | default |
+//! |---|---|---|
+//! | `programs` | list of program names | empty |
+//! | `priority` | integer | 999 |
+//!
+//! Source: supervisord's documentation, "`[group:x]` Section Settings". supervisord calls the group of such a section
+//! *heterogeneous*. Every `[program:x]` and `[fcgi-program:x]` that no `[group:x]` lists, and every `[eventlistener:x]`,
+//! makes a *homogeneous* group of its own.
 
 use std::ops::Range;
 
 use super::eventlistener;
 use super::fcgi_socket;
-use super::program::{ProgramDefaults, ProgramSource, processes};
+use super::program::{ProgramDefaults, ProgramSource, add_processes};
 use super::section_reader::Context;
-use super::value::{integer, list};
+use super::value::{comma_list, integer};
 use crate::config::grammar::document::Section;
 use crate::config::grammar::ordered::{NameIndex, StableSort, pick};
 use crate::config::model::{ProcessConfig, SectionKind};
 use crate::config::warnings;
 
-/// A group on its way into the order, and the places of its processes.
-pub(crate) struct Group<'a> {
-    pub(crate) section: &'a Section<'a>,
-    pub(crate) name: String,
-    pub(crate) priority: i64,
-    pub(crate) processes: Range<usize>,
+/// The priority of a group whose section does not set one.
+const DEFAULT_PRIORITY: i64 = 999;
+/// The same for event listeners, which by this default start before all other groups and stop after them.
+const EVENTLISTENER_PRIORITY: i64 = -1;
+
+/// A group that is not sorted yet.
+struct Group<'a> {
+    section: &'a Section<'a>,
+    name: String,
+    priority: i64,
+    /// Where the processes of the group are in the list of all processes.
+    processes: Range<usize>,
 }
 
-/// All processes in start order: groups by priority and name, their processes as each group has them. Of groups with
-/// one name the first in this order stays and the others vanish, as in supervisord, where they cannot be told apart.
+/// Returns all processes in start order: the groups by priority and name, the processes of each group in the group's
+/// own order. Of several groups with one name only the first in this order keeps its processes: supervisord stores its
+/// groups by name and ignores a group whose name is taken.
 pub(crate) fn processes_in_start_order<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
 ) -> Vec<ProcessConfig> {
-    let mut claimed = NameIndex::default();
+    let mut listed = NameIndex::default();
     let mut processes = Vec::new();
-    let mut groups = heterogeneous(context, defaults, &mut claimed, &mut processes);
-    groups.extend(of_kind(context, defaults, &claimed, SectionKind::Program, &mut processes));
-    groups.extend(eventlistener::pools(context, defaults, &mut processes));
-    groups.extend(of_kind(context, defaults, &claimed, SectionKind::FcgiProgram, &mut processes));
-    let mut order = StableSort::default();
+    // Groups of equal priority and name keep this order of kinds, which is supervisord's.
+    let mut groups = heterogeneous_groups(context, defaults, &mut listed, &mut processes);
+    groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::Program, &mut processes));
+    groups.extend(eventlistener_groups(context, defaults, &mut processes));
+    groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::FcgiProgram, &mut processes));
+    let mut sorted = StableSort::default();
     for group in &groups {
-        order.push(group.priority, group.name.clone());
+        sorted.push(group.priority, group.name.clone());
     }
     let mut seen = NameIndex::default();
-    let mut places = Vec::with_capacity(processes.len());
-    for group in order.into_iter().filter_map(|(_, place)| groups.get(place)) {
-        let members = group.processes.clone();
-        let start = places.len();
+    let mut start_order = Vec::with_capacity(processes.len());
+    for group in sorted.into_iter().filter_map(|(_, index)| groups.get(index)) {
+        let previous_groups = start_order.len();
         if seen.insert(&group.name) {
-            unique(&processes, members.clone(), &mut places);
+            push_unique_names(&processes, group.processes.clone(), &mut start_order);
         }
-        warnings::warn_duplicate(
-            &mut context.reader(group.section),
-            &group.name,
-            members.len(),
-            places.len().saturating_sub(start),
-        );
+        let kept = start_order.len().saturating_sub(previous_groups);
+        let mut reader = context.reader(group.section);
+        warnings::warn_duplicate(&mut reader, &group.name, group.processes.len(), kept);
     }
-    pick(processes, places.into_iter()).collect()
+    pick(processes, start_order.into_iter()).collect()
 }
 
-/// Adds the places of a group's processes. Of those with one name the last stays, where the first was.
-fn unique(processes: &[ProcessConfig], members: Range<usize>, out: &mut Vec<usize>) {
-    if members.len() == 1 {
-        out.push(members.start);
+/// Appends the indices of the processes of one group to `start_order`. Of several processes with one name the last
+/// definition stays, at the place of the first: supervisord stores the processes of a group by name.
+fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
+    // Most groups have one process; an index of names would cost more than all the rest of this function.
+    if group.len() == 1 {
+        start_order.push(group.start);
         return;
     }
-    let mut known = NameIndex::default();
-    for (member, process) in members.clone().zip(processes.get(members).unwrap_or(&[])) {
-        let place = known.place(&process.name, out.len());
-        match out.get_mut(place) {
-            Some(former) => *former = member,
-            None => out.push(member),
+    let mut places = NameIndex::default();
+    for (index, process) in group.clone().zip(processes.get(group).unwrap_or(&[])) {
+        let place = places.place(&process.name, start_order.len());
+        match start_order.get_mut(place) {
+            Some(earlier) => *earlier = index,
+            None => start_order.push(index),
         }
     }
 }
 
-/// The groups of `[group:x]` sections, which claim the programs they list.
-fn heterogeneous<'a>(
+/// Reads the groups of all `[group:x]` sections. Adds the name of every section that they list to `listed`.
+fn heterogeneous_groups<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
-    claimed: &mut NameIndex,
-    out: &mut Vec<ProcessConfig>,
+    listed: &mut NameIndex,
+    processes: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut sections = context.sections_with_prefix("group:").peekable();
-    let programs = sections.peek().map_or_else(NameIndex::default, |_| names(context.sections));
+    // Few files have a `[group:x]` section: the index of all sections is only built for those that do.
+    let index = sections.peek().map_or_else(NameIndex::default, |_| index_by_name(context.sections));
     let mut groups = Vec::new();
     for (section, _) in sections {
         let vars = context.base_vars(defaults.variables);
         let mut reader = context.reader(section);
         let Some(name) = reader.name_after_colon() else { continue };
-        let listed = reader.text("programs", &vars).unwrap_or_default();
-        let priority = reader.value_or("priority", &vars, 999, integer);
-        let start = out.len();
-        for member in members(context, &programs, section, &listed) {
-            claimed.insert(member.name);
-            let Some(program) = context.reader(member).name_after_colon() else { continue };
+        let programs = reader.text("programs", &vars).unwrap_or_default();
+        let priority = reader.value_or("priority", &vars, DEFAULT_PRIORITY, integer);
+        let start = processes.len();
+        for member in listed_sections(context, &index, section, &programs) {
+            listed.insert(member.name);
+            let Some(program_name) = context.reader(member).name_after_colon() else { continue };
             let source = ProgramSource {
                 section: member,
                 kind: SectionKind::Program,
-                program,
-                group: name.clone(),
+                program_name,
+                group_name: name.clone(),
                 group_priority: priority,
                 socket: None,
             };
-            processes(context, defaults, &source, out);
+            add_processes(context, defaults, &source, processes);
         }
-        groups.push(Group { section, name, priority, processes: start..out.len() });
+        groups.push(Group { section, name, priority, processes: start..processes.len() });
     }
     groups
 }
 
-/// The places of the sections.
-fn names(sections: &[Section<'_>]) -> NameIndex {
-    let mut names = NameIndex::default();
-    for (at, section) in sections.iter().enumerate() {
-        let _place = names.place(section.name, at);
+fn index_by_name(sections: &[Section<'_>]) -> NameIndex {
+    let mut index = NameIndex::default();
+    for (place, section) in sections.iter().enumerate() {
+        let _place = index.place(section.name, place);
     }
-    names
+    index
 }
 
-/// The sections of the programs that a group lists. (In the message about an unknown one supervisord puts the section
-/// of the one before into the brackets.)
-fn members<'a>(
+/// Finds the sections of the programs that a group lists, and reports the names without a section.
+fn listed_sections<'a>(
     context: &mut Context<'a>,
-    programs: &NameIndex,
-    section: &'a Section<'a>,
-    listed: &str,
+    index: &NameIndex,
+    group: &'a Section<'a>,
+    programs: &str,
 ) -> Vec<&'a Section<'a>> {
-    let all = context.sections;
-    let find = |name: String| programs.get(&name).and_then(|at| all.get(at));
-    let mut members: Vec<&Section<'_>> = Vec::new();
-    for program in list(listed) {
-        let plain = find(format!("program:{program}"));
-        let fcgi = find(format!("fcgi-program:{program}"));
-        let before = members.last().map_or(section.name, |member| member.name);
-        match (plain, fcgi) {
-            (Some(member), None) | (None, Some(member)) => members.push(member),
+    let sections = context.sections;
+    let find = |name: String| index.get(&name).and_then(|place| sections.get(place));
+    let mut found: Vec<&Section<'_>> = Vec::new();
+    for name in comma_list(programs) {
+        let program = find(format!("program:{name}"));
+        let fcgi_program = find(format!("fcgi-program:{name}"));
+        // supervisord's message names the section that it looked at last, not the group.
+        let last = found.last().map_or(group.name, |section| section.name);
+        match (program, fcgi_program) {
+            (Some(section), None) | (None, Some(section)) => found.push(section),
             (None, None) => {
-                let why = format!("[{before}] names unknown program or fcgi-program {program}");
-                context.reader(section).error("programs", why);
+                let why = format!("[{last}] names unknown program or fcgi-program {name}");
+                context.reader(group).error("programs", why);
             }
             (Some(_), Some(_)) => {
-                let why =
-                    format!("[{before}] name {program} is ambiguous (exists as program and fcgi-program)");
-                context.reader(section).error("programs", why);
+                let why = format!("[{last}] name {name} is ambiguous (exists as program and fcgi-program)");
+                context.reader(group).error("programs", why);
             }
         }
     }
-    members
+    found
 }
 
-/// A group for each section of a kind that no `[group:x]` has claimed.
-fn of_kind<'a>(
+/// Reads the groups of the `[program:x]` or `[fcgi-program:x]` sections that no `[group:x]` lists.
+fn homogeneous_groups<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
-    claimed: &NameIndex,
+    listed: &NameIndex,
     kind: SectionKind,
-    out: &mut Vec<ProcessConfig>,
+    processes: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let prefix = if kind == SectionKind::FcgiProgram { "fcgi-program:" } else { "program:" };
     let sections = context.sections_with_prefix(prefix).map(|(section, _)| section);
-    let free = sections.filter(|section| claimed.get(section.name).is_none());
-    free.filter_map(|section| homogeneous(context, defaults, section, kind, out)).collect()
+    let unlisted = sections.filter(|section| listed.get(section.name).is_none());
+    unlisted.filter_map(|section| homogeneous_group(context, defaults, section, kind, processes)).collect()
 }
 
-fn homogeneous<'a>(
+fn homogeneous_group<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
     section: &'a Section<'a>,
     kind: SectionKind,
-    out: &mut Vec<ProcessConfig>,
+    processes: &mut Vec<ProcessConfig>,
 ) -> Option<Group<'a>> {
     let vars = context.base_vars(defaults.variables);
     let mut reader = context.reader(section);
     let name = reader.name_after_colon()?;
-    let priority = reader.value_or("priority", &vars, 999, integer);
+    let group_priority = reader.value_or("priority", &vars, DEFAULT_PRIORITY, integer);
     let socket = (kind == SectionKind::FcgiProgram)
         .then(|| fcgi_socket::read_socket(&mut reader, &vars, &name))
         .flatten();
-    let (program, group) = (name.clone(), name.clone());
-    let source = ProgramSource { section, kind, program, group, group_priority: priority, socket };
-    let start = out.len();
-    processes(context, defaults, &source, out);
-    Some(Group { section, name, priority, processes: start..out.len() })
+    let source =
+        ProgramSource { section, kind, program_name: name.clone(), group_name: name, group_priority, socket };
+    Some(group_of(context, defaults, source, processes))
+}
+
+/// Reads the groups of all `[eventlistener:x]` sections. supervisord calls such a group a pool.
+fn eventlistener_groups<'a>(
+    context: &mut Context<'a>,
+    defaults: &ProgramDefaults<'_>,
+    processes: &mut Vec<ProcessConfig>,
+) -> Vec<Group<'a>> {
+    let mut groups = Vec::new();
+    for (section, pool_name) in context.sections_with_prefix("eventlistener:") {
+        let vars = context.base_vars(defaults.variables);
+        let mut reader = context.reader(section);
+        let group_priority = reader.value_or("priority", &vars, EVENTLISTENER_PRIORITY, integer);
+        eventlistener::check_keys(&mut reader, &vars);
+        let Some(program_name) = reader.name_after_colon() else { continue };
+        let source = ProgramSource {
+            section,
+            kind: SectionKind::EventListener,
+            program_name,
+            // supervisord strips blanks from the name of the program, but not from the name of the pool.
+            group_name: pool_name.to_owned(),
+            group_priority,
+            socket: None,
+        };
+        groups.push(group_of(context, defaults, source, processes));
+    }
+    groups
+}
+
+/// Adds the processes of one section, and returns the group that they make.
+fn group_of<'a>(
+    context: &mut Context<'a>,
+    defaults: &ProgramDefaults<'_>,
+    source: ProgramSource<'a>,
+    processes: &mut Vec<ProcessConfig>,
+) -> Group<'a> {
+    let start = processes.len();
+    add_processes(context, defaults, &source, processes);
+    Group {
+        section: source.section,
+        name: source.group_name,
+        priority: source.group_priority,
+        processes: start..processes.len(),
+    }
 }

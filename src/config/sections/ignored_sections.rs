@@ -3,7 +3,7 @@
 
 use super::known_keys::RPCINTERFACE_FACTORY;
 use super::section_reader::{Context, SectionReader};
-use super::value::{inet_address, octal};
+use super::value::{check_inet_http_port, octal};
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
@@ -57,7 +57,7 @@ fn inet_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
     if reader.raw("port").is_none() {
         reader.error("", format!("section [{}] has no port value", reader.section.name));
     }
-    let _without_effect = reader.value("port", vars, inet_address);
+    let _without_effect = reader.value("port", vars, check_inet_http_port);
 }
 
 fn unix_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, with_here: &ExpansionVars<'_>) {

@@ -33,14 +33,14 @@ pub(crate) struct ProgramDefaults<'a> {
 pub(crate) struct ProgramSource<'a> {
     pub(crate) section: &'a Section<'a>,
     pub(crate) kind: SectionKind,
-    pub(crate) program: String,
-    pub(crate) group: String,
+    pub(crate) program_name: String,
+    pub(crate) group_name: String,
     pub(crate) group_priority: i64,
     pub(crate) socket: Option<Socket>,
 }
 
 /// Adds the processes of a section in their order: by name, since they share the priority.
-pub(crate) fn processes<'a>(
+pub(crate) fn add_processes<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
     source: &ProgramSource<'a>,
@@ -49,8 +49,8 @@ pub(crate) fn processes<'a>(
     let common = context.base_vars(defaults.variables);
     let vars = ExpansionVars {
         host: Some(context.inputs.host),
-        program: Some(&source.program),
-        group: Some(&source.group),
+        program: Some(&source.program_name),
+        group: Some(&source.group_name),
         ..common
     };
     let mut reader = context.reader(source.section);
@@ -123,7 +123,7 @@ fn template(
     }
     ProcessConfig {
         kind: source.kind,
-        group: source.group.clone(),
+        group: source.group_name.clone(),
         name: String::new(),
         spec,
         command: String::new(),

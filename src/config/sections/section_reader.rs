@@ -189,7 +189,7 @@ impl<'a> SectionReader<'_, 'a> {
     }
 
     /// Logs a WARN at start.
-    pub(crate) fn notice(&mut self, text: String) {
+    pub(crate) fn warn_at_start(&mut self, text: String) {
         self.context.notice(Level::Warn, text);
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, environment: &mut EnvMap) 
 /// PID 1 cannot go into the background, so a file that asks for it is told.
 fn warn_of_daemon(reader: &mut SectionReader<'_, '_>) {
     let why = "rsup stays in the foreground".to_owned();
-    reader.notice(format!("[supervisord] nodaemon=false has no effect: {why}"));
+    reader.warn_at_start(format!("[supervisord] nodaemon=false has no effect: {why}"));
     reader.warn("nodaemon", why);
 }
 

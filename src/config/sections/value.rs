@@ -127,7 +127,7 @@ pub(crate) fn log_file(text: &str) -> LogFile {
 }
 
 /// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
-pub(crate) fn list(text: &str) -> Vec<&str> {
+pub(crate) fn comma_list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn server_url(text: &str) -> Option<String> {
 }
 
 /// `[inet_http_server] port`: `port`, `host:port` or `*:port`.
-pub(crate) fn inet_address(text: &str) -> Result<(), String> {
+pub(crate) fn check_inet_http_port(text: &str) -> Result<(), String> {
     match text.rsplit_once(':') {
         Some((_, "")) => Err("no port number specified in ''".to_owned()),
         Some((_, number)) => port(number).map(|_| ()),
@@ -165,7 +165,7 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 /// `[fcgi-program:x] socket`. The texts with a Python tuple are supervisord's, a slip of its own.
-pub(crate) fn address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
+pub(crate) fn socket_address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') {
             Ok(Address::Unix(path.to_owned()))
@@ -192,7 +192,7 @@ pub(crate) fn address(text: &str, unix_only_keys: bool) -> Result<Address, Strin
 }
 
 /// `socket_backlog`.
-pub(crate) fn backlog(text: &str) -> Result<u16, String> {
+pub(crate) fn socket_backlog(text: &str) -> Result<u16, String> {
     let number = integer(text)?;
     u16::try_from(number)
         .ok()
@@ -268,14 +268,14 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(inet_address("*:9001"), Ok(()));
-        assert_eq!(inet_address("9001"), Ok(()));
-        assert_eq!(error(inet_address("foo")), "not a valid port number: 'foo' ");
-        assert_eq!(error(inet_address("host:")), "no port number specified in ''");
-        assert_eq!(error(inet_address(":0")), "0 is below lower bound (1)");
-        assert_eq!(address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
-        assert_eq!(address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
-        assert_eq!(error(address("foo", false)), "('Bad socket format %s', 'foo')");
-        assert!(error(address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params"));
+        assert_eq!(check_inet_http_port("*:9001"), Ok(()));
+        assert_eq!(check_inet_http_port("9001"), Ok(()));
+        assert_eq!(error(check_inet_http_port("foo")), "not a valid port number: 'foo' ");
+        assert_eq!(error(check_inet_http_port("host:")), "no port number specified in ''");
+        assert_eq!(error(check_inet_http_port(":0")), "0 is below lower bound (1)");
+        assert_eq!(socket_address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
+        assert_eq!(socket_address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
+        assert_eq!(error(socket_address("foo", false)), "('Bad socket format %s', 'foo')");
+        assert!(error(socket_address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params"));
     }
 }
