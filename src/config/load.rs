@@ -94,7 +94,7 @@ fn assemble(mut context: Context<'_>) -> Loaded {
     let config = supervisord.map(|supervisord| {
         let base = ProgramDefaults {
             variables: &variables,
-            estimated_size: estimated_size("", &supervisord.environment),
+            environment_size: estimated_size("", &supervisord.environment),
             exitcodes: Rc::new([0]),
             shutdown_on: supervisord.shutdown_on,
         };

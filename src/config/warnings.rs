@@ -37,7 +37,7 @@ pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
     if count > 0 {
         let plural = if count == 1 { "" } else { "s" };
         let text = format!("ignored {count} unknown key{plural} or section{plural}; --check names them");
-        context.notice(Level::Warn, text);
+        context.log_at_start(Level::Warn, text);
     }
 }
 
@@ -111,7 +111,7 @@ fn is_regular_file_path(path: &str) -> bool {
 fn warn_unrotated_file(reader: &mut SectionReader<'_, '_>, key: &str, path: &str) {
     let why = format!("{path} is appended to and never rotated");
     let text = format!("For [{}], {key}: {why}", reader.section.name);
-    reader.context.notice(Level::Info, text);
+    reader.context.log_at_start(Level::Info, text);
     reader.warn(key, why);
 }
 

@@ -1,5 +1,14 @@
-//! The sections without effect here: http servers, plugins, `supervisorctl`. They are checked as far as that needs
-//! nothing of the machine, and one line says that they have no effect.
+//! The sections that have no effect in rsup: the HTTP servers, the plug-ins and `supervisorctl`.
+//!
+//! | section | keys |
+//! |---|---|
+//! | `[inet_http_server]` | `port` (required), `username` and `password` (both or neither) |
+//! | `[unix_http_server]` | `file` (required), `chmod`, `chown`, `username` and `password` (both or neither) |
+//! | `[rpcinterface:x]` | `supervisor.rpcinterface_factory` (required), and any key of the plug-in |
+//! | `[supervisorctl]`, `[ctlplugin:x]` | any key; supervisord does not read these sections |
+//!
+//! Source: supervisord's documentation, "Configuration File". The values are checked like in supervisord, except for
+//! checks that depend on the machine: users, directories, and whether a plug-in can be imported.
 
 use super::known_keys::RPCINTERFACE_FACTORY;
 use super::section_reader::{Context, SectionReader};
@@ -9,33 +18,34 @@ use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::policy::Level;
 
-/// Reads them all.
-pub(crate) fn check_all(context: &mut Context<'_>, environment: &EnvMap) {
-    let vars = ExpansionVars::variables(environment);
-    let with_here = context.base_vars(environment);
-    let mut idle = Vec::new();
-    // What plugins inherit is the same for all of them.
+/// Checks all these sections, and logs their names in one line when rsup starts.
+pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
+    let vars = ExpansionVars::variables(variables);
+    let vars_with_here = context.base_vars(variables);
+    let mut ignored = Vec::new();
+    // Every plug-in inherits the same keys of `[DEFAULT]`: checking them for the first plug-in is enough.
     let mut inherited: Vec<_> = context.document.defaults().collect();
     for section in context.sections {
         let name = section.name;
         let mut reader = context.reader(section);
         if name.starts_with("rpcinterface:") {
-            plugin(&mut reader, &vars, std::mem::take(&mut inherited));
+            check_rpcinterface(&mut reader, &vars, std::mem::take(&mut inherited));
         } else if name.starts_with("inet_http_server") {
-            inet_server(&mut reader, &vars);
+            check_inet_http_server(&mut reader, &vars);
         } else if name.starts_with("unix_http_server") {
-            unix_server(&mut reader, &vars, &with_here);
+            check_unix_http_server(&mut reader, &vars, &vars_with_here);
         } else if name != "supervisorctl" && !name.starts_with("ctlplugin:") {
             continue;
         }
-        idle.push(format!("[{name}]"));
+        ignored.push(format!("[{name}]"));
     }
-    if !idle.is_empty() {
-        context.notice(Level::Info, format!("without effect here: {}", idle.join(", ")));
+    if !ignored.is_empty() {
+        context.log_at_start(Level::Info, format!("sections without effect in rsup: {}", ignored.join(", ")));
     }
 }
 
-fn plugin<'a>(
+/// Checks `[rpcinterface:x]`. supervisord expands all keys of the section, because they are arguments of the plug-in.
+fn check_rpcinterface<'a>(
     reader: &mut SectionReader<'_, 'a>,
     vars: &ExpansionVars<'_>,
     inherited: Vec<(&'a str, Value<'a>)>,
@@ -44,39 +54,45 @@ fn plugin<'a>(
         let section = reader.section.name;
         reader.error("", format!("section [{section}] does not specify a {RPCINTERFACE_FACTORY}"));
     }
-    // Own values first, then the last that was inherited.
+    // The section's own values come before inherited values, and a later value of `[DEFAULT]` before an earlier value.
     let mut seen = NameIndex::default();
     let own = reader.section.values.iter().copied();
     for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.insert(key)) {
-        let _without_effect = reader.expand(key, &value, vars);
+        let _without_effect = reader.expand_value(key, &value, vars);
     }
 }
 
-fn inet_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
-    login(reader, vars);
+fn check_inet_http_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+    check_login(reader, vars);
     if reader.raw("port").is_none() {
         reader.error("", format!("section [{}] has no port value", reader.section.name));
     }
     let _without_effect = reader.value("port", vars, check_inet_http_port);
 }
 
-fn unix_server(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, with_here: &ExpansionVars<'_>) {
+/// Checks `[unix_http_server]`, whose key `file` is the only one that may use `%(here)s`.
+fn check_unix_http_server(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+    vars_with_here: &ExpansionVars<'_>,
+) {
     if reader.raw("file").is_none() {
         reader.error("", format!("section [{}] has no file value", reader.section.name));
     }
-    let _without_effect = reader.text("file", with_here);
-    login(reader, vars);
+    let _without_effect = reader.text("file", vars_with_here);
+    check_login(reader, vars);
     let _without_effect = reader.text("chown", vars);
     let mode = |text: &str| octal(text).map_err(|_| format!("Invalid chmod value {text}"));
     let _without_effect = reader.value("chmod", vars, mode);
 }
 
-fn login(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
-    let given = ["username", "password"].map(|key| {
+/// Checks `username` and `password` of an HTTP server.
+fn check_login(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+    let is_set = ["username", "password"].map(|key| {
         let _without_effect = reader.text(key, vars);
         reader.raw(key).is_some()
     });
-    if given == [true, false] || given == [false, true] {
+    if is_set == [true, false] || is_set == [false, true] {
         let why = "contains incomplete authentication: If a username or a password is specified, both the username \
                    and password must be specified";
         reader.error("", format!("Section [{}] {why}", reader.section.name));

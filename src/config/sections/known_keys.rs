@@ -1,6 +1,9 @@
-//! The sections and keys that are known, and the nearest to one that is not.
+//! The names of all known sections and keys, and the search for the known name that is nearest to an unknown one.
+//!
+//! Source: supervisord's documentation, "Configuration File". `shutdown_on` and `stop_timeout` are rsup's own.
 
-/// `[supervisord]`, rsup's two last.
+use crate::config::grammar::python::strip;
+
 const SUPERVISORD: &[&str] = &[
     "childlogdir",
     "directory",
@@ -22,7 +25,8 @@ const SUPERVISORD: &[&str] = &[
     "shutdown_on",
     "stop_timeout",
 ];
-/// `[program:x]`, rsup's last.
+
+/// `[program:x]`; an event listener and a FastCGI program have these keys too.
 const PROGRAM: &[&str] = &[
     "autorestart",
     "autostart",
@@ -58,7 +62,8 @@ const PROGRAM: &[&str] = &[
     "user",
     "shutdown_on",
 ];
-/// The keys of one stream of a program.
+
+/// The keys of `[program:x]` about one output stream: `stdout_logfile` and so on.
 pub(crate) struct StreamKeys {
     pub(crate) logfile: &'static str,
     pub(crate) logfile_backups: &'static str,
@@ -67,7 +72,7 @@ pub(crate) struct StreamKeys {
     pub(crate) capture_maxbytes: &'static str,
     pub(crate) events_enabled: &'static str,
 }
-/// `stdout_…`.
+
 pub(crate) const STDOUT_KEYS: StreamKeys = StreamKeys {
     logfile: "stdout_logfile",
     logfile_backups: "stdout_logfile_backups",
@@ -76,7 +81,7 @@ pub(crate) const STDOUT_KEYS: StreamKeys = StreamKeys {
     capture_maxbytes: "stdout_capture_maxbytes",
     events_enabled: "stdout_events_enabled",
 };
-/// `stderr_…`.
+
 pub(crate) const STDERR_KEYS: StreamKeys = StreamKeys {
     logfile: "stderr_logfile",
     logfile_backups: "stderr_logfile_backups",
@@ -85,17 +90,20 @@ pub(crate) const STDERR_KEYS: StreamKeys = StreamKeys {
     capture_maxbytes: "stderr_capture_maxbytes",
     events_enabled: "stderr_events_enabled",
 };
+
+/// The only key that supervisord itself reads from `[rpcinterface:x]`.
+pub(crate) const RPCINTERFACE_FACTORY: &str = "supervisor.rpcinterface_factory";
+
 const EVENTLISTENER: &[&str] = &["buffer_size", "events", "result_handler"];
 const FCGI_PROGRAM: &[&str] = &["socket", "socket_backlog", "socket_mode", "socket_owner"];
 const GROUP: &[&str] = &["priority", "programs"];
 const INCLUDE: &[&str] = &["files"];
 const INET_HTTP_SERVER: &[&str] = &["password", "port", "username"];
-const RPCINTERFACE: &[&str] = &[RPCINTERFACE_FACTORY];
-/// The one key that every `[rpcinterface:x]` has.
-pub(crate) const RPCINTERFACE_FACTORY: &str = "supervisor.rpcinterface_factory";
 const UNIX_HTTP_SERVER: &[&str] = &["chmod", "chown", "file", "password", "username"];
+const RPCINTERFACE: &[&str] = &[RPCINTERFACE_FACTORY];
 
-/// Section names, or how they begin, as they are suggested.
+/// The names of the known sections, as a warning suggests them. In the file, a name
+/// follows each colon.
 const SECTION_PREFIXES: &[&str] = &[
     "supervisord",
     "program:",
@@ -110,10 +118,13 @@ const SECTION_PREFIXES: &[&str] = &[
     "ctlplugin:",
 ];
 
-/// The keys of a section, in tables; `None`: any key is fine there.
+/// A name with more differences than this is not a typing error.
+const MAX_DISTANCE: usize = 3;
+
+/// The known keys of a section, in up to two tables. `None` for a section whose keys a plug-in defines: any key is valid.
 type KnownKeys = Option<[&'static [&'static str]; 2]>;
 
-/// Which keys a section has; `None` when supervisord does not know the section at all.
+/// Returns the known keys of a section, or `None` if supervisord does not know the section.
 pub(crate) fn of_section(name: &str) -> Option<KnownKeys> {
     let kind = name.split_once(':').map_or("", |(kind, _)| kind);
     match (name, kind) {
@@ -130,17 +141,15 @@ pub(crate) fn of_section(name: &str) -> Option<KnownKeys> {
     }
 }
 
-/// Whether a program has this key.
 pub(crate) fn is_program_key(key: &str) -> bool {
     PROGRAM.contains(&key)
 }
 
-/// Whether one of these tables has this key.
 pub(crate) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
     tables.iter().any(|table| table.contains(&key))
 }
 
-/// Whether some section has this key.
+/// Returns whether any section has this key.
 pub(crate) fn is_known(key: &str) -> bool {
     let tables = [
         [SUPERVISORD, PROGRAM],
@@ -152,43 +161,43 @@ pub(crate) fn is_known(key: &str) -> bool {
     tables.into_iter().any(|tables| is_in(tables, key))
 }
 
-/// The known key nearest to this one, when it is near enough for a slip of the finger; first of all one that begins
-/// with it.
+/// Returns the key of `tables` that `key` most likely stands for, if the difference is small enough for a typing error.
 pub(crate) fn nearest_key(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
     nearest_word(key, tables.into_iter().flatten().copied())
 }
 
-/// The section that may have been meant: `program:` for `[Program:x]`.
+/// Returns the section that `name` most likely stands for: `program:` for `[Program:x]`.
 pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    nearest_word(
-        &crate::config::grammar::python::strip(kind).to_ascii_lowercase(),
-        SECTION_PREFIXES.iter().copied(),
-    )
+    nearest_word(&strip(kind).to_ascii_lowercase(), SECTION_PREFIXES.iter().copied())
 }
 
-fn nearest_word(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let limit = (word.chars().count() / 3).min(3);
-    let measured = known.map(|candidate| {
-        let shortened = limit > 0 && candidate.starts_with(word);
-        (if shortened { 0 } else { distance(word, candidate) }, candidate)
+/// Returns the candidate with the smallest edit distance to `word`; the shortest of several. At most one character in
+/// three may differ. A candidate that begins with `word` counts as equal, because abbreviated keys are common mistakes.
+fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let limit = (word.chars().count() / 3).min(MAX_DISTANCE);
+    let measured = candidates.map(|candidate| {
+        let is_abbreviated = limit > 0 && candidate.starts_with(word);
+        (if is_abbreviated { 0 } else { edit_distance(word, candidate) }, candidate)
     });
     let close = measured.filter(|(distance, _)| *distance <= limit);
     close.min_by_key(|(distance, candidate)| (*distance, candidate.len())).map(|(_, candidate)| candidate)
 }
 
-/// The number of characters to insert, delete or replace to make one word of the other. Long words are far from all.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 3 {
+/// Returns the number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein distance).
+fn edit_distance(a: &str, b: &str) -> usize {
+    // A text from the file may be megabytes long; the table below costs a.len() * b.len().
+    if a.len().abs_diff(b.len()) > MAX_DISTANCE {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (deleted, x) in a.chars().enumerate() {
-        let mut diagonal = deleted;
-        let mut left = deleted.saturating_add(1);
+    // After each character of `a`, `row[n]` is the distance of the characters so far to the first n characters of `b`.
+    for (index, from) in a.chars().enumerate() {
+        let mut diagonal = index;
+        let mut left = index.saturating_add(1);
         let mut next = vec![left];
-        for (y, above) in b.chars().zip(row.iter().skip(1)) {
-            let replaced = diagonal.saturating_add(usize::from(x != y));
+        for (to, above) in b.chars().zip(row.iter().skip(1)) {
+            let replaced = diagonal.saturating_add(usize::from(from != to));
             left = replaced.min(left.saturating_add(1)).min(above.saturating_add(1));
             next.push(left);
             diagonal = *above;
@@ -203,16 +212,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn the_edit_distance_counts_inserted_deleted_and_replaced_characters() {
         for (a, b, want) in
             [("", "", 0), ("abc", "abc", 0), ("comand", "command", 1), ("autostrat", "autostart", 2)]
         {
-            assert_eq!(distance(a, b), want, "{a} {b}");
+            assert_eq!(edit_distance(a, b), want, "{a} {b}");
         }
     }
 
     #[test]
-    fn the_nearest_key_is_suggested() {
+    fn the_nearest_known_name_is_found() {
         let program = of_section("program:x").flatten().unwrap();
         let table = [
             ("comand", Some("command")),

@@ -1,4 +1,35 @@
-//! One section of a program to its processes: the keys, their defaults, and the names each may use.
+//! `[program:x]`: the keys of a section, and the processes that the section defines. `[eventlistener:x]` and
+//! `[fcgi-program:x]` have these keys too.
+//!
+//! | key | type | default |
+//! |---|---|---|
+//! | `command` | text | required |
+//! | `process_name` | name | `%(program_name)s` |
+//! | `numprocs`, `numprocs_start` | integer | 1, 0 |
+//! | `priority` | integer | 999 |
+//! | `autostart` | boolean | true |
+//! | `autorestart` | boolean or `unexpected` | unexpected |
+//! | `startsecs`, `startretries` | integer | 1, 3 |
+//! | `exitcodes` | list of exit codes | 0 |
+//! | `stopsignal` | signal | TERM |
+//! | `stopwaitsecs` | integer | 10 |
+//! | `stopasgroup` | boolean | false |
+//! | `killasgroup` | boolean | the value of `stopasgroup` |
+//! | `user` | `user` or `user:group` | none |
+//! | `umask` | octal number | none |
+//! | `directory` | text | none |
+//! | `environment` | `KEY=VALUE` pairs | none |
+//! | `serverurl` | text | AUTO |
+//! | `redirect_stderr` | boolean | false |
+//! | `stdout_logfile`, `stderr_logfile` | path, `AUTO`, `NONE` or `syslog` | AUTO |
+//! | `stdout_syslog`, `stderr_syslog` | boolean | false |
+//! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]` |
+//!
+//! The keys `*_logfile_maxbytes`, `*_logfile_backups`, `*_capture_maxbytes` and `*_events_enabled` are checked, but have
+//! no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
+//!
+//! A process has its own number (`%(process_num)d`) and its own environment. So `environment` is expanded anew for each
+//! process, and so are the keys that may use both: `directory`, the log files, `command` and `process_name`.
 
 use std::iter::repeat_n;
 use std::rc::Rc;
@@ -6,8 +37,8 @@ use std::rc::Rc;
 use super::known_keys::{STDERR_KEYS, STDOUT_KEYS, StreamKeys};
 use super::section_reader::{Context, SectionReader};
 use super::value::{
-    auto_restart, boolean, byte_size, exit_codes, integer, log_file, name, octal, server_url, shutdown_on,
-    signal,
+    auto_restart, boolean, byte_size, checked_name, exit_codes, integer, log_file, octal, server_url,
+    shutdown_on, signal,
 };
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -17,19 +48,19 @@ use crate::config::model::{LogFile, ProcessConfig, SectionKind, Socket, Words};
 use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
-/// What all programs start from.
+/// Values that all programs share.
 pub(crate) struct ProgramDefaults<'a> {
-    /// For `%(ENV_X)s`: rsup's environment and the next.
+    /// rsup's environment, overridden by `[supervisord] environment`: the values of `%(ENV_X)s`.
     pub(crate) variables: &'a EnvMap,
-    /// About how many bytes `[supervisord] environment` takes, which every process gets.
-    pub(crate) estimated_size: usize,
-    /// For programs that do not say it.
+    /// The [`estimated_size`] of `[supervisord] environment`, which every process inherits.
+    pub(crate) environment_size: usize,
+    /// The default of `exitcodes`, in one allocation for all processes.
     pub(crate) exitcodes: Rc<[u8]>,
-    /// For programs that do not say it.
+    /// The default of `shutdown_on`.
     pub(crate) shutdown_on: ShutdownOn,
 }
 
-/// Whose processes are wanted: a section, read for a group.
+/// A section to read, and the group that its processes belong to.
 pub(crate) struct ProgramSource<'a> {
     pub(crate) section: &'a Section<'a>,
     pub(crate) kind: SectionKind,
@@ -39,64 +70,63 @@ pub(crate) struct ProgramSource<'a> {
     pub(crate) socket: Option<Socket>,
 }
 
-/// Adds the processes of a section in their order: by name, since they share the priority.
+/// Adds the processes of a section to `processes`, sorted by name.
 pub(crate) fn add_processes<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
     source: &ProgramSource<'a>,
-    out: &mut Vec<ProcessConfig>,
+    processes: &mut Vec<ProcessConfig>,
 ) {
-    let common = context.base_vars(defaults.variables);
     let vars = ExpansionVars {
         host: Some(context.inputs.host),
         program: Some(&source.program_name),
         group: Some(&source.group_name),
-        ..common
+        ..context.base_vars(defaults.variables)
     };
     let mut reader = context.reader(source.section);
     let first = reader.value_or("numprocs_start", &vars, 0, integer);
     let count = reader.value_or("numprocs", &vars, 1, integer);
-    let template = template(&mut reader, &vars, defaults, source);
-    let process_name = process_name(&mut reader, count);
+    let shared = shared_config(&mut reader, &vars, defaults, source);
+    let process_name = unexpanded_process_name(&mut reader, count);
     if !reader.context.charge_processes(count) {
         reader.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
         return;
     }
-    let start = out.len();
-    // supervisord's numbers have no end; these stay at the largest.
+    let start = processes.len();
+    // supervisord's integers are unlimited; here a number above i64::MAX becomes i64::MAX.
     let numbers = (0..count).map(|index| first.saturating_add(index));
-    for (number, template) in numbers.zip(repeat_n(template, usize::try_from(count).unwrap_or(0))) {
+    for (number, config) in numbers.zip(repeat_n(shared, usize::try_from(count).unwrap_or(0))) {
         let vars = ExpansionVars { numbers: Some((number, count)), ..vars };
         let errors = reader.context.report.errors();
-        // It is large: from here on it is not moved.
-        out.push(template);
-        if let Some(process) = out.last_mut() {
-            complete(process, &mut reader, vars, defaults, &process_name);
+        // A `ProcessConfig` is large: the remaining values are set in the vector, which saves a move.
+        processes.push(config);
+        if let Some(process) = processes.last_mut() {
+            set_process_values(process, &mut reader, vars, defaults, &process_name);
         }
-        // What is wrong with one is wrong with all.
+        // An error in one process of the section is the same error in all others.
         if reader.context.report.errors() > errors {
             break;
         }
     }
-    if let Some(process) = out.get(start) {
+    if let Some(process) = processes.get(start) {
         warnings::warn_process(&mut reader, process);
     }
     if count > 1 {
-        sort(out, start);
+        sort_by_name(processes, start);
     }
 }
 
-/// About how many bytes the words and variables of a process take.
+/// Estimates the bytes of memory that the command and the variables of a process take.
 pub(crate) fn estimated_size(command: &str, environment: &[(String, String)]) -> usize {
-    let each = size_of::<(String, String)>();
+    let pair = size_of::<(String, String)>();
     let variables =
-        environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(each));
-    // The command is there twice, as text and as words.
+        environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(pair));
+    // The command is kept twice: as text and split into words.
     variables.sum::<usize>().saturating_add(command.len().saturating_mul(2))
 }
 
-/// Sorts what stands behind `start`.
-fn sort(processes: &mut Vec<ProcessConfig>, start: usize) {
+/// Sorts the processes from index `start` on. All of them have the same priority, which comes first in supervisord's order.
+fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
     let unsorted = processes.split_off(start);
     let mut order = StableSort::default();
     for process in &unsorted {
@@ -105,21 +135,21 @@ fn sort(processes: &mut Vec<ProcessConfig>, start: usize) {
     processes.extend(order.apply(unsorted));
 }
 
-/// What the processes of a section share.
-fn template(
+/// Reads the keys that have the same value for all processes of the section.
+fn shared_config(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
     defaults: &ProgramDefaults<'_>,
     source: &ProgramSource<'_>,
 ) -> ProcessConfig {
-    let spec = spec(reader, vars, defaults, source.group_priority);
+    let spec = process_spec(reader, vars, defaults, source.group_priority);
     let killasgroup = reader.value_or("killasgroup", vars, spec.stopasgroup, boolean);
     if spec.stopasgroup && !killasgroup {
         reader.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
     }
-    for stream in [&STDOUT_KEYS, &STDERR_KEYS] {
-        let _without_effect = reader.value(stream.capture_maxbytes, vars, byte_size);
-        let _without_effect = reader.value(stream.events_enabled, vars, boolean);
+    for keys in [&STDOUT_KEYS, &STDERR_KEYS] {
+        let _without_effect = reader.value(keys.capture_maxbytes, vars, byte_size);
+        let _without_effect = reader.value(keys.events_enabled, vars, boolean);
     }
     ProcessConfig {
         kind: source.kind,
@@ -142,7 +172,7 @@ fn template(
     }
 }
 
-fn spec(
+fn process_spec(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
     defaults: &ProgramDefaults<'_>,
@@ -164,7 +194,7 @@ fn spec(
     }
 }
 
-/// `user`, as written, once it is known to exist.
+/// Reads `user` and checks that the user exists. The value stays text: `--print-config` must not depend on user IDs.
 fn user(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Option<String> {
     let user = reader.text("user", vars)?;
     if let Err(why) = reader.context.check_user(&user) {
@@ -173,10 +203,10 @@ fn user(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Option<
     Some(user.into_owned())
 }
 
-/// `process_name` before its expansion: only this text is checked.
-fn process_name(reader: &mut SectionReader<'_, '_>, numprocs: i64) -> String {
+/// Reads and checks `process_name` without expanding it. supervisord checks only this text, not the expanded name.
+fn unexpanded_process_name(reader: &mut SectionReader<'_, '_>, numprocs: i64) -> String {
     let written = reader.raw("process_name").map_or("%(program_name)s".into(), Value::text);
-    let name = name(&written).unwrap_or_else(|why| {
+    let name = checked_name(&written).unwrap_or_else(|why| {
         reader.error("process_name", why);
         String::new()
     });
@@ -187,19 +217,19 @@ fn process_name(reader: &mut SectionReader<'_, '_>, numprocs: i64) -> String {
     name
 }
 
-/// What may be another for each process. Its own variables can be used in all that follows them.
-fn complete(
+/// Sets the values that may differ between the processes of one section. `vars` holds the number of the process.
+fn set_process_values(
     process: &mut ProcessConfig,
     reader: &mut SectionReader<'_, '_>,
     vars: ExpansionVars<'_>,
     defaults: &ProgramDefaults<'_>,
     process_name: &str,
 ) {
-    let own = own_environment(reader, &vars);
-    let vars = ExpansionVars { own: &own, ..vars };
+    let environment = process_environment(reader, &vars);
+    let vars = ExpansionVars { own: &environment, ..vars };
     process.directory = reader.string("directory", &vars);
-    process.stdout_logfile = stream(reader, &vars, &STDOUT_KEYS);
-    process.stderr_logfile = stream(reader, &vars, &STDERR_KEYS);
+    process.stdout_logfile = log_file_of(reader, &vars, &STDOUT_KEYS);
+    process.stderr_logfile = log_file_of(reader, &vars, &STDERR_KEYS);
     if process.redirect_stderr {
         if matches!(process.stderr_logfile, LogFile::Path(_)) {
             warnings::warn_ignored_stderr_logfile(reader);
@@ -216,12 +246,16 @@ fn complete(
         reader.error("process_name", why);
         String::new()
     });
-    if reader.context.charge(estimated_size(&process.command, &own).saturating_add(defaults.estimated_size)) {
-        process.environment = own;
+    let size = estimated_size(&process.command, &environment).saturating_add(defaults.environment_size);
+    if reader.context.charge(size) {
+        process.environment = environment;
     }
 }
 
-fn own_environment(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Vec<(String, String)> {
+fn process_environment(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+) -> Vec<(String, String)> {
     let Some(value) = reader.raw("environment") else { return Vec::new() };
     if !reader.context.charge(value.text().len()) {
         return Vec::new();
@@ -232,12 +266,12 @@ fn own_environment(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>)
     })
 }
 
-/// Where `stdout` or `stderr` goes. supervisord expands the file's name twice.
-fn stream(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, stream: &StreamKeys) -> LogFile {
-    let again = |text: &str| expand(text, vars, stream.logfile).map(|text| log_file(&text));
-    let file = reader.value_or(stream.logfile, vars, LogFile::Auto, again);
-    let _without_effect = reader.value(stream.logfile_backups, vars, integer);
-    let _without_effect = reader.value(stream.logfile_maxbytes, vars, byte_size);
-    let syslog = reader.value_or(stream.syslog, vars, false, boolean);
+/// Reads the keys about the log file of stdout or stderr. supervisord expands `*_logfile` twice.
+fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
+    let expand_again = |text: &str| expand(text, vars, keys.logfile).map(|text| log_file(&text));
+    let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again);
+    let _without_effect = reader.value(keys.logfile_backups, vars, integer);
+    let _without_effect = reader.value(keys.logfile_maxbytes, vars, byte_size);
+    let syslog = reader.value_or(keys.syslog, vars, false, boolean);
     if syslog && file == LogFile::None { LogFile::Syslog } else { file }
 }

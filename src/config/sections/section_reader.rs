@@ -1,9 +1,9 @@
-//! Typed access to the keys of one section: each is expanded with the names its place allows, read, and reported
-//! where it stands when it is wrong. Reading goes on with the default, so that one run finds everything.
+//! Typed access to the keys of one section. A value is expanded and then parsed; an error is reported with the file and
+//! line of the value, and reading continues with the key's default, so that one run finds every error.
 
 use std::borrow::Cow;
 
-use super::value::name;
+use super::value::checked_name;
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
@@ -11,32 +11,33 @@ use crate::config::model::{Inputs, Overrides};
 use crate::config::report::{Notice, Report, Severity};
 use crate::policy::Level;
 
-/// Everything that reading sections needs, and what it has found so far.
+/// The inputs of reading all sections, and the findings so far.
 pub(crate) struct Context<'a> {
     pub(crate) document: &'a Document<'a>,
-    /// The sections, opened.
+    /// All sections of `document` but `[DEFAULT]`.
     pub(crate) sections: &'a [Section<'a>],
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) overrides: &'a Overrides,
-    /// Directory of the main file.
+    /// The directory of the main configuration file, for `%(here)s`.
     pub(crate) here: &'a str,
     pub(crate) report: Report,
     pub(crate) notices: Vec<Notice>,
-    /// How many processes there may still be.
+    /// How many more processes may be defined.
     pub(crate) processes_left: i64,
-    /// How many bytes may still be read and kept.
+    /// How many more bytes of text may be read or kept; `None` once this was exceeded.
     pub(crate) text_budget: Option<usize>,
-    /// The users that are known to exist: looking for one reads /etc/passwd and /etc/group.
+    /// The `user` values that were found valid: each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
 }
 
-/// More processes than the largest machines run are a mistake, and must not fill the memory.
+/// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
-/// A long text that many sections inherit must not either, nor take for ever.
+/// Limit on the bytes of text that all sections read and keep: every section inherits the keys of `[DEFAULT]`, so that a
+/// small file can stand for gigabytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 32 << 20;
 
 impl<'a> Context<'a> {
-    /// `ENV_*` and `here`: what `[supervisord]`, groups and pools may use.
+    /// Returns the variables that every section may use: `ENV_*` from `environment`, and `here`.
     pub(crate) fn base_vars<'e>(&self, environment: &'e EnvMap) -> ExpansionVars<'e>
     where
         'a: 'e,
@@ -44,7 +45,7 @@ impl<'a> Context<'a> {
         ExpansionVars { here: Some(self.here), ..ExpansionVars::variables(environment) }
     }
 
-    /// The sections whose name begins so, with the rest of the name.
+    /// Returns the sections whose name begins with `prefix`, each with the remainder of its name.
     pub(crate) fn sections_with_prefix<'p>(
         &self,
         prefix: &'p str,
@@ -52,23 +53,23 @@ impl<'a> Context<'a> {
         self.sections.iter().filter_map(move |section| Some((section, section.name.strip_prefix(prefix)?)))
     }
 
-    /// The section with exactly this name.
-    pub(crate) fn find(&self, name: &str) -> Option<&'a Section<'a>> {
+    pub(crate) fn find_section(&self, name: &str) -> Option<&'a Section<'a>> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// Whether there may be so many processes more.
+    /// Subtracts `count` from the processes that may still be defined. Returns false if that exceeds the limit.
     pub(crate) fn charge_processes(&mut self, count: i64) -> bool {
         self.processes_left = self.processes_left.saturating_sub(count.max(0));
         self.processes_left >= 0
     }
 
-    /// Whether so many bytes more may be read or kept; once they may not, nothing is, and that is an error.
+    /// Subtracts `bytes` from the text that may still be read or kept. Returns false if that exceeds the limit, now or
+    /// in an earlier call; the first such call reports an error.
     pub(crate) fn charge(&mut self, bytes: usize) -> bool {
         match self.text_budget.and_then(|left| left.checked_sub(bytes)) {
             Some(left) => self.text_budget = Some(left),
             None if self.text_budget.take().is_some() => {
-                let why = "the sections come to more text than a machine can hold";
+                let why = "the sections with all inherited values have more text than a machine can hold";
                 self.report.add(Severity::Error, None, ("", ""), why.to_owned());
             }
             None => {}
@@ -76,15 +77,18 @@ impl<'a> Context<'a> {
         self.text_budget.is_some()
     }
 
-    /// Logs a line at start.
-    pub(crate) fn notice(&mut self, level: Level, text: String) {
-        // The processes of one section come to the same lines.
+    /// Adds a line to the lines that rsup logs when it starts.
+    pub(crate) fn log_at_start(&mut self, level: Level, text: String) {
+        // All processes of a section with numprocs > 1 cause the same line.
         if self.notices.last().is_none_or(|last| last.text != text) && self.charge(text.len()) {
             self.notices.push(Notice { level, text });
         }
     }
 
-    /// Whether the users of this text exist.
+    /// Checks that the user, and the group if there is one, of a `user` or `user:group` value exist.
+    ///
+    /// # Errors
+    /// Returns supervisord's message.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
         if self.known_users.get(user).is_none() {
             (self.inputs.check_user)(user)?;
@@ -93,37 +97,36 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Opens a section for reading.
     pub(crate) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> SectionReader<'c, 'a> {
         SectionReader { context: self, section }
     }
 }
 
-/// One section, being read.
+/// Reads the keys of one section.
 pub(crate) struct SectionReader<'c, 'a> {
     pub(crate) context: &'c mut Context<'a>,
     pub(crate) section: &'a Section<'a>,
 }
 
 impl<'a> SectionReader<'_, 'a> {
-    /// The name behind the colon of the header.
+    /// Returns the name after the colon of the header: `x` of `[program:x]`. Reports an error if the name is not valid.
     pub(crate) fn name_after_colon(&mut self) -> Option<String> {
         let written = self.section.name.split_once(':').map_or("", |(_, name)| name);
-        name(written).map_err(|why| self.error("", why)).ok()
+        checked_name(written).map_err(|why| self.error("", why)).ok()
     }
 
-    /// A key's text and place, as written.
+    /// Returns a key's value as the file has it: not expanded, with its file and line.
     pub(crate) fn raw(&self, key: &str) -> Option<&'a Value<'a>> {
         self.section.get(key)
     }
 
-    /// A key's text, expanded.
+    /// Returns a key's value, expanded. `None` if the key is not set or the expansion failed.
     pub(crate) fn text(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<Cow<'a, str>> {
-        self.expand(key, self.raw(key)?, vars)
+        self.expand_value(key, self.raw(key)?, vars)
     }
 
-    /// A key's text, expanded, from the value that is at hand.
-    pub(crate) fn expand(
+    /// Expands `value`, which is the value of `key`. Reports an error if that fails.
+    pub(crate) fn expand_value(
         &mut self,
         key: &str,
         value: &Value<'a>,
@@ -146,55 +149,55 @@ impl<'a> SectionReader<'_, 'a> {
         }
     }
 
-    /// The same, to keep.
+    /// The same as [`Self::text`], as a `String`.
     pub(crate) fn string(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<String> {
         self.text(key, vars).map(Cow::into_owned)
     }
 
-    /// A key's value, if it is set and right.
+    /// Expands and parses a key's value. `None` if the key is not set or its value is not valid.
     pub(crate) fn value<T>(
         &mut self,
         key: &str,
         vars: &ExpansionVars<'_>,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let text = self.text(key, vars)?;
-        read(&text).map_err(|why| self.error(key, why)).ok()
+        parse(&text).map_err(|why| self.error(key, why)).ok()
     }
 
-    /// A key's value or its default.
+    /// Expands and parses a key's value. Returns `default` if the key is not set or its value is not valid.
     pub(crate) fn value_or<T>(
         &mut self,
         key: &str,
         vars: &ExpansionVars<'_>,
         default: T,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        self.value(key, vars, read).unwrap_or(default)
+        self.value(key, vars, parse).unwrap_or(default)
     }
 
-    /// Where a key stands; the section's header when it has none.
-    pub(crate) fn place(&self, key: &str) -> SourceLocation {
+    /// Returns the file and line of a key, or of the section's header if the key is not set.
+    fn location(&self, key: &str) -> SourceLocation {
         self.raw(key).map_or(self.section.place, |value| value.place)
     }
 
-    /// Reports an error about a key; about the section when the key is empty.
+    /// Reports an error about a key, or about the whole section if `key` is empty.
     pub(crate) fn error(&mut self, key: &str, text: String) {
-        self.add(Severity::Error, key, text);
+        self.report(Severity::Error, key, text);
     }
 
-    /// Reports a warning.
+    /// Reports a warning about a key, or about the whole section if `key` is empty.
     pub(crate) fn warn(&mut self, key: &str, text: String) {
-        self.add(Severity::Warning, key, text);
+        self.report(Severity::Warning, key, text);
     }
 
-    /// Logs a WARN at start.
+    /// Adds a WARN line to the lines that rsup logs when it starts.
     pub(crate) fn warn_at_start(&mut self, text: String) {
-        self.context.notice(Level::Warn, text);
+        self.context.log_at_start(Level::Warn, text);
     }
 
-    fn add(&mut self, severity: Severity, key: &str, text: String) {
-        let place = self.place(key);
+    fn report(&mut self, severity: Severity, key: &str, text: String) {
+        let place = self.location(key);
         self.context.report.add(severity, Some(place), (self.section.name, key), text);
     }
 }

@@ -1,24 +1,44 @@
 //! `[supervisord]`.
+//!
+//! | key | type | default |
+//! |---|---|---|
+//! | `loglevel` | log level | info |
+//! | `silent` | boolean | false |
+//! | `user` | `user` or `user:group` | none |
+//! | `minfds`, `minprocs` | integer | 1024, 200 |
+//! | `environment` | `KEY=VALUE` pairs | none |
+//! | `shutdown_on` | `never`, `fatal` or `exited` | never |
+//! | `stop_timeout` | seconds | none |
+//! | `nodaemon` | boolean | false; rsup always stays in the foreground |
+//! | `umask` | octal number | 022; has no effect, as in supervisord with `nodaemon=true` |
+//! | `directory` | text | none; has no effect, as in supervisord with `nodaemon=true` |
+//! | `identifier` | text | supervisor; has no effect |
+//!
+//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `pidfile`, `childlogdir`, `nocleanup` and `strip_ansi` are
+//! checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings"; `shutdown_on` and
+//! `stop_timeout` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on};
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::EnvMap;
 use crate::config::grammar::shlex;
-use crate::config::model::Supervisord;
+use crate::config::model::{Overrides, Supervisord};
+use crate::config::report::Severity;
 use crate::policy::{Level, ShutdownOn};
 
-/// Reads the section and lays the command line over it. Its variables go into the environment that all later
-/// sections expand with, but not those keys of its own.
-pub(crate) fn read_section(context: &mut Context<'_>, environment: &mut EnvMap) -> Option<Supervisord> {
-    let section = context.find("supervisord")?;
+/// Reads the section and applies the options of the command line to it. Adds its `environment` to `variables`, which all
+/// later sections are expanded with. As in supervisord, the keys of `[supervisord]` itself cannot use its `environment`.
+pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) -> Option<Supervisord> {
+    let section = context.find_section("supervisord")?;
     let overrides = context.overrides;
-    let vars = context.base_vars(environment);
-    let hosted = ExpansionVars { host: Some(context.inputs.host), ..vars };
+    let vars = context.base_vars(variables);
+    // supervisord knows `%(host_node_name)s` in `environment`, but in no other key of this section.
+    let environment_vars = ExpansionVars { host: Some(context.inputs.host), ..vars };
     let mut reader = context.reader(section);
     let nodaemon = reader.value("nodaemon", &vars, boolean);
     if nodaemon == Some(false) {
-        warn_of_daemon(&mut reader);
+        warn_foreground(&mut reader);
     }
     let mut supervisord = Supervisord {
         minfds: reader.value_or("minfds", &vars, 1024, integer),
@@ -30,7 +50,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, environment: &mut EnvMap) 
         identifier: reader.string("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
         nodaemon: nodaemon.unwrap_or(false),
         silent: reader.value_or("silent", &vars, false, boolean),
-        environment: reader.value_or("environment", &hosted, Vec::new(), shlex::pairs),
+        environment: reader.value_or("environment", &environment_vars, Vec::new(), shlex::pairs),
         shutdown_on: reader.value_or("shutdown_on", &vars, ShutdownOn::Never, shutdown_on),
         stop_timeout: reader.value("stop_timeout", &vars, seconds),
     };
@@ -43,42 +63,42 @@ pub(crate) fn read_section(context: &mut Context<'_>, environment: &mut EnvMap) 
         let _without_effect = reader.value(key, &vars, boolean);
     }
     check_user(&mut reader, &supervisord);
-    environment.set_all(&supervisord.environment);
+    variables.set_all(&supervisord.environment);
     apply_overrides(&mut supervisord, overrides);
     Some(supervisord)
 }
 
-/// PID 1 cannot go into the background, so a file that asks for it is told.
-fn warn_of_daemon(reader: &mut SectionReader<'_, '_>) {
-    let why = "rsup stays in the foreground".to_owned();
+/// Warns that `nodaemon=false` has no effect: if PID 1 went into the background, the container would end.
+fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
+    let why = "rsup stays in the foreground";
     reader.warn_at_start(format!("[supervisord] nodaemon=false has no effect: {why}"));
-    reader.warn("nodaemon", why);
+    reader.warn("nodaemon", why.to_owned());
 }
 
+/// Checks that the user exists that rsup switches to: that of the command line, or else that of the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let check = reader.context.inputs.check_user;
     if let Some(user) = &reader.context.overrides.user {
         if let Err(why) = check(user) {
-            let report = &mut reader.context.report;
-            report.add(crate::config::report::Severity::Error, None, ("", ""), why);
+            reader.context.report.add(Severity::Error, None, ("", ""), why);
         }
     } else if let Some(Err(why)) = supervisord.user.as_deref().map(check) {
         reader.error("user", why);
     }
 }
 
-/// The command line beats the file.
-fn apply_overrides(supervisord: &mut Supervisord, overrides: &crate::config::model::Overrides) {
-    fn over<T: Clone>(value: &mut T, over: Option<&T>) {
-        if let Some(over) = over {
-            value.clone_from(over);
+/// Replaces the values that the command line sets too.
+fn apply_overrides(supervisord: &mut Supervisord, overrides: &Overrides) {
+    fn replace<T: Clone>(value: &mut T, with: Option<&T>) {
+        if let Some(with) = with {
+            value.clone_from(with);
         }
     }
-    over(&mut supervisord.loglevel, overrides.loglevel.as_ref());
-    over(&mut supervisord.umask, overrides.umask.as_ref());
-    over(&mut supervisord.minfds, overrides.minfds.as_ref());
-    over(&mut supervisord.minprocs, overrides.minprocs.as_ref());
-    over(&mut supervisord.shutdown_on, overrides.shutdown_on.as_ref());
+    replace(&mut supervisord.loglevel, overrides.loglevel.as_ref());
+    replace(&mut supervisord.umask, overrides.umask.as_ref());
+    replace(&mut supervisord.minfds, overrides.minfds.as_ref());
+    replace(&mut supervisord.minprocs, overrides.minprocs.as_ref());
+    replace(&mut supervisord.shutdown_on, overrides.shutdown_on.as_ref());
     supervisord.silent |= overrides.silent;
     supervisord.user = overrides.user.clone().or(supervisord.user.take());
     supervisord.directory = overrides.directory.clone().or(supervisord.directory.take());

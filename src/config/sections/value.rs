@@ -1,15 +1,12 @@
-//! One function per type of value, each with supervisord's own words for what it refuses.
+//! One parser for each type of value (supervisord's `datatypes.py`). The error of a parser is supervisord's message.
 
 use std::rc::Rc;
 
-use crate::config::grammar::python::{int, repr, strip};
+use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::model::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
-/// A boolean: four words for each, in any case, and nothing else.
-///
-/// # Errors
-/// supervisord's text.
+/// Parses a boolean: `yes`, `true`, `on`, `1`, or `no`, `false`, `off`, `0`, in any case.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     known_boolean(text).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))
 }
@@ -21,40 +18,41 @@ fn known_boolean(text: &str) -> Option<bool> {
         .or_else(|| is_one_of(["no", "false", "off", "0"]).then_some(false))
 }
 
-/// An integer, as Python's `int()` reads it.
+/// Parses an integer like Python's `int()`.
 ///
 /// # Errors
-/// supervisord's text.
+/// Returns supervisord's message.
 pub fn integer(text: &str) -> Result<i64, String> {
     int(text, 10).ok_or_else(|| format!("invalid literal for int() with base 10: {}", repr(text)))
 }
 
-/// A number of seconds.
+/// Parses a number of seconds that is 0 or more (`stop_timeout`, which supervisord does not have).
 ///
 /// # Errors
-/// A text in supervisord's manner; it has no key of this type.
+/// Returns a message in supervisord's style.
 pub fn seconds(text: &str) -> Result<u64, String> {
     u64::try_from(integer(text)?).map_err(|_| format!("{} is below lower bound (0)", strip(text)))
 }
 
-/// A file mode. Only the low bits of a mode mean something to the kernel, of a negative one too.
+/// Parses a file mode, which is an octal number. supervisord accepts negative and huge modes; only the nine permission
+/// bits of such a mode are used.
 ///
 /// # Errors
-/// supervisord's text.
+/// Returns supervisord's message.
 pub fn octal(text: &str) -> Result<u32, String> {
     let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
     Ok(u32::try_from(mode).or_else(|_| u32::try_from(mode & 0o777)).unwrap_or(0))
 }
 
-/// A number of bytes: `KB`, `MB` and `GB` multiply, other suffixes are none.
+/// Parses a number of bytes with an optional suffix `KB`, `MB` or `GB` in any case.
 ///
 /// # Errors
-/// supervisord's text.
+/// Returns supervisord's message.
 pub fn byte_size(text: &str) -> Result<i64, String> {
     if let Some(number) = int(text, 10) {
         return Ok(number);
     }
-    // supervisord's messages quote it like this.
+    // supervisord's message quotes the value in lower case.
     let lower = text.to_ascii_lowercase();
     let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
     let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
@@ -62,8 +60,8 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
     Ok(integer(digits)?.saturating_mul(unit))
 }
 
-/// A signal by number or by name, with or without `SIG`. Those without a name are refused by number too; 0 passes,
-/// since Python has names that begin with `SIG` and mean 0.
+/// Parses a signal number or name, with or without `SIG`. supervisord accepts only the numbers of signals that have a
+/// name in Python, and 0, because Python's `signal.SIG_DFL` has that value and its name begins with `SIG`.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     if let Some(number) = int(text, 10) {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
@@ -73,7 +71,7 @@ pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     Signal::from_name(&name).ok_or_else(|| format!("value {} is not a valid signal name", repr(text)))
 }
 
-/// Exit codes, separated by commas; an empty value is no code.
+/// Parses a comma-separated list of exit codes. An empty value is an empty list.
 pub(crate) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
     if text.is_empty() {
         return Ok(Rc::new([]));
@@ -82,7 +80,7 @@ pub(crate) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
     codes.collect::<Option<_>>().ok_or_else(|| format!("not a valid list of exit codes: {}", repr(text)))
 }
 
-/// `autorestart`: a boolean or `unexpected`.
+/// Parses `autorestart`, which is a boolean or `unexpected`.
 pub(crate) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
     match known_boolean(text) {
         Some(true) => Ok(AutoRestart::Always),
@@ -92,10 +90,10 @@ pub(crate) fn auto_restart(text: &str) -> Result<AutoRestart, String> {
     }
 }
 
-/// `shutdown_on`, rsup's own key.
+/// Parses `shutdown_on`, which supervisord does not have.
 ///
 /// # Errors
-/// A text in supervisord's manner.
+/// Returns a message in supervisord's style.
 pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
     match text.to_ascii_lowercase().as_str() {
         "never" => Ok(ShutdownOn::Never),
@@ -105,16 +103,17 @@ pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
     }
 }
 
-/// A log level by its name, in any case.
+/// Parses the name of a log level, in any case.
 ///
 /// # Errors
-/// supervisord's text.
+/// Returns supervisord's message.
 pub fn log_level(text: &str) -> Result<Level, String> {
     Level::from_name(&text.to_ascii_lowercase())
         .ok_or_else(|| format!("bad logging level name {}", repr(text)))
 }
 
-/// Where a program's output goes. Whether the directory exists is the machine's matter.
+/// Parses `stdout_logfile` or `stderr_logfile`. supervisord also checks that the directory exists; rsup does not, because
+/// rsup runs a program whose log file cannot be opened.
 pub(crate) fn log_file(text: &str) -> LogFile {
     let words = [
         ("none", LogFile::None),
@@ -126,26 +125,27 @@ pub(crate) fn log_file(text: &str) -> LogFile {
     word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
 
-/// A list separated by commas: an empty value is no item, a trailing comma makes an empty one.
+/// Splits a comma-separated list and strips its items. An empty value has no item; a trailing comma makes an empty item.
 pub(crate) fn comma_list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
 }
 
-/// The name of a program, a group or a process: stripped, without what supervisord's protocols use as marks.
-pub(crate) fn name(text: &str) -> Result<String, String> {
+/// Strips the name of a program, a group or a process. Refuses the characters that separate names in `supervisorctl` and
+/// in supervisord's log file names.
+pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     let name = strip(text);
-    match [' ', ':', '/'].iter().find(|mark| name.contains(**mark)) {
-        Some(mark) => Err(format!("Invalid name: {} because of character: '{mark}'", repr(text))),
+    match [' ', ':', '/'].iter().find(|separator| name.contains(**separator)) {
+        Some(separator) => Err(format!("Invalid name: {} because of character: '{separator}'", repr(text))),
         None => Ok(name.to_owned()),
     }
 }
 
-/// `serverurl`: `AUTO` is none.
+/// Parses `serverurl`. `None` stands for `AUTO`.
 pub(crate) fn server_url(text: &str) -> Option<String> {
     (!strip(text).eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }
 
-/// `[inet_http_server] port`: `port`, `host:port` or `*:port`.
+/// Checks `[inet_http_server] port`, which is `port`, `host:port` or `*:port`.
 pub(crate) fn check_inet_http_port(text: &str) -> Result<(), String> {
     match text.rsplit_once(':') {
         Some((_, "")) => Err("no port number specified in ''".to_owned()),
@@ -164,8 +164,9 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// `[fcgi-program:x] socket`. The texts with a Python tuple are supervisord's, a slip of its own.
-pub(crate) fn socket_address(text: &str, unix_only_keys: bool) -> Result<Address, String> {
+/// Parses `[fcgi-program:x] socket`. Two of supervisord's messages are the text of a Python tuple, by a mistake in
+/// supervisord.
+pub(crate) fn socket_address(text: &str, has_unix_only_keys: bool) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') {
             Ok(Address::Unix(path.to_owned()))
@@ -173,15 +174,13 @@ pub(crate) fn socket_address(text: &str, unix_only_keys: bool) -> Result<Address
             Err(format!("('Unix socket path %s is not an absolute path', {})", repr(path)))
         };
     }
-    if unix_only_keys {
+    if has_unix_only_keys {
         return Err(
             "socket_owner and socket_mode params should only be used with a Unix domain socket".to_owned()
         );
     }
-    let is_host = |host: &str| {
-        !host.is_empty() && !host.contains(|c| c == ':' || crate::config::grammar::python::is_space(c))
-    };
-    match text.strip_prefix("tcp://").and_then(|rest| rest.split_once(':')) {
+    let is_host = |host: &str| !host.is_empty() && !host.contains(|c| c == ':' || is_space(c));
+    match text.strip_prefix("tcp://").and_then(|address| address.split_once(':')) {
         Some((host, digits))
             if is_host(host) && !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) =>
         {
@@ -191,7 +190,7 @@ pub(crate) fn socket_address(text: &str, unix_only_keys: bool) -> Result<Address
     }
 }
 
-/// `socket_backlog`.
+/// Parses `socket_backlog`.
 pub(crate) fn socket_backlog(text: &str) -> Result<u16, String> {
     let number = integer(text)?;
     u16::try_from(number)
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans() {
+    fn booleans_are_eight_words_in_any_case() {
         for (text, want) in
             [("yes", true), ("TRUE", true), ("On", true), ("1", true), ("no", false), ("oFF", false)]
         {
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_modes() {
+    fn sizes_have_suffixes_and_modes_are_octal() {
         let table = [("5", 5), ("1KB", 1024), ("2 mb", 2 << 20), ("1Gb", 1 << 30), ("-1", -1)];
         for (text, want) in table {
             assert_eq!(byte_size(text), Ok(want));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn signals() {
+    fn signals_are_named_or_numbered() {
         for (text, want) in
             [("TERM", 15), ("sigquit", 3), ("9", 9), (" usr1 ", 10), ("RTMIN", 34), ("0", 0), ("64", 64)]
         {
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_restarts() {
+    fn exit_codes_restarts_and_levels_are_checked() {
         assert_eq!(exit_codes("0, 2,255"), Ok(Rc::from([0, 2, 255])));
         assert_eq!(exit_codes(""), Ok(Rc::from([])));
         for text in ["0,,2", "256", "-1", "a"] {
@@ -259,15 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn names() {
-        assert_eq!(name(" a "), Ok("a".to_owned()));
-        assert_eq!(name(""), Ok(String::new()));
-        assert_eq!(error(name("a /b:c d")), "Invalid name: 'a /b:c d' because of character: ' '");
-        assert_eq!(error(name("a/b:c")), "Invalid name: 'a/b:c' because of character: ':'");
+    fn names_hold_no_separator() {
+        assert_eq!(checked_name(" a "), Ok("a".to_owned()));
+        assert_eq!(checked_name(""), Ok(String::new()));
+        assert_eq!(error(checked_name("a /b:c d")), "Invalid name: 'a /b:c d' because of character: ' '");
+        assert_eq!(error(checked_name("a/b:c")), "Invalid name: 'a/b:c' because of character: ':'");
     }
 
     #[test]
-    fn addresses() {
+    fn addresses_are_checked() {
         assert_eq!(check_inet_http_port("*:9001"), Ok(()));
         assert_eq!(check_inet_http_port("9001"), Ok(()));
         assert_eq!(error(check_inet_http_port("foo")), "not a valid port number: 'foo' ");
