@@ -1,98 +1,98 @@
-//! `--print-config`.
+//! The configuration as JSON, for `--print-config`.
 
 use super::model::{Config, LogFile, ProcessConfig, SectionKind, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::policy::{AutoRestart, ShutdownOn};
 
 impl Config {
-    /// The whole configuration as JSON, with supervisord's key names; nothing of the machine is looked up.
+    /// Returns the whole configuration as JSON with supervisord's key names. The values are those of the file: users,
+    /// commands and directories are not looked up, so that the result is the same on every machine.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let programs =
-            array(self.in_start_order().into_iter().map(|process| program(process, &self.supervisord)));
-        let mut out = Object::default();
-        out.raw("programs", &programs);
-        out.raw("supervisord", &supervisord(&self.supervisord));
-        out.finish() + "\n"
+        let programs = self.in_start_order().into_iter().map(|process| program(process, &self.supervisord));
+        let mut json = JsonObject::default();
+        json.raw("programs", &array(programs));
+        json.raw("supervisord", &supervisord(&self.supervisord));
+        json.finish() + "\n"
     }
 
-    /// The listeners among the other processes, where supervisord would start them.
+    /// Returns the programs and the event listeners in the order in which supervisord starts them.
     fn in_start_order(&self) -> Vec<&ProcessConfig> {
         let all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
-        let mut order = StableSort::default();
+        let mut sorted = StableSort::default();
         for process in &all {
-            order.push(process.spec.group_priority, process.group.clone());
+            sorted.push(process.spec.group_priority, process.group.clone());
         }
-        order.apply(all).collect()
+        sorted.apply(all).collect()
     }
 }
 
-fn program(process: &ProcessConfig, all: &Supervisord) -> String {
+fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     let spec = &process.spec;
-    let mut out = Object::default();
-    out.text("group", &process.group);
-    out.text("name", &process.name);
-    out.text("kind", kind(process.kind));
-    out.text("command", &process.command);
+    let mut json = JsonObject::default();
+    json.text("group", &process.group);
+    json.text("name", &process.name);
+    json.text("kind", kind(process.kind));
+    json.text("command", &process.command);
     match &process.argv {
-        Ok(argv) => out.raw("argv", &array(argv.iter().map(string))),
+        Ok(argv) => json.raw("argv", &array(argv.iter().map(string))),
         Err(why) => {
-            out.raw("argv", "null");
-            out.text("argv_error", why);
+            json.raw("argv", "null");
+            json.text("argv_error", why);
         }
     }
-    out.optional("directory", process.directory.as_deref());
-    out.number("umask", process.umask);
-    out.number("priority", Some(process.priority));
-    out.number("group_priority", Some(spec.group_priority));
-    out.flag("autostart", spec.autostart);
-    out.text("autorestart", auto_restart(spec.autorestart));
-    out.number("startsecs", Some(spec.startsecs));
-    out.number("startretries", Some(spec.startretries));
-    out.raw("exitcodes", &array(spec.exitcodes.iter().map(u8::to_string)));
-    out.number("stopsignal", Some(spec.stopsignal.number()));
-    out.number("stopwaitsecs", Some(spec.stopwaitsecs));
-    out.flag("stopasgroup", spec.stopasgroup);
-    out.flag("killasgroup", process.killasgroup);
-    out.optional("user", process.user.as_deref());
+    json.optional("directory", process.directory.as_deref());
+    json.number("umask", process.umask);
+    json.number("priority", Some(process.priority));
+    json.number("group_priority", Some(spec.group_priority));
+    json.flag("autostart", spec.autostart);
+    json.text("autorestart", auto_restart(spec.autorestart));
+    json.number("startsecs", Some(spec.startsecs));
+    json.number("startretries", Some(spec.startretries));
+    json.raw("exitcodes", &array(spec.exitcodes.iter().map(u8::to_string)));
+    json.number("stopsignal", Some(spec.stopsignal.number()));
+    json.number("stopwaitsecs", Some(spec.stopwaitsecs));
+    json.flag("stopasgroup", spec.stopasgroup);
+    json.flag("killasgroup", process.killasgroup);
+    json.optional("user", process.user.as_deref());
     let mut variables = EnvMap::default();
-    variables.set_all(&all.environment);
+    variables.set_all(&supervisord.environment);
     variables.set_all(&process.environment);
-    out.raw("environment", &environment(variables.as_slice()));
-    out.optional("serverurl", process.serverurl.as_deref());
-    out.flag("redirect_stderr", process.redirect_stderr);
-    out.optional("stdout_logfile", log_file(&process.stdout_logfile));
-    out.optional("stderr_logfile", log_file(&process.stderr_logfile));
-    out.text("shutdown_on", shutdown_on(spec.shutdown_on));
+    json.raw("environment", &environment(variables.as_slice()));
+    json.optional("serverurl", process.serverurl.as_deref());
+    json.flag("redirect_stderr", process.redirect_stderr);
+    json.optional("stdout_logfile", log_file(&process.stdout_logfile));
+    json.optional("stderr_logfile", log_file(&process.stderr_logfile));
+    json.text("shutdown_on", shutdown_on(spec.shutdown_on));
     if let Some(socket) = &process.socket {
-        out.text("socket", &socket.address.to_string());
+        json.text("socket", &socket.address.to_string());
     }
-    out.finish()
+    json.finish()
 }
 
 fn supervisord(supervisord: &Supervisord) -> String {
-    let mut out = Object::default();
-    out.flag("nodaemon", supervisord.nodaemon);
-    out.flag("silent", supervisord.silent);
-    out.optional("user", supervisord.user.as_deref());
-    out.number("umask", Some(supervisord.umask));
-    out.optional("directory", supervisord.directory.as_deref());
-    out.text("loglevel", supervisord.loglevel.name());
-    out.number("minfds", Some(supervisord.minfds));
-    out.number("minprocs", Some(supervisord.minprocs));
-    out.text("identifier", &supervisord.identifier);
-    out.raw("environment", &environment(&supervisord.environment));
-    out.text("shutdown_on", shutdown_on(supervisord.shutdown_on));
-    out.number("stop_timeout", supervisord.stop_timeout);
-    out.finish()
+    let mut json = JsonObject::default();
+    json.flag("nodaemon", supervisord.nodaemon);
+    json.flag("silent", supervisord.silent);
+    json.optional("user", supervisord.user.as_deref());
+    json.number("umask", Some(supervisord.umask));
+    json.optional("directory", supervisord.directory.as_deref());
+    json.text("loglevel", supervisord.loglevel.name());
+    json.number("minfds", Some(supervisord.minfds));
+    json.number("minprocs", Some(supervisord.minprocs));
+    json.text("identifier", &supervisord.identifier);
+    json.raw("environment", &environment(&supervisord.environment));
+    json.text("shutdown_on", shutdown_on(supervisord.shutdown_on));
+    json.number("stop_timeout", supervisord.stop_timeout);
+    json.finish()
 }
 
 fn environment(pairs: &[(String, String)]) -> String {
-    let mut out = Object::default();
+    let mut json = JsonObject::default();
     for (name, value) in pairs {
-        out.text(name, value);
+        json.text(name, value);
     }
-    out.finish()
+    json.finish()
 }
 
 fn kind(kind: SectionKind) -> &'static str {
@@ -127,11 +127,12 @@ fn log_file(file: &LogFile) -> Option<&str> {
     }
 }
 
-/// A JSON object under construction.
+/// A JSON object that is being written. The text is empty until the first member, and the closing brace is missing.
 #[derive(Default)]
-struct Object(String);
+struct JsonObject(String);
 
-impl Object {
+impl JsonObject {
+    /// Adds a member whose value is JSON already.
     fn raw(&mut self, key: &str, json: &str) {
         self.0.push_str(if self.0.is_empty() { "{" } else { ", " });
         self.0.push_str(&string(key));
@@ -165,7 +166,7 @@ fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// A JSON string.
+/// Quotes a JSON string (RFC 8259, section 7).
 fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len().saturating_add(2));
     out.push('"');

@@ -1,32 +1,34 @@
-//! `--echo-config`.
+//! The sample file, for `--echo-config`.
 
-/// What `--echo-config` prints: a file to begin with.
+/// A file to start from. Every commented-out key has a valid value, so that removing its `;` is enough to set the key.
 pub const SAMPLE: &str = "\
-; A configuration for rsup; supervisord reads it too. Comments begin with ; or #.
+; A sample configuration for rsup. supervisord can read this file too.
+; Comments begin with ; or #. Remove the ; before a key to set the key.
 
 [supervisord]
 nodaemon = true
-;user = root                ; whom rsup runs as
-;loglevel = info            ; critical error warn info debug trace blather
-;shutdown_on = fatal        ; leave when a program: never (the default), fatal (cannot start), exited
-;stop_timeout = 9           ; seconds for the whole stop, then SIGKILL
+;user = root                ; run rsup as this user
+;loglevel = info            ; critical, error, warn, info, debug, trace or blather
+;shutdown_on = fatal        ; when to stop everything and exit: never (default),
+                            ; fatal (a program cannot be started), exited (a program has ended)
+;stop_timeout = 9           ; seconds from the start of a stop until SIGKILL to everything
 
 [program:web]
-command = sleep infinity    ; no shell: for pipes and variables write sh -c '...'
-;directory = /srv           ; change to this directory first
+command = sleep infinity    ; no shell: for pipes and variables use sh -c '...'
+;directory = /srv           ; the working directory of the program
 ;user = www-data            ; a name, a number, or user:group
 ;environment = PORT=8080,MODE=\"production\"
 ;autostart = true
-;autorestart = unexpected   ; true false unexpected
-;exitcodes = 0              ; the expected ones
-;startsecs = 1              ; up for so long means RUNNING; 0 for a job that may end at once
-;startretries = 3
+;autorestart = unexpected   ; true, false, or unexpected: after an exit code not in exitcodes
+;exitcodes = 0              ; the exit codes that are expected
+;startsecs = 1              ; seconds until a started program is RUNNING; 0 for a short job
+;startretries = 3           ; failed starts that are retried
 ;stopsignal = TERM
-;stopwaitsecs = 10          ; then SIGKILL
-;priority = 999             ; lower starts first and stops last
+;stopwaitsecs = 10          ; seconds from stopsignal until SIGKILL
+;priority = 999             ; lower numbers start first and stop last
 ;stdout_logfile = /dev/stdout
-;redirect_stderr = true     ; stderr goes where stdout goes
-;shutdown_on = exited       ; this program's end ends the container
+;redirect_stderr = true     ; write stderr to where stdout goes
+;shutdown_on = exited       ; stop everything when this program has ended
 
 ;[group:all]
 ;programs = web

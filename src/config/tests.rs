@@ -321,8 +321,8 @@ fn what_is_never_run_gets_a_warning() {
     let text = "[program:a]\ncommand=c\n[group:a]\nprograms=b,b2\n[program:b]\ncommand=\nprocess_name=x\n\
                 [program:b2]\ncommand=c 'd\nprocess_name=x\n";
     let want = [
-        "1: warning: [program:a]: none of it is run, another section makes a group of the name a",
-        "3: warning: [group:a] process_name: of processes with one name in a group only the last is run",
+        "1: warning: [program:a]: no process of this section runs, because another section also makes a group named a",
+        "3: warning: [group:a] process_name: of the processes in this group that have the same name, only the last runs",
         "6: warning: [program:b] command: command is empty",
         "9: warning: [program:b2] command: can't parse command \"c 'd\": No closing quotation",
     ];
@@ -335,7 +335,7 @@ fn what_the_grammar_takes_for_something_else_gets_a_warning() {
     let want = [
         "3: warning: 'autostart' is indented and so part of the value above it",
         "5: warning: 'program:b' is indented and so part of the value above it",
-        "7: warning: [program:a] [program: unknown key, a section's header ends with ]",
+        "7: warning: [program:a] [program: unknown key, a section header ends with ]",
     ];
     assert_eq!(said(text), want);
 }
