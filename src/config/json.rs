@@ -181,3 +181,32 @@ fn string(text: &str) -> String {
     out.push('"');
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_character_survives_a_json_string() {
+        let text: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{feff}', '\u{fffd}', '😀']).collect();
+        let read: String = serde_json::from_str(&string(&text)).unwrap();
+        assert_eq!(read, text);
+    }
+
+    #[test]
+    fn members_and_items_are_separated_by_commas() {
+        assert_eq!(JsonObject::default().finish(), "{}");
+        let mut json = JsonObject::default();
+        json.text("a\"b", "x\ty");
+        json.optional("none", None);
+        json.number("mask", Some(0o22));
+        json.number("none", None::<i64>);
+        json.flag("flag", true);
+        assert_eq!(
+            json.finish(),
+            r#"{"a\"b": "x\u0009y", "none": null, "mask": 18, "none": null, "flag": true}"#
+        );
+        assert_eq!(array(std::iter::empty()), "[]");
+        assert_eq!(array(["1", "2"].map(str::to_owned).into_iter()), "[1, 2]");
+    }
+}

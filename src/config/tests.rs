@@ -15,7 +15,7 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
     load(file, overrides, &Inputs { environment: &environment, host: "node1", check_user: &check_user })
 }
 
-fn load_text(text: &str) -> Loaded {
+pub(super) fn load_text(text: &str) -> Loaded {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("supervisord.conf");
     fs::write(&file, text).unwrap();

@@ -136,3 +136,126 @@ pub(crate) fn warn_ignored_stderr_logfile(reader: &mut SectionReader<'_, '_>) {
     reader.warn_at_start(format!("For [{}], {why}", reader.section.name));
     reader.warn("stderr_logfile", why.to_owned());
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::load_text;
+    use crate::policy::Level;
+
+    /// The warnings of a file, without the name of the file.
+    fn warnings(text: &str) -> Vec<String> {
+        let report = load_text(text).report;
+        report.lines(true).map(|line| line.split_once(" warning: ").unwrap().1.to_owned()).collect()
+    }
+
+    fn warnings_of_program(keys: &str) -> Vec<String> {
+        warnings(&format!("[program:x]\n{keys}\n"))
+    }
+
+    /// The lines that rsup logs when it starts with this file.
+    fn notices(text: &str) -> Vec<(Level, String)> {
+        load_text(text).notices.into_iter().map(|notice| (notice.level, notice.text)).collect()
+    }
+
+    #[test]
+    fn unknown_names_are_listed_with_a_suggestion() {
+        let text = "[Program:x]\n[mysqld]\nport=3306\n[program:y]\ncommand=c\ncomand=d\nfrobnicate=1\n";
+        let want = [
+            "[Program:x]: unknown section, did you mean program:?",
+            "[mysqld]: unknown section",
+            "[program:y] comand: unknown key, did you mean command?",
+            "[program:y] frobnicate: unknown key",
+        ];
+        assert_eq!(warnings(text), want);
+    }
+
+    #[test]
+    fn the_number_of_unknown_names_is_logged() {
+        let logged = |text: &str| (Level::Warn, text.to_owned());
+        assert_eq!(notices("[mysqld]\n"), [logged("ignored 1 unknown key or section; --check lists them")]);
+        let two = "[mysqld]\n[program:y]\ncommand=c\nx=1\n";
+        assert_eq!(notices(two), [logged("ignored 2 unknown keys or sections; --check lists them")]);
+        assert_eq!(notices("[program:y]\ncommand=c\n"), []);
+    }
+
+    #[test]
+    fn only_the_first_hundred_unknown_names_get_a_suggestion() {
+        let lines: String =
+            (0..150).map(|number| format!("comman{}=1\n", "d".repeat(number % 2 + 2))).collect();
+        let found = warnings(&format!("[program:y]\ncommand=c\n{lines}"));
+        assert_eq!(found.iter().filter(|line| line.contains("did you mean command?")).count(), 100);
+    }
+
+    #[test]
+    fn a_program_that_causes_no_trouble_gets_no_warning() {
+        for keys in [
+            "",
+            "autorestart=false\nstartsecs=0",
+            "autorestart=false\nstartretries=0",
+            "stopwaitsecs=9",
+            "stdout_logfile=/dev/stdout\nstderr_logfile=/proc/self/fd/2",
+            "stdout_logfile=NONE\nstderr_logfile=AUTO",
+            "stdout_syslog=false",
+        ] {
+            assert_eq!(warnings_of_program(&format!("command=c\n{keys}")), [""; 0], "{keys}");
+        }
+    }
+
+    #[test]
+    fn keys_that_cause_trouble_in_a_container_get_a_warning() {
+        let table = [
+            (
+                "command=c\nautorestart=false\nstartsecs=3",
+                "autorestart: an exit within 3 s (startsecs) counts as a failed start, which is retried even with autorestart=false; a short job needs startsecs=0",
+            ),
+            (
+                "command=c\nstopwaitsecs=10",
+                "stopwaitsecs: docker stop sends SIGKILL after 10 s by default; allow more time with docker stop -t, stop_grace_period or terminationGracePeriodSeconds",
+            ),
+            (
+                "command=c\nstderr_logfile=/var/log/x",
+                "stderr_logfile: rsup appends to /var/log/x and never rotates it",
+            ),
+            (
+                "command=c\nstdout_logfile=syslog",
+                "stdout_logfile: rsup does not write to syslog, the program inherits rsup's own stream",
+            ),
+            (
+                "command=c\nstderr_syslog=yes",
+                "stderr_syslog: rsup does not write to syslog, the program inherits rsup's own stream",
+            ),
+            (
+                "command=c\nredirect_stderr=true\nstderr_logfile=/x",
+                "stderr_logfile: redirect_stderr=true but stderr_logfile has also been set to a filename, the filename has been ignored",
+            ),
+            ("command=", "command: command is empty"),
+            ("command=c \\", "command: can't parse command 'c \\\\': No escaped character"),
+        ];
+        for (keys, want) in table {
+            assert_eq!(warnings_of_program(keys), [format!("[program:x] {want}")]);
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_as_the_command_gets_no_warning() {
+        let text = "[program:x]\nenvironment=COMMAND=\"\"\ncommand=%(ENV_COMMAND)s\n";
+        assert_eq!(warnings(text), [""; 0]);
+    }
+
+    #[test]
+    fn the_processes_of_a_section_get_each_warning_once() {
+        let keys =
+            "command=c\nnumprocs=3\nprocess_name=%(process_num)s\nstdout_logfile=/x\nstderr_syslog=true";
+        let text = format!("[program:x]\n{keys}\n");
+        assert_eq!(warnings(&text).len(), 2);
+        let want = [
+            (Level::Info, "For [program:x], stdout_logfile: rsup appends to /x and never rotates it".to_owned()),
+            (
+                Level::Warn,
+                "For [program:x], stderr_syslog: rsup does not write to syslog, the program inherits rsup's own stream"
+                    .to_owned(),
+            ),
+        ];
+        assert_eq!(notices(&text), want);
+    }
+}

@@ -1,4 +1,4 @@
-//! One file for each kind of section, and what all of them use.
+//! One file for each kind of section, and the parts that all of them use.
 
 pub(crate) mod eventlistener;
 pub(crate) mod fcgi_socket;
@@ -8,4 +8,6 @@ pub(crate) mod known_keys;
 pub(crate) mod program;
 pub(crate) mod section_reader;
 pub(crate) mod supervisord;
+#[cfg(test)]
+mod tests;
 pub mod value;

@@ -258,6 +258,40 @@ mod tests {
     }
 
     #[test]
+    fn seconds_are_not_negative() {
+        assert_eq!(seconds(" 9 "), Ok(9));
+        assert_eq!(error(seconds("-1 ")), "-1 is below lower bound (0)");
+        assert_eq!(error(seconds("1s")), "invalid literal for int() with base 10: '1s'");
+    }
+
+    #[test]
+    fn shutdown_on_is_one_of_three_words() {
+        assert_eq!(shutdown_on("Fatal"), Ok(ShutdownOn::Fatal));
+        assert_eq!(error(shutdown_on("yes")), "invalid 'shutdown_on' value 'yes': never, fatal or exited");
+    }
+
+    #[test]
+    fn log_files_are_special_words_or_paths() {
+        assert_eq!((log_file("None"), log_file("OFF")), (LogFile::None, LogFile::None));
+        assert_eq!((log_file("auto"), log_file("syslog")), (LogFile::Auto, LogFile::Syslog));
+        for path in ["", "/x", "~/x", "none "] {
+            assert_eq!(log_file(path), LogFile::Path(path.to_owned()));
+        }
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        assert_eq!(comma_list(""), [""; 0]);
+        assert_eq!(comma_list(" a, b c ,"), ["a", "b c", ""]);
+    }
+
+    #[test]
+    fn a_server_url_of_auto_is_none() {
+        assert_eq!(server_url(" Auto "), None);
+        assert_eq!(server_url("unix:///x").as_deref(), Some("unix:///x"));
+    }
+
+    #[test]
     fn names_hold_no_separator() {
         assert_eq!(checked_name(" a "), Ok("a".to_owned()));
         assert_eq!(checked_name(""), Ok(String::new()));

@@ -1,0 +1,107 @@
+//! Checks of all sections together.
+
+use super::known_keys;
+use crate::config::tests::load_text;
+
+/// A valid section of each kind with known keys.
+const SECTIONS: [(&str, &str); 8] = [
+    ("supervisord", ""),
+    ("program:x", "command=c\n"),
+    ("eventlistener:x", "command=c\nevents=EVENT\n"),
+    ("fcgi-program:x", "command=c\nsocket=tcp://localhost:9000\n"),
+    ("group:x", "programs=\n"),
+    ("include", "files=\n"),
+    ("inet_http_server", "port=9001\nusername=u\npassword=p\n"),
+    ("unix_http_server", "file=/run/x\nusername=u\npassword=p\n"),
+];
+
+/// The errors of a file with this section.
+fn errors(section: &str, keys: &str) -> Vec<String> {
+    load_text(&format!("[{section}]\n{keys}")).report.lines(false).collect()
+}
+
+#[test]
+fn every_known_key_of_every_section_is_read() {
+    for (section, keys) in SECTIONS {
+        assert_eq!(errors(section, keys), [""; 0]);
+        let tables = known_keys::of_section(section).flatten().unwrap();
+        for key in tables.into_iter().flatten() {
+            assert!(known_keys::is_known(key), "{key}");
+            let found = errors(section, &format!("{keys}{key}=%\n"));
+            let is_about_key =
+                |line: &String| line.contains(&format!("{key}' is badly formatted: incomplete format"));
+            assert!(found.iter().any(is_about_key), "[{section}] {key}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_an_rpcinterface_is_expanded() {
+    let found =
+        errors("rpcinterface:x", "supervisor.rpcinterface_factory=a:b\nany=%(here)s\nother=%(ENV_X)s\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("'rpcinterface:x.any' contains names ('here')"), "{found:?}");
+}
+
+#[test]
+fn supervisorctl_and_its_plugins_may_have_any_keys() {
+    for section in ["supervisorctl", "ctlplugin:x"] {
+        let loaded = load_text(&format!("[{section}]\nany=%\n"));
+        assert_eq!(loaded.report.to_string(), "");
+        assert_eq!(loaded.notices[0].text, format!("sections without effect in rsup: [{section}]"));
+    }
+}
+
+#[test]
+fn ignored_sections_are_logged_in_one_line() {
+    let loaded = load_text(
+        "[unix_http_server]\nfile=/x\n[program:x]\ncommand=c\n[supervisorctl]\n\
+         [rpcinterface:r]\nsupervisor.rpcinterface_factory=a:b\n",
+    );
+    let texts: Vec<_> = loaded.notices.iter().map(|notice| notice.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        ["sections without effect in rsup: [unix_http_server], [supervisorctl], [rpcinterface:r]"]
+    );
+}
+
+#[test]
+fn an_event_listener_is_checked() {
+    let table = [
+        ("buffer_size=0", "events: [eventlistener:x] section requires an \"events\" line"),
+        ("events=TICK_5\nbuffer_size=0", "[eventlistener:x] section sets invalid buffer_size (0)"),
+        ("events=tick_5, nothing", "Unknown event type NOTHING in [eventlistener:x] events"),
+        (
+            "events=EVENT\nredirect_stderr=true",
+            "[eventlistener:x] section sets redirect_stderr=true but this is not allowed because it will interfere with the eventlistener protocol",
+        ),
+    ];
+    for (keys, want) in table {
+        let found = errors("eventlistener:x", &format!("command=c\n{keys}\n"));
+        assert!(found.iter().any(|line| line.ends_with(want)), "{keys}\n{found:?}");
+    }
+}
+
+#[test]
+fn the_advice_about_shutdown_on_depends_on_the_events_of_a_listener() {
+    for (events, is_advised) in
+        [("TICK_60", false), ("PROCESS_STATE_RUNNING", false), ("TICK_5,PROCESS_STATE", true)]
+    {
+        let loaded = load_text(&format!("[eventlistener:x]\ncommand=c\nevents={events}\n"));
+        let text = &loaded.notices[0].text;
+        assert!(text.starts_with("For [eventlistener:x], event listeners are not run"), "{text}");
+        assert_eq!(
+            text.contains("set shutdown_on=fatal or shutdown_on=exited"),
+            is_advised,
+            "{events}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_listener_pool_is_a_group_with_the_name_as_written() {
+    let config = load_text("[eventlistener: x ]\ncommand=c\nevents=EVENT\npriority=7\n").config.unwrap();
+    let listener = &config.listeners[0];
+    assert_eq!((listener.group.as_str(), listener.name.as_str()), (" x ", "x"));
+    assert_eq!((listener.spec.group_priority, listener.priority), (7, 7));
+}
