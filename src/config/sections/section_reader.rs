@@ -24,7 +24,7 @@ pub(crate) struct Context<'a> {
     pub(crate) notices: Vec<Notice>,
     /// How many more processes may be defined.
     pub(crate) processes_left: i64,
-    /// How many more bytes of text may be read or kept; `None` once this was exceeded.
+    /// How many more bytes of text may be read or kept; `None` after the limit was exceeded.
     pub(crate) text_budget: Option<usize>,
     /// The `user` values that were found valid: each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
@@ -32,12 +32,12 @@ pub(crate) struct Context<'a> {
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
-/// Limit on the bytes of text that all sections read and keep: every section inherits the keys of `[DEFAULT]`, so that a
-/// small file can stand for gigabytes.
+/// Limit on the bytes of text that all sections read and keep, because every section inherits the keys of `[DEFAULT]` and a
+/// small file can expand to gigabytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 32 << 20;
 
 impl<'a> Context<'a> {
-    /// Returns the variables that every section may use: `ENV_*` from `environment`, and `here`.
+    /// Returns the variables that most sections may use: `here`, and `ENV_*` with the values of `environment`.
     pub(crate) fn base_vars<'e>(&self, environment: &'e EnvMap) -> ExpansionVars<'e>
     where
         'a: 'e,
@@ -120,7 +120,7 @@ impl<'a> SectionReader<'_, 'a> {
         self.section.get(key)
     }
 
-    /// Returns a key's value, expanded. `None` if the key is not set or the expansion failed.
+    /// Returns a key's expanded value, or `None` if the key is not set. Reports an error if the expansion fails.
     pub(crate) fn text(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<Cow<'a, str>> {
         self.expand_value(key, self.raw(key)?, vars)
     }
