@@ -212,10 +212,10 @@ impl Loader {
         let Some(section) = sections.find("include") else { return };
         let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
-            self.report.add(Severity::Error, Some(section.place), ("include", ""), why);
+            self.report.add(Severity::Error, Some(section.location), ("include", ""), why);
             return;
         };
-        let place = files.place;
+        let place = files.location;
         let environment = inputs.variables();
         let here = self.here.clone();
         let names = ExpansionVars {

@@ -31,7 +31,7 @@ impl SourceLocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Value<'a> {
     written: &'a str,
-    pub(crate) place: SourceLocation,
+    pub(crate) location: SourceLocation,
     /// The directory that `%(here)s` is replaced by as plain text, before anything else.
     here: Option<&'a str>,
 }
@@ -51,7 +51,7 @@ impl<'a> Value<'a> {
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
     /// Its first header.
-    pub(crate) place: SourceLocation,
+    pub(crate) location: SourceLocation,
     /// The keys that something reads: a few, so that looking for one is cheap, whatever else the section holds. Where
     /// any key is fine, all of them in the order they are set.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
@@ -201,7 +201,7 @@ impl<'t> Document<'t> {
         let here = self.directories.get(file).map(String::as_str);
         self.entries.get(part.from..part.to).unwrap_or(&[]).iter().map(move |entry| {
             let value =
-                Value { written: &entry.value, place: SourceLocation { file, line: entry.line }, here };
+                Value { written: &entry.value, location: SourceLocation { file, line: entry.line }, here };
             (entry.key.as_ref(), value)
         })
     }
@@ -210,14 +210,14 @@ impl<'t> Document<'t> {
         let mut parts = self.parts(name).peekable();
         let first = parts.peek()?;
         let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
-        let mut section = Section { name, place: first.header, values, unknown: Vec::new(), marks: 0 };
+        let mut section = Section { name, location: first.header, values, unknown: Vec::new(), marks: 0 };
         let Some(known) = known_keys::of_section(name) else { return Some(section) };
         for part in parts {
             for (key, value) in self.entries_of(part) {
                 match known {
                     None => section.add(key, value),
                     Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),
-                    Some(_) => section.unknown.push((key, value.place)),
+                    Some(_) => section.unknown.push((key, value.location)),
                 }
             }
         }
@@ -225,7 +225,7 @@ impl<'t> Document<'t> {
             defaults.iter().filter(|default| known.is_none_or(|known| known_keys::is_in(known, default.key)))
         {
             if section.get(default.key).is_none() {
-                section.add(default.key, default.since(section.place.file, &self.directories));
+                section.add(default.key, default.since(section.location.file, &self.directories));
             }
         }
         Some(section)
@@ -258,8 +258,8 @@ struct Inherited<'a> {
 impl<'a> Inherited<'a> {
     fn change(&mut self, value: Value<'a>) {
         let old = std::mem::replace(&mut self.last, value);
-        if old.place.file < value.place.file && old.here.is_some() && old.written.contains(HERE) {
-            self.handed_down.push((value.place.file, old));
+        if old.location.file < value.location.file && old.here.is_some() && old.written.contains(HERE) {
+            self.handed_down.push((value.location.file, old));
         }
     }
 
@@ -267,7 +267,7 @@ impl<'a> Inherited<'a> {
     fn since(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.handed_down.partition_point(|(until, _)| *until <= file);
         let value = self.handed_down.get(first).map_or(self.last, |(_, value)| *value);
-        let copied = value.place.file.max(file);
+        let copied = value.location.file.max(file);
         Value { here: directories.get(copied).map(String::as_str), ..value }
     }
 }
@@ -330,12 +330,12 @@ mod tests {
             "[b]\n[group:a]\npriority=4\n[c]\n",
         ]);
         let all = sections.open();
-        let names: Vec<_> = all.iter().map(|section| (section.name, section.place)).collect();
+        let names: Vec<_> = all.iter().map(|section| (section.name, section.location)).collect();
         let place = |file, line| SourceLocation { file, line };
         assert_eq!(names, [("group:a", place(0, 1)), ("b", place(0, 4)), ("c", place(1, 4))]);
         assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("2"));
         assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("4"));
-        assert_eq!(all[0].get("priority").unwrap().place, place(1, 3));
+        assert_eq!(all[0].get("priority").unwrap().location, place(1, 3));
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl<'a> SectionReader<'_, 'a> {
         match expand(&text, vars, format_args!("{}.{key}", self.section.name)) {
             Ok(text) => Some(text.into()),
             Err(why) => {
-                self.context.report.add(Severity::Error, Some(value.place), at, why);
+                self.context.report.add(Severity::Error, Some(value.location), at, why);
                 None
             }
         }
@@ -178,7 +178,7 @@ impl<'a> SectionReader<'_, 'a> {
 
     /// Returns the file and line of a key, or of the section's header if the key is not set.
     fn location(&self, key: &str) -> SourceLocation {
-        self.raw(key).map_or(self.section.place, |value| value.place)
+        self.raw(key).map_or(self.section.location, |value| value.location)
     }
 
     /// Reports an error about a key, or about the whole section if `key` is empty.
