@@ -74,7 +74,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let Loader { here, report, notices, .. } = loader;
     let context = Context {
         document: &sections,
-        sections: &sections.open(),
+        sections: &sections.sections(),
         inputs,
         overrides,
         here: &here,

@@ -1,7 +1,12 @@
-//! Logical lines to sections. The only file that names rust-ini, whose properties, which keep their order and may have
-//! several values, are the table of contents: for each section the parts of the files that it is made of. The values
-//! stay in the text. rust-ini's parser is not used: comments, quotes, continuations and indentation mean something else
-//! to it than to Python (see `lines.rs`), and it knows no line numbers.
+//! The sections of all configuration files, merged as Python's `configparser.RawConfigParser` merges them.
+//!
+//! This is the only file that names rust-ini. rust-ini's `Properties`, an ordered map that holds several values for a
+//! key, lists the parts of each section, with their numbers as text. Keys and values stay slices of the files' text:
+//! copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand programs, and three times the memory.
+//! rust-ini's parser is not used either: comments, quotes, continuation lines and indentation mean other things to
+//! Python (see `lines.rs`), and an `Ini` knows no line numbers.
+//!
+//! Unlike Python, which ignores keys that nothing reads, rsup collects these keys for the report.
 
 use std::borrow::Cow;
 
@@ -10,34 +15,34 @@ use ini::Properties;
 use super::lines::{self, LogicalLine};
 use crate::config::sections::known_keys;
 
-/// Where something stands.
+/// A line of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SourceLocation {
-    /// Index of the file, the main one being 0.
+    /// The index of the file; the main file has index 0.
     pub(crate) file: usize,
-    /// Number of the line, from 1.
+    /// The line number, from 1.
     pub(crate) line: usize,
 }
 
 impl SourceLocation {
-    /// A number that orders places: by file, then by line.
+    /// A number that sorts locations by file, then by line.
     pub(crate) fn rank(self) -> i64 {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         number(self.file).saturating_mul(1 << 32).saturating_add(number(self.line))
     }
 }
 
-/// The text of a key.
+/// The value of a key, before its `%` expansion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Value<'a> {
     written: &'a str,
     pub(crate) location: SourceLocation,
-    /// The directory that `%(here)s` is replaced by as plain text, before anything else.
+    /// The directory that replaces the literal text `%(here)s`; `None` if there is no `[include]`.
     here: Option<&'a str>,
 }
 
 impl<'a> Value<'a> {
-    /// The text, not yet expanded.
+    /// The text to expand.
     pub(crate) fn text(&self) -> Cow<'a, str> {
         match self.here {
             Some(here) if self.written.contains(HERE) => self.written.replace(HERE, here).into(),
@@ -46,56 +51,35 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A section, opened for reading: its own keys and those it inherits.
+/// A section with all of its parts, and with the keys that `[DEFAULT]` adds.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
-    /// Its first header.
+    /// The first header of the section.
     pub(crate) location: SourceLocation,
-    /// The keys that something reads: a few, so that looking for one is cheap, whatever else the section holds. Where
-    /// any key is fine, all of them in the order they are set.
+    /// The keys that rsup knows for this kind of section. They are few, so a linear search is fast, no matter how many
+    /// other keys the section has. If the kind of section allows any key, these are all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
-    /// Its own other keys, and where they stand.
+    /// The section's other keys. Other keys of `[DEFAULT]` are not among them.
     pub(crate) unknown: Vec<(&'a str, SourceLocation)>,
-    /// The [`mark`]s of its keys: most of those that are asked for are not set, and most of them this tells at once.
-    marks: u64,
-}
-
-/// One of 64 marks; keys with different ones are different.
-fn mark(key: &str) -> u64 {
-    let last = key.bytes().next_back().map_or(0, usize::from);
-    1 << (key.len().wrapping_mul(5).wrapping_add(last) % 64)
 }
 
 impl<'a> Section<'a> {
-    /// A key's text and place.
+    /// The last value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&Value<'a>> {
-        let place = self.place(key)?;
-        self.values.get(place).map(|(_, value)| value)
+        self.values.iter().rfind(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
-    fn place(&self, key: &str) -> Option<usize> {
-        if self.marks & mark(key) == 0 {
-            return None;
-        }
-        self.values.iter().rposition(|(known, _)| *known == key)
-    }
-
-    fn add(&mut self, key: &'a str, value: Value<'a>) {
-        self.marks |= mark(key);
-        self.values.push((key, value));
-    }
-
-    /// The last value of a key counts.
+    /// A later value replaces an earlier one, at the position of the earlier one, as in a Python dictionary.
     fn set(&mut self, key: &'a str, value: Value<'a>) {
-        match self.place(key).and_then(|place| self.values.get_mut(place)) {
+        match self.values.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
-            None => self.add(key, value),
+            None => self.values.push((key, value)),
         }
     }
 }
 
-/// What stands below a header.
+/// A key and its value, below a header.
 #[derive(Debug)]
 struct Entry<'t> {
     key: Cow<'t, str>,
@@ -103,172 +87,164 @@ struct Entry<'t> {
     line: usize,
 }
 
-/// A header, and the entries below it.
-#[derive(Clone, Copy, Debug)]
-struct SectionPart {
+/// A header and the entries below it. A section has one part for each of its headers.
+#[derive(Debug)]
+struct SectionPart<'t> {
+    name: &'t str,
     header: SourceLocation,
-    from: usize,
-    to: usize,
+    /// The index of the first entry. The entries end where those of the next part begin.
+    first_entry: usize,
 }
 
-/// What the files come to: the sections, each merged from all its parts.
+/// The sections of all files.
 #[derive(Debug, Default)]
 pub(crate) struct Document<'t> {
-    /// The entries of all files, as they were read.
     entries: Vec<Entry<'t>>,
-    parts: Vec<SectionPart>,
-    /// The numbers of each section's parts, by its name.
+    parts: Vec<SectionPart<'t>>,
+    /// The index of every part, as text, by the name of the section.
     parts_by_name: Properties,
-    /// The directory of each file, once `%(here)s` is to be replaced (see [`Self::replace_here`]).
+    /// The directory of each file, if `%(here)s` is replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
 }
 
-/// What Python calls the section whose keys all others inherit.
+/// The section whose keys are defaults of all other sections (`configparser.DEFAULTSECT`).
 const DEFAULT: &str = "DEFAULT";
-/// So many keys most sections have at most.
-const FEW: usize = 12;
-/// The name that is replaced as text, file by file, when there are includes.
+/// The name that supervisord replaces as literal text if the main file has an `[include]`.
 const HERE: &str = "%(here)s";
 
 impl<'t> Document<'t> {
-    /// Adds the sections of one file. `wrong` hears of the lines that are no configuration, or not what they seem.
+    /// Adds the sections of one file, and passes every other logical line with its line number to `on_problem`.
     pub(crate) fn merge(
         &mut self,
         text: &'t str,
         file: usize,
-        mut wrong: impl FnMut(usize, LogicalLine<'t>),
+        mut on_problem: impl FnMut(usize, LogicalLine<'t>),
     ) {
-        let mut header = None;
-        lines::read(text, |line, what| match what {
-            LogicalLine::Header(name) => {
-                let next = (name, SourceLocation { file, line }, self.entries.len());
-                self.close(header.replace(next));
-            }
+        lines::read(text, |line, logical| match logical {
+            LogicalLine::Header(name) => self.begin_part(name, SourceLocation { file, line }),
             LogicalLine::Entry(key, value) => self.entries.push(Entry { key, value, line }),
             LogicalLine::Wrong(_) | LogicalLine::CommentInsideQuotes(_) | LogicalLine::IndentedEntry(_) => {
-                wrong(line, what)
+                on_problem(line, logical);
             }
         });
-        self.close(header);
     }
 
-    /// Makes sure that there is a section of this name.
-    pub(crate) fn ensure(&mut self, name: &str) {
-        self.close(Some((name, SourceLocation { file: 0, line: 1 }, self.entries.len())));
+    /// Adds an empty section, if the files have no section with this name.
+    pub(crate) fn ensure(&mut self, name: &'t str) {
+        self.begin_part(name, SourceLocation { file: 0, line: 1 });
     }
 
-    /// Enters a header with the entries since.
-    fn close(&mut self, header: Option<(&str, SourceLocation, usize)>) {
-        let Some((name, header, from)) = header else { return };
+    fn begin_part(&mut self, name: &'t str, header: SourceLocation) {
         self.parts_by_name.append(name, self.parts.len().to_string());
-        self.parts.push(SectionPart { header, from, to: self.entries.len() });
+        self.parts.push(SectionPart { name, header, first_entry: self.entries.len() });
     }
 
-    /// From now on `%(here)s` is replaced, in each value by the directory of its file. supervisord does so, as plain
-    /// text, when there is an `[include]`, and after each included file.
+    /// Sets the directory of the next file, which replaces `%(here)s` in the values of that file. supervisord's
+    /// `expand_here` does this if the main file has an `[include]`: once for the main file and once for each included file.
     pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }
 
-    /// All sections but `[DEFAULT]`, opened for reading.
-    pub(crate) fn open(&self) -> Vec<Section<'_>> {
-        let defaults = self.inherited();
-        let is_first = |name: &str, part: &str| {
-            self.parts_by_name.get(name).is_some_and(|first| std::ptr::eq(first, part))
-        };
-        let named = self.parts_by_name.iter().filter(|(name, part)| *name != DEFAULT && is_first(name, part));
-        named.filter_map(|(name, _)| self.section(name, &defaults)).collect()
+    /// All sections but `[DEFAULT]`, in the order of their first headers.
+    pub(crate) fn sections(&self) -> Vec<Section<'_>> {
+        let defaults = self.defaults_by_key();
+        let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
+        let firsts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
+        let named = firsts.filter(|(_, part)| part.name != DEFAULT);
+        named.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
     }
 
-    /// The section with exactly this name, without what it inherits.
+    /// The section with exactly this name, without the keys of `[DEFAULT]`.
     pub(crate) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
         self.section(name, &[])
     }
 
-    /// Every value that a key of `[DEFAULT]` ever had, in order.
+    /// All entries of `[DEFAULT]`, in order.
     pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        self.parts(DEFAULT).flat_map(|part| self.entries_of(part))
+        self.part_indices(DEFAULT).flat_map(|index| self.entries_of(index))
     }
 
-    fn parts(&self, name: &str) -> impl Iterator<Item = SectionPart> {
-        self.parts_by_name
-            .get_all(name)
-            .filter_map(|number| self.parts.get(number.parse::<usize>().ok()?).copied())
+    fn part_indices(&self, name: &str) -> impl Iterator<Item = usize> {
+        self.parts_by_name.get_all(name).filter_map(|index| index.parse().ok())
     }
 
-    fn entries_of(&self, part: SectionPart) -> impl Iterator<Item = (&str, Value<'_>)> {
-        let file = part.header.file;
+    fn entries_of(&self, part: usize) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let file = self.parts.get(part).map_or(0, |part| part.header.file);
         let here = self.directories.get(file).map(String::as_str);
-        self.entries.get(part.from..part.to).unwrap_or(&[]).iter().map(move |entry| {
-            let value =
-                Value { written: &entry.value, location: SourceLocation { file, line: entry.line }, here };
-            (entry.key.as_ref(), value)
+        let start = self.first_entry(part);
+        let end = self.first_entry(part.saturating_add(1));
+        self.entries.get(start..end).unwrap_or(&[]).iter().map(move |entry| {
+            let location = SourceLocation { file, line: entry.line };
+            (entry.key.as_ref(), Value { written: &entry.value, location, here })
         })
     }
 
-    fn section<'a>(&'a self, name: &'a str, defaults: &[Inherited<'a>]) -> Option<Section<'a>> {
-        let mut parts = self.parts(name).peekable();
-        let first = parts.peek()?;
-        let values = Vec::with_capacity(first.to.saturating_sub(first.from).min(FEW));
-        let mut section = Section { name, location: first.header, values, unknown: Vec::new(), marks: 0 };
+    /// The index of the first entry of a part; behind the last part, the number of entries.
+    fn first_entry(&self, part: usize) -> usize {
+        self.parts.get(part).map_or(self.entries.len(), |part| part.first_entry)
+    }
+
+    fn section<'a>(&'a self, name: &'a str, defaults: &[DefaultKey<'a>]) -> Option<Section<'a>> {
+        let mut parts = self.part_indices(name).peekable();
+        let location = self.parts.get(*parts.peek()?)?.header;
+        let mut section = Section { name, location, values: Vec::new(), unknown: Vec::new() };
         let Some(known) = known_keys::of_section(name) else { return Some(section) };
-        for part in parts {
-            for (key, value) in self.entries_of(part) {
-                match known {
-                    None => section.add(key, value),
-                    Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),
-                    Some(_) => section.unknown.push((key, value.location)),
-                }
+        for (key, value) in parts.flat_map(|part| self.entries_of(part)) {
+            match known {
+                None => section.values.push((key, value)),
+                Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),
+                Some(_) => section.unknown.push((key, value.location)),
             }
         }
-        for default in
-            defaults.iter().filter(|default| known.is_none_or(|known| known_keys::is_in(known, default.key)))
-        {
-            if section.get(default.key).is_none() {
-                section.add(default.key, default.since(section.location.file, &self.directories));
+        for default in defaults {
+            let is_known = known.is_none_or(|tables| known_keys::is_in(tables, default.key));
+            if is_known && section.get(default.key).is_none() {
+                let value = default.value_for(location.file, &self.directories);
+                section.values.push((default.key, value));
             }
         }
         Some(section)
     }
 
-    /// What sections inherit of the keys that something reads.
-    fn inherited(&self) -> Vec<Inherited<'_>> {
-        let mut all: Vec<Inherited<'_>> = Vec::new();
+    /// The keys of `[DEFAULT]` that are known in some kind of section.
+    fn defaults_by_key(&self) -> Vec<DefaultKey<'_>> {
+        let mut keys: Vec<DefaultKey<'_>> = Vec::new();
         for (key, value) in self.defaults().filter(|(key, _)| known_keys::is_known(key)) {
-            match all.iter_mut().find(|known| known.key == key) {
-                Some(known) => known.change(value),
-                None => all.push(Inherited { key, handed_down: Vec::new(), last: value }),
+            match keys.iter_mut().find(|known| known.key == key) {
+                Some(known) => known.replace(value),
+                None => keys.push(DefaultKey { key, replaced: Vec::new(), last: value }),
             }
         }
-        all
+        keys
     }
 }
 
 /// A key of `[DEFAULT]`.
 ///
-/// Where `%(here)s` is replaced, that happens in each section: after each file, every section known by then gets a
-/// copy with that file's directory, which is its own from then on.
-struct Inherited<'a> {
+/// supervisord replaces `%(here)s` after each file, in every section that exists by then. A section gets a copy of a
+/// `[DEFAULT]` value that contains `%(here)s`, and keeps that copy when a later file sets the key in `[DEFAULT]` again.
+struct DefaultKey<'a> {
     key: &'a str,
-    /// The values that were changed by a later file, each with that file.
-    handed_down: Vec<(usize, Value<'a>)>,
+    /// The earlier values that sections have copies of, each with the index of the file that set the next value.
+    replaced: Vec<(usize, Value<'a>)>,
     last: Value<'a>,
 }
 
-impl<'a> Inherited<'a> {
-    fn change(&mut self, value: Value<'a>) {
+impl<'a> DefaultKey<'a> {
+    fn replace(&mut self, value: Value<'a>) {
         let old = std::mem::replace(&mut self.last, value);
         if old.location.file < value.location.file && old.here.is_some() && old.written.contains(HERE) {
-            self.handed_down.push((value.location.file, old));
+            self.replaced.push((value.location.file, old));
         }
     }
 
-    /// The value for a section that this file began.
-    fn since(&self, file: usize, directories: &'a [String]) -> Value<'a> {
-        let first = self.handed_down.partition_point(|(until, _)| *until <= file);
-        let value = self.handed_down.get(first).map_or(self.last, |(_, value)| *value);
-        let copied = value.location.file.max(file);
-        Value { here: directories.get(copied).map(String::as_str), ..value }
+    /// The value for a section whose first header is in this file.
+    fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
+        let first = self.replaced.partition_point(|(next, _)| *next <= file);
+        let value = self.replaced.get(first).map_or(self.last, |(_, value)| *value);
+        // `%(here)s` is replaced after the first file by which both the section and the value exist.
+        let copied_at = value.location.file.max(file);
+        Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }
 }
 
@@ -276,22 +252,22 @@ impl<'a> Inherited<'a> {
 mod tests {
     use super::*;
 
-    fn sections<'t>(texts: &[&'t str]) -> Document<'t> {
-        let mut sections = Document::default();
+    fn document<'t>(texts: &[&'t str]) -> Document<'t> {
+        let mut document = Document::default();
         for (file, text) in texts.iter().enumerate() {
-            sections.merge(text, file, |line, what| panic!("{line}: {what:?}"));
+            document.merge(text, file, |line, problem| panic!("{line}: {problem:?}"));
         }
-        sections
+        document
     }
 
-    fn value(sections: &Document<'_>, section: &str, key: &str) -> Option<String> {
-        let all = sections.open();
-        let value = all.iter().find(|open| open.name == section)?.get(key)?;
+    fn value(document: &Document<'_>, section: &str, key: &str) -> Option<String> {
+        let all = document.sections();
+        let value = all.iter().find(|candidate| candidate.name == section)?.get(key)?;
         Some(value.text().into_owned())
     }
 
     #[test]
-    fn values_survive() {
+    fn values_are_kept_as_they_are_written() {
         let awkward = [
             "plain",
             "",
@@ -310,50 +286,50 @@ mod tests {
         ];
         for text in awkward {
             let file = format!("[program:s]\ncommand={text}\nuser=1\n");
-            let sections = sections(&[&file]);
-            assert_eq!(value(&sections, "program:s", "command").as_deref(), Some(text.trim()), "{text:?}");
-            assert_eq!(value(&sections, "program:s", "user").as_deref(), Some("1"), "{text:?}");
+            let document = document(&[&file]);
+            assert_eq!(value(&document, "program:s", "command").as_deref(), Some(text.trim()), "{text:?}");
+            assert_eq!(value(&document, "program:s", "user").as_deref(), Some("1"), "{text:?}");
         }
     }
 
     #[test]
-    fn names_survive() {
+    fn section_names_are_kept_as_they_are_written() {
         for name in [" program:y ", "a]b", "\\n", "a=b", "#x", "program:a\\"] {
-            assert!(sections(&[&format!("[{name}]\na=1\n")]).find(name).is_some(), "{name:?}");
+            assert!(document(&[&format!("[{name}]\na=1\n")]).find(name).is_some(), "{name:?}");
         }
     }
 
     #[test]
-    fn later_keys_win_at_the_first_place() {
-        let sections = sections(&[
+    fn the_last_value_of_a_key_counts_and_a_section_stays_where_it_began() {
+        let document = document(&[
             "[group:a]\nprograms=1\nPrograms=2\n[b]\n[group:a]\npriority=3\n",
             "[b]\n[group:a]\npriority=4\n[c]\n",
         ]);
-        let all = sections.open();
+        let all = document.sections();
         let names: Vec<_> = all.iter().map(|section| (section.name, section.location)).collect();
-        let place = |file, line| SourceLocation { file, line };
-        assert_eq!(names, [("group:a", place(0, 1)), ("b", place(0, 4)), ("c", place(1, 4))]);
-        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("2"));
-        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("4"));
-        assert_eq!(all[0].get("priority").unwrap().location, place(1, 3));
+        let at = |file, line| SourceLocation { file, line };
+        assert_eq!(names, [("group:a", at(0, 1)), ("b", at(0, 4)), ("c", at(1, 4))]);
+        assert_eq!(value(&document, "group:a", "programs").as_deref(), Some("2"));
+        assert_eq!(value(&document, "group:a", "priority").as_deref(), Some("4"));
+        assert_eq!(all[0].get("priority").unwrap().location, at(1, 3));
     }
 
     #[test]
-    fn default_is_inherited_and_no_section() {
-        let sections =
-            sections(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
-        let all = sections.open();
+    fn the_keys_of_default_are_inherited_and_default_is_no_section() {
+        let document =
+            document(&["[group:a]\npriority=1\nx=2\n[DEFAULT]\npriority=9\nprograms=8\nfiles=7\n"]);
+        let all = document.sections();
         assert_eq!(all.len(), 1);
-        assert_eq!(value(&sections, "group:a", "priority").as_deref(), Some("1"));
-        assert_eq!(value(&sections, "group:a", "programs").as_deref(), Some("8"));
+        assert_eq!(value(&document, "group:a", "priority").as_deref(), Some("1"));
+        assert_eq!(value(&document, "group:a", "programs").as_deref(), Some("8"));
         assert_eq!(all[0].unknown, [("x", SourceLocation { file: 0, line: 3 })]);
-        let defaults: Vec<_> = sections.defaults().map(|(key, _)| key).collect();
+        let defaults: Vec<_> = document.defaults().map(|(key, _)| key).collect();
         assert_eq!(defaults, ["priority", "programs", "files"]);
     }
 
     #[test]
-    fn here_is_each_files_own() {
-        let mut sections = sections(&[
+    fn here_is_replaced_by_the_directory_of_each_file() {
+        let mut document = document(&[
             "[program:a]\ncommand=%(here)s\nuser=%%(here)s\n[DEFAULT]\ndirectory=%(here)s\n",
             "[program:b]\ncommand=%(here)s\n[DEFAULT]\ndirectory=plain\n",
             "[program:c]\n[program:a]\ncommand=%(here)s\n",
@@ -361,9 +337,9 @@ mod tests {
             "[program:e]\n",
         ]);
         for directory in ["/0", "/1", "/2", "/3", "/4"] {
-            sections.replace_here(directory.to_owned());
+            document.replace_here(directory.to_owned());
         }
-        let got = |section: &str, key: &str| value(&sections, &format!("program:{section}"), key).unwrap();
+        let got = |section: &str, key: &str| value(&document, &format!("program:{section}"), key).unwrap();
         assert_eq!((got("a", "command"), got("a", "user")), ("/2".to_owned(), "%/0".to_owned()));
         assert_eq!(got("b", "command"), "/1");
         let directories = ["a", "b", "c", "d", "e"].map(|section| got(section, "directory"));
