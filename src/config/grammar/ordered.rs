@@ -42,7 +42,7 @@ impl NameIndex {
     }
 
     /// The place of a name, which is this one when it is new.
-    pub(crate) fn place(&mut self, name: &str, new: usize) -> usize {
+    pub(crate) fn get_or_insert(&mut self, name: &str, new: usize) -> usize {
         *self.0.entry(name.to_owned()).or_insert(new)
     }
 
@@ -66,11 +66,11 @@ const FEW: usize = 8;
 impl EnvMap {
     /// Sets a variable, at its first place when it has one.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
-        self.take(key.to_owned(), value.to_owned());
+        self.set_owned(key.to_owned(), value.to_owned());
     }
 
     /// The same with what need not be copied.
-    pub(crate) fn take(&mut self, key: String, value: String) {
+    pub(crate) fn set_owned(&mut self, key: String, value: String) {
         if let Some((_, old)) = self.place(&key).and_then(|place| self.pairs.get_mut(place)) {
             *old = value;
             return;
@@ -83,7 +83,7 @@ impl EnvMap {
                 self.pairs.len().saturating_sub(1)
             };
             for (place, (key, _)) in self.pairs.iter().enumerate().skip(known) {
-                let _place = self.places.place(key, place);
+                let _place = self.places.get_or_insert(key, place);
             }
         }
     }

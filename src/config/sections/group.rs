@@ -77,7 +77,7 @@ fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_ord
     }
     let mut places = NameIndex::default();
     for (index, process) in group.clone().zip(processes.get(group).unwrap_or(&[])) {
-        let place = places.place(&process.name, start_order.len());
+        let place = places.get_or_insert(&process.name, start_order.len());
         match start_order.get_mut(place) {
             Some(earlier) => *earlier = index,
             None => start_order.push(index),
@@ -124,7 +124,7 @@ fn heterogeneous_groups<'a>(
 fn index_by_name(sections: &[Section<'_>]) -> NameIndex {
     let mut index = NameIndex::default();
     for (place, section) in sections.iter().enumerate() {
-        let _place = index.place(section.name, place);
+        let _place = index.get_or_insert(section.name, place);
     }
     index
 }
