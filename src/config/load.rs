@@ -12,7 +12,7 @@ use crate::config::grammar::document::{Document, SourceLocation};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::glob::{is_magic, join, matches, normal};
 use crate::config::grammar::lines::LogicalLine;
-use crate::config::grammar::ordered::{NameIndex, StableSort};
+use crate::config::grammar::ordered::{EnvMap, NameIndex, StableSort};
 use crate::config::sections::program::{ProgramDefaults, estimated_size};
 use crate::config::sections::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
 use crate::config::sections::{group, ignored_sections, supervisord};
@@ -89,7 +89,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
 
 /// Sections to configuration, in supervisord's order.
 fn assemble(mut context: Context<'_>) -> Loaded {
-    let mut variables = context.inputs.variables();
+    let mut variables = EnvMap::from(context.inputs.environment);
     let supervisord = supervisord::read_section(&mut context, &mut variables);
     let config = supervisord.map(|supervisord| {
         let base = ProgramDefaults {
@@ -216,7 +216,7 @@ impl Loader {
             return;
         };
         let place = files.location;
-        let environment = inputs.variables();
+        let environment = EnvMap::from(inputs.environment);
         let here = self.here.clone();
         let names = ExpansionVars {
             here: Some(&here),

@@ -1,9 +1,9 @@
 //! The types that loading produces, and what loading is given.
 
-use super::grammar::ordered::EnvMap;
+use std::fmt;
+
 use super::report::{Notice, Report};
 use crate::policy::{Level, ProcessSpec, ShutdownOn};
-use std::fmt;
 
 /// What loading needs to know of the machine.
 #[derive(Clone, Copy)]
@@ -15,14 +15,6 @@ pub struct Inputs<'a> {
     /// Whether the users of this `user=` text exist here, else supervisord's text (`Invalid user name nosuch`);
     /// for `--print-config` one that accepts everything.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
-}
-
-impl Inputs<'_> {
-    pub(super) fn variables(&self) -> EnvMap {
-        let mut variables = EnvMap::default();
-        variables.set_all(self.environment);
-        variables
-    }
 }
 
 /// What the command line says about `[supervisord]`; it beats the file.
