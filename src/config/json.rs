@@ -35,7 +35,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.text("kind", kind(process.kind));
     json.text("command", &process.command);
     match &process.argv {
-        Ok(argv) => json.raw("argv", &array(argv.iter().map(string))),
+        Ok(argv) => json.raw("argv", &array(argv.iter().map(|word| string(word)))),
         Err(why) => {
             json.raw("argv", "null");
             json.text("argv_error", why);

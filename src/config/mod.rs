@@ -35,7 +35,6 @@ pub use grammar::python::repr;
 pub use load::{find, load};
 pub use model::{
     Address, Config, Inputs, Loaded, LogFile, Overrides, ProcessConfig, SectionKind, Socket, Supervisord,
-    Words,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

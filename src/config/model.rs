@@ -97,7 +97,7 @@ pub struct ProcessConfig {
     /// `command`, expanded.
     pub command: String,
     /// `command` split as `shlex.split` does, or why it cannot be (`No closing quotation`, `No escaped character`).
-    pub argv: Result<Words, &'static str>,
+    pub argv: Result<Vec<String>, &'static str>,
     /// `directory`.
     pub directory: Option<String>,
     /// `umask`.
@@ -120,25 +120,6 @@ pub struct ProcessConfig {
     pub stderr_logfile: LogFile,
     /// For `[fcgi-program:x]`: where to listen; one socket for all processes of the group.
     pub socket: Option<Socket>,
-}
-
-/// The words of a command in one piece, behind each a byte that no text has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(pub(super) Vec<u8>);
-
-impl Words {
-    const END: u8 = 0xff;
-
-    /// The words, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let words = self.0.split_inclusive(|byte| *byte == Self::END);
-        words.filter_map(|word| word.split_last().and_then(|(_, word)| std::str::from_utf8(word).ok()))
-    }
-
-    pub(super) fn push(&mut self, word: &str) {
-        self.0.extend_from_slice(word.as_bytes());
-        self.0.push(Self::END);
-    }
 }
 
 /// Where a stream of a program goes, as the file says it.

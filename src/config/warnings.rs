@@ -102,7 +102,7 @@ pub(crate) fn warn_process(reader: &mut SectionReader<'_, '_>, process: &Process
 fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig) {
     match &process.argv {
         Err(why) => reader.warn("command", format!("can't parse command {}: {why}", repr(&process.command))),
-        Ok(words) if words.iter().next().is_none() => {
+        Ok(words) if words.is_empty() => {
             // A value with % may only be empty because its expansion failed, or because a variable is empty here.
             if reader.raw("command").is_some_and(|value| !value.text().contains('%')) {
                 reader.warn("command", "command is empty".to_owned());

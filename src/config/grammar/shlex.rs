@@ -1,7 +1,6 @@
 //! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
 
 use super::ordered::EnvMap;
-use crate::config::model::Words;
 
 /// What separates tokens from each other.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -14,9 +13,9 @@ const NO_ESCAPED: &str = "No escaped character";
 ///
 /// # Errors
 /// `No closing quotation`, `No escaped character`.
-pub(crate) fn split(command: &str) -> Result<Words, &'static str> {
-    let mut words = Words(Vec::with_capacity(command.len().saturating_add(1)));
-    tokens(command, &COMMAND, &mut |word| words.push(word))?;
+pub(crate) fn split(command: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    tokens(command, &COMMAND, &mut |word| words.push(word.to_owned()))?;
     Ok(words)
 }
 
@@ -197,7 +196,7 @@ mod tests {
             ("a \0b c\0", Ok(&["a", "\0b", "c\0"])),
         ];
         for (text, want) in table {
-            let got = split(text).map(|words| words.iter().map(str::to_owned).collect::<Vec<_>>());
+            let got = split(text);
             assert_eq!(
                 got,
                 want.map(|words| words.iter().map(|word| (*word).to_owned()).collect()),

@@ -44,7 +44,7 @@ use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::shlex;
-use crate::config::model::{LogFile, ProcessConfig, SectionKind, Socket, Words};
+use crate::config::model::{LogFile, ProcessConfig, SectionKind, Socket};
 use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
@@ -122,7 +122,8 @@ pub(crate) fn estimated_size(command: &str, environment: &[(String, String)]) ->
     let variables =
         environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(pair));
     // The command is kept twice: as text and split into words.
-    variables.sum::<usize>().saturating_add(command.len().saturating_mul(2))
+    let words = command.split_ascii_whitespace().count().saturating_mul(size_of::<String>());
+    variables.sum::<usize>().saturating_add(command.len().saturating_mul(2)).saturating_add(words)
 }
 
 /// Sorts the processes from index `start` on. All of them have the same priority, which comes first in supervisord's order.
@@ -157,7 +158,7 @@ fn shared_config(
         name: String::new(),
         spec,
         command: String::new(),
-        argv: Ok(Words::default()),
+        argv: Ok(Vec::new()),
         directory: None,
         umask: reader.value("umask", vars, octal),
         priority: reader.value_or("priority", vars, 999, integer),

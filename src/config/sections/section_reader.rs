@@ -34,7 +34,7 @@ pub(crate) struct Context<'a> {
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
 /// Limit on the bytes of text that all sections read and keep, because every section inherits the keys of `[DEFAULT]` and a
 /// small file can expand to gigabytes.
-pub(crate) const MAX_TEXT_BYTES: usize = 32 << 20;
+pub(crate) const MAX_TEXT_BYTES: usize = 64 << 20;
 
 impl<'a> Context<'a> {
     /// Returns the variables that most sections may use: `here`, and `ENV_*` with the values of `environment`.
