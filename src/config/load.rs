@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::model::{Config, Inputs, Loaded, Overrides, SectionKind};
-use super::report::{Notice, Report, Severity};
+use super::report::{Notice, Report, SectionKey, Severity};
 use super::warnings;
 use crate::config::grammar::document::{Document, SourceLocation};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -20,6 +20,8 @@ use crate::policy::Level;
 
 /// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
 const MAX_BYTES: u64 = 4 << 20;
+/// The key that names the included files.
+const INCLUDE_FILES: SectionKey<'_> = SectionKey { section: "include", key: "files" };
 /// Why a file that exceeds this is not read.
 const TOO_LARGE: &str = ": too large";
 /// How many paths all patterns may match, on their way too: `/*/*/*/*` must not walk for ever.
@@ -195,7 +197,7 @@ impl Loader {
                 }
                 LogicalLine::IndentedEntry(_) | LogicalLine::Header(_) | LogicalLine::Entry(..) => return,
             };
-            self.report.add(severity, Some(SourceLocation { file, line }), ("", ""), why);
+            self.report.add(severity, Some(SourceLocation { file, line }), SectionKey::NONE, why);
         });
     }
 
@@ -212,7 +214,12 @@ impl Loader {
         let Some(section) = sections.find("include") else { return };
         let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
-            self.report.add(Severity::Error, Some(section.location), ("include", ""), why);
+            self.report.add(
+                Severity::Error,
+                Some(section.location),
+                SectionKey { section: "include", key: "" },
+                why,
+            );
             return;
         };
         let place = files.location;
@@ -232,7 +239,7 @@ impl Loader {
                     self.include(&join(&here, pattern), place);
                 }
             }
-            Err(why) => self.report.add(Severity::Error, Some(place), ("include", "files"), why),
+            Err(why) => self.report.add(Severity::Error, Some(place), INCLUDE_FILES, why),
         }
     }
 
@@ -243,10 +250,10 @@ impl Loader {
         let matches = self.walk.matches(pattern);
         if self.walk.left == 0 {
             let why = format!("{pattern} comes to more files than the {MAX_FILES} that are looked at");
-            self.report.add(Severity::Error, Some(place), ("include", "files"), why);
+            self.report.add(Severity::Error, Some(place), INCLUDE_FILES, why);
         } else if matches.is_empty() {
             let why = format!("No file matches via include \"{pattern}\"");
-            self.report.add(Severity::Warning, Some(place), ("include", "files"), why.clone());
+            self.report.add(Severity::Warning, Some(place), INCLUDE_FILES, why.clone());
             self.notices.push(Notice { level: Level::Warn, text: why });
         }
         for path in matches {
@@ -270,14 +277,14 @@ impl Loader {
             Err(why) => {
                 let severity = if why == TOO_LARGE { Severity::Error } else { Severity::Warning };
                 let why = format!("could not read {name}{why}");
-                self.report.add(severity, Some(place), ("include", "files"), why.clone());
+                self.report.add(severity, Some(place), INCLUDE_FILES, why.clone());
                 self.notices.push(Notice { level: Level::Warn, text: why });
             }
         }
     }
 
     fn error(&mut self, place: Option<SourceLocation>, why: String) {
-        self.report.add(Severity::Error, place, ("", ""), why);
+        self.report.add(Severity::Error, place, SectionKey::NONE, why);
     }
 }
 

@@ -23,6 +23,17 @@ pub(crate) enum Severity {
     Warning,
 }
 
+/// The section and the key that a finding is about. Either is empty if the finding is about none.
+#[derive(Clone, Copy)]
+pub(crate) struct SectionKey<'a> {
+    pub(crate) section: &'a str,
+    pub(crate) key: &'a str,
+}
+
+impl SectionKey<'_> {
+    pub(crate) const NONE: Self = Self { section: "", key: "" };
+}
+
 /// One error or warning.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
@@ -103,11 +114,12 @@ impl Report {
         &mut self,
         severity: Severity,
         place: Option<SourceLocation>,
-        at: (&str, &str),
+        subject: SectionKey<'_>,
         text: String,
     ) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
-        let (section, key) = (at.0.to_owned(), at.1.to_owned());
+        let section = subject.section.to_owned();
+        let key = subject.key.to_owned();
         let finding = Finding { place, severity, section, key, text };
         // The processes of one section come to the same findings.
         if self.findings.last() == Some(&finding) {

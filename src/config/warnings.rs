@@ -2,7 +2,7 @@
 //! a container. `--check` reports all of them; the most important ones are also logged when rsup starts.
 
 use super::model::{LogFile, ProcessConfig};
-use super::report::Severity;
+use super::report::{SectionKey, Severity};
 use crate::config::grammar::python::repr;
 use crate::config::sections::known_keys::{self, STDERR_KEYS, STDOUT_KEYS};
 use crate::config::sections::section_reader::{Context, SectionReader};
@@ -33,8 +33,8 @@ pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
             } else {
                 suggestion(count, || known_keys::nearest_key(key, keys.flatten()?))
             };
-            let at = (section.name, *key);
-            context.report.add(Severity::Warning, Some(*place), at, format!("unknown key{hint}"));
+            let subject = SectionKey { section: section.name, key };
+            context.report.add(Severity::Warning, Some(*place), subject, format!("unknown key{hint}"));
         }
     }
     if count > 0 {

@@ -8,7 +8,7 @@ use crate::config::grammar::document::{Document, Section, SourceLocation, Value}
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::config::model::{Inputs, Overrides};
-use crate::config::report::{Notice, Report, Severity};
+use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
 
 /// The inputs of reading all sections, and the findings so far.
@@ -70,7 +70,7 @@ impl<'a> Context<'a> {
             Some(left) => self.text_budget = Some(left),
             None if self.text_budget.take().is_some() => {
                 let why = "the sections with all inherited values have more text than a machine can hold";
-                self.report.add(Severity::Error, None, ("", ""), why.to_owned());
+                self.report.add(Severity::Error, None, SectionKey::NONE, why.to_owned());
             }
             None => {}
         }
@@ -139,11 +139,11 @@ impl<'a> SectionReader<'_, 'a> {
         if !text.contains('%') {
             return Some(text);
         }
-        let at = (self.section.name, key);
         match expand(&text, vars, format_args!("{}.{key}", self.section.name)) {
             Ok(text) => Some(text.into()),
             Err(why) => {
-                self.context.report.add(Severity::Error, Some(value.location), at, why);
+                let subject = SectionKey { section: self.section.name, key };
+                self.context.report.add(Severity::Error, Some(value.location), subject, why);
                 None
             }
         }
@@ -197,7 +197,8 @@ impl<'a> SectionReader<'_, 'a> {
     }
 
     fn report(&mut self, severity: Severity, key: &str, text: String) {
-        let place = self.location(key);
-        self.context.report.add(severity, Some(place), (self.section.name, key), text);
+        let location = self.location(key);
+        let subject = SectionKey { section: self.section.name, key };
+        self.context.report.add(severity, Some(location), subject, text);
     }
 }

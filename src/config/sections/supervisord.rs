@@ -24,7 +24,7 @@ use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::EnvMap;
 use crate::config::grammar::shlex;
 use crate::config::model::{Overrides, Supervisord};
-use crate::config::report::Severity;
+use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
 
 /// Reads the section and applies the options of the command line to it. Adds its `environment` to `variables`, which all
@@ -80,7 +80,7 @@ fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let check = reader.context.inputs.check_user;
     if let Some(user) = &reader.context.overrides.user {
         if let Err(why) = check(user) {
-            reader.context.report.add(Severity::Error, None, ("", ""), why);
+            reader.context.report.add(Severity::Error, None, SectionKey::NONE, why);
         }
     } else if let Some(Err(why)) = supervisord.user.as_deref().map(check) {
         reader.error("user", why);
