@@ -3,19 +3,16 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use super::model::{Config, Inputs, Loaded, Overrides, SectionKind};
+use super::model::{Inputs, Loaded, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
 use super::warnings;
 use crate::config::grammar::document::{Document, SourceLocation};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::glob::{is_magic, join, matches, normal};
 use crate::config::grammar::lines::LogicalLine;
-use crate::config::grammar::ordered::{EnvMap, NameIndex, StableSort};
-use crate::config::sections::program::{ProgramDefaults, estimated_size};
-use crate::config::sections::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
-use crate::config::sections::{group, ignored_sections, supervisord};
+use crate::config::grammar::ordered::{EnvMap, StableSort};
+use crate::config::sections::assemble::assemble;
 use crate::policy::Level;
 
 /// What all files together may hold: a few ten thousand programs. This only keeps a mistake from filling the memory.
@@ -74,44 +71,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     }
     sections.ensure("supervisord");
     let Loader { here, report, notices, .. } = loader;
-    let context = Context {
-        document: &sections,
-        sections: &sections.sections(),
-        inputs,
-        overrides,
-        here: &here,
-        report,
-        notices,
-        processes_left: MAX_PROCESSES,
-        text_budget: Some(MAX_TEXT_BYTES),
-        known_users: NameIndex::default(),
-    };
-    assemble(context)
-}
-
-/// Sections to configuration, in supervisord's order.
-fn assemble(mut context: Context<'_>) -> Loaded {
-    let mut variables = EnvMap::from(context.inputs.environment);
-    let supervisord = supervisord::read_section(&mut context, &mut variables);
-    let config = supervisord.map(|supervisord| {
-        let base = ProgramDefaults {
-            variables: &variables,
-            environment_size: estimated_size("", &supervisord.environment),
-            exitcodes: Rc::new([0]),
-            shutdown_on: supervisord.shutdown_on,
-        };
-        let mut processes = group::processes_in_start_order(&mut context, &base);
-        let listeners =
-            processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
-        Config { supervisord, processes, listeners }
-    });
-    ignored_sections::check_all(&mut context, &variables);
-    warnings::warn_unknown_names(&mut context);
-    let Context { report, mut notices, .. } = context;
-    // A section that two groups list was read twice.
-    let mut seen = NameIndex::default();
-    notices.retain(|notice| seen.insert(&notice.text));
-    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
+    assemble(&sections, overrides, inputs, &here, report, notices)
 }
 
 /// An included file.

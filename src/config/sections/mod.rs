@@ -1,5 +1,6 @@
 //! One file for each kind of section, and the parts that all of them use.
 
+pub(crate) mod assemble;
 pub(crate) mod eventlistener;
 pub(crate) mod fcgi_socket;
 pub(crate) mod group;

@@ -1,0 +1,62 @@
+//! Reads all sections in supervisord's order, which decides the variables that each section can use.
+
+use std::rc::Rc;
+
+use super::program::{ProgramDefaults, estimated_size};
+use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
+use super::{group, ignored_sections, supervisord};
+use crate::config::grammar::document::Document;
+use crate::config::grammar::ordered::{EnvMap, NameIndex};
+use crate::config::model::{Config, Inputs, Loaded, Overrides, SectionKind};
+use crate::config::report::{Notice, Report};
+use crate::config::warnings;
+
+/// Turns the document into a configuration. `here` is the directory of the main file; `report` and `notices` hold what
+/// was found while the files were read.
+pub(crate) fn assemble(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    inputs: &Inputs<'_>,
+    here: &str,
+    report: Report,
+    notices: Vec<Notice>,
+) -> Loaded {
+    let mut context = Context {
+        document,
+        sections: &document.sections(),
+        inputs,
+        overrides,
+        here,
+        report,
+        notices,
+        processes_left: MAX_PROCESSES,
+        text_budget: Some(MAX_TEXT_BYTES),
+        known_users: NameIndex::default(),
+    };
+    let config = read_sections(&mut context);
+    warnings::warn_unknown_names(&mut context);
+    let Context { report, mut notices, .. } = context;
+    // A section that two groups list is read twice and causes each of its notices twice.
+    let mut seen = NameIndex::default();
+    notices.retain(|notice| seen.insert(&notice.text));
+    Loaded { config: config.filter(|_| !report.has_errors()), report, notices }
+}
+
+fn read_sections(context: &mut Context<'_>) -> Option<Config> {
+    let mut variables = EnvMap::from(context.inputs.environment);
+    let supervisord = supervisord::read_section(context, &mut variables);
+    let config = supervisord.map(|supervisord| {
+        let defaults = ProgramDefaults {
+            variables: &variables,
+            environment_size: estimated_size("", &supervisord.environment),
+            exitcodes: Rc::new([0]),
+            shutdown_on: supervisord.shutdown_on,
+        };
+        let mut processes = group::processes_in_start_order(context, &defaults);
+        let listeners =
+            processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
+        Config { supervisord, processes, listeners }
+    });
+    ignored_sections::check_all(context, &variables);
+    config
+}
