@@ -98,7 +98,7 @@ impl Report {
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
         if self.left_out > 0 {
-            lines.push(format!("{} findings more are left out", self.left_out));
+            lines.push(format!("{} more findings are not shown", self.left_out));
         }
         lines.into_iter()
     }

@@ -333,8 +333,8 @@ fn what_is_never_run_gets_a_warning() {
 fn what_the_grammar_takes_for_something_else_gets_a_warning() {
     let text = "[program:a]\ncommand=c\n  autostart=false\n  X=1\n [program:b]\n d\n[program:c\n";
     let want = [
-        "3: warning: 'autostart' is indented and so part of the value above it",
-        "5: warning: 'program:b' is indented and so part of the value above it",
+        "3: warning: 'autostart' is indented, so this line continues the value above it",
+        "5: warning: 'program:b' is indented, so this line continues the value above it",
         "7: warning: [program:a] [program: unknown key, a section header ends with ]",
     ];
     assert_eq!(said(text), want);
