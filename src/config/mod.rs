@@ -1,21 +1,25 @@
-//! From text to [`Config`]. Pure but for `load.rs`, which reads the files.
+//! Reads a configuration file, with the grammar and the meaning of supervisord.
+//!
+//! [`load`] reads the files (`load.rs`), splits them into sections (`grammar/`), and turns each kind of section into
+//! values (`sections/`). The result is a [`Config`] (`model.rs`), or a [`Report`] of every error and warning
+//! (`report.rs`, `warnings.rs`). Only `load.rs` uses the file system.
 //!
 //! ```no_run
-//! # fn look_up(_: &str) -> Result<(), String> { Ok(()) }
+//! # fn check_user(_: &str) -> Result<(), String> { Ok(()) }
 //! use rsup::config::{self, Inputs, Overrides};
 //! use std::path::Path;
 //!
 //! let environment = vec![("PATH".to_string(), "/bin".to_string())];
-//! let inputs = Inputs { environment: &environment, host: "web1", check_user: &look_up };
-//! // `Err` is the text for stderr when the search path holds no file.
+//! let inputs = Inputs { environment: &environment, host: "web1", check_user: &check_user };
+//! // An `Err` is the message that no file exists in the search path.
 //! let file = config::find(Path::new("/sbin/rsup"))?;
 //! let loaded = config::load(&file, &Overrides::default(), &inputs);
-//! // `--check` prints every line of this; a start prints the errors and leaves with 2 when there are any.
+//! // `--check` prints the whole report. A start prints only the errors, and exits with 2 if there is one.
 //! let text = loaded.report.to_string();
 //! if let Some(config) = loaded.config {
-//!     for notice in &loaded.notices { /* log notice.text at notice.level, before anything is started */ }
+//!     for notice in &loaded.notices { /* log notice.text at notice.level before the first program starts */ }
 //!     for process in &config.processes { /* … */ }
-//!     let json = config.to_json(); // `--print-config`
+//!     let json = config.to_json(); // `--print-config` prints this.
 //! }
 //! # Ok::<(), String>(())
 //! ```

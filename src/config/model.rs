@@ -1,159 +1,139 @@
-//! The types that loading produces, and what loading is given.
+//! The inputs and the results of loading a configuration.
+//!
+//! A field that has the name of a key holds the value of that key.
 
 use std::fmt;
 
 use super::report::{Notice, Report};
 use crate::policy::{Level, ProcessSpec, ShutdownOn};
 
-/// What loading needs to know of the machine.
+/// The facts about the machine that loading needs.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// The environment rsup was started with, for `%(ENV_X)s`.
+    /// The environment that rsup was started with, for `%(ENV_X)s`.
     pub environment: &'a [(String, String)],
-    /// The node name of uname, for `%(host_node_name)s`.
+    /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
-    /// Whether the users of this `user=` text exist here, else supervisord's text (`Invalid user name nosuch`);
-    /// for `--print-config` one that accepts everything.
+    /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if one of them does
+    /// not. `--print-config` accepts every value, so that its output does not depend on the machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
-/// What the command line says about `[supervisord]`; it beats the file.
+/// The command-line options that override keys of `[supervisord]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `--loglevel`.
     pub loglevel: Option<Level>,
-    /// `--silent`.
     pub silent: bool,
-    /// `--user`.
     pub user: Option<String>,
-    /// `--umask`.
     pub umask: Option<u32>,
-    /// `--directory`.
     pub directory: Option<String>,
-    /// `--minfds`.
     pub minfds: Option<i64>,
-    /// `--minprocs`.
     pub minprocs: Option<i64>,
-    /// `--shutdown-on`.
     pub shutdown_on: Option<ShutdownOn>,
-    /// `--stop-timeout`, in seconds.
+    /// In seconds.
     pub stop_timeout: Option<u64>,
 }
 
-/// What loading came to.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration, unless the report holds an error.
+    /// `None` if the report has an error.
     pub config: Option<Config>,
-    /// Every error and warning.
     pub report: Report,
-    /// What is to be logged at start, in order.
+    /// The lines to log at start, in order.
     pub notices: Vec<Notice>,
 }
 
-/// What a configuration file and its includes come to.
+/// A configuration file with its includes.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `[supervisord]`.
     pub supervisord: Supervisord,
-    /// Every process that may run, in start order; shadowed ones are gone.
+    /// The processes of `[program:x]` and `[fcgi-program:x]` in start order. Processes that supervisord drops because
+    /// another process or group has the same name are not among them.
     pub processes: Vec<ProcessConfig>,
-    /// The processes of `[eventlistener:x]`: shown by `--print-config`, never run.
+    /// The processes of `[eventlistener:x]`, which `--print-config` shows and rsup does not run.
     pub listeners: Vec<ProcessConfig>,
 }
 
 impl Config {
-    /// Whether anything is started; nothing can be later, for nobody is there to say so.
+    /// Whether rsup starts any process. rsup has no command that could start a process later.
     #[must_use]
     pub fn starts(&self) -> bool {
         self.processes.iter().any(|process| process.spec.autostart)
     }
 }
 
-/// Which kind of section a process comes from. A program that a `[group:x]` lists is a [`SectionKind::Program`], whatever its
-/// section says: supervisord drops the socket of such an `[fcgi-program:x]`.
+/// The kind of section that defines a process. For an `[fcgi-program:x]` that a `[group:x]` lists, the kind is
+/// [`SectionKind::Program`], because supervisord runs such a program without its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
-    /// `[program:x]`.
     Program,
-    /// `[eventlistener:x]`.
     EventListener,
-    /// `[fcgi-program:x]`.
     FcgiProgram,
 }
 
-/// One process of a `[program:x]` or `[fcgi-program:x]`, every value expanded and resolved but for what the machine
-/// decides (users, directories, commands: text).
+/// One process, with all values expanded. Values that depend on the machine stay text: users, directories, paths.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
-    /// The kind of its section.
     pub kind: SectionKind,
-    /// The group it belongs to.
     pub group: String,
-    /// Its own name, which the log lines use.
+    /// The process name, without the group.
     pub name: String,
-    /// When it runs.
     pub spec: ProcessSpec,
-    /// `command`, expanded.
     pub command: String,
-    /// `command` split as `shlex.split` does, or why it cannot be (`No closing quotation`, `No escaped character`).
+    /// The words of `command`, or the message of the `ValueError` that Python's `shlex.split` raises.
     pub argv: Result<Vec<String>, &'static str>,
-    /// `directory`.
     pub directory: Option<String>,
-    /// `umask`.
     pub umask: Option<u32>,
-    /// `priority` of the process itself (its group's is in `spec`).
+    /// The priority of the process. The group's priority is in `spec`.
     pub priority: i64,
-    /// `killasgroup`: read and printed; rsup always kills the whole group.
+    /// `--print-config` shows this key. rsup always kills the whole process group.
     pub killasgroup: bool,
-    /// `user`, as written.
     pub user: Option<String>,
-    /// Its own `environment`, which lies over that of `[supervisord]`, in order of first mention.
+    /// The variables of the process's own section, which override those of `[supervisord]`. Each has the position at
+    /// which its name is first set.
     pub environment: Vec<(String, String)>,
-    /// `serverurl`; `AUTO` is none.
+    /// `None` if the key is not set or is `AUTO`.
     pub serverurl: Option<String>,
-    /// `redirect_stderr`.
     pub redirect_stderr: bool,
-    /// `stdout_logfile`.
     pub stdout_logfile: LogFile,
-    /// `stderr_logfile`; [`LogFile::None`] with `redirect_stderr`.
+    /// [`LogFile::None`] with `redirect_stderr`.
     pub stderr_logfile: LogFile,
-    /// For `[fcgi-program:x]`: where to listen; one socket for all processes of the group.
+    /// The socket of an `[fcgi-program:x]`. All processes of the group share one socket.
     pub socket: Option<Socket>,
 }
 
-/// Where a stream of a program goes, as the file says it.
+/// The value of `stdout_logfile` or `stderr_logfile`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogFile {
-    /// Not set, or `AUTO`.
+    /// The key is not set, or is `AUTO`.
     Auto,
-    /// `NONE` or `off`.
+    /// `NONE` or `off`, which discard the output.
     None,
-    /// `syslog`, or `NONE` beside `stdout_syslog=true`: the stream is inherited.
+    /// `syslog`, or `NONE` with `stdout_syslog=true`. The process inherits rsup's stream.
     Syslog,
-    /// A path as written (`~` too), `/dev/stdout` and its kin included. Empty: no file, as supervisord has it.
+    /// A path without its `~` expanded, including `/dev/stdout` and similar. An empty path discards the output, as in
+    /// supervisord.
     Path(String),
 }
 
-/// The socket of an `[fcgi-program:x]`, which each of its processes gets as its stdin.
+/// The socket of an `[fcgi-program:x]`, which is the stdin of each of its processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Where it listens.
     pub address: Address,
-    /// `socket_owner` as written (`user` or `user:group`); none: the program's `user`.
+    /// `socket_owner`: `user` or `user:group`. If `None`, the socket belongs to the program's `user`.
     pub owner: Option<String>,
-    /// `socket_mode`, 0700 unless set; for unix sockets.
+    /// `socket_mode`, for Unix sockets.
     pub mode: u32,
     /// `socket_backlog`.
     pub backlog: Option<u16>,
 }
 
-/// Where a socket listens.
+/// The address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `tcp://host:port`.
+    /// The host and the port of `tcp://host:port`.
     Tcp(String, u16),
-    /// `unix:///path`.
+    /// The absolute path of `unix:///path`.
     Unix(String),
 }
 
@@ -166,31 +146,26 @@ impl fmt::Display for Address {
     }
 }
 
-/// `[supervisord]`, with the command line already laid over it.
+/// `[supervisord]`, after the command line has overridden its keys.
 #[derive(Clone, Debug)]
 pub struct Supervisord {
-    /// `nodaemon`: read and shown; rsup always stays in the foreground.
+    /// `--print-config` shows this key. rsup always stays in the foreground.
     pub nodaemon: bool,
-    /// `silent`: no log lines of its own.
+    /// Whether rsup writes no log lines.
     pub silent: bool,
-    /// `user`, as written.
     pub user: Option<String>,
-    /// `umask`, 022 unless set; supervisord applies it only when it daemonizes.
+    /// `--print-config` shows this key. supervisord applies it only when it becomes a daemon, which rsup never does.
     pub umask: u32,
-    /// `directory`; supervisord applies it only when it daemonizes.
+    /// `--print-config` shows this key. supervisord applies it only when it becomes a daemon, which rsup never does.
     pub directory: Option<String>,
-    /// `loglevel`.
     pub loglevel: Level,
-    /// `minfds`.
     pub minfds: i64,
-    /// `minprocs`.
     pub minprocs: i64,
-    /// `identifier`.
     pub identifier: String,
-    /// `environment`, which every process gets below its own.
+    /// The variables of every process, which the process's own `environment` overrides.
     pub environment: Vec<(String, String)>,
-    /// `shutdown_on`, the default for programs that do not say it.
+    /// The value for programs whose section does not set this key.
     pub shutdown_on: ShutdownOn,
-    /// `stop_timeout` in seconds: one deadline for the whole stop.
+    /// The seconds from the start of the stop to the stop deadline.
     pub stop_timeout: Option<u64>,
 }

@@ -1,4 +1,6 @@
-//! Everything that is wrong with a configuration, and what is to be logged of it.
+//! The errors and warnings of a configuration, each with its file and line.
+//!
+//! supervisord stops at the first error. rsup reports all of them, and warns of names that supervisord ignores.
 
 use std::fmt;
 
@@ -7,23 +9,22 @@ use crate::config::grammar::ordered::StableSort;
 use crate::config::grammar::python::visible;
 use crate::policy::Level;
 
-/// A line for the log at start.
+/// A line that rsup logs at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The level it is logged at.
     pub level: Level,
-    /// The line.
     pub text: String,
 }
 
-/// How bad a finding is: with an error nothing is started.
+/// After an error, nothing is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     Error,
     Warning,
 }
 
-/// The section and the key that a finding is about. Either is empty if the finding is about none.
+/// The section and the key that a finding is about. A finding about a whole section has an empty key; a finding about a
+/// line or a file has neither.
 #[derive(Clone, Copy)]
 pub(crate) struct SectionKey<'a> {
     pub(crate) section: &'a str,
@@ -37,91 +38,89 @@ impl SectionKey<'_> {
 /// One error or warning.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
-    place: Option<SourceLocation>,
+    location: Option<SourceLocation>,
     severity: Severity,
     section: String,
     key: String,
     text: String,
 }
 
-/// Every error and warning, each with its file and line; displayed as `FILE:LINE: error: [section] key: text`.
+/// All errors and warnings. Each is displayed as `FILE:LINE: error: [section] key: text`.
 #[derive(Debug, Default)]
 pub struct Report {
     files: Vec<String>,
     findings: Vec<Finding>,
-    /// How often an error was added, repeated ones too.
+    /// The number of errors, including repeated ones and those that exceeded the size limit.
     errors: usize,
-    /// How many bytes the findings take.
+    /// The bytes that the findings take.
     size: usize,
-    /// How many found no room any more.
-    left_out: usize,
+    /// The number of findings that exceeded the size limit.
+    not_shown: usize,
 }
 
-/// Nobody reads more; a mistake that each of a hundred thousand programs inherits must not fill the memory.
+/// Limit on the bytes of all findings, because a hundred thousand programs can inherit the same error.
 const MAX_SIZE: usize = 8 << 20;
 
-/// What a terminal is told before and after a severity.
-struct Paint {
+/// The escape sequences before and after a severity.
+struct Colours {
     error: &'static str,
     warning: &'static str,
     end: &'static str,
 }
 
-const PLAIN: Paint = Paint { error: "", warning: "", end: "" };
-const COLOURS: Paint = Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", end: "\x1b[0m" };
+const NO_COLOURS: Colours = Colours { error: "", warning: "", end: "" };
+const ANSI_COLOURS: Colours = Colours { error: "\x1b[1;31m", warning: "\x1b[1;33m", end: "\x1b[0m" };
 
 impl Report {
-    /// Whether nothing must be started.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
-    /// Its lines by file and line, the warnings too or only the errors; each once, for a section that two groups list
-    /// is read twice.
+    /// The errors, and with `warnings` also the warnings, sorted by file and line. Equal lines appear once: a section
+    /// that two groups list is read twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
-        self.rendered(warnings, &PLAIN)
+        self.rendered(warnings, &NO_COLOURS)
     }
 
-    /// All lines for a terminal, the severities in colour.
+    /// All errors and warnings, with coloured severities.
     #[must_use]
     pub fn in_colour(&self) -> String {
-        self.rendered(true, &COLOURS).map(|line| line + "\n").collect()
+        self.rendered(true, &ANSI_COLOURS).map(|line| line + "\n").collect()
     }
 
-    fn rendered(&self, warnings: bool, paint: &Paint) -> impl Iterator<Item = String> + use<> {
+    fn rendered(&self, warnings: bool, colours: &Colours) -> impl Iterator<Item = String> + use<> {
         let mut order = StableSort::default();
         for finding in self.findings.iter().filter(|finding| warnings || finding.severity == Severity::Error)
         {
-            order.push(finding.place.map_or(0, SourceLocation::rank), self.render(finding, paint));
+            order.push(finding.location.map_or(0, SourceLocation::rank), self.render(finding, colours));
         }
         let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
         lines.dedup();
-        if self.left_out > 0 {
-            lines.push(format!("{} more findings are not shown", self.left_out));
+        if self.not_shown > 0 {
+            lines.push(format!("{} more findings are not shown", self.not_shown));
         }
         lines.into_iter()
     }
 
-    /// Registers a file by the name it is reported under.
+    /// Adds the name of a file. Returns the index of the file, for [`SourceLocation::file`].
     pub(crate) fn add_file(&mut self, name: String) -> usize {
         self.files.push(name);
         self.files.len().saturating_sub(1)
     }
 
-    /// Reports something about a key (or none) of a section (or none).
     pub(crate) fn add(
         &mut self,
         severity: Severity,
-        place: Option<SourceLocation>,
+        location: Option<SourceLocation>,
         subject: SectionKey<'_>,
         text: String,
     ) {
         self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         let section = subject.section.to_owned();
         let key = subject.key.to_owned();
-        let finding = Finding { place, severity, section, key, text };
-        // The processes of one section come to the same findings.
+        let finding = Finding { location, severity, section, key, text };
+        // The processes of a section with numprocs > 1 have the same findings.
         if self.findings.last() == Some(&finding) {
             return;
         }
@@ -129,40 +128,41 @@ impl Report {
             size_of::<Finding>().saturating_add(finding.text.len()).saturating_add(finding.section.len());
         self.size = self.size.saturating_add(size);
         if self.size > MAX_SIZE {
-            self.left_out = self.left_out.saturating_add(1);
+            self.not_shown = self.not_shown.saturating_add(1);
         } else {
             self.findings.push(finding);
         }
     }
 
-    /// How often an error was added.
+    /// The number of errors, including repeated ones.
     pub(crate) fn errors(&self) -> usize {
         self.errors
     }
 
-    fn render(&self, finding: &Finding, paint: &Paint) -> String {
-        let at = finding.place.and_then(|at| Some((self.files.get(at.file)?, at.line)));
-        let place = at.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
+    fn render(&self, finding: &Finding, colours: &Colours) -> String {
+        let location = finding.location.and_then(|at| Some((self.files.get(at.file)?, at.line)));
+        let prefix = location.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
         let (colour, severity) = match finding.severity {
-            // Without a place it is not about a line of a file: supervisord's own spelling.
-            Severity::Error if place.is_empty() => (paint.error, "Error:"),
-            Severity::Error => (paint.error, "error:"),
-            Severity::Warning => (paint.warning, "warning:"),
+            // An error about no line is spelled like supervisord's own errors.
+            Severity::Error if prefix.is_empty() => (colours.error, "Error:"),
+            Severity::Error => (colours.error, "error:"),
+            Severity::Warning => (colours.warning, "warning:"),
         };
-        let mut what = String::new();
+        let mut message = String::new();
         let section = format!("[{}]", finding.section);
-        // Some of supervisord's texts name the section themselves.
+        // Some of supervisord's messages already name the section.
         if !finding.section.is_empty() && !finding.text.contains(&section) {
-            what.push_str(&section);
-            what.push_str(if finding.key.is_empty() { ": " } else { " " });
+            message.push_str(&section);
+            message.push_str(if finding.key.is_empty() { ": " } else { " " });
         }
         if !finding.key.is_empty() {
-            what.push_str(&finding.key);
-            what.push_str(": ");
+            message.push_str(&finding.key);
+            message.push_str(": ");
         }
-        what.push_str(&finding.text);
-        // Names and some texts quote the file as it is; what they hold must not command a terminal.
-        format!("{}{colour}{severity}{} {}", visible(&place), paint.end, visible(&what))
+        message.push_str(&finding.text);
+        // File names, section names and some messages quote bytes of the file. Control characters among these bytes must
+        // not reach a terminal.
+        format!("{}{colour}{severity}{} {}", visible(&prefix), colours.end, visible(&message))
     }
 }
 
