@@ -1,4 +1,7 @@
-//! supervisord's `%` expansion: Python's `%` formatting of a whole value with a dictionary of names.
+//! The `%(name)s` expansion of a value: Python's `str % dict`, as supervisord's function `expand` uses it.
+//!
+//! rsup differs from Python in this: a conversion without a name (`%s`) is an error, where Python prints the whole
+//! dictionary; the length of the result and of each field has a limit; and a number stays within 64 bits.
 
 use std::fmt::Display;
 
@@ -6,24 +9,24 @@ use super::ordered::{EnvMap, StableSort};
 use super::printf::{self, FormatSpec};
 use super::python::{ascii, repr};
 
-/// No value that means anything is longer; a few bytes of file must not become gigabytes.
+/// Limit on the bytes of an expanded value, because a short value can expand to gigabytes.
 const MAX_LENGTH: usize = 16 << 20;
-/// Nor is any field wider (and Rust has no wider ones).
+/// Limit on the width and the precision of a field. Rust's formatter accepts at most 65,535.
 const MAX_WIDTH: usize = 60_000;
 
-/// What a name stands for.
+/// The value of a name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item<'a> {
     Text(&'a str),
     Int(i64),
 }
 
-/// The names that a value may use: which ones depends on its place.
+/// The names that a value may use, with their values. They depend on the section and the key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpansionVars<'a> {
-    /// `ENV_*`: rsup's environment and `[supervisord] environment`.
+    /// For `ENV_*`: rsup's own environment, and `[supervisord] environment`.
     pub(crate) environment: &'a EnvMap,
-    /// `ENV_*` of the program's own `environment`, which come first.
+    /// For `ENV_*`: the program's own `environment`, which overrides the other variables.
     pub(crate) own: &'a [(String, String)],
     /// `here`: the directory of the main file.
     pub(crate) here: Option<&'a str>,
@@ -37,11 +40,12 @@ pub(crate) struct ExpansionVars<'a> {
     pub(crate) numbers: Option<(i64, i64)>,
 }
 
-/// Those that are no variables.
-const NAMES: [&str; 6] = ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
+/// The names that do not begin with `ENV_`.
+const OTHER_NAMES: [&str; 6] =
+    ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
 impl<'a> ExpansionVars<'a> {
-    /// The variables alone.
+    /// Only the names that begin with `ENV_`.
     pub(crate) fn variables(environment: &'a EnvMap) -> Self {
         ExpansionVars {
             environment,
@@ -71,12 +75,13 @@ impl<'a> ExpansionVars<'a> {
         own.or_else(|| self.environment.get(name))
     }
 
-    /// All names, sorted, as the message about an unknown one lists them.
-    fn list(&self) -> String {
+    /// All names, sorted, as supervisord's message about an unknown name lists them.
+    fn available(&self) -> String {
         let variables =
             self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
         let mut all = StableSort::default();
-        let others = NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
+        let others =
+            OTHER_NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
         for name in variables.chain(others) {
             all.push(0, name);
         }
@@ -86,120 +91,130 @@ impl<'a> ExpansionVars<'a> {
     }
 }
 
-/// Why a value cannot be expanded.
-enum Fault {
-    Unknown(String),
-    Format(String),
+/// The reason why a value cannot be expanded.
+enum ExpandError {
+    UnknownName(String),
+    BadFormat(String),
 }
 
-/// Expands a value. `option` is what supervisord calls it in its messages: `program:x.command`.
-pub(crate) fn expand(value: &str, names: &ExpansionVars<'_>, option: impl Display) -> Result<String, String> {
+/// Expands a value. `option` is the name that messages give the value, such as `program:x.command`.
+///
+/// # Errors
+/// Returns supervisord's message.
+pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());
     }
-    Formatter::new(value, names).run().map_err(|fault| {
-        let (value, option) = (repr(value), repr(&option.to_string()));
-        match fault {
-            Fault::Unknown(name) => format!(
+    Formatter::new(value, vars).run().map_err(|error| {
+        let value = repr(value);
+        let option = repr(&option.to_string());
+        match error {
+            ExpandError::UnknownName(name) => format!(
                 "Format string {value} for {option} contains names ({}) which cannot be expanded. \
                  Available names: {}",
                 repr(&name),
-                names.list()
+                vars.available()
             ),
-            Fault::Format(why) => format!("Format string {value} for {option} is badly formatted: {why}"),
+            ExpandError::BadFormat(why) => {
+                format!("Format string {value} for {option} is badly formatted: {why}")
+            }
         }
     })
 }
 
-/// The argument that the next conversion takes.
+/// The argument of the next conversion.
 enum Argument<'a> {
-    /// No name was given yet: the dictionary itself.
+    /// The whole dictionary: the value has had no `(name)` yet.
     Dictionary,
     Item(Item<'a>),
-    /// Each name serves one conversion.
+    /// The last name has been used. Each name serves one conversion.
     Used,
 }
 
-/// Walks over one value as CPython's formatter does, so that the same errors come in the same order.
+/// Reads a value from left to right in the order of CPython's `PyUnicode_Format`, so that a value with several errors has
+/// the same message.
 struct Formatter<'a> {
     value: &'a str,
-    rest: std::str::Chars<'a>,
-    names: &'a ExpansionVars<'a>,
+    remaining: std::str::Chars<'a>,
+    vars: &'a ExpansionVars<'a>,
     argument: Argument<'a>,
     out: String,
 }
 
 impl<'a> Formatter<'a> {
-    fn new(value: &'a str, names: &'a ExpansionVars<'a>) -> Self {
-        Formatter { value, rest: value.chars(), names, argument: Argument::Dictionary, out: String::new() }
+    fn new(value: &'a str, vars: &'a ExpansionVars<'a>) -> Self {
+        let remaining = value.chars();
+        Formatter { value, remaining, vars, argument: Argument::Dictionary, out: String::new() }
     }
 
-    fn run(mut self) -> Result<String, Fault> {
-        while let Some((plain, rest)) = self.rest.as_str().split_once('%') {
-            self.out.push_str(plain);
-            self.rest = rest.chars();
+    fn run(mut self) -> Result<String, ExpandError> {
+        while let Some((literal, after)) = self.remaining.as_str().split_once('%') {
+            self.out.push_str(literal);
+            self.remaining = after.chars();
             match self.accept(&['%']) {
                 Some(percent) => self.out.push(percent),
-                None => self.field()?,
+                None => self.format_field()?,
             }
             if self.out.len() > MAX_LENGTH {
-                return Err(format_fault("the result is too long"));
+                return Err(bad_format("the result is too long"));
             }
         }
-        self.out.push_str(self.rest.as_str());
+        self.out.push_str(self.remaining.as_str());
         Ok(self.out)
     }
 
+    /// Consumes the next character if it is one of `wanted`.
     fn accept(&mut self, wanted: &[char]) -> Option<char> {
-        let mut ahead = self.rest.clone();
+        let mut ahead = self.remaining.clone();
         let c = ahead.next().filter(|c| wanted.contains(c))?;
-        self.rest = ahead;
+        self.remaining = ahead;
         Some(c)
     }
 
-    /// Behind a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
-    fn field(&mut self) -> Result<(), Fault> {
+    /// Formats the field after a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
+    fn format_field(&mut self) -> Result<(), ExpandError> {
         if self.accept(&['(']).is_some() {
-            self.name()?;
+            self.read_name()?;
         }
         let mut spec = FormatSpec::default();
         while let Some(flag) = self.accept(&['-', '+', ' ', '#', '0']) {
             spec.set_flag(flag);
         }
-        spec.width = self.size("width too big")?.unwrap_or(0);
+        spec.width = self.read_size("width too big")?.unwrap_or(0);
         if self.accept(&['.']).is_some() {
-            spec.precision = Some(self.size("precision too big")?.unwrap_or(0));
+            spec.precision = Some(self.read_size("precision too big")?.unwrap_or(0));
         }
         let _length_letter = self.accept(&['h', 'l', 'L']);
-        let conversion = self.rest.next().ok_or_else(|| format_fault("incomplete format"))?;
+        let conversion = self.remaining.next().ok_or_else(|| bad_format("incomplete format"))?;
         self.convert(conversion, &spec)
     }
 
-    /// A name ends at the bracket that closes its first one.
-    fn name(&mut self) -> Result<(), Fault> {
-        let start = self.rest.as_str();
+    /// Reads a name up to the parenthesis that matches the opening one.
+    fn read_name(&mut self) -> Result<(), ExpandError> {
+        let start = self.remaining.as_str();
         let mut depth = 1_usize;
         while depth > 0 {
-            match self.rest.next() {
+            match self.remaining.next() {
                 Some('(') => depth = depth.saturating_add(1),
                 Some(')') => depth = depth.saturating_sub(1),
                 Some(_) => {}
-                None => return Err(format_fault("incomplete format key")),
+                None => return Err(bad_format("incomplete format key")),
             }
         }
-        let length = start.len().saturating_sub(self.rest.as_str().len()).saturating_sub(1);
+        let length = start.len().saturating_sub(self.remaining.as_str().len()).saturating_sub(1);
         let name = start.get(..length).unwrap_or("");
-        let item = self.names.get(name).ok_or_else(|| Fault::Unknown(name.to_owned()))?;
+        let item = self.vars.get(name).ok_or_else(|| ExpandError::UnknownName(name.to_owned()))?;
         self.argument = Argument::Item(item);
         Ok(())
     }
 
-    /// Digits; a `*` takes the argument as the size and leaves none for the conversion.
-    fn size(&mut self, too_big: &str) -> Result<Option<usize>, Fault> {
+    /// Reads a width or a precision. A `*` is always an error: it uses up the argument of the field, and none is left for the
+    /// conversion.
+    fn read_size(&mut self, too_big: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
-            return match self.take()? {
-                Argument::Item(Item::Int(_)) => Err(format_fault("not enough arguments for format string")),
-                _ => Err(format_fault("* wants int")),
+            return match self.take_argument()? {
+                Argument::Item(Item::Int(_)) => Err(bad_format("not enough arguments for format string")),
+                _ => Err(bad_format("* wants int")),
             };
         }
         let mut size = None;
@@ -209,21 +224,21 @@ impl<'a> Formatter<'a> {
             let larger = size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit);
             size = Some(larger);
             if larger > MAX_WIDTH {
-                return Err(format_fault(too_big));
+                return Err(bad_format(too_big));
             }
         }
         Ok(size)
     }
 
-    fn take(&mut self) -> Result<Argument<'a>, Fault> {
+    fn take_argument(&mut self) -> Result<Argument<'a>, ExpandError> {
         match std::mem::replace(&mut self.argument, Argument::Used) {
-            Argument::Used => Err(format_fault("not enough arguments for format string")),
+            Argument::Used => Err(bad_format("not enough arguments for format string")),
             argument => Ok(argument),
         }
     }
 
-    fn convert(&mut self, conversion: char, spec: &FormatSpec) -> Result<(), Fault> {
-        let argument = self.take()?;
+    fn convert(&mut self, conversion: char, spec: &FormatSpec) -> Result<(), ExpandError> {
+        let argument = self.take_argument()?;
         if let ('s', Argument::Item(Item::Text(text)), true) = (conversion, &argument, spec.is_plain()) {
             self.out.push_str(text);
             return Ok(());
@@ -243,14 +258,14 @@ impl<'a> Formatter<'a> {
         Ok(())
     }
 
-    fn mismatch(&self, conversion: char, argument: &Argument<'_>) -> Fault {
+    fn mismatch(&self, conversion: char, argument: &Argument<'_>) -> ExpandError {
         let kind = if matches!(argument, Argument::Dictionary) { "dict" } else { "str" };
-        Fault::Format(match conversion {
+        ExpandError::BadFormat(match conversion {
             'd' | 'i' | 'u' => format!("%{conversion} format: a real number is required, not {kind}"),
             'o' | 'x' | 'X' => format!("%{conversion} format: an integer is required, not {kind}"),
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => format!("must be real number, not {kind}"),
             'c' => "%c requires int or char".to_owned(),
-            // Python prints the whole dictionary for these; nobody means that.
+            // Python prints the whole dictionary here, which is never intended.
             's' | 'r' | 'a' => {
                 format!("%{conversion} needs a name, as in %(here){conversion}; write %% for a percent sign")
             }
@@ -260,17 +275,18 @@ impl<'a> Formatter<'a> {
 
     fn unsupported(&self, conversion: char) -> String {
         let shown = if ('\u{1f}'..'\u{7f}').contains(&conversion) { conversion } else { '?' };
-        let read = self.value.chars().count().saturating_sub(self.rest.clone().count());
-        let (code, index) = (u32::from(conversion), read.saturating_sub(1));
+        let read = self.value.chars().count().saturating_sub(self.remaining.clone().count());
+        let code = u32::from(conversion);
+        let index = read.saturating_sub(1);
         format!("unsupported format character '{shown}' (0x{code:x}) at index {index}")
     }
 }
 
-fn format_fault(why: &str) -> Fault {
-    Fault::Format(why.to_owned())
+fn bad_format(why: &str) -> ExpandError {
+    ExpandError::BadFormat(why.to_owned())
 }
 
-/// What `%s`, `%r` and `%a` print, cut to the precision.
+/// The text of `%s`, `%r` and `%a`, cut to the precision.
 fn text_of(conversion: char, item: Item<'_>, spec: &FormatSpec) -> String {
     let text = match (conversion, item) {
         (_, Item::Int(n)) => n.to_string(),
@@ -281,15 +297,15 @@ fn text_of(conversion: char, item: Item<'_>, spec: &FormatSpec) -> String {
     spec.precision.map_or_else(|| text.clone(), |length| text.chars().take(length).collect())
 }
 
-fn character(item: Item<'_>) -> Result<String, Fault> {
+fn character(item: Item<'_>) -> Result<String, ExpandError> {
     match item {
         Item::Text(text) if text.chars().count() == 1 => Ok(text.to_owned()),
-        Item::Text(_) => Err(format_fault("%c requires int or char")),
+        Item::Text(_) => Err(bad_format("%c requires int or char")),
         Item::Int(n) => u32::try_from(n)
             .ok()
             .and_then(char::from_u32)
             .map(String::from)
-            .ok_or_else(|| format_fault("%c arg not in range(0x110000)")),
+            .ok_or_else(|| bad_format("%c arg not in range(0x110000)")),
     }
 }
 
@@ -301,18 +317,18 @@ mod tests {
         let mut environment = EnvMap::default();
         environment.set("A", "a%b");
         environment.set("Q", "global");
-        let names = ExpansionVars {
+        let vars = ExpansionVars {
             own: &[("Q".to_owned(), "own".to_owned())],
             here: Some("/etc"),
             program: Some("é"),
             numbers: Some((7, 9)),
             ..ExpansionVars::variables(&environment)
         };
-        expand(text, &names, "program:x.command")
+        expand(text, &vars, "program:x.command")
     }
 
     #[test]
-    fn values_expand() {
+    fn values_expand_as_in_python() {
         let table = [
             ("plain", "plain"),
             ("100%%", "100%"),
@@ -342,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_pythons_words() {
+    fn errors_have_pythons_messages() {
         let table = [
             ("%", "incomplete format"),
             ("%(here)%", "unsupported format character '%' (0x25) at index 7"),
@@ -368,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_listed_with_the_known() {
+    fn the_message_about_an_unknown_name_lists_the_available_names() {
         let want = "Format string '%( here )s' for 'program:x.command' contains names (' here ') which cannot be \
                     expanded. Available names: ENV_A, ENV_Q, here, numprocs, process_num, \
                     program_name";
@@ -376,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_result_is_bounded() {
+    fn a_result_above_the_limit_is_an_error() {
         assert!(run(&"%(here)50000s".repeat(400)).is_err());
     }
 }

@@ -1,46 +1,51 @@
-//! Physical lines to logical lines, by the rules of Python's `RawConfigParser` as supervisord sets it up (not strict,
-//! inline comments with `;` and `#`). They are pieces of the text wherever that is possible: nothing is copied but
-//! values that go over several lines.
+//! Physical lines to logical lines, as Python's `configparser.RawConfigParser` reads them with the options that
+//! supervisord sets: `strict=False` and `inline_comment_prefixes=(';', '#')`.
+//!
+//! rsup differs from Python in this: it skips a byte order mark, and it reads to the end of a file that has no section
+//! header, so that one run finds all errors. Keys and values are slices of the text, except for values of several lines
+//! and keys with upper-case letters.
 
 use std::borrow::Cow;
 
 use super::python::{is_space, repr, strip, strip_end};
 
-/// What a logical line is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LogicalLine<'a> {
-    /// The header of a section: its name, not stripped.
+    /// The name in a section header. White space around the name is part of the name, as in Python.
     Header(&'a str),
-    /// A key in lower case, and its value.
+    /// A key and its value. The ASCII letters of the key are in lower case; Python changes other letters too, but no key
+    /// of supervisord has any.
     Entry(Cow<'a, str>, Cow<'a, str>),
-    /// No configuration: supervisord's words for it.
+    /// A line that is not valid, with supervisord's message, to which the report adds file and line.
     Wrong(String),
-    /// What is left of a line whose comment begins inside quotes; the line itself comes too.
+    /// The kept text of a line whose comment begins inside quotes. The line itself follows as a header or an entry.
     CommentInsideQuotes(&'a str),
-    /// A line that is part of the value above it, being indented, though it reads as a header or an entry: its name.
+    /// The name in a line that reads like a header or an entry, but continues the value above it because of its
+    /// indentation.
     IndentedEntry(&'a str),
 }
 
-/// Reads a whole file: hands out each line with the number of its first one. A byte order mark is skipped.
+/// Passes every logical line of a file to `take`, with the number of its first physical line.
 pub(crate) fn read<'a>(text: &'a str, take: impl FnMut(usize, LogicalLine<'a>)) {
-    let mut reader = LineReader { take, in_section: false, lack_reported: false, pending: None, indent: 0 };
+    let mut reader =
+        LineReader { take, in_section: false, missing_header_reported: false, pending: None, indent: 0 };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (line, number) in physical(text).zip(1..) {
-        reader.line(line, number);
+    for (line, number) in physical_lines(text).zip(1..) {
+        reader.read_line(line, number);
     }
-    reader.finish_option();
+    reader.finish_entry();
 }
 
-/// Lines end at `\n`, `\r\n` and a lone `\r`, as in Python's text mode, and at nothing else.
-fn physical(text: &str) -> impl Iterator<Item = &str> {
+/// Splits at `\n`, `\r\n` and a lone `\r`, as Python's text mode does, but not at U+2028, form feeds and similar.
+fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
-/// Where the comment of a line begins.
+/// Returns the byte index at which the comment of a line begins.
 ///
-/// A `;` or `#` counts in the first column and behind a blank; quotes protect nothing. Python looks at the first `;`
-/// and the first `#` together, then at the second of each, and stops at the first pass with a hit: in `a#b #c ;d`
-/// the first `#` does not count and the first `;` does, so ` #c` stays.
+/// A `;` or `#` begins a comment in the first column and after white space, also inside quotes. Python checks the first
+/// `;` and the first `#` of the line, then the second of each, and so on, and stops at the first pass with a hit. In
+/// `a#b #c ;d` the first pass finds ` ;`, so ` #c` is not a comment.
 fn comment_start(line: &str) -> Option<usize> {
     if !line.contains(';') && !line.contains('#') {
         return None;
@@ -52,20 +57,20 @@ fn comment_start(line: &str) -> Option<usize> {
     let mut hashes = line.match_indices('#');
     loop {
         let pass = [semicolons.next(), hashes.next()];
-        let hit = pass.iter().flatten().map(|(at, _)| *at).filter(|at| follows_blank(line, *at)).min();
+        let starts = pass.iter().flatten().map(|(index, _)| *index);
+        let hit = starts.filter(|index| follows_space(line, *index)).min();
         if hit.is_some() || pass.iter().all(Option::is_none) {
             return hit;
         }
     }
 }
 
-fn follows_blank(line: &str, at: usize) -> bool {
-    let before = line.get(..at).and_then(|before| before.chars().next_back());
+fn follows_space(line: &str, index: usize) -> bool {
+    let before = line.get(..index).and_then(|before| before.chars().next_back());
     before.is_none_or(is_space)
 }
 
-/// Whether a quote is open at the end of the text.
-fn is_inside_quotes(text: &str) -> bool {
+fn ends_inside_quotes(text: &str) -> bool {
     let mut open = None;
     for c in text.chars().filter(|c| matches!(c, '"' | '\'')) {
         match open {
@@ -77,112 +82,115 @@ fn is_inside_quotes(text: &str) -> bool {
     open.is_some()
 }
 
-/// The name in a section header: everything up to the last `]`, not stripped, and what follows is ignored.
-fn header(value: &str) -> Option<&str> {
-    let (name, _) = value.strip_prefix('[')?.rsplit_once(']')?;
+/// Returns the name in a section header: the text up to the last `]` of the line. Python ignores the text after it.
+fn header_name(line: &str) -> Option<&str> {
+    let (name, _) = line.strip_prefix('[')?.rsplit_once(']')?;
     (!name.is_empty()).then_some(name)
 }
 
-/// The key and the value of an entry: what stands before and behind the first `=` or `:`.
-fn entry(line: &str) -> Option<(&str, &str)> {
+/// Splits an entry at the first `=` or `:` into key and value.
+fn split_entry(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once(['=', ':'])?;
     Some((strip_end(key), strip(value)))
 }
 
-/// An entry that may still be continued.
+/// An entry whose value may continue in the next line.
 #[derive(Debug)]
-struct Pending<'a> {
+struct PendingEntry<'a> {
     key: &'a str,
     value: Cow<'a, str>,
     line: usize,
-    /// Empty lines since: part of the value once it goes on.
-    blanks: usize,
+    /// The number of empty lines after the value. They become part of the value if it continues.
+    empty_lines: usize,
 }
 
 struct LineReader<'a, F> {
     take: F,
-    /// Whether a header was seen, and whether its lack was reported.
     in_section: bool,
-    lack_reported: bool,
-    pending: Option<Pending<'a>>,
-    /// The indentation of the last header or entry.
+    missing_header_reported: bool,
+    pending: Option<PendingEntry<'a>>,
+    /// The indentation of the last header or entry, in characters.
     indent: usize,
 }
 
 impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
-    fn line(&mut self, line: &'a str, number: usize) {
+    fn read_line(&mut self, line: &'a str, number: usize) {
         let comment = comment_start(line);
-        let kept = comment.and_then(|at| line.get(..at)).unwrap_or(line);
-        let value = strip(kept);
-        if value.is_empty() {
-            self.blank(comment.is_some());
+        let kept = comment.and_then(|index| line.get(..index)).unwrap_or(line);
+        let stripped = strip(kept);
+        if stripped.is_empty() {
+            if comment.is_none() {
+                self.read_empty_line();
+            }
             return;
         }
-        if comment.is_some() && is_inside_quotes(kept) {
-            (self.take)(number, LogicalLine::CommentInsideQuotes(value));
+        if comment.is_some() && ends_inside_quotes(kept) {
+            (self.take)(number, LogicalLine::CommentInsideQuotes(stripped));
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
             Some(pending) if indent > self.indent => {
-                pending.go_on(value);
-                if let Some(name) = header(value).or_else(|| entry(value).map(|(key, _)| key)) {
+                pending.append_line(stripped);
+                let name = header_name(stripped).or_else(|| split_entry(stripped).map(|(key, _)| key));
+                if let Some(name) = name {
                     (self.take)(number, LogicalLine::IndentedEntry(name));
                 }
             }
             _ => {
                 self.indent = indent;
-                self.header_or_option(line, value, number);
+                self.read_header_or_entry(line, stripped, number);
             }
         }
     }
 
-    /// An empty line belongs to the value before it (which matters when the value goes on), a comment does not.
-    fn blank(&mut self, comment: bool) {
-        if let Some(pending) = self.pending.as_mut().filter(|_| !comment) {
-            pending.blanks = pending.blanks.saturating_add(1);
+    fn read_empty_line(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.empty_lines = pending.empty_lines.saturating_add(1);
         }
     }
 
-    fn header_or_option(&mut self, line: &str, value: &'a str, number: usize) {
-        if let Some(name) = header(value) {
-            self.finish_option();
+    fn read_header_or_entry(&mut self, line: &str, stripped: &'a str, number: usize) {
+        if let Some(name) = header_name(stripped) {
+            self.finish_entry();
             self.in_section = true;
             (self.take)(number, LogicalLine::Header(name));
         } else if !self.in_section {
-            self.outside(value, number);
+            self.report_missing_header(stripped, number);
         } else {
-            self.option(line, value, number);
+            self.read_entry(line, stripped, number);
         }
     }
 
-    /// Python gives up here; the rest is read on for what else is wrong, and this is said once.
-    fn outside(&mut self, value: &str, number: usize) {
-        if !self.lack_reported {
-            self.lack_reported = true;
-            let hint = if value.starts_with('[') { " A section's header ends with ]" } else { "" };
-            (self.take)(number, LogicalLine::Wrong(format!("File contains no section headers.{hint}")));
+    /// Reports once that lines stand before the first header. Python stops at the first such line.
+    fn report_missing_header(&mut self, stripped: &str, number: usize) {
+        if !self.missing_header_reported {
+            self.missing_header_reported = true;
+            let hint = if stripped.starts_with('[') { " A section's header ends with ]" } else { "" };
+            let why = format!("File contains no section headers.{hint}");
+            (self.take)(number, LogicalLine::Wrong(why));
         }
     }
 
-    fn option(&mut self, line: &str, value: &'a str, number: usize) {
-        let Some((key, value)) = entry(value) else {
-            self.malformed(line, number);
+    fn read_entry(&mut self, line: &str, stripped: &'a str, number: usize) {
+        let Some((key, value)) = split_entry(stripped) else {
+            self.report_parsing_error(line, number);
             return;
         };
-        self.finish_option();
+        self.finish_entry();
         if key.is_empty() {
-            self.malformed(line, number);
+            self.report_parsing_error(line, number);
         } else {
-            self.pending = Some(Pending { key, value: value.into(), line: number, blanks: 0 });
+            self.pending = Some(PendingEntry { key, value: value.into(), line: number, empty_lines: 0 });
         }
     }
 
-    fn malformed(&mut self, line: &str, number: usize) {
-        (self.take)(number, LogicalLine::Wrong(format!("Source contains parsing errors: {}", repr(line))));
+    fn report_parsing_error(&mut self, line: &str, number: usize) {
+        let why = format!("Source contains parsing errors: {}", repr(line));
+        (self.take)(number, LogicalLine::Wrong(why));
     }
 
-    fn finish_option(&mut self) {
-        if let Some(Pending { key, value, line, .. }) = self.pending.take() {
+    fn finish_entry(&mut self) {
+        if let Some(PendingEntry { key, value, line, .. }) = self.pending.take() {
             let key = if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
                 key.to_ascii_lowercase().into()
             } else {
@@ -193,14 +201,14 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
     }
 }
 
-impl Pending<'_> {
-    /// Takes in a further line.
-    fn go_on(&mut self, more: &str) {
+impl PendingEntry<'_> {
+    /// Appends a line and the empty lines before it.
+    fn append_line(&mut self, line: &str) {
         let value = self.value.to_mut();
-        for _line_end in 0..=std::mem::take(&mut self.blanks) {
+        for _line_end in 0..=std::mem::take(&mut self.empty_lines) {
             value.push('\n');
         }
-        value.push_str(more);
+        value.push_str(line);
     }
 }
 
@@ -208,21 +216,22 @@ impl Pending<'_> {
 mod tests {
     use super::*;
 
-    /// Entries and headers as `LINE:[NAME]` and `LINE:KEY=VALUE`, and what is wrong.
+    /// Returns the headers as `LINE:[NAME]` and the entries as `LINE:KEY=VALUE`, and separately the problems.
     fn lines(text: &str) -> (Vec<String>, Vec<(usize, String)>) {
-        let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+        let mut lines = Vec::new();
+        let mut wrong = Vec::new();
         read(text, |number, line| match line {
             LogicalLine::Header(name) => lines.push(format!("{number}:[{name}]")),
             LogicalLine::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
             LogicalLine::Wrong(why) => wrong.push((number, why)),
-            LogicalLine::CommentInsideQuotes(rest) => wrong.push((number, format!("cut: {rest}"))),
+            LogicalLine::CommentInsideQuotes(kept) => wrong.push((number, format!("cut: {kept}"))),
             LogicalLine::IndentedEntry(_) => {}
         });
         (lines, wrong)
     }
 
     #[test]
-    fn comments_begin_where_python_says() {
+    fn comments_begin_where_python_finds_them() {
         let table = [
             ("a=1 ; c", Some(4)),
             ("a=1;c", None),
@@ -242,15 +251,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_as_in_text_mode() {
-        let lines: Vec<_> = physical("a\r\nb\rc\n\nd\u{2028}e\u{c}f").collect();
+    fn lines_end_as_in_pythons_text_mode() {
+        let lines: Vec<_> = physical_lines("a\r\nb\rc\n\nd\u{2028}e\u{c}f").collect();
         assert_eq!(lines, ["a", "b", "c", "", "d\u{2028}e\u{c}f"]);
-        let lines: Vec<_> = physical("a\r\r\nb\n\rc\r\r\rd").collect();
+        let lines: Vec<_> = physical_lines("a\r\r\nb\n\rc\r\r\rd").collect();
         assert_eq!(lines, ["a", "", "b", "", "c", "", "", "d"]);
     }
 
     #[test]
-    fn logical_lines() {
+    fn physical_lines_become_headers_and_entries() {
         let table: [(&str, &[&str]); 9] = [
             ("[s]\na = 1\n  2\n\n  3 ; c\n\n", &["1:[s]", "2:a=1\n2\n\n3"]),
             ("[s]\na=1\n  ; no part of it\n  2", &["1:[s]", "2:a=1\n2"]),
@@ -272,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_named() {
+    fn every_invalid_line_is_reported() {
         let (read, wrong) = lines("foo=1\nbar=2\n[s]\nx=1\ngarbage line\n  goes on\n=3\ny='a ; b'\n");
         let wrong: Vec<_> = wrong.iter().map(|(line, text)| (*line, text.as_str())).collect();
         assert_eq!(
