@@ -1,7 +1,7 @@
-//! How Python matches file names, and the bits of `os.path` around it, for `[include] files`. Text only: `load.rs`
-//! looks at the directories.
+//! The text functions of Python that `[include] files` needs: `fnmatch.fnmatch`, `glob.has_magic`, `os.path.join` and
+//! `os.path.normpath`. `load.rs` reads the directories.
 
-/// `os.path.join`: an absolute path stands for itself.
+/// `os.path.join`: an absolute `path` replaces the directory.
 pub(crate) fn join(directory: &str, path: &str) -> String {
     if path.starts_with('/') || directory.is_empty() {
         return path.to_owned();
@@ -10,7 +10,7 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
     format!("{directory}{slash}{path}")
 }
 
-/// `os.path.normpath` of an absolute path: by the text alone.
+/// `os.path.normpath` of an absolute path: removes `.`, `..` and repeated slashes, without a look at symbolic links.
 pub(crate) fn normal(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -25,61 +25,67 @@ pub(crate) fn normal(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Whether a pattern has wildcards.
+/// `glob.has_magic`: whether a pattern has wildcards.
 pub(crate) fn is_magic(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
-/// `fnmatch`: `*`, `?`, `[…]`, `[!…]`; a backslash is itself.
+/// `fnmatch.fnmatch`, with `*`, `?`, `[…]` and `[!…]`. A backslash is an ordinary character.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let (mut pattern, mut name) = (pattern, name);
-    // Where to go on when the text does not fit: behind the last star, one character further.
-    let mut retry: Option<(&str, &str)> = None;
+    let mut pattern = pattern;
+    let mut name = name;
+    // The pattern after the last star, and the name from where that pattern was tried. After a mismatch the star takes one
+    // character more.
+    let mut last_star: Option<(&str, &str)> = None;
     loop {
-        if let Some(rest) = pattern.strip_prefix('*') {
-            retry = Some((rest, name));
-            pattern = rest;
+        if let Some(after_star) = pattern.strip_prefix('*') {
+            last_star = Some((after_star, name));
+            pattern = after_star;
         } else if pattern.is_empty() && name.is_empty() {
             return true;
-        } else if let Some((rest, after)) = one(pattern, name) {
-            (pattern, name) = (rest, after);
+        } else if let Some(remaining) = match_one(pattern, name) {
+            (pattern, name) = remaining;
         } else {
-            let Some((rest, from)) = retry else { return false };
-            let mut later = from.chars();
-            if later.next().is_none() {
+            let Some((after_star, tried)) = last_star else { return false };
+            let mut chars = tried.chars();
+            if chars.next().is_none() {
                 return false;
             }
-            retry = Some((rest, later.as_str()));
-            (pattern, name) = (rest, later.as_str());
+            pattern = after_star;
+            name = chars.as_str();
+            last_star = Some((pattern, name));
         }
     }
 }
 
-/// Matches one character; what is left of both then.
-fn one<'a>(pattern: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
-    let mut names = name.chars();
-    let c = names.next()?;
-    let mut parts = pattern.chars();
-    let fits = match parts.next()? {
-        '?' => return Some((parts.as_str(), names.as_str())),
-        '[' => match class(parts.as_str()) {
-            Some((set, rest)) => return in_class(set, c).then_some((rest, names.as_str())),
+/// Matches one character. Returns the remaining pattern and the remaining name.
+fn match_one<'a>(pattern: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
+    let mut name_chars = name.chars();
+    let c = name_chars.next()?;
+    let mut pattern_chars = pattern.chars();
+    let is_match = match pattern_chars.next()? {
+        '?' => true,
+        '[' => match split_set(pattern_chars.as_str()) {
+            Some((set, after_set)) => {
+                return is_in_set(set, c).then_some((after_set, name_chars.as_str()));
+            }
+            // A `[` without a `]` is an ordinary character.
             None => c == '[',
         },
         literal => c == literal,
     };
-    fits.then_some((parts.as_str(), names.as_str()))
+    is_match.then_some((pattern_chars.as_str(), name_chars.as_str()))
 }
 
-/// Splits behind a `[`: the set and what follows its `]`; a `]` that comes first belongs to the set.
-fn class(text: &str) -> Option<(&str, &str)> {
+/// Splits the text after a `[` into the set and the text after its `]`. A `]` in the first place belongs to the set.
+fn split_set(text: &str) -> Option<(&str, &str)> {
     let start = text.strip_prefix('!').unwrap_or(text);
     let skip = text.len().saturating_sub(start.len()).saturating_add(usize::from(start.starts_with(']')));
     let end = text.get(skip..)?.find(']')?.saturating_add(skip);
     Some((text.get(..end)?, text.get(end.saturating_add(1)..)?))
 }
 
-fn in_class(set: &str, c: char) -> bool {
+fn is_in_set(set: &str, c: char) -> bool {
     let (negated, set) = set.strip_prefix('!').map_or((false, set), |set| (true, set));
     let mut chars = set.chars();
     let mut found = false;
@@ -125,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_time() {
+    fn patterns_with_many_stars_match_in_little_time() {
         assert!(!matches(&"*a".repeat(30), &"a".repeat(29)));
         assert!(!matches(&format!("{}b", "a*".repeat(200)), &"a".repeat(10_000)));
     }
 
     #[test]
-    fn paths_are_joined_and_made_normal() {
+    fn paths_are_joined_and_normalised() {
         assert_eq!(join("/etc", "conf.d/*.conf"), "/etc/conf.d/*.conf");
         assert_eq!(join("/etc", "/x"), "/x");
         assert_eq!(normal("/a/./b/../c//d"), "/a/c/d");

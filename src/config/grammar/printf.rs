@@ -1,20 +1,27 @@
-//! How Python's `%` prints numbers: flags, width, precision. Only whole numbers occur (`process_num`, `numprocs`), so
-//! `%f` and its kin work on decimal digits and stay exact.
+//! The conversions of Python's `str % dict` for numbers and text, with flags, width and precision.
+//!
+//! The only numbers are the integers `process_num` and `numprocs`. So the floating-point conversions work on decimal
+//! digits. For integers above 2^53 they are exact, where Python rounds to a double first.
 
-/// What stands between the `%` and the conversion.
+/// The flags, the width and the precision before a conversion.
 #[derive(Debug, Default)]
 pub(crate) struct FormatSpec {
+    /// `-`: fill on the right.
     left: bool,
+    /// `+`: write a sign also for positive numbers.
     sign: bool,
-    blank: bool,
+    /// A space: write a space where `+` would write a sign.
+    space: bool,
+    /// `#`: write `0x` and similar prefixes, and the zeros of a fraction.
     alternate: bool,
+    /// `0`: fill with zeros.
     zero: bool,
     pub(crate) width: usize,
     pub(crate) precision: Option<usize>,
 }
 
 impl FormatSpec {
-    /// Whether text stays as it is.
+    /// Whether text is written without a change.
     pub(crate) fn is_plain(&self) -> bool {
         self.width == 0 && self.precision.is_none()
     }
@@ -23,14 +30,14 @@ impl FormatSpec {
         match flag {
             '-' => self.left = true,
             '+' => self.sign = true,
-            ' ' => self.blank = true,
+            ' ' => self.space = true,
             '#' => self.alternate = true,
             _ => self.zero = true,
         }
     }
 }
 
-/// Text in its width, filled with blanks.
+/// Fills a text with spaces up to the width.
 pub(crate) fn pad(text: &str, spec: &FormatSpec) -> String {
     let width = spec.width;
     if spec.left { format!("{text:<width$}") } else { format!("{text:>width$}") }
@@ -39,18 +46,18 @@ pub(crate) fn pad(text: &str, spec: &FormatSpec) -> String {
 /// `%d %i %u %o %x %X`.
 pub(crate) fn integer(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let magnitude = number.unsigned_abs();
-    let (mark, digits) = match conversion {
+    let (prefix, digits) = match conversion {
         'o' => ("0o", format!("{magnitude:o}")),
         'x' => ("0x", format!("{magnitude:x}")),
         'X' => ("0X", format!("{magnitude:X}")),
         _ => ("", magnitude.to_string()),
     };
-    let mark = if spec.alternate { mark } else { "" };
-    let least = spec.precision.unwrap_or(0);
-    signed(number, mark, &format!("{digits:0>least$}"), spec)
+    let prefix = if spec.alternate { prefix } else { "" };
+    let min_digits = spec.precision.unwrap_or(0);
+    with_sign(number, prefix, &format!("{digits:0>min_digits$}"), spec)
 }
 
-/// `%e %E %f %F %g %G` of a whole number.
+/// `%e %E %f %F %g %G` of an integer.
 pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let digits = number.unsigned_abs().to_string();
     let precision = spec.precision.unwrap_or(6);
@@ -60,18 +67,18 @@ pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String 
         _ => general(&digits, precision.max(1), spec),
     };
     let text = if conversion.is_ascii_uppercase() { text.to_ascii_uppercase() } else { text };
-    signed(number, "", &text, spec)
+    with_sign(number, "", &text, spec)
 }
 
-/// Sign, mark and digits in their width; zeros go between the sign and the digits.
-fn signed(number: i64, mark: &str, digits: &str, spec: &FormatSpec) -> String {
+/// Joins sign, prefix and digits, and fills them up to the width. Zeros are inserted before the digits.
+fn with_sign(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",
         _ if spec.sign => "+",
-        _ if spec.blank => " ",
+        _ if spec.space => " ",
         _ => "",
     };
-    let front = format!("{sign}{mark}");
+    let front = format!("{sign}{prefix}");
     if spec.zero && !spec.left {
         let width = spec.width.saturating_sub(front.len());
         return format!("{front}{digits:0>width$}");
@@ -84,15 +91,15 @@ fn with_fraction(whole: &str, fraction: &str, spec: &FormatSpec) -> String {
     format!("{whole}{point}{fraction}")
 }
 
-/// `d.ddde+XX`, without the zeros at the end of the fraction when `short`.
-fn scientific(digits: &str, precision: usize, short: bool, spec: &FormatSpec) -> String {
+/// Writes `d.ddde+XX`. With `trim_zeros`, the fraction ends at its last digit that is not zero.
+fn scientific(digits: &str, precision: usize, trim_zeros: bool, spec: &FormatSpec) -> String {
     let (digits, exponent) = round(digits, precision.saturating_add(1));
     let (first, fraction) = digits.split_at_checked(1).unwrap_or((&digits, ""));
-    let fraction = if short { fraction.trim_end_matches('0') } else { fraction };
+    let fraction = if trim_zeros { fraction.trim_end_matches('0') } else { fraction };
     format!("{}e+{exponent:02}", with_fraction(first, fraction, spec))
 }
 
-/// `%g`: as `%e` when the number has more digits than the precision, else as it is.
+/// `%g`: scientific notation for a number with more digits than the precision, otherwise the digits.
 fn general(digits: &str, precision: usize, spec: &FormatSpec) -> String {
     let (rounded, exponent) = round(digits, precision);
     if exponent >= precision {
@@ -102,20 +109,21 @@ fn general(digits: &str, precision: usize, spec: &FormatSpec) -> String {
     with_fraction(whole, if spec.alternate { fraction } else { "" }, spec)
 }
 
-/// The first `length` digits of a number, rounded half to even, and its decimal exponent.
+/// Rounds a number to `length` digits, half to even. Returns the digits and the decimal exponent.
 fn round(digits: &str, length: usize) -> (String, usize) {
     let exponent = digits.len().saturating_sub(1);
-    let Some((kept, rest)) = digits.split_at_checked(length).filter(|(_, rest)| !rest.is_empty()) else {
+    let Some((kept, cut)) = digits.split_at_checked(length).filter(|(_, cut)| !cut.is_empty()) else {
         return (format!("{digits:0<length$}"), exponent);
     };
     let is_odd = kept.bytes().next_back().is_some_and(|digit| digit % 2 == 1);
-    let half = format!("5{}", "0".repeat(rest.len().saturating_sub(1)));
-    if rest < half.as_str() || (rest == half && !is_odd) {
+    let half = format!("5{}", "0".repeat(cut.len().saturating_sub(1)));
+    if cut < half.as_str() || (cut == half && !is_odd) {
         return (kept.to_owned(), exponent);
     }
-    let up = kept.parse::<u64>().unwrap_or(0).saturating_add(1).to_string();
-    let carried = up.len().saturating_sub(kept.len());
-    (up.get(..length).unwrap_or(&up).to_owned(), exponent.saturating_add(carried))
+    let rounded = kept.parse::<u64>().unwrap_or(0).saturating_add(1).to_string();
+    // 99 rounds up to 100, which has one digit more.
+    let carry = rounded.len().saturating_sub(kept.len());
+    (rounded.get(..length).unwrap_or(&rounded).to_owned(), exponent.saturating_add(carry))
 }
 
 #[cfg(test)]
@@ -129,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn integers() {
+    fn integers_are_written_as_in_python() {
         let table = [
             (7, 'd', spec("0", 3, None), "007"),
             (-7, 'd', spec("0", 4, None), "-007"),
@@ -146,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn floats() {
+    fn floating_point_conversions_are_written_as_in_python() {
         let table = [
             (7, 'f', spec("", 0, None), "7.000000"),
             (7, 'F', spec("#", 0, Some(0)), "7."),
