@@ -1,4 +1,4 @@
-//! Whole files: what they come to, and what is said about them.
+//! Tests of whole files: the configuration and the report.
 
 use std::fs;
 use std::path::Path;
@@ -28,12 +28,12 @@ fn config(text: &str) -> Config {
     loaded.config.unwrap_or_else(|| panic!("{text}\n{report}"))
 }
 
-/// The one process of a `[program:x]` with these keys and a command.
+/// Returns the process of a `[program:x]` with these keys and a command.
 fn program(keys: &str) -> ProcessConfig {
     config(&format!("[program:x]\ncommand=c\n{keys}\n")).processes.remove(0)
 }
 
-/// The texts of the errors, without what comes before them.
+/// Returns the errors of an invalid file, without `FILE:LINE: error:`.
 fn errors(text: &str) -> Vec<String> {
     let loaded = load_text(text);
     assert!(loaded.config.is_none(), "{text}");
@@ -46,7 +46,7 @@ fn names(config: &Config) -> String {
 }
 
 #[test]
-fn defaults_are_supervisords() {
+fn the_defaults_are_those_of_supervisord() {
     let process = program("");
     let spec = &process.spec;
     assert!(spec.autostart && !spec.stopasgroup && !process.killasgroup && !process.redirect_stderr);
@@ -62,7 +62,7 @@ fn defaults_are_supervisords() {
 }
 
 #[test]
-fn keys_are_read() {
+fn the_values_of_a_program_are_read() {
     let process = program(
         "priority=1\nstopasgroup=true\nexitcodes=\nuser=1000:1000\nserverurl=Auto\nredirect_stderr=yes\n\
          stderr_logfile=none\nstdout_logfile=/dev/stdout\numask=027\nshutdown_on=fatal",
@@ -74,7 +74,7 @@ fn keys_are_read() {
 }
 
 #[test]
-fn environments_add_up() {
+fn a_programs_environment_is_added_to_that_of_supervisord() {
     let text = "[supervisord]\nenvironment=A=1,B=2\n[program:x]\nenvironment=B=\"%(ENV_A)s%(ENV_X)s\",C=3\n\
                 command=%(ENV_B)s %(ENV_C)s %(host_node_name)s\ndirectory=/%(program_name)s/%(group_name)s\n";
     let config = config(text);
@@ -99,14 +99,14 @@ fn log_files_are_expanded_twice() {
 }
 
 #[test]
-fn numprocs_make_processes_in_the_order_of_their_names() {
+fn the_processes_of_one_program_are_sorted_by_name() {
     let text = "[program:w]\ncommand=c %(process_num)02d/%(numprocs)d\nnumprocs=3\nnumprocs_start=9\n\
                 process_name=%(program_name)s%(process_num)d\n";
     let config = config(text);
     assert_eq!(names(&config), "w:w10 w:w11 w:w9");
     assert_eq!(config.processes[2].command, "c 09/3");
     assert_eq!(names(&self::config("[program:w]\ncommand=c\nnumprocs=0\n")), "");
-    // supervisord's numbers have no end; these do, and stay there.
+    // supervisord's integers have no limit. rsup's stay at the largest i64.
     let text = "[program:w]\ncommand=c %(process_num)d\nnumprocs_start=99999999999999999999\n";
     assert_eq!(self::config(text).processes[0].command, "c 9223372036854775807");
 }
@@ -119,7 +119,7 @@ fn groups_sort_by_priority_and_name() {
 }
 
 #[test]
-fn groups_claim_their_programs_in_their_own_order() {
+fn a_group_has_its_programs_in_the_order_of_its_list() {
     let text = "[program:a]\ncommand=c\npriority=1\n[program:b]\ncommand=c\n[fcgi-program:f]\ncommand=c\n\
                 [group:g]\nprograms=b, a,f\n[group:h]\nprograms=a\npriority=2\n";
     let config = config(text);
@@ -128,7 +128,7 @@ fn groups_claim_their_programs_in_their_own_order() {
 }
 
 #[test]
-fn of_two_groups_with_one_name_the_first_in_order_stays() {
+fn only_the_first_of_two_groups_with_the_same_name_is_kept() {
     let text = "[group:g]\nprograms=a\n[program:a]\ncommand=c\n[program:g]\ncommand=d\n";
     assert_eq!(names(&config(text)), "g:a");
     assert_eq!(names(&config(&format!("{text}priority=5\n"))), "g:g");
@@ -137,7 +137,7 @@ fn of_two_groups_with_one_name_the_first_in_order_stays() {
 }
 
 #[test]
-fn listeners_are_read_and_not_run() {
+fn event_listeners_are_read_but_not_run() {
     let loaded = load_text("[eventlistener:l]\ncommand=c\nevents=process_state_fatal,TICK_5\n");
     let config = loaded.config.unwrap();
     assert!(config.processes.is_empty() && config.listeners.len() == 1);
@@ -147,7 +147,7 @@ fn listeners_are_read_and_not_run() {
 }
 
 #[test]
-fn sockets_are_read() {
+fn the_socket_of_an_fcgi_program_is_read() {
     let text = "[fcgi-program:f]\ncommand=c\nsocket=unix:///run/%(program_name)s.sock\nsocket_mode=0770\nsocket_backlog=9\n";
     let socket = config(text).processes.remove(0).socket.unwrap();
     let address = Address::Unix("/run/f.sock".to_owned());
@@ -155,7 +155,7 @@ fn sockets_are_read() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_supervisords_words() {
+fn errors_have_supervisords_messages() {
     let table = [
         ("[program:x]", "[program:x]: program section program:x does not specify a command"),
         ("[program:a b]\ncommand=c", "[program:a b]: Invalid name: 'a b' because of character: ' '"),
@@ -208,7 +208,7 @@ fn what_is_wrong_is_said_in_supervisords_words() {
 }
 
 #[test]
-fn one_run_finds_every_mistake_at_its_place() {
+fn one_run_reports_every_error_with_its_file_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::write(
@@ -234,7 +234,7 @@ fn one_run_finds_every_mistake_at_its_place() {
 }
 
 #[test]
-fn includes_override_and_know_where_they_are() {
+fn included_files_override_the_main_file_and_have_their_own_directory() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path().to_str().unwrap().to_owned();
     fs::create_dir(format!("{here}/d")).unwrap();
@@ -268,7 +268,7 @@ fn includes_override_and_know_where_they_are() {
 }
 
 #[test]
-fn the_command_line_beats_the_file_and_a_program_beats_both() {
+fn options_override_the_supervisord_section_and_a_program_overrides_both() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
     fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
@@ -298,7 +298,7 @@ fn only_regular_files_are_read() {
 }
 
 #[test]
-fn containers_get_their_warnings() {
+fn settings_that_do_not_suit_containers_get_a_warning() {
     let text = "[supervisord]\nnodaemon=false\n[program:x]\ncommand=c\nautorestart=false\nstopwaitsecs=30\n\
                 stdout_logfile=/var/log/x.log\nstderr_syslog=true\n";
     let loaded = load_text(text);
@@ -310,14 +310,14 @@ fn containers_get_their_warnings() {
     assert_eq!(keys, ["nodaemon", "autorestart", "stopwaitsecs", "stdout_logfile", "stderr_syslog"]);
 }
 
-/// The lines of a report that may have errors, behind the file's name.
-fn said(text: &str) -> Vec<String> {
+/// Returns the lines of the report, without the file's name.
+fn report_lines(text: &str) -> Vec<String> {
     let report = load_text(text).report;
     report.lines(true).map(|line| line.split_once("supervisord.conf:").unwrap().1.to_owned()).collect()
 }
 
 #[test]
-fn what_is_never_run_gets_a_warning() {
+fn processes_and_commands_that_cannot_run_get_a_warning() {
     let text = "[program:a]\ncommand=c\n[group:a]\nprograms=b,b2\n[program:b]\ncommand=\nprocess_name=x\n\
                 [program:b2]\ncommand=c 'd\nprocess_name=x\n";
     let want = [
@@ -326,33 +326,33 @@ fn what_is_never_run_gets_a_warning() {
         "6: warning: [program:b] command: command is empty",
         "9: warning: [program:b2] command: can't parse command \"c 'd\": No closing quotation",
     ];
-    assert_eq!(said(text), want);
+    assert_eq!(report_lines(text), want);
 }
 
 #[test]
-fn what_the_grammar_takes_for_something_else_gets_a_warning() {
+fn lines_that_look_like_something_else_than_they_are_get_a_warning() {
     let text = "[program:a]\ncommand=c\n  autostart=false\n  X=1\n [program:b]\n d\n[program:c\n";
     let want = [
         "3: warning: 'autostart' is indented, so this line continues the value above it",
         "5: warning: 'program:b' is indented, so this line continues the value above it",
         "7: warning: [program:a] [program: unknown key, a section header ends with ]",
     ];
-    assert_eq!(said(text), want);
+    assert_eq!(report_lines(text), want);
 }
 
 #[test]
-fn what_a_file_holds_commands_no_terminal() {
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
     let text = "[program:a]\ncommand=c\n\x1b[2Jx=1\nuser=nosuch\n[\u{9b}1m\x07]\n";
-    let lines = said(text);
+    let lines = report_lines(text);
     assert_eq!(lines[0], "3: warning: [program:a] \\x1b[2jx: unknown key");
     assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
 }
 
 #[test]
-fn the_sample_has_nothing_to_complain_about() {
+fn the_sample_has_no_errors_and_no_warnings() {
     let loaded = load_text(SAMPLE);
     assert_eq!(loaded.report.to_string(), "");
-    // With every suggestion taken, too.
+    // With all commented keys of the sample active, there are still no errors and no unknown keys.
     let all: String = SAMPLE
         .lines()
         .map(|line| {
@@ -364,7 +364,7 @@ fn the_sample_has_nothing_to_complain_about() {
 }
 
 #[test]
-fn json_can_be_read_back() {
+fn the_json_output_keeps_every_character() {
     let text = "[program:x]\ncommand=a \"b\\\"c\" 'd\n  e'\nenvironment=T=\"tab\tquote'\"\n[eventlistener:l]\ncommand=c\nevents=EVENT\n";
     let json: serde_json::Value = serde_json::from_str(&config(text).to_json()).unwrap();
     let programs = json["programs"].as_array().unwrap();

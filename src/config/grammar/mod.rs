@@ -1,4 +1,5 @@
-//! What supervisord's configuration files take from Python: lines, sections, `%` expansion, shell words, file patterns.
+//! The parts of supervisord's configuration grammar that come from Python's standard library: lines, sections, `%`
+//! expansion, shell words and file patterns.
 
 pub(crate) mod document;
 pub(crate) mod expand;

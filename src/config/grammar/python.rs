@@ -1,19 +1,19 @@
-//! What supervisord gets from Python: its idea of blanks and of integers, and how it quotes text in messages.
+//! Python's functions on single values: `str.isspace`, `str.strip`, `int`, `repr` and `ascii`.
 
-/// The digit zero of the scripts that `int()` reads, beyond ASCII; the other nine digits follow each.
+/// The digit zero of every other script that `int()` reads. The digits one to nine follow each.
 const ZEROS: [u32; 24] = [
     0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6,
     0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0xA620, 0xA8D0, 0xAA50, 0xFF10,
 ];
 
-/// `str.isspace`: Unicode's white space and the four ASCII separators.
+/// `str.isspace`: Unicode's white space and the four ASCII separators U+001C to U+001F.
 pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// `str.strip`.
 pub(crate) fn strip(text: &str) -> &str {
-    // Most text has nothing to strip.
+    // Fast path for text that begins and ends with a visible ASCII character.
     match text.as_bytes() {
         [b'!'..=b'~', .., b'!'..=b'~'] => text,
         _ => text.trim_matches(is_space),
@@ -25,34 +25,36 @@ pub(crate) fn strip_end(text: &str) -> &str {
     text.trim_end_matches(is_space)
 }
 
-/// `int(text, radix)` for radix 10 and 8: blanks around, a sign, `_` between digits, for 8 a `0o` in front. Python's
-/// integers have no end; here they stop at the ends of `i64`, which no key can tell from more.
+/// `int(text, radix)` for radix 10 and 8: white space around the number, a sign, `_` between digits, and for radix 8 the
+/// prefix `0o`. Python's integers have no limit. Here a number outside the range of `i64` becomes the nearest number in that
+/// range; no key needs a larger one.
 pub(crate) fn int(text: &str, radix: u8) -> Option<i64> {
-    // In plain ASCII only C's blanks are some.
-    let is_blank = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
-    let body = text.trim_matches(is_blank);
+    // For ASCII text, int() strips only the white space of C's isspace().
+    let is_stripped = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
+    let body = text.trim_matches(is_stripped);
     let (negative, digits) = match body.strip_prefix('-') {
-        Some(rest) => (true, rest),
+        Some(digits) => (true, digits),
         None => (false, body.strip_prefix('+').unwrap_or(body)),
     };
-    let digits = if radix == 8 { without_octal_mark(digits) } else { digits };
+    let digits = if radix == 8 { without_octal_prefix(digits) } else { digits };
     let mut value = 0_i64;
-    let mut digit_due = true;
+    // A digit must follow the sign, the prefix and each `_`.
+    let mut digit_expected = true;
     for c in digits.chars() {
-        if c == '_' && !digit_due {
-            digit_due = true;
+        if c == '_' && !digit_expected {
+            digit_expected = true;
             continue;
         }
         let digit = digit(c).filter(|digit| *digit < radix)?;
         value = value.saturating_mul(radix.into()).saturating_add(digit.into());
-        digit_due = false;
+        digit_expected = false;
     }
-    (!digit_due).then(|| if negative { value.saturating_neg() } else { value })
+    (!digit_expected).then(|| if negative { value.saturating_neg() } else { value })
 }
 
-fn without_octal_mark(digits: &str) -> &str {
-    let marked = digits.strip_prefix("0o").or_else(|| digits.strip_prefix("0O"));
-    marked.map_or(digits, |rest| rest.strip_prefix('_').unwrap_or(rest))
+fn without_octal_prefix(digits: &str) -> &str {
+    let stripped = digits.strip_prefix("0o").or_else(|| digits.strip_prefix("0O"));
+    stripped.map_or(digits, |digits| digits.strip_prefix('_').unwrap_or(digits))
 }
 
 fn digit(c: char) -> Option<u8> {
@@ -61,12 +63,12 @@ fn digit(c: char) -> Option<u8> {
     zeros.filter_map(|zero| code.checked_sub(zero)).find(|digit| *digit < 10)?.try_into().ok()
 }
 
-/// `repr(text)`: Python's literal, as supervisord's messages quote values.
+/// `repr(text)`: a Python string literal, as in supervisord's messages.
 pub fn repr(text: &str) -> String {
     quote(text, |c| c.is_ascii() || is_printable(c))
 }
 
-/// `ascii(text)`: the same with everything beyond ASCII escaped.
+/// `ascii(text)`: like [`repr`], with all characters beyond ASCII escaped.
 pub(crate) fn ascii(text: &str) -> String {
     quote(text, |c| c.is_ascii())
 }
@@ -90,7 +92,7 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Text in one line: control characters as [`repr`] has them, tabs and all else as they are.
+/// Escapes line ends and other control characters like [`repr`], but leaves tabs, so that the text fits in one line.
 pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -112,7 +114,8 @@ fn push_escape(out: &mut String, c: char) {
     });
 }
 
-/// `str.isprintable` beyond ASCII, near enough for a message: no controls, blanks, format or private characters.
+/// `str.isprintable` for characters beyond ASCII, close enough for a message: false for control, white-space, format and
+/// private-use characters. (Python also escapes characters that Unicode has not assigned.)
 fn is_printable(c: char) -> bool {
     let invisible = matches!(u32::from(c),
         0xAD | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xE000..=0xF8FF | 0xFEFF | 0xFFF0..=0xFFFB);
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_read_as_python_reads_them() {
+    fn integers_are_read_as_with_pythons_int() {
         let table = [
             ("1", Some(1)),
             (" +12 ", Some(12)),
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_pythons() {
+    fn literals_are_those_of_pythons_repr_and_ascii() {
         let table = [
             ("a", "'a'"),
             ("it's", "\"it's\""),

@@ -1,29 +1,36 @@
-//! Python's `shlex` in POSIX mode, which splits commands and, with other words, the text of `environment`.
+//! Python's `shlex.shlex(posix=True)`. supervisord uses this class for `command`, through `shlex.split`, and for
+//! `environment`, in `dict_of_key_value_pairs`, with other word characters.
+//!
+//! supervisord 4.3 reads `environment` with `posix=False`. rsup uses the POSIX rules of supervisord's main branch: quotes
+//! are removed from the middle of a word too, and a backslash escapes the next character.
 
 use super::ordered::EnvMap;
 
-/// What separates tokens from each other.
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
-/// Unbalanced quotes.
-const NO_QUOTE: &str = "No closing quotation";
-/// A backslash with nothing behind it.
-const NO_ESCAPED: &str = "No escaped character";
+/// The characters between tokens (`shlex.whitespace`).
+const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+/// The message for a quote without its closing quote.
+const NO_CLOSING_QUOTE: &str = "No closing quotation";
+/// The message for a backslash at the end of the text.
+const NO_ESCAPED_CHARACTER: &str = "No escaped character";
 
-/// `shlex.split(command)`: everything but blanks, quotes and backslashes is part of a word; `#` is nothing special.
+/// `shlex.split(command)`. Every character but white space, quotes and backslashes is a word character, including `#`.
 ///
 /// # Errors
-/// `No closing quotation`, `No escaped character`.
+/// Returns the message of Python's `ValueError`.
 pub(crate) fn split(command: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
-    tokens(command, &COMMAND, &mut |word| words.push(word.to_owned()))?;
+    split_tokens(command, &COMMAND, &mut |word| words.push(word.to_owned()))?;
     Ok(words)
 }
 
-/// `KEY=VALUE,KEY="VALUE"` as supervisord reads it: tokens in threes, each three followed by a separator that may be
-/// any one token. (The POSIX rules of the coming 4.4; 4.3 kept quotes in the middle of words.)
+/// Reads `KEY=VALUE,KEY="VALUE"`, as supervisord's `dict_of_key_value_pairs` does. The tokens are taken in groups of four:
+/// key, `=`, value, separator. Any token is accepted as the separator.
+///
+/// # Errors
+/// Returns supervisord's message.
 pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut all = Vec::new();
-    tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;
+    split_tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;
     let mut tokens = all.into_iter();
     let mut pairs = EnvMap::default();
     while let Some(key) = tokens.next() {
@@ -35,7 +42,8 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs.into_vec())
 }
 
-/// Letters (Latin-1 ones too), digits, and what supervisord adds: paths, URLs and options need no quotes.
+/// The word characters of `environment`: letters including those of Latin-1, digits and `_` (`shlex.wordchars` in POSIX
+/// mode), and the characters that supervisord adds for paths, URLs and options.
 fn is_pair_word(c: char) -> bool {
     let latin = ('\u{c0}'..='\u{ff}').contains(&c) && !matches!(c, '×' | '÷');
     c.is_ascii_alphanumeric() || latin || "_/.+-():".contains(c)
@@ -54,28 +62,30 @@ const PAIRS: WordRules = WordRules {
 
 struct WordRules {
     is_word: fn(char) -> bool,
-    /// What means itself, in words and in quotes.
+    /// The bytes that stand for themselves both in words and in quotes.
     is_plain: fn(u8) -> bool,
+    /// Whether `#` begins a comment.
     comments: bool,
 }
 
-/// Where the tokenizer is.
+/// The state of the tokenizer, which Python keeps in `shlex.state`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LexerState {
-    /// Between tokens.
-    Blank,
-    /// In a word.
+    BetweenTokens,
     Word,
-    /// Behind this quote.
+    /// Inside quotes, which the same character closes.
     Quote(char),
-    /// Behind a backslash, outside quotes or in double ones.
-    Escape { quoted: bool },
+    /// After a backslash, inside double quotes or outside quotes.
+    Escape {
+        quoted: bool,
+    },
 }
 
-/// A token under construction: quotes make it one even when it is empty.
+/// The token that is being read.
 #[derive(Default)]
 struct Token {
     text: String,
+    /// Whether the token has quotes. A token without text counts only if it has quotes.
     quoted: bool,
 }
 
@@ -89,51 +99,52 @@ impl Token {
     }
 }
 
-/// How the text goes on with what means itself, as most of it does: it is taken in one piece.
-fn plain<'a>(text: &'a str, rules: &WordRules) -> &'a str {
+/// Returns the plain bytes at the start of the text. Most bytes are plain, and copying all of them at once is faster than
+/// reading each character.
+fn plain_prefix<'a>(text: &'a str, rules: &WordRules) -> &'a str {
     let length = text.bytes().position(|byte| !(rules.is_plain)(byte)).unwrap_or(text.len());
     text.get(..length).unwrap_or("")
 }
 
-/// Hands out the tokens of a text.
-fn tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Result<(), &'static str> {
+/// Passes every token of a text to `out`.
+fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Result<(), &'static str> {
     let mut token = Token::default();
-    let mut state = LexerState::Blank;
-    let mut rest = text.chars();
+    let mut state = LexerState::BetweenTokens;
+    let mut remaining = text.chars();
     loop {
-        let plain = plain(rest.as_str(), rules);
+        let plain = plain_prefix(remaining.as_str(), rules);
         if !plain.is_empty() && !matches!(state, LexerState::Escape { .. }) {
             token.text.push_str(plain);
-            rest = rest.as_str().get(plain.len()..).unwrap_or("").chars();
-            state = if state == LexerState::Blank { LexerState::Word } else { state };
+            remaining = remaining.as_str().get(plain.len()..).unwrap_or("").chars();
+            state = if state == LexerState::BetweenTokens { LexerState::Word } else { state };
         }
-        let Some(c) = rest.next() else { break };
+        let Some(c) = remaining.next() else { break };
         state = match state {
             LexerState::Quote(quote) => in_quotes(c, quote, &mut token),
             LexerState::Escape { quoted } => escaped(c, quoted, &mut token),
-            LexerState::Blank | LexerState::Word if BLANKS.contains(&c) => {
+            LexerState::BetweenTokens | LexerState::Word if WHITESPACE.contains(&c) => {
                 token.finish(out);
-                LexerState::Blank
+                LexerState::BetweenTokens
             }
-            LexerState::Blank | LexerState::Word if rules.comments && c == '#' => {
+            LexerState::BetweenTokens | LexerState::Word if rules.comments && c == '#' => {
                 token.finish(out);
-                let _comment = rest.find(|c| *c == '\n');
-                LexerState::Blank
+                let _comment = remaining.find(|c| *c == '\n');
+                LexerState::BetweenTokens
             }
-            LexerState::Blank | LexerState::Word => in_word(c, rules, &mut token, out),
+            LexerState::BetweenTokens | LexerState::Word => in_word(c, rules, &mut token, out),
         };
     }
     match state {
-        LexerState::Quote(_) => Err(NO_QUOTE),
-        LexerState::Escape { .. } => Err(NO_ESCAPED),
-        LexerState::Blank | LexerState::Word => {
+        LexerState::Quote(_) => Err(NO_CLOSING_QUOTE),
+        LexerState::Escape { .. } => Err(NO_ESCAPED_CHARACTER),
+        LexerState::BetweenTokens | LexerState::Word => {
             token.finish(out);
             Ok(())
         }
     }
 }
 
-/// In double quotes a backslash protects a quote or a backslash; in single ones it is nothing special.
+/// A backslash escapes only in double quotes; in single quotes it is an ordinary character.
 fn in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     match c {
         _ if c == quote => LexerState::Word,
@@ -145,6 +156,7 @@ fn in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     }
 }
 
+/// Inside double quotes a backslash stays, unless it escapes a double quote or a backslash.
 fn escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
     if quoted && !matches!(c, '"' | '\\') {
         token.text.push('\\');
@@ -167,7 +179,7 @@ fn in_word(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn FnMut(&s
         _ => {
             token.finish(out);
             out(c.encode_utf8(&mut [0; 4]));
-            LexerState::Blank
+            LexerState::BetweenTokens
         }
     }
 }
@@ -177,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_split_as_in_python() {
+    fn commands_split_as_with_pythons_shlex_split() {
         let table: [(&str, Result<&[&str], &str>); 15] = [
             ("", Ok(&[])),
             ("a  b\tc\nd", Ok(&["a", "b", "c", "d"])),
@@ -189,10 +201,10 @@ mod tests {
             ("'a\\b'", Ok(&["a\\b"])),
             ("a#b #c", Ok(&["a#b", "#c"])),
             ("a=$X;b&&c|d", Ok(&["a=$X;b&&c|d"])),
-            ("\"a", Err(NO_QUOTE)),
-            ("a'b", Err(NO_QUOTE)),
-            ("a\\", Err(NO_ESCAPED)),
-            ("\"a\\", Err(NO_ESCAPED)),
+            ("\"a", Err(NO_CLOSING_QUOTE)),
+            ("a'b", Err(NO_CLOSING_QUOTE)),
+            ("a\\", Err(NO_ESCAPED_CHARACTER)),
+            ("\"a\\", Err(NO_ESCAPED_CHARACTER)),
             ("a \0b c\0", Ok(&["a", "\0b", "c\0"])),
         ];
         for (text, want) in table {
@@ -206,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn environments_are_read_as_supervisord_does() {
+    fn environments_are_read_as_in_supervisord() {
         const E1: &str = "Unexpected end of key/value pairs in value";
         let table = [
             ("A=1,B=2", "A:1 B:2"),
@@ -251,8 +263,8 @@ mod tests {
             ("A='\"x\"'", "A:\"x\""),
             ("A='{\"a\":1}'", "A:{\"a\":1}"),
             ("A=\"{\\\"a\\\":1}\"", "A:{\"a\":1}"),
-            ("A=a'b", NO_QUOTE),
-            ("A=\"x", NO_QUOTE),
+            ("A=a'b", NO_CLOSING_QUOTE),
+            ("A=\"x", NO_CLOSING_QUOTE),
             ("A=\"x\" B=\"y\"", E1),
             ("A=\"x\"B=\"y\"", E1),
             ("A=\"x\"\nB=\"y\"", E1),
