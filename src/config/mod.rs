@@ -1,6 +1,6 @@
 //! Reads a configuration file, with the grammar and the meaning of supervisord.
 //!
-//! [`load`] reads the files (`load.rs`), splits them into sections (`grammar/`), and turns each kind of section into
+//! [`load()`] reads the files (`load.rs`), splits them into sections (`grammar/`), and turns each kind of section into
 //! values (`sections/`). The result is a [`Config`] (`model.rs`), or a [`Report`] of every error and warning
 //! (`report.rs`, `warnings.rs`). Only `load.rs` uses the file system.
 //!
