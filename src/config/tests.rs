@@ -330,7 +330,7 @@ fn processes_and_commands_that_cannot_run_get_a_warning() {
 }
 
 #[test]
-fn lines_that_look_like_something_else_than_they_are_get_a_warning() {
+fn indented_entries_and_unclosed_headers_get_a_warning() {
     let text = "[program:a]\ncommand=c\n  autostart=false\n  X=1\n [program:b]\n d\n[program:c\n";
     let want = [
         "3: warning: 'autostart' is indented, so this line continues the value above it",

@@ -1,10 +1,10 @@
 //! The sections of all configuration files, merged as Python's `configparser.RawConfigParser` merges them.
 //!
-//! This is the only file that names rust-ini. rust-ini's `Properties`, an ordered map that holds several values for a
-//! key, lists the parts of each section, with their numbers as text. Keys and values stay slices of the files' text:
-//! copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand programs, and three times the memory.
-//! rust-ini's parser is not used either: comments, quotes, continuation lines and indentation mean other things to
-//! Python (see `lines.rs`), and an `Ini` knows no line numbers.
+//! This is the only file that names rust-ini. rust-ini's `Properties` is an ordered map with several values per key; here
+//! it maps the name of each section to the indices of the section's parts, written as text. Keys and values stay slices
+//! of the files' text: copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand programs, and three
+//! times the memory. rust-ini's parser is not used, because comments, quotes, continuation lines and indentation have
+//! other rules in Python (see `lines.rs`), and because it returns no line numbers.
 //!
 //! Unlike Python, which ignores keys that nothing reads, rsup collects these keys for the report.
 
@@ -60,7 +60,7 @@ pub(crate) struct Section<'a> {
     /// The keys that rsup knows for this kind of section. They are few, so a linear search is fast, no matter how many
     /// other keys the section has. If the kind of section allows any key, these are all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
-    /// The section's other keys. Other keys of `[DEFAULT]` are not among them.
+    /// The other keys of the section, without those of `[DEFAULT]`.
     pub(crate) unknown: Vec<(&'a str, SourceLocation)>,
 }
 
@@ -139,8 +139,8 @@ impl<'t> Document<'t> {
         self.parts.push(SectionPart { name, header, first_entry: self.entries.len() });
     }
 
-    /// Sets the directory of the next file, which replaces `%(here)s` in the values of that file. supervisord's
-    /// `expand_here` does this if the main file has an `[include]`: once for the main file and once for each included file.
+    /// Sets the directory that replaces `%(here)s` in the values of the next file; the first call is for the main file.
+    /// supervisord's `expand_here` does this, after each file, if the main file has an `[include]`.
     pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }
@@ -179,7 +179,7 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// The index of the first entry of a part; behind the last part, the number of entries.
+    /// The index of the first entry of a part. For an index after the last part, the number of entries.
     fn first_entry(&self, part: usize) -> usize {
         self.parts.get(part).map_or(self.entries.len(), |part| part.first_entry)
     }
