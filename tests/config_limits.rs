@@ -73,6 +73,8 @@ fn what_many_sections_inherit_is_not_stored_for_each() {
     let long = "x".repeat(1 << 20);
     refused(&format!("[DEFAULT]\ncommand={long}\n{many}"), "more text than a machine can hold");
     refused(&format!("[DEFAULT]\ncommand=x\nstartsecs={long}\n{many}"), "more findings are not shown");
+    let words = "x ".repeat(150);
+    refused(&format!("[DEFAULT]\ncommand={words}\n{many}"), "more text than a machine can hold");
     let variables: String = (0..5_000).map(|number| format!("V{number}=1,")).collect();
     refused(
         &format!("[supervisord]\nenvironment={variables}\n[DEFAULT]\ncommand=x\n{many}"),
