@@ -22,12 +22,12 @@ use crate::config::grammar::python::{is_space, repr};
 use crate::config::sections::assemble::assemble;
 use crate::policy::Level;
 
-/// Limit on the bytes of all files together: several ten thousand programs. Without a limit, a pattern that matches
-/// other large files would fill the memory.
+/// Limit on the bytes of all files together, which is enough for tens of thousands of programs. Without a limit, an include
+/// pattern that matches large files of another kind would fill the memory.
 const MAX_BYTES: u64 = 4 << 20;
 const TOO_LARGE: &str = ": too large";
-/// Limit on the paths that all patterns match, counting the directories that match a part of a pattern, because
-/// `/*/*/*/*` matches most of a file system.
+/// Limit on the number of paths that all patterns match together. Directories that match a part of a pattern count too,
+/// because `/*/*/*/*` matches most of a file system.
 const MAX_PATHS: usize = 10_000;
 const INCLUDE_FILES: SectionKey<'_> = SectionKey { section: "include", key: "files" };
 
@@ -75,7 +75,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
         loader.merge(&mut document, *index, text);
         document.replace_here(directory.clone());
     }
-    // supervisord requires this section. In rsup all keys of the section have defaults.
+    // supervisord requires this section. In rsup it may be missing, because all of its keys have defaults.
     document.ensure("supervisord");
     let Loader { here, report, notices, .. } = loader;
     assemble(&document, overrides, inputs, &here, report, notices)
@@ -130,7 +130,7 @@ impl Loader {
     /// Reads a regular file. Other files are refused, because a FIFO would block and a device may have no end.
     ///
     /// # Errors
-    /// Returns the end of the message: empty where supervisord's message gives no reason.
+    /// Returns the end of the error message, which is empty where supervisord's message gives no reason.
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, &'static str> {
         let metadata = fs::metadata(path).map_err(|_| "")?;
         if !metadata.is_file() {
