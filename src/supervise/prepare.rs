@@ -67,7 +67,7 @@ impl Preparer {
             .argv
             .as_ref()
             .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
-        let argv0 = argv.iter().next().ok_or("command is empty")?;
+        let argv0 = argv.first().ok_or("command is empty")?;
         let credentials = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
         let contains_nul = |_: NulError| format!("couldn't exec {argv0}: EINVAL");
         let argv: Result<Vec<CString>, NulError> =
