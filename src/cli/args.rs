@@ -1,6 +1,7 @@
 //! Splits argv as Python's getopt does: into options with their values, and words. argh knows few of getopt's
 //! spellings.
 
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -25,6 +26,9 @@ pub(super) enum Scope {
     Ignored,
 }
 
+/// The table of all options, which is made when the first option is looked up. `rsup -- COMMAND` has no option.
+pub(super) type OptionTable = LazyCell<Vec<OptionSpec>>;
+
 /// An option on the command line.
 pub(super) struct ParsedOption {
     pub(super) spec: OptionSpec,
@@ -45,7 +49,7 @@ pub(super) struct ParsedArgs {
 ///
 /// # Errors
 /// Returns getopt's message about the first option that is unknown, ambiguous, or lacks its value.
-pub(super) fn split(argv: &[OsString], specs: &[OptionSpec]) -> Result<ParsedArgs, String> {
+pub(super) fn split(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
     let mut remaining = argv.iter();
     let mut has_separator = false;
@@ -74,7 +78,7 @@ pub(super) fn split(argv: &[OsString], specs: &[OptionSpec]) -> Result<ParsedArg
 fn long_option<'a>(
     bytes: &[u8],
     remaining: &mut impl Iterator<Item = &'a OsString>,
-    specs: &[OptionSpec],
+    specs: &OptionTable,
 ) -> Result<ParsedOption, String> {
     let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => (bytes.get(..at).unwrap_or(bytes), bytes.get(at.saturating_add(1)..)),
@@ -96,7 +100,7 @@ fn long_option<'a>(
 }
 
 /// Finds a long option by its whole name or by a prefix that no other option has. `_` and `-` are equal.
-fn find_long(typed: &str, specs: &[OptionSpec]) -> Result<OptionSpec, String> {
+fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
     let wanted = typed.replace('_', "-");
     let exact = specs.iter().find(|spec| spec.long == wanted);
     let mut candidates = specs.iter().filter(|spec| spec.long.starts_with(&wanted));
@@ -119,7 +123,7 @@ fn long_spelling(spec: OptionSpec, typed: &str) -> String {
 fn short_options<'a>(
     cluster: &[u8],
     remaining: &mut impl Iterator<Item = &'a OsString>,
-    specs: &[OptionSpec],
+    specs: &OptionTable,
     options: &mut Vec<ParsedOption>,
 ) -> Result<(), String> {
     let mut letters = cluster;
