@@ -97,8 +97,9 @@ binaries:
 	cp docker/rsup.8 $(DIR)/dist/
 	cd $(DIR)/dist && sha256sum rsup* | tee SHA256SUMS
 
+# cargo also builds rsup itself for the benchmark, without build-std. A directory of its own keeps $(BIN) as it is.
 bench: build ## compare rsup with its peers: TABLES of life reap idle command events load size; then two images side by side
-	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --bench bench -- $(TABLES)
+	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --target-dir $(DIR)/bench --bench bench -- $(TABLES)
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 
 peers: build ## print a table of what rsup and its peers do in each of a list of faults
