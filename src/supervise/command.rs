@@ -1,6 +1,6 @@
 //! One-command mode: rsup runs one command, as tini does, and exits with the command's code.
 
-use super::shutdown::RemainingProcesses;
+use super::remaining::RemainingProcesses;
 use super::{messages, now};
 use crate::error::Error;
 use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, Sweep, SweepStep, Time};

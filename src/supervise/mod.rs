@@ -5,6 +5,7 @@ mod messages;
 mod prepare;
 mod reap;
 mod reap_pacer;
+mod remaining;
 mod shutdown;
 mod slots;
 mod start;
@@ -21,7 +22,7 @@ use crate::policy::{
 use crate::sys::{self, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
-use shutdown::RemainingProcesses;
+use remaining::RemainingProcesses;
 use slots::{Slot, Slots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
