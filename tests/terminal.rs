@@ -1,4 +1,4 @@
-//! On a terminal: who has it, what the keys do, and what a shell is told.
+//! rsup on a terminal: which process group is in the foreground, what ^C, ^Z and ^\ do, and what a shell sees of it.
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::pty::Terminal;
@@ -16,32 +16,33 @@ const CTRL_D: &str = "\x04";
 const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
-/// A shell with job control on a terminal, and its directory, in which rsup is `./rsup` and the configuration is this.
+/// A shell with job control on a terminal. Its working directory contains rsup as `./rsup`, and `supervisord.conf`.
 struct Session {
-    // Goes first: who is left there is killed.
+    // This field is dropped before `dir`: dropping the terminal kills every process that is left on it.
     terminal: Terminal,
     dir: tempfile::TempDir,
 }
 
 impl Session {
-    fn with(conf: &str) -> Self {
-        Self::of(&["sh", "-i"], conf)
+    fn start(conf: &str) -> Self {
+        Self::start_shell(&["sh", "-i"], conf)
     }
 
-    fn of(shell: &[&str], conf: &str) -> Self {
+    fn start_shell(shell: &[&str], conf: &str) -> Self {
         let dir = prepare(conf);
         let mut terminal = Terminal::start(shell, dir.path());
         terminal.expect("$ ");
         Self { terminal, dir }
     }
 
-    /// Types a line, behind which the shell says with what the command left.
+    /// Types a command line. When the command has ended or stopped, the shell prints `code=` and the exit status.
     fn run(&self, line: &str) {
         self.terminal.enter(&format!("{line}; echo co''de=$?.\n"));
     }
 
-    /// Continues the job that has stopped, in the foreground; the shell says with what it left then.
-    fn bring_back(&self) {
+    /// Continues the stopped job in the foreground. When the job has ended or stopped, the shell prints `then code=`
+    /// and the exit status.
+    fn continue_in_foreground(&self) {
         self.terminal.enter("fg; echo the''n co''de=$?.\n");
     }
 
@@ -54,18 +55,19 @@ impl Session {
     }
 
     fn expect_in_file(&self, name: &str, text: &str) {
-        eventually(&format!("{name} has {text:?}"), || self.read(name).contains(text).then_some(()));
+        eventually(&format!("{name} contains {text:?}"), || self.read(name).contains(text).then_some(()));
     }
 
-    /// The shell has the terminal again, and can use it.
+    /// Waits until the shell is in the foreground, and checks that the shell reads from the terminal and writes to it.
     fn expect_shell(&mut self) {
         let shell = self.terminal.pid();
-        eventually("the shell has the terminal", || (self.terminal.foreground() == shell).then_some(()));
+        eventually("the shell is in the foreground", || (self.terminal.foreground() == shell).then_some(()));
         self.terminal.enter("echo still''here\n");
         self.terminal.expect("stillhere");
     }
 }
 
+/// A new directory with this `supervisord.conf` and with rsup as `./rsup`.
 fn prepare(conf: &str) -> tempfile::TempDir {
     let dir = tempfile::Builder::new().prefix("rsup-").tempdir().unwrap();
     fs::write(dir.path().join(CONF), conf).unwrap();
@@ -74,8 +76,8 @@ fn prepare(conf: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_key_reaches_the_command_in_the_foreground() {
-    let mut session = Session::with("");
+fn ctrl_c_and_ctrl_backslash_signal_the_command_in_the_foreground() {
+    let mut session = Session::start("");
     for (key, signal, code) in [(CTRL_C, "INT", 5), (CTRL_BACKSLASH, "QUIT", 6)] {
         let body = format!("trap \"exit {code}\" {signal}; echo rea\"\"dy; while :; do sleep 0.02; done");
         session.run(&format!("./rsup -- sh -c '{body}'"));
@@ -86,22 +88,23 @@ fn a_key_reaches_the_command_in_the_foreground() {
     }
     session.run("./rsup -- sleep 1000");
     let sleep = session.terminal.process("sleep", 'S');
-    eventually("it has the terminal", || (session.terminal.foreground() == sleep).then_some(()));
+    eventually("sleep is in the foreground", || (session.terminal.foreground() == sleep).then_some(()));
     session.terminal.enter(CTRL_C);
     session.terminal.expect("code=130.");
     session.expect_shell();
 }
 
 #[test]
-fn a_command_that_is_stopped_at_the_terminal_stops_rsup_and_fg_resumes_both() {
-    let mut session = Session::with("");
+fn ctrl_z_stops_the_command_and_rsup_and_fg_continues_both() {
+    let mut session = Session::start("");
     session.run("./rsup -- cat");
     session.terminal.enter("one\n");
     session.terminal.expect("one");
     for word in ["two", "three"] {
         session.terminal.enter(CTRL_Z);
         session.terminal.expect("Stopped");
-        let (rsup, cat) = (session.terminal.process("rsup", 'T'), session.terminal.process("cat", 'T'));
+        let rsup = session.terminal.process("rsup", 'T');
+        let cat = session.terminal.process("cat", 'T');
         session.expect_shell();
         session.terminal.enter("fg\n");
         session.terminal.process("cat", 'S');
@@ -117,31 +120,31 @@ fn a_command_that_is_stopped_at_the_terminal_stops_rsup_and_fg_resumes_both() {
 }
 
 #[test]
-fn ctrl_z_stops_the_whole_job_as_without_rsup() {
-    let mut session = Session::with("");
-    let all = |session: &Session, state: char| {
+fn ctrl_z_stops_the_other_processes_of_the_shells_job_too() {
+    let mut session = Session::start("");
+    let expect_state = |session: &Session, state: char| {
         session.terminal.process("sleep", state);
         let shell = session.terminal.pid();
-        eventually(&format!("the whole job is in state {state}"), || {
+        eventually(&format!("every process of the job is in state {state}"), || {
             let job = proc::descendants(shell);
             job.iter().all(|process| process.state == state).then_some(())
         });
     };
-    // A script that waits for rsup, and the rest of a pipeline.
+    // The other processes are a script that waits for rsup, or the other commands of a pipeline.
     for (line, code) in [
         ("sh -c './rsup -- sleep 1000; exit 5'", 5),
         ("sleep 1000 | ./rsup -- sleep 1000", 130),
         ("./rsup -- sleep 1000 | sh -c 'trap \"\" INT; exec cat'", 0),
     ] {
         session.run(line);
-        all(&session, 'S');
+        expect_state(&session, 'S');
         for _ in 0..2 {
             session.terminal.enter(CTRL_Z);
             session.terminal.expect("Stopped");
-            all(&session, 'T');
+            expect_state(&session, 'T');
             session.expect_shell();
-            session.bring_back();
-            all(&session, 'S');
+            session.continue_in_foreground();
+            expect_state(&session, 'S');
         }
         session.terminal.enter(CTRL_C);
         session.terminal.expect(&format!("then code={code}."));
@@ -150,10 +153,10 @@ fn ctrl_z_stops_the_whole_job_as_without_rsup() {
 }
 
 #[test]
-fn a_command_in_a_pipeline_gets_the_terminal_when_it_asks_for_it() {
-    // As `x | rsup -- less`, whatever its descriptors are.
+fn a_command_in_a_pipeline_is_put_into_the_foreground_when_it_reads_from_the_terminal() {
+    // `x | rsup -- less` works like this. Redirected descriptors of rsup must make no difference.
     for redirected in ["", ">out 2>err", "<&-"] {
-        let mut session = Session::with("");
+        let mut session = Session::start("");
         let body = "read two </dev/tty; echo got $two >/dev/tty; read three </dev/tty; exit $three";
         session.run(&format!("echo one | ./rsup -- sh -c '{body}' {redirected}"));
         session.terminal.enter("2\n");
@@ -161,7 +164,7 @@ fn a_command_in_a_pipeline_gets_the_terminal_when_it_asks_for_it() {
         session.terminal.enter(CTRL_Z);
         session.terminal.expect("Stopped");
         session.expect_shell();
-        session.bring_back();
+        session.continue_in_foreground();
         session.terminal.process("sh", 'S');
         session.terminal.enter("3\n");
         session.terminal.expect("then code=3.");
@@ -170,13 +173,13 @@ fn a_command_in_a_pipeline_gets_the_terminal_when_it_asks_for_it() {
 }
 
 #[test]
-fn a_command_in_a_pipeline_leaves_the_terminal_to_the_pager() {
-    let mut session = Session::with("");
+fn a_command_whose_output_goes_to_a_pager_leaves_the_foreground_to_the_pager() {
+    let mut session = Session::start("");
     let pager = "read one; read two </dev/tty; echo got $one $two; exit 3";
     session.run(&format!("./rsup -- sh -c 'echo one; exec sleep 1000' | sh -c '{pager}'"));
     session.terminal.enter("two\n");
     session.terminal.expect("got one two");
-    // The keys reach it all the same.
+    // rsup and the pager are in the foreground process group, so ^C reaches rsup, which forwards SIGINT to the command.
     session.terminal.process("sleep", 'S');
     session.terminal.enter(CTRL_C);
     session.terminal.expect("code=3.");
@@ -184,8 +187,8 @@ fn a_command_in_a_pipeline_leaves_the_terminal_to_the_pager() {
 }
 
 #[test]
-fn a_terminal_that_stops_whoever_writes_from_the_background_does_not_hold_up_rsup() {
-    let mut session = Session::with("");
+fn rsup_reports_an_error_on_a_terminal_that_stops_background_writers() {
+    let mut session = Session::start("");
     for line in ["./rsup -- nosuch </dev/null", "./rsup -- nosuch", "./rsup -- nosuch | cat"] {
         session.run(&format!("stty tostop; {line}"));
         session.terminal.expect("rsup: can't run nosuch: not found");
@@ -195,40 +198,45 @@ fn a_terminal_that_stops_whoever_writes_from_the_background_does_not_hold_up_rsu
 }
 
 #[test]
-fn a_command_that_stops_itself_stops_rsup() {
-    let mut session = Session::with("");
+fn rsup_stops_itself_when_the_command_stops_itself() {
+    let mut session = Session::start("");
     session.run("./rsup -- sh -c 'kill -STOP $$; exit 8'");
     session.terminal.expect("Stopped");
     session.terminal.process("rsup", 'T');
-    session.bring_back();
+    session.continue_in_foreground();
     session.terminal.expect("then code=8.");
     session.expect_shell();
 }
 
 #[test]
-fn in_the_background_it_does_not_take_the_terminal() {
-    let mut session = Session::with("");
+fn rsup_in_the_background_does_not_take_the_foreground() {
+    let mut session = Session::start("");
     let shell = session.terminal.pid();
     session.terminal.enter("./rsup -- sleep 1000 &\n");
     session.terminal.process("sleep", 'S');
-    never("the terminal was taken", Duration::from_millis(300), || session.terminal.foreground() != shell);
+    never("the shell lost the foreground", Duration::from_millis(300), || {
+        session.terminal.foreground() != shell
+    });
     session.expect_shell();
-    // A signal by the job's number reaches the command, and its end takes nothing from the shell.
+    // `kill %1` signals rsup, which forwards the signal. The end of the command must not move the foreground.
     session.terminal.enter("kill %1; wait %1; echo co''de=$?.\n");
     session.terminal.expect("code=143.");
     session.expect_shell();
 }
 
 #[test]
-fn in_a_pid_namespace_of_its_own_it_does_not_take_the_terminal_unasked() {
+fn pid_1_in_the_session_of_a_shell_outside_its_namespace_takes_the_foreground_only_on_demand() {
     needs!(pid_namespace(), root());
-    // Without a session of its own it cannot tell whether it is in the background.
-    let mut session = Session::with("");
+    // tcgetpgrp returns 0 for a process group outside the PID namespace, so rsup cannot know whether rsup is in the
+    // background.
+    let mut session = Session::start("");
     let shell = session.terminal.pid();
     let rsup = pid_namespace().unwrap().join(" ") + " ./rsup";
     session.terminal.enter(&format!("{rsup} -- sleep 1000 &\n"));
     session.terminal.process("sleep", 'S');
-    never("the terminal was taken", Duration::from_millis(300), || session.terminal.foreground() != shell);
+    never("the shell lost the foreground", Duration::from_millis(300), || {
+        session.terminal.foreground() != shell
+    });
     session.expect_shell();
     session.run(&format!("{rsup} -- sh -c 'read word; exit $word'"));
     session.terminal.enter("3\n");
@@ -237,8 +245,8 @@ fn in_a_pid_namespace_of_its_own_it_does_not_take_the_terminal_unasked() {
 }
 
 #[test]
-fn a_background_command_that_wants_the_terminal_stops_until_it_gets_it() {
-    let mut session = Session::with("");
+fn a_background_command_that_reads_from_the_terminal_stops_until_fg() {
+    let mut session = Session::start("");
     session.terminal.enter("./rsup -- cat &\n");
     session.terminal.process("cat", 'T');
     session.terminal.process("rsup", 'T');
@@ -253,24 +261,24 @@ fn a_background_command_that_wants_the_terminal_stops_until_it_gets_it() {
 }
 
 #[test]
-fn a_running_background_command_can_be_brought_to_the_foreground() {
-    brought_to_the_foreground(Session::with(""));
+fn fg_brings_a_running_background_command_to_the_foreground() {
+    fg_of_a_running_command(Session::start(""));
 }
 
 #[test]
-fn a_shell_need_not_continue_a_command_that_it_brings_to_the_foreground() {
+fn fg_of_a_shell_that_sends_no_sigcont_brings_a_running_command_to_the_foreground() {
     needs!(installed("bash"));
-    // Unlike others it sends SIGCONT only to a job that has stopped.
-    brought_to_the_foreground(Session::of(&["bash", "--norc", "--noediting", "-i"], ""));
+    // bash sends SIGCONT only to a stopped job; other shells send SIGCONT to every job.
+    fg_of_a_running_command(Session::start_shell(&["bash", "--norc", "--noediting", "-i"], ""));
 }
 
-fn brought_to_the_foreground(mut session: Session) {
+fn fg_of_a_running_command(mut session: Session) {
     let body = "while [ ! -e go ]; do sleep 0.02; done; read word; echo got $word; exit 4";
     session.terminal.enter(&format!("./rsup -- sh -c '{body}' &\n"));
     session.terminal.process("sh", 'S');
     session.terminal.enter("fg; echo co''de=$?.\n");
     let rsup = session.terminal.process("rsup", 'S');
-    eventually("the shell gives it the terminal", || {
+    eventually("rsup or the command is in the foreground", || {
         let leader = proc::children(rsup).first()?.pid;
         [rsup, leader].contains(&session.terminal.foreground()).then_some(())
     });
@@ -282,8 +290,8 @@ fn brought_to_the_foreground(mut session: Session) {
 }
 
 #[test]
-fn bg_continues_a_stopped_command_without_the_terminal() {
-    let mut session = Session::with("");
+fn bg_continues_a_stopped_command_in_the_background() {
+    let mut session = Session::start("");
     session.run("./rsup -- sleep 1000");
     session.terminal.process("sleep", 'S');
     session.terminal.enter(CTRL_Z);
@@ -293,14 +301,16 @@ fn bg_continues_a_stopped_command_without_the_terminal() {
     session.terminal.enter("bg\n");
     session.terminal.process("sleep", 'S');
     session.terminal.process("rsup", 'S');
-    never("the terminal was taken", Duration::from_millis(200), || session.terminal.foreground() != shell);
+    never("the shell lost the foreground", Duration::from_millis(200), || {
+        session.terminal.foreground() != shell
+    });
     session.terminal.enter("kill %1; wait %1; echo co''de=$?.\n");
     session.terminal.expect("code=143.");
 }
 
 #[test]
-fn a_signal_for_rsup_stops_and_continues_the_command() {
-    let mut session = Session::with("");
+fn sigtstp_for_rsup_stops_the_command_and_fg_continues_both() {
+    let mut session = Session::start("");
     session.run("./rsup -- cat");
     session.terminal.process("cat", 'S');
     let rsup = session.terminal.process("rsup", 'S');
@@ -317,8 +327,8 @@ fn a_signal_for_rsup_stops_and_continues_the_command() {
 }
 
 #[test]
-fn a_shell_below_rsup_has_job_control() {
-    let mut session = Session::with("");
+fn a_shell_that_runs_under_rsup_has_job_control() {
+    let mut session = Session::start("");
     session.run("./rsup -- env PS1='inner> ' sh -i");
     job_control(&mut session.terminal, "inner> ");
     session.terminal.enter("exit 7\n");
@@ -326,11 +336,11 @@ fn a_shell_below_rsup_has_job_control() {
     session.expect_shell();
 }
 
-/// What an interactive shell with this prompt needs its terminal for.
+/// Checks job control of the interactive shell with this prompt: ^Z, `fg` and ^C.
 pub(crate) fn job_control(terminal: &mut Terminal, prompt: &str) {
     terminal.expect(prompt);
     let before = terminal.foreground();
-    // What is expected is never what was typed, for this terminal may echo.
+    // The typed text never contains the expected text, because the terminal may echo what is typed.
     terminal.enter("sh -c 'echo in\"\"side; read word; echo got-$word; exec sleep 1000'\n");
     terminal.expect("inside");
     terminal.enter(CTRL_Z);
@@ -341,7 +351,7 @@ pub(crate) fn job_control(terminal: &mut Terminal, prompt: &str) {
     terminal.enter("again\n");
     terminal.expect("got-again");
     terminal.enter(CTRL_C);
-    // What is typed before the key has done its work is thrown away with it.
+    // The terminal discards input that is typed before ^C has been processed.
     terminal.expect(prompt);
     terminal.enter("echo co''de=$?.\n");
     terminal.expect("code=130.");
@@ -352,10 +362,10 @@ pub(crate) fn job_control(terminal: &mut Terminal, prompt: &str) {
 }
 
 #[test]
-fn under_process_1_a_shell_has_job_control() {
+fn a_shell_that_runs_under_rsup_as_pid_1_has_job_control() {
     needs!(pid_namespace(), root());
     let dir = prepare("");
-    // As `docker run -it`: rsup leads the session of the terminal.
+    // rsup leads the session of the terminal, as with `docker run -it`.
     let namespace = pid_namespace().unwrap();
     let words = ["setsid", "--ctty", "./rsup", "--", "env", "PS1=inner> ", "sh", "-i"];
     let mut terminal = Terminal::start(&[namespace, &words].concat(), dir.path());
@@ -364,8 +374,8 @@ fn under_process_1_a_shell_has_job_control() {
     assert_eq!(terminal.exit_code(), 7);
 }
 
-/// rsup with these words on a terminal of its own, as `docker run -it` or `ssh -t` starts it: the leader of the session.
-fn leader(way: Way, words: &[&str], conf: &str) -> (Terminal, tempfile::TempDir) {
+/// Starts rsup with these arguments on a new terminal, as session leader, like `docker run -it` and `ssh -t`.
+fn start_as_session_leader(way: Way, words: &[&str], conf: &str) -> (Terminal, tempfile::TempDir) {
     let dir = prepare(conf);
     let through = match way {
         Way::Foreground => vec!["./rsup"],
@@ -375,20 +385,20 @@ fn leader(way: Way, words: &[&str], conf: &str) -> (Terminal, tempfile::TempDir)
 }
 
 #[test]
-fn where_no_shell_waits_ctrl_z_does_not_leave_the_command_stopped_for_ever() {
+fn without_a_shell_rsup_continues_a_command_that_ctrl_z_stopped() {
     needs!(root());
     for way in both_ways() {
-        let (mut terminal, _dir) = leader(way, &["--", "cat"], "");
+        let (mut terminal, _dir) = start_as_session_leader(way, &["--", "cat"], "");
         terminal.enter("one\n");
         terminal.expect("one");
         let cat = terminal.process("cat", 'S');
         terminal.enter(CTRL_Z);
         terminal.enter("two\n");
         terminal.expect("two");
-        // Who stops it otherwise has a reason, and means to continue it.
+        // rsup does not continue a command that SIGSTOP has stopped: the sender of SIGSTOP is expected to send SIGCONT.
         kill(cat, SIGSTOP);
         terminal.process("cat", 'T');
-        never("it was continued", Duration::from_millis(200), || {
+        never("rsup continued the command", Duration::from_millis(200), || {
             proc::process(cat).is_none_or(|cat| cat.state != 'T')
         });
         kill(cat, SIGCONT);
@@ -398,21 +408,21 @@ fn where_no_shell_waits_ctrl_z_does_not_leave_the_command_stopped_for_ever() {
 }
 
 #[test]
-fn a_closed_terminal_hangs_the_command_up() {
-    let mut session = Session::with("");
+fn the_command_gets_sighup_when_the_terminal_is_closed() {
+    let mut session = Session::start("");
     let body = format!("trap \"echo hup >> events; exit\" HUP; {}", forever("job"));
     session.run(&format!("./rsup -- sh -c '{body}'"));
     session.expect_in_file("job.ready", "ready");
     let rsup = session.terminal.process("rsup", 'S');
     session.terminal.close();
     session.expect_in_file("events", "hup");
-    eventually("rsup leaves", || proc::process(rsup).is_none().then_some(()));
+    eventually("rsup exits", || proc::process(rsup).is_none().then_some(()));
 }
 
 #[test]
-fn one_command_learns_of_the_terminals_new_size() {
+fn the_command_gets_sigwinch_when_the_terminal_is_resized() {
     needs!(static_programs());
-    let mut session = Session::with("");
+    let mut session = Session::start("");
     session.run(&format!("./rsup -- {} listen events 15", probe()));
     session.expect_in_file("events", "leader ready");
     session.expect_in_file("events", "member ready");
@@ -426,8 +436,8 @@ fn one_command_learns_of_the_terminals_new_size() {
 }
 
 #[test]
-fn without_a_terminal_on_stdin_there_is_none_to_hand_over() {
-    let mut session = Session::with("");
+fn a_command_runs_when_stdin_is_not_a_terminal() {
+    let mut session = Session::start("");
     for stdin in ["</dev/null", "<&-", "</dev/zero"] {
         session.run(&format!("./rsup -- sh -c 'exit 3' {stdin}"));
         session.terminal.expect("code=3.");
@@ -438,14 +448,14 @@ fn without_a_terminal_on_stdin_there_is_none_to_hand_over() {
     session.expect_shell();
 }
 
-/// The configuration mode of these tests: a program whose TERM trap writes a file.
+/// A program section whose SIGTERM trap writes the program's name into the file `events`.
 fn polite(name: &str) -> String {
     handler(name, "TERM", &format!("echo {name} >> events; exit 0"))
 }
 
 #[test]
-fn ctrl_c_stops_the_programs_cleanly() {
-    let mut session = Session::with(&polite("web"));
+fn ctrl_c_stops_the_programs_with_sigterm() {
+    let mut session = Session::start(&polite("web"));
     session.run("./rsup -c supervisord.conf");
     session.expect_in_file("web.ready", "ready");
     session.terminal.enter(CTRL_C);
@@ -457,45 +467,46 @@ fn ctrl_c_stops_the_programs_cleanly() {
 }
 
 #[test]
-fn a_second_ctrl_c_kills() {
-    let mut session = Session::with(&(handler("deaf", "TERM", "") + "stopwaitsecs=600\n"));
+fn a_second_ctrl_c_kills_programs_that_ignore_sigterm() {
+    let mut session = Session::start(&(handler("stubborn", "TERM", "") + "stopwaitsecs=600\n"));
     session.run("./rsup -c supervisord.conf");
-    session.expect_in_file("deaf.ready", "ready");
+    session.expect_in_file("stubborn.ready", "ready");
     let first = Instant::now();
     session.terminal.enter(CTRL_C);
     session.terminal.expect("received SIGINT");
-    // At least a second after the first, or it would be the same one.
+    // rsup takes a ^C within one second of the first ^C for the same stop request, so the test repeats the key.
     let again = || {
         session.terminal.enter(CTRL_C);
         session.terminal.shown().contains("terminated by SIGKILL").then_some(())
     };
-    within(Duration::from_secs(30), again).expect("a second ^C kills");
+    within(Duration::from_secs(30), again).expect("a second ^C kills the program");
     assert!(first.elapsed() >= Duration::from_millis(990), "{:?}", first.elapsed());
     session.terminal.expect("code=0.");
 }
 
 #[test]
-fn ctrl_z_stops_the_programs_and_rsup_and_fg_resumes_both() {
+fn ctrl_z_stops_the_programs_and_rsup_and_fg_continues_both() {
     let conf = polite("web") + &crate::support::program("nap", "sleep 1000");
-    let mut session = Session::with(&conf);
+    let mut session = Session::start(&conf);
     session.run("./rsup -c supervisord.conf");
     session.expect_in_file("web.ready", "ready");
     session.terminal.expect("success: nap");
     session.terminal.enter(CTRL_Z);
     session.terminal.expect("Stopped");
     let rsup = session.terminal.process("rsup", 'T');
-    let states = |state: char| {
-        let below = proc::children(rsup);
-        eventually("the programs follow", || {
-            let same = |child: &proc::Process| proc::process(child.pid).is_some_and(|now| now.state == state);
-            below.iter().all(same).then_some(())
+    let expect_state = |state: char| {
+        let programs = proc::children(rsup);
+        eventually(&format!("the programs are in state {state}"), || {
+            let is_in_state =
+                |child: &proc::Process| proc::process(child.pid).is_some_and(|now| now.state == state);
+            programs.iter().all(is_in_state).then_some(())
         });
-        assert_eq!(below.len(), 2);
+        assert_eq!(programs.len(), 2);
     };
-    states('T');
+    expect_state('T');
     session.expect_shell();
     session.terminal.enter("fg\n");
-    states('S');
+    expect_state('S');
     assert_eq!(session.terminal.process("rsup", 'S'), rsup);
     session.terminal.enter(CTRL_C);
     session.terminal.expect("stopped: web (exit status 0)");
@@ -504,41 +515,41 @@ fn ctrl_z_stops_the_programs_and_rsup_and_fg_resumes_both() {
 }
 
 #[test]
-fn closing_the_terminal_stops_the_programs_cleanly() {
-    let mut session = Session::with(&(polite("web") + &polite("db")));
+fn closing_the_terminal_stops_the_programs_with_sigterm() {
+    let mut session = Session::start(&(polite("web") + &polite("db")));
     session.run("./rsup -c supervisord.conf");
     session.expect_in_file("web.ready", "ready");
     session.expect_in_file("db.ready", "ready");
     let rsup = session.terminal.process("rsup", 'S');
     let programs = proc::children(rsup);
     session.terminal.close();
-    eventually("rsup leaves", || proc::process(rsup).is_none().then_some(()));
-    let mut told: Vec<_> = session.read("events").lines().map(str::to_owned).collect();
-    told.sort();
-    assert_eq!(told, ["db", "web"]);
-    eventually("nothing is left", || {
-        programs.iter().all(|one| proc::process(one.pid).is_none()).then_some(())
+    eventually("rsup exits", || proc::process(rsup).is_none().then_some(()));
+    let mut got_sigterm: Vec<_> = session.read("events").lines().map(str::to_owned).collect();
+    got_sigterm.sort();
+    assert_eq!(got_sigterm, ["db", "web"]);
+    eventually("no process is left", || {
+        programs.iter().all(|program| proc::process(program.pid).is_none()).then_some(())
     });
 }
 
 #[test]
-fn nohup_keeps_rsup_up_when_the_terminal_closes() {
-    let mut session = Session::with(&polite("web"));
+fn rsup_with_sighup_ignored_survives_the_end_of_the_terminal() {
+    let mut session = Session::start(&polite("web"));
     session.terminal.enter("trap '' HUP; ./rsup -c supervisord.conf 2>log\n");
     session.expect_in_file("web.ready", "ready");
     let rsup = session.terminal.process("rsup", 'S');
     session.terminal.close();
-    never("rsup left", Duration::from_millis(500), || proc::process(rsup).is_none());
+    never("rsup exited", Duration::from_millis(500), || proc::process(rsup).is_none());
     kill(rsup, libc::SIGHUP);
-    never("rsup left", Duration::from_millis(200), || proc::process(rsup).is_none());
+    never("rsup exited", Duration::from_millis(200), || proc::process(rsup).is_none());
     assert_eq!(session.read("events"), "");
     kill(rsup, SIGTERM);
-    eventually("rsup leaves", || proc::process(rsup).is_none_or(|rsup| rsup.is_zombie()).then_some(()));
+    eventually("rsup exits", || proc::process(rsup).is_none_or(|rsup| rsup.is_zombie()).then_some(()));
     assert_eq!(session.read("events"), "web\n");
 }
 
 #[test]
-fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
+fn rsup_forwards_sigwinch_from_a_process_but_not_from_a_resized_terminal() {
     needs!(static_programs());
     let conf = crate::support::program("web", &format!("{} listen events 15", probe()));
     needs!(root());
@@ -556,13 +567,14 @@ fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
         };
         let events = || fs::read_to_string(dir.path().join("events")).unwrap_or_default();
         let expect = |text: &str| {
-            eventually(&format!("events has {text:?}"), || events().contains(text).then_some(()));
+            eventually(&format!("events contains {text:?}"), || events().contains(text).then_some(()));
         };
         expect("leader ready");
         expect("member ready");
         let winch = format!("leader {}\n", libc::SIGWINCH);
         terminal.resize(31, 101);
-        // Signals are taken in by number: one behind it shows that it was there.
+        // The test waits for later signals. Signal 40 has a higher number than SIGWINCH (28), and the kernel delivers
+        // pending signals in ascending order, so rsup has read SIGWINCH when signal 40 arrives.
         kill(pid, libc::SIGUSR1);
         expect(&format!("leader {}\n", libc::SIGUSR1));
         kill(pid, 40);
@@ -571,7 +583,8 @@ fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
         match way {
             Way::Foreground => kill(pid, libc::SIGWINCH),
             Way::Pid1 => {
-                // The client of a container engine sends one too, from outside: that is the same resizing.
+                // The client of a container engine also sends SIGWINCH from outside the namespace when its terminal is
+                // resized, so rsup drops this SIGWINCH too.
                 kill(pid, libc::SIGWINCH);
                 kill(pid, 41);
                 expect("member 41\n");
@@ -588,10 +601,10 @@ fn a_resized_terminal_does_not_reach_the_programs_but_a_sent_winch_does() {
 }
 
 #[test]
-fn where_no_shell_waits_ctrl_z_stops_nothing() {
+fn without_a_shell_ctrl_z_stops_no_program() {
     needs!(root());
     for way in both_ways() {
-        let (mut terminal, _dir) = leader(way, &["-e", "debug", "-c", CONF], &polite("web"));
+        let (mut terminal, _dir) = start_as_session_leader(way, &["-e", "debug", "-c", CONF], &polite("web"));
         terminal.expect("success: web");
         terminal.enter(CTRL_Z);
         terminal.expect("received SIGTSTP, which has no effect here");
@@ -607,8 +620,8 @@ fn where_no_shell_waits_ctrl_z_stops_nothing() {
 }
 
 #[test]
-fn a_background_rsup_that_is_told_to_continue_continues_its_programs() {
-    let mut session = Session::with(&script("nap", "exec sleep 1000"));
+fn sigcont_for_a_stopped_background_rsup_continues_its_programs() {
+    let mut session = Session::start(&script("nap", "exec sleep 1000"));
     session.terminal.enter("./rsup -c supervisord.conf 2>log &\n");
     session.expect_in_file("log", "success: nap");
     let rsup = session.terminal.process("rsup", 'S');
