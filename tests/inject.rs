@@ -1,9 +1,9 @@
-//! Every system call of rsup fails: each that a real life makes, at its first use and at a later one; then for a while
-//! every time, in rsup and in its children up to their exec. rsup lives, sleeps, and its programs run, are restarted and
-//! stop.
+//! System calls that fail. strace makes every system call of rsup fail: first at its first use and at one later use,
+//! then for a while at every use, in rsup and in its children before their exec. rsup must survive, must not spin, and
+//! must run, restart and stop its programs.
 //!
-//! What is failed is what `strace` sees, so a call that is new in the code is failed too, and one whose failing nobody
-//! has thought about is an error. `INJECT=all` fails every single use.
+//! The tests take the list of system calls from a trace by strace, so a system call that is new in rsup is tested too.
+//! The tests fail if a system call is not in the table of errors below. `INJECT=all` makes every single use fail.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use crate::support::{
     within,
 };
 
-/// What a call can fail with: what a healthy kernel may say, and a filter of system calls.
+/// The errors that a system call can return from a healthy kernel or from a seccomp filter.
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "brk" | "mmap" | "mremap" | "munmap" => &["ENOMEM"],
@@ -43,33 +43,35 @@ fn errors(call: &str) -> &'static [&'static str] {
         "setgroups" | "setgid" | "setuid" => &["EPERM", "EAGAIN"],
         "prctl" | "prlimit64" | "getrandom" | "uname" | "close_range" => &["EPERM", "ENOSYS"],
         "rt_sigaction" | "rt_sigprocmask" => &["EINVAL"],
-        // The C library's first steps, without which there is no process; what cannot fail; and the end.
+        // No process can run without the first two. The others cannot fail.
         "arch_prctl" | "set_tid_address" | "umask" | "exit" | "exit_group" => &[],
         "getpid" | "getuid" | "getpgrp" | "getresuid" | "getresgid" | "getgroups" => &[],
-        _ => panic!("{call}: a system call whose failing nobody has thought about"),
+        _ => panic!("{call}: this system call is not in the table of errors"),
     }
 }
 
-/// Two programs that use all that a start can use.
+/// Two programs, of which `job` has every key that adds system calls to a start.
 fn setup() -> Setup {
     let user = if root().is_ok() { "user=54321:54322\n" } else { "" };
     rsup(&two_programs(&format!("stdout_logfile=%(here)s/log\numask=022\ndirectory=/\n{user}")))
         .args(&["-e", "debug"])
-        // More than rsup's first memory can hold: it has to ask the kernel.
+        // rsup must request memory from the kernel for this environment.
         .env("LARGE", &"x".repeat(100_000))
 }
 
-/// How often each call is made in one good life: by rsup before its first fork, in all, and by a child before its exec.
+/// The number of uses of each system call in a run without failures: by rsup before its first fork, by rsup in total,
+/// and by its children before their exec.
 fn calls() -> BTreeMap<String, [u32; 3]> {
     let trace = ["strace", "-D", "-f", "-b", "execve", "-qq", "-e", "signal=none", "-o", "trace"];
-    let mut life = TwoPrograms::start(setup().through(&trace));
-    life.serves_and_ends().unwrap();
-    // strace has written all when it lets go of rsup's stderr.
-    assert_eq!(life.rsup.exit_code(), 0);
-    let own = life.pid.to_string();
+    let mut programs = TwoPrograms::start(setup().through(&trace));
+    programs.serves_and_ends().unwrap();
+    // strace inherits the stderr of rsup, and `exit_code` waits until no process has this stderr open. The trace is
+    // complete then.
+    assert_eq!(programs.rsup.exit_code(), 0);
+    let own = programs.pid.to_string();
     let mut calls: BTreeMap<String, [u32; 3]> = BTreeMap::new();
     let mut forked = false;
-    for line in life.rsup.read("trace").lines() {
+    for line in programs.rsup.read("trace").lines() {
         let (pid, call) = line.trim_start().split_once(' ').unwrap();
         let Some((name, _)) = call.trim_start().split_once('(') else { continue };
         if name.starts_with('<') {
@@ -84,20 +86,20 @@ fn calls() -> BTreeMap<String, [u32; 3]> {
     calls
 }
 
-/// Without these there is no rsup: before the first program it leaves, with code 2 and a line.
+/// If one of these fails before the first program is started, rsup may exit with code 2 and one line.
 const VITAL: [&str; 9] =
     ["brk", "mmap", "open", "read", "stat", "rt_sigprocmask", "signalfd4", "epoll_create1", "epoll_ctl"];
 
-/// Whether it may take minutes.
-fn everything() -> bool {
+/// Whether every single use of each system call fails in turn, which takes minutes.
+fn every_use() -> bool {
     std::env::var_os("INJECT").is_some_and(|which| which == "all")
 }
 
 #[test]
-fn a_call_that_fails_once() {
+fn rsup_survives_a_system_call_that_fails_once() {
     needs!(installed("strace"), shipped_binary());
     let mut random = fastrand::Rng::with_seed(5);
-    let every = everything();
+    let every = every_use();
     let mut cases = vec![];
     for (call, [before, all, _]) in calls() {
         let uses: Vec<u32> = match all {
@@ -106,7 +108,7 @@ fn a_call_that_fails_once() {
             1 => vec![1],
             _ => vec![1, random.u32(2..=all)],
         };
-        // The first is strace's own.
+        // The first execve is the execve by which strace starts rsup.
         let uses = uses.into_iter().filter(|nth| call != "execve" || *nth > 1);
         for (nth, error) in uses.flat_map(|nth| errors(&call).iter().map(move |error| (nth, *error))) {
             cases.push((call.clone(), nth, error, nth <= before));
@@ -115,22 +117,26 @@ fn a_call_that_fails_once() {
     each(&cases, |(call, nth, error, before)| {
         let inject = format!("inject={call}:error={error}:when={nth}");
         let quiet = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", &inject];
-        let mut life = TwoPrograms::start(setup().through(&quiet));
-        let may_leave = *before && VITAL.contains(&call.as_str());
-        let lived = life.runs(TwoPrograms::WEB, &[]);
-        if may_leave && let Some(code) = life.rsup.ended() {
-            // Its end may be seen before its last words.
-            let last = within(PATIENCE, || life.rsup.log().pop());
+        let mut programs = TwoPrograms::start(setup().through(&quiet));
+        let may_exit = *before && VITAL.contains(&call.as_str());
+        let started = programs.runs(TwoPrograms::WEB, &[]);
+        if may_exit && let Some(code) = programs.rsup.ended() {
+            // The test may notice the exit before it has read the last line.
+            let last = within(PATIENCE, || programs.rsup.log().pop());
             let last = last.map(|line| line.0).unwrap_or_default();
-            let good = code == Some(2) && ["Error: ", "rsup: "].iter().any(|mark| last.starts_with(mark));
-            return if good { Ok(()) } else { life.fails(&format!("{inject} left with {code:?}")) };
+            let good = code == Some(2) && ["Error: ", "rsup: "].iter().any(|prefix| last.starts_with(prefix));
+            return if good {
+                Ok(())
+            } else {
+                programs.fails(&format!("{inject}: rsup exited with {code:?}"))
+            };
         }
-        lived.and_then(|_| life.serves_and_ends()).map_err(|why| format!("{inject}: {why}"))
+        started.and_then(|_| programs.serves_and_ends()).map_err(|why| format!("{inject}: {why}"))
     });
 }
 
 #[test]
-fn without_what_is_vital_rsup_leaves_before_it_starts_anything() {
+fn rsup_exits_before_it_starts_a_program_when_a_necessary_system_call_fails() {
     needs!(installed("strace"), shipped_binary());
     let cases = [
         ("rt_sigprocmask:error=EINVAL", "Error: can't block signals: EINVAL"),
@@ -140,38 +146,38 @@ fn without_what_is_vital_rsup_leaves_before_it_starts_anything() {
         ("open:error=EIO", "could not read config file supervisord.conf"),
         ("brk,mmap:error=ENOMEM", "rsup: out of memory"),
     ];
-    each(&cases, |(inject, words)| {
+    each(&cases, |(inject, message)| {
         let inject = format!("inject={inject}");
         let (code, rsup) = setup().through(&["strace", "-D", "-qq", "-o", "/dev/null", "-e", &inject]).run();
         let last = rsup.log().pop().map(|line| line.0).unwrap_or_default();
-        if code != 2 || !last.contains(words) || !rsup.lines("spawned").is_empty() {
+        if code != 2 || !last.contains(message) || !rsup.lines("spawned").is_empty() {
             return Err(format!("{inject}: {code} {:?}", rsup.log()));
         }
         Ok(())
     });
 }
 
-/// strace at work on rsup.
+/// A strace process that is attached to rsup and makes a system call fail.
 struct Injection(Child);
 
 impl Injection {
-    fn into(life: &TwoPrograms, inject: &str) -> Self {
-        let words = ["-f", "-b", "execve", "-o", "/dev/null", "-e", inject, "-p", &life.pid.to_string()];
-        let mut strace = Command::new("strace").args(words).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-        assert!(said.contains("attached"), "{said}");
+    fn start(programs: &TwoPrograms, inject: &str) -> Self {
+        let args = ["-f", "-b", "execve", "-o", "/dev/null", "-e", inject, "-p", &programs.pid.to_string()];
+        let mut strace = Command::new("strace").args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "{line}");
         Self(strace)
     }
 
-    fn ends(mut self) {
+    fn stop(mut self) {
         kill(self.0.id().cast_signed(), SIGTERM);
         let _status = self.0.wait();
     }
 }
 
-/// What is said of the start of `job` that fails of this.
-fn said(call: &str, error: &str) -> Option<String> {
+/// The reason that rsup logs when this error makes a start of `job` fail; none if the error makes no start fail.
+fn expected_reason(call: &str, error: &str) -> Option<String> {
     Some(match (call, error) {
         ("fork" | "clone", "EAGAIN") => "Too many processes in process table to spawn 'job'".into(),
         ("fork" | "clone", _) => format!("unknown error during fork for 'job': {error}"),
@@ -186,7 +192,7 @@ fn said(call: &str, error: &str) -> Option<String> {
 }
 
 #[test]
-fn a_call_that_fails_for_a_while() {
+fn rsup_survives_a_system_call_that_fails_for_a_while() {
     needs!(installed("strace"), shipped_binary());
     let ways = both_ways();
     let mut cases = vec![];
@@ -198,37 +204,38 @@ fn a_call_that_fails_for_a_while() {
     let cases: Vec<_> = cases.into_iter().zip(ways.iter().cycle()).collect();
     each(&cases, |((call, error), way): &((String, &str), &Way)| {
         let inject = format!("inject={call}:error={error}");
-        let mut life = TwoPrograms::start(setup().run_as(**way));
-        let live = |life: &mut TwoPrograms| {
-            let web = life.runs(TwoPrograms::WEB, &[])?;
-            let job = life.runs(TwoPrograms::JOB, &[])?;
-            let injection = Injection::into(life, &inject);
+        let mut programs = TwoPrograms::start(setup().run_as(**way));
+        let restart = |programs: &mut TwoPrograms| {
+            let web = programs.runs(TwoPrograms::WEB, &[])?;
+            let job = programs.runs(TwoPrograms::JOB, &[])?;
+            let injection = Injection::start(programs, &inject);
             kill(job, SIGKILL);
-            let slept = life.sleeps(Duration::from_millis(if everything() { 5000 } else { 1500 }));
-            let same = life.running(TwoPrograms::WEB) == [web];
-            injection.ends();
+            let slept = programs.sleeps(Duration::from_millis(if every_use() { 5000 } else { 1500 }));
+            let same = programs.running(TwoPrograms::WEB) == [web];
+            injection.stop();
             slept?;
             if !same {
-                return life.fails("the other program was disturbed");
+                return programs.fails("the program `web` did not keep running");
             }
-            let said = said(call, error).map(|why| format!("spawnerr: {why}"));
-            if said.is_some_and(|line| life.rsup.lines(&line).is_empty()) {
-                return life.fails("it does not say why");
+            let reason = expected_reason(call, error).map(|reason| format!("spawnerr: {reason}"));
+            if reason.is_some_and(|line| programs.rsup.lines(&line).is_empty()) {
+                return programs.fails("the log does not contain the reason of the failed start");
             }
-            life.runs(TwoPrograms::JOB, &[job]).map(drop)
+            programs.runs(TwoPrograms::JOB, &[job]).map(drop)
         };
-        live(&mut life)
-            .and_then(|()| life.serves_and_ends())
+        restart(&mut programs)
+            .and_then(|()| programs.serves_and_ends())
             .map_err(|why| format!("{inject} {way:?}: {why}"))
     });
 }
 
 #[test]
-fn a_user_that_only_seems_to_change_runs_nothing() {
+fn no_program_runs_when_a_change_of_user_returns_success_without_effect() {
     needs!(installed("strace"), root());
     for call in ["setgroups", "setgid", "setuid"] {
-        let lie = format!("inject={call}:retval=0");
-        let through = ["strace", "-D", "-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", &lie];
+        // strace skips the system call and returns 0, as a seccomp filter can.
+        let inject = format!("inject={call}:retval=0");
+        let through = ["strace", "-D", "-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", &inject];
         let conf = script("job", "echo ran > ran") + "user=54321:54322\nstartretries=0\n";
         let (code, job) = rsup(&conf).through(&through).run();
         assert_eq!((code, job.read("ran").as_str()), (1, ""), "{call}");
