@@ -1,5 +1,6 @@
-//! What SIGKILL does not end holds nobody up: who waits for a disk that does not answer, and who is not rsup's to
-//! signal.
+//! Processes that SIGKILL does not end must not delay rsup: processes that the kernel cannot end at once (for example
+//! during I/O on a dead disk), and processes that rsup has no permission to signal. In these tests, a freezer cgroup of
+//! version 1 takes the place of the dead disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,93 +12,100 @@ use crate::support::{
     program, root, rsup, script, skip,
 };
 
-/// Says who it is, and stays.
-const VICTIM: &str = "echo $$ > victim; exec sleep 1000";
+/// A script that writes its PID into the file `frozen` and then executes sleep. The tests freeze this process.
+const FROZEN: &str = "echo $$ > frozen; exec sleep 1000";
 
-/// Who is frozen: the leader, a member of its group, or a daemon with a session of its own.
-const VICTIMS: [&str; 3] =
-    ["exec sh ./victim.sh", "sh ./victim.sh & exec sleep 1000", "setsid sh ./victim.sh & exec sleep 1000"];
+/// Programs in which the frozen process is the leader, another member of the process group, or a daemon with a session
+/// of its own.
+const PROGRAMS: [&str; 3] =
+    ["exec sh ./frozen.sh", "sh ./frozen.sh & exec sleep 1000", "setsid sh ./frozen.sh & exec sleep 1000"];
 
-fn with_victim(setup: Setup, way: Way) -> (Rsup, i32) {
-    let rsup = setup.file("victim.sh", VICTIM, 0o755).run_as(way).start();
-    let victim = eventually("the victim runs", || rsup.read("victim").trim().parse().ok());
-    let victim = rsup.host_pid(victim);
-    eventually("it sleeps", || proc::process(victim).filter(|process| process.name == "sleep"));
-    (rsup, victim)
+/// Starts rsup. Returns rsup and the PID of the process that the test will freeze.
+fn start(setup: Setup, way: Way) -> (Rsup, i32) {
+    let rsup = setup.file("frozen.sh", FROZEN, 0o755).run_as(way).start();
+    let pid = eventually("frozen.sh runs", || rsup.read("frozen").trim().parse().ok());
+    let pid = rsup.host_pid(pid);
+    eventually("frozen.sh has executed sleep", || {
+        proc::process(pid).filter(|process| process.name == "sleep")
+    });
+    (rsup, pid)
 }
 
-/// Asks rsup to leave, which it has to do with this code and in this time, although it leaves somebody behind. `let_go`
-/// ends that one.
+/// Sends SIGTERM to rsup. rsup must exit with this code after this number of seconds, although a process is left.
+/// `release` then lets the remaining process end.
 #[track_caller]
-fn leaves(rsup: &mut Rsup, way: Way, code: i32, seconds: u64, let_go: impl FnOnce()) {
+fn exits_after(rsup: &mut Rsup, way: Way, code: i32, seconds: u64, release: impl FnOnce()) {
     let before = Instant::now();
     rsup.signal(SIGTERM);
     rsup.expect("processes left behind");
     if way == Way::Foreground {
-        assert_eq!(eventually("rsup leaves", || rsup.ended()), Some(code));
+        assert_eq!(eventually("rsup exits", || rsup.ended()), Some(code));
     }
     let took = before.elapsed();
     assert!(
         took >= Duration::from_secs(seconds) && took < Duration::from_secs(seconds + 4),
         "{way:?} {took:?}"
     );
-    // The kernel does not let process 1 go before the last of its namespace.
-    let_go();
+    // The exit of PID 1 completes only when no other process of the PID namespace is left.
+    release();
     assert_eq!(rsup.exit_code(), code, "{way:?}");
 }
 
 #[test]
-fn a_program_that_cannot_die_does_not_hold_up_the_leaving() {
+fn rsup_exits_one_second_after_the_stop_deadline_although_a_program_is_frozen() {
     needs!(Freezer::new().map(drop));
     for way in both_ways() {
-        for body in VICTIMS {
+        for body in PROGRAMS {
             let freezer = Freezer::new().unwrap();
             let conf = script("web", body) + "stopwaitsecs=600\n" + &program("other", "sleep 1000");
-            let (mut rsup, victim) = with_victim(rsup(&conf).args(&["--stop-timeout", "1"]), way);
+            let (mut rsup, frozen) = start(rsup(&conf).args(&["--stop-timeout", "1"]), way);
             rsup.expect("success: other");
-            freezer.freeze(victim);
-            // The deadline, and the second that SIGKILL is given.
-            leaves(&mut rsup, way, 0, 2, || {
-                assert!(freezer.holds(victim), "{body}: it could have died");
+            freezer.freeze(frozen);
+            // One second until the stop deadline, and one second after SIGKILL.
+            exits_after(&mut rsup, way, 0, 2, || {
+                assert!(freezer.holds(frozen), "{body}: the process was not frozen");
                 freezer.thaw();
             });
             assert_eq!(rsup.lines("stopped: other (terminated by SIGTERM)").len(), 1);
-            eventually("SIGKILL was sent", || proc::process(victim).is_none().then_some(()));
+            eventually("the thawed process ends by SIGKILL", || {
+                proc::process(frozen).is_none().then_some(())
+            });
         }
     }
 }
 
 #[test]
-fn a_program_that_cannot_die_is_waited_for_as_stopwaitsecs_says() {
+fn rsup_exits_after_twice_stopwaitsecs_and_one_second_although_a_leader_is_frozen() {
     needs!(Freezer::new().map(drop));
     for way in both_ways() {
         let freezer = Freezer::new().unwrap();
-        let (mut rsup, victim) = with_victim(rsup(&(script("web", VICTIMS[0]) + "stopwaitsecs=1\n")), way);
-        freezer.freeze(victim);
-        // As the program, again as what else there is, and the second that SIGKILL is given.
-        leaves(&mut rsup, way, 0, 3, || freezer.thaw());
-        eventually("SIGKILL was sent", || proc::process(victim).is_none().then_some(()));
+        let (mut rsup, frozen) = start(rsup(&(script("web", PROGRAMS[0]) + "stopwaitsecs=1\n")), way);
+        freezer.freeze(frozen);
+        // stopwaitsecs for the program, the same time for the sweep, and one second after SIGKILL.
+        exits_after(&mut rsup, way, 0, 3, || freezer.thaw());
+        eventually("the thawed process ends by SIGKILL", || proc::process(frozen).is_none().then_some(()));
     }
 }
 
 #[test]
-fn a_command_that_cannot_die_is_left_behind() {
+fn rsup_exits_one_second_after_the_stop_deadline_although_the_command_is_frozen() {
     needs!(Freezer::new().map(drop));
     for way in both_ways() {
-        for (body, code) in [(VICTIMS[0], 128 + SIGKILL), (VICTIMS[1], 128 + SIGTERM)] {
+        for (body, code) in [(PROGRAMS[0], 128 + SIGKILL), (PROGRAMS[1], 128 + SIGTERM)] {
             let freezer = Freezer::new().unwrap();
-            let (mut rsup, victim) =
-                with_victim(command(&["sh", "-c", body]).args(&["--stop-timeout", "1"]), way);
-            freezer.freeze(victim);
-            leaves(&mut rsup, way, code, 2, || freezer.thaw());
-            eventually("SIGKILL was sent", || proc::process(victim).is_none().then_some(()));
+            let (mut rsup, frozen) = start(command(&["sh", "-c", body]).args(&["--stop-timeout", "1"]), way);
+            freezer.freeze(frozen);
+            exits_after(&mut rsup, way, code, 2, || freezer.thaw());
+            eventually("the thawed process ends by SIGKILL", || {
+                proc::process(frozen).is_none().then_some(())
+            });
         }
     }
 }
 
-/// Both deaths are one signal to rsup, and it names the first.
+/// The kernel merges the SIGCHLDs of the two exits into one SIGCHLD, which contains the PID of the first exit.
 #[test]
-fn an_end_that_is_the_end_of_all_counts_before_anybody_is_started_again() {
+fn an_exit_that_triggers_shutdown_on_counts_before_another_program_is_restarted() {
     needs!(Freezer::new().map(drop));
     for way in both_ways() {
         let freezer = Freezer::new().unwrap();
@@ -108,7 +116,7 @@ fn an_end_that_is_the_end_of_all_counts_before_anybody_is_started_again() {
         freezer.freeze(rsup.pid());
         for pid in pids {
             kill(pid, SIGKILL);
-            eventually("it is dead", || proc::process(pid)?.is_zombie().then_some(()));
+            eventually("the program is a zombie", || proc::process(pid)?.is_zombie().then_some(()));
         }
         freezer.thaw();
         assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
@@ -117,9 +125,9 @@ fn an_end_that_is_the_end_of_all_counts_before_anybody_is_started_again() {
 }
 
 #[test]
-fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
+fn rsup_exits_although_it_has_no_permission_to_signal_an_inherited_child() {
     needs!(root());
-    // A child that belongs to root, while rsup is somebody else.
+    // The shell starts a child as root and then executes rsup as another user.
     let start =
         "setsid sleep 1000 >x 2>&1 & echo $! > foreign; exec setpriv --reuid=54398 --clear-groups \"$@\"";
     for way in both_ways() {
@@ -127,12 +135,13 @@ fn a_process_that_may_not_be_signalled_does_not_hold_up_the_leaving() {
         let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
         rsup.expect("success: web");
         let foreign = rsup.host_pid(rsup.read("foreign").trim().parse().unwrap());
-        leaves(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
+        exits_after(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
     }
 }
 
-/// rsup as somebody who may not signal what `./become-root` starts.
+/// Makes rsup run as a user without permission to signal the processes that `./become-root`, a setuid copy of setpriv,
+/// starts.
 fn unprivileged(setup: Setup) -> Setup {
     let copy = setup.path("become-root");
     fs::copy("/usr/bin/setpriv", &copy).unwrap();
@@ -142,35 +151,39 @@ fn unprivileged(setup: Setup) -> Setup {
 
 const BECOME_ROOT: &str = "./become-root --reuid=0 sleep 1000";
 
-/// The process that has become root, if it may here.
-fn foreign(rsup: &Rsup) -> Option<i32> {
+/// The PID of the process that has become root. There is none if the file system ignores the setuid bit.
+fn root_process(rsup: &Rsup) -> Option<i32> {
     let sleep = eventually("sleep runs", || rsup.tree().into_iter().find(|process| process.name == "sleep"));
     let is_root = proc::status(sleep.pid, "Uid")?.split_whitespace().all(|uid| uid == "0");
     is_root.then_some(sleep.pid)
 }
 
 #[test]
-fn a_program_that_has_changed_its_user_does_not_hold_up_the_leaving() {
+fn rsup_exits_although_it_has_no_permission_to_signal_a_program() {
     needs!(root(), installed("setpriv"));
     for way in both_ways() {
         let conf = program("web", BECOME_ROOT) + "stopwaitsecs=600\n";
         let setup = unprivileged(rsup(&conf).args(&["--stop-timeout", "1"]));
         let mut rsup = setup.run_as(way).start();
         rsup.expect("success: web");
-        let Some(foreign) = foreign(&rsup) else { return skip(&"needs a /tmp with setuid programs") };
-        leaves(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        exits_after(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
         assert!(!rsup.lines("CRIT unknown problem killing web").is_empty(), "{:?}", rsup.log());
     }
 }
 
 #[test]
-fn a_command_that_has_changed_its_user_is_left_behind() {
+fn rsup_exits_although_it_has_no_permission_to_signal_the_command() {
     needs!(root(), installed("setpriv"));
     for way in both_ways() {
         let words: Vec<_> = BECOME_ROOT.split(' ').collect();
         let setup = unprivileged(command(&words).args(&["--stop-timeout", "1"]));
         let mut rsup = setup.run_as(way).start();
-        let Some(foreign) = foreign(&rsup) else { return skip(&"needs a /tmp with setuid programs") };
-        leaves(&mut rsup, way, 128 + SIGKILL, 2, || kill(foreign, SIGKILL));
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        exits_after(&mut rsup, way, 128 + SIGKILL, 2, || kill(foreign, SIGKILL));
     }
 }
