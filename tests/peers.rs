@@ -1,5 +1,5 @@
-//! The same under the inits that Debian has: where tini and dumb-init agree, rsup does the same, and where they do not,
-//! it says whom it follows.
+//! The same commands under rsup and under the inits that Debian packages. Where tini and dumb-init agree, rsup must do
+//! the same. Where they differ, each test lists what each init does.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,16 +24,17 @@ enum Peer {
 use Peer::{Catatonit, DumbInit, Rsup, Tini};
 
 impl Peer {
-    /// Those that are installed, rsup first.
+    /// rsup and all other inits that are installed.
     fn all() -> Vec<Self> {
-        let there = |peer: &Self| match peer {
+        let is_installed = |peer: &Self| match peer {
             Rsup => true,
             other => installed(other.words()[0]).map_err(|why| skip(&why)).is_ok(),
         };
-        [Rsup, Tini, DumbInit, Catatonit].into_iter().filter(there).collect()
+        [Rsup, Tini, DumbInit, Catatonit].into_iter().filter(is_installed).collect()
     }
 
-    /// How it is called, to do for groups and orphans what others do anyway.
+    /// The command line of the init. The options select what the other inits do by default: `-g` forwards signals to
+    /// the process group, and `-s` makes tini a child subreaper.
     fn words(self) -> &'static [&'static str] {
         match self {
             Rsup => &["rsup"],
@@ -43,7 +44,6 @@ impl Peer {
         }
     }
 
-    /// Where it is.
     fn binary(self) -> PathBuf {
         match self {
             Rsup => binary(),
@@ -51,19 +51,19 @@ impl Peer {
         }
     }
 
-    /// It with a command.
+    /// The set-up of a test that runs this command under the init.
     fn with(self, words: &[&str]) -> Setup {
         command(words).args(&self.words()[1..]).instead(self.binary())
     }
 
-    /// Runs a command under it; its exit code.
+    /// Runs a command under the init and returns the exit code of the init.
     fn run(self, way: Way, words: &[&str]) -> i32 {
         self.with(words).run_as(way).run().0
     }
 }
 
 #[test]
-fn exit_codes() {
+fn every_init_exits_with_the_code_of_the_command_or_128_plus_the_signal() {
     needs!(static_programs());
     for peer in Peer::all() {
         for way in both_ways() {
@@ -71,7 +71,8 @@ fn exit_codes() {
                 assert_eq!(peer.run(way, &["sh", "-c", &format!("exit {code}")]), code, "{peer:?} {way:?}");
             }
             for signal in [1, 2, 6, 9, 11, 13, 15, 40, 64] {
-                // Wherever the tests run, none is ignored.
+                // `with 0 0` starts the init with no signal blocked and no signal ignored, because the test runner may
+                // ignore some.
                 let script = format!("ulimit -c 0; kill -{signal} $$");
                 let clean = peer.with(&["sh", "-c", &script]).through(&[probe(), "with", "0", "0"]);
                 assert_eq!(clean.run_as(way).run().0, 128 + signal, "{peer:?} {way:?}");
@@ -81,9 +82,9 @@ fn exit_codes() {
 }
 
 #[test]
-fn commands_that_cannot_run() {
+fn a_command_that_cannot_run_gives_the_exit_codes_of_a_shell_under_rsup_and_tini() {
     for peer in Peer::all() {
-        // Those of a shell, which tini has too; the others have one for everything that is wrong.
+        // dumb-init and catatonit have one exit code for every error.
         let (not_found, not_executable) = match peer {
             Rsup | Tini => (127, 126),
             DumbInit => (2, 2),
@@ -99,16 +100,17 @@ fn commands_that_cannot_run() {
 }
 
 #[test]
-fn signals_go_to_the_whole_group() {
+fn every_signal_reaches_each_process_of_the_commands_process_group_once() {
     needs!(static_programs());
-    // KILL and STOP cannot be had, CHLD is the init's own; TSTP, TTIN and TTOU are about terminals: see below. TERM
-    // comes last.
+    // KILL and STOP cannot be caught. CHLD is about the children of the init. TSTP, TTIN and TTOU are about terminals,
+    // and other tests send them. TERM is sent last.
     let all: Vec<_> = (1..=64).filter(|signal| ![9, 15, 17, 19, 20, 21, 22].contains(signal)).collect();
     for peer in Peer::all() {
-        // What stays with it; as an ordinary process it would die of most.
+        // The init does not forward these signals. Most of them end an init that is not PID 1, so the test sends them
+        // only to PID 1.
         let kept: &[i32] = match peer {
             Rsup => &[],
-            // Those of a fault, and those that its C library does not let it have.
+            // The signals that a fault in the program itself causes, and the signals that glibc reserves.
             Tini | Catatonit => &[4, 5, 6, 7, 8, 11, 31, 32, 33],
             DumbInit => &[32, 33],
         };
@@ -120,7 +122,7 @@ fn signals_go_to_the_whole_group() {
                 }
             };
             expect("ready");
-            // One more behind the last shows that those before have not come.
+            // SIGTERM comes last. An earlier signal that has not arrived when SIGTERM arrives was not forwarded.
             for signal in all.iter().chain([&SIGTERM]) {
                 if !kept.contains(signal) {
                     running.signal(*signal);
@@ -131,21 +133,21 @@ fn signals_go_to_the_whole_group() {
             }
             let events = running.read("events");
             let count = 2 * (1 + all.len() - kept.len() + 1);
-            assert_eq!(events.lines().count(), count, "{peer:?} {way:?}: each once: {events}");
+            assert_eq!(events.lines().count(), count, "{peer:?} {way:?}: each signal once: {events}");
             running.tree().iter().rev().for_each(|process| kill(process.pid, SIGKILL));
             assert_eq!(running.exit_code(), 128 + SIGKILL, "{peer:?} {way:?}");
         }
     }
 }
 
-/// The line that starts a command under it.
+/// The shell command line that starts a command under the init.
 fn line(peer: Peer, command: &str) -> String {
     let options = peer.words()[1..].join(" ");
     format!("{} {options} -- {command}", peer.binary().display())
 }
 
 #[test]
-fn the_terminal_is_the_commands() {
+fn the_command_is_in_the_foreground_of_the_terminal() {
     for peer in Peer::all() {
         let dir = tempfile::tempdir().unwrap();
         let line = format!("exec {}", line(peer, "cat"));
@@ -161,7 +163,7 @@ fn the_terminal_is_the_commands() {
 }
 
 #[test]
-fn ctrl_z_under_a_shell() {
+fn ctrl_z_stops_rsup_and_dumb_init_together_with_the_command() {
     for peer in Peer::all() {
         let dir = tempfile::tempdir().unwrap();
         let mut terminal = Terminal::start(&["sh", "-i"], dir.path());
@@ -176,15 +178,15 @@ fn ctrl_z_under_a_shell() {
                 terminal.process("cat", 'T');
                 terminal.enter("fg; echo the''n co''de=$?.\n");
             }
-            // The command stops, and nobody tells the shell, which waits for ever.
+            // The command stops, but tini does not, so the shell waits for ever.
             Tini => {
                 terminal.process("cat", 'T');
-                never("the shell was told", Duration::from_millis(200), || {
+                never("the shell reported a stopped job", Duration::from_millis(200), || {
                     terminal.shown().contains("Stopped")
                 });
                 continue;
             }
-            // The key is dead: the command has its signal blocked.
+            // ^Z has no effect, because catatonit starts the command with SIGTSTP blocked.
             Catatonit => {}
         }
         terminal.enter("two\n");
@@ -195,17 +197,17 @@ fn ctrl_z_under_a_shell() {
 }
 
 #[test]
-fn orphans_are_reaped() {
+fn every_init_reaps_orphans() {
     for peer in Peer::all() {
         for way in both_ways() {
-            // Elsewhere dumb-init does not adopt them: then they are somebody else's to reap.
+            // When dumb-init is not PID 1, it does not adopt orphans, and another process reaps them.
             reaps(peer.with(&BRINGS_ORPHANS).run_as(way), &(peer, way));
         }
     }
 }
 
 #[test]
-fn blocked_and_ignored_signals() {
+fn the_command_inherits_blocked_and_ignored_signals_from_rsup_and_tini() {
     needs!(static_programs());
     let bit = |signal: i32| 1_u64 << (signal - 1);
     let ignored = bit(libc::SIGHUP) | bit(libc::SIGUSR1);
@@ -213,7 +215,7 @@ fn blocked_and_ignored_signals() {
     let stops = bit(libc::SIGTSTP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU);
     for peer in Peer::all() {
         let expected = match peer {
-            // What `nohup` says is meant for the command.
+            // With `nohup rsup -- command`, the command must ignore SIGHUP.
             Rsup | Tini => (blocked, ignored),
             DumbInit => (0, 0),
             Catatonit => (blocked | stops, ignored),
@@ -230,7 +232,7 @@ fn blocked_and_ignored_signals() {
 }
 
 #[test]
-fn what_a_command_leaves_in_its_group() {
+fn rsup_waits_for_the_remaining_members_of_the_commands_process_group() {
     for peer in Peer::all() {
         let trap = format!(
             "sh -c 'echo $PPID' > member; trap \"echo term >> events; exit\" TERM; {}",
@@ -238,14 +240,17 @@ fn what_a_command_leaves_in_its_group() {
         );
         let leader = format!("({trap}) & while [ ! -e member.ready ]; do sleep 0.02; done; exit 9");
         let mut running = peer.with(&["sh", "-c", &leader]).start();
-        eventually("it leaves", || running.has_left().then_some(()));
+        eventually("the init exits", || running.has_left().then_some(()));
         match peer {
-            Rsup => assert_eq!(running.read("events"), "term\n", "it is waited for"),
+            Rsup => assert_eq!(running.read("events"), "term\n", "rsup waits for the remaining member"),
+            // dumb-init sends SIGTERM and does not wait.
             DumbInit => running.expect_in_file("events", "term\n"),
-            // They stay.
+            // These send no signal, and the remaining member keeps running.
             Tini | Catatonit => {
                 let member = running.read("member").trim().parse().unwrap();
-                never("it was told", Duration::from_millis(200), || !running.read("events").is_empty());
+                never("the remaining member got SIGTERM", Duration::from_millis(200), || {
+                    !running.read("events").is_empty()
+                });
                 kill(member, SIGKILL);
             }
         }

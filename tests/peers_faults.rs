@@ -1,5 +1,6 @@
-//! The same faults for rsup and its peers, as far as they are installed: what each does, as a table for README.
-//! `make peers` prints it. Only of rsup is it asked that it does the right thing.
+//! The same faults for rsup and its peers. `make peers` prints a table of what each of them does, and the README shows
+//! parts of this table. Peers that are not installed are left out. The test fails only if rsup does not do what
+//! `wanted` says.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,10 +15,10 @@ use crate::support::{
     proc, root, rsup, skip, within,
 };
 
-/// How long a peer may take for what it does at once if it does it at all.
+/// The time after which a missing reaction counts as no reaction. Each peer that reacts at all reacts much sooner.
 const SOON: Duration = Duration::from_secs(8);
 
-/// The peers, as Debian packages them, and with what options they tell of what they do.
+/// rsup and its peers, as Debian packages them. The options make tini and dumb-init log what they do.
 const SUBJECTS: [(&str, &[&str]); 5] = [
     ("rsup", &[]),
     ("tini", &["-vvv", "--"]),
@@ -26,17 +27,17 @@ const SUBJECTS: [(&str, &[&str]); 5] = [
     ("supervisord", &["-n", "-c", "supervisord.conf"]),
 ];
 
-const DEAF: &str = "deaf to SIGTERM";
+const IGNORES_SIGTERM: &str = "ignores SIGTERM";
 
-/// One of them with a program.
+/// One of `SUBJECTS` with a program.
 struct Case {
-    /// It restarts its program; the others leave with it.
+    /// Whether the subject restarts its program. The other subjects exit together with their program.
     restarts: bool,
     setup: Setup,
 }
 
 impl Case {
-    /// As PID 1, which runs this script.
+    /// The subject as PID 1, with this script as its program.
     fn new((name, options): (&'static str, &[&str]), script: &str) -> Self {
         let conf = format!(
             "[supervisord]\nnodaemon=true\nlogfile=%(here)s/supervisord.log\npidfile=%(here)s/supervisord.pid\n\
@@ -73,31 +74,32 @@ struct Running {
 }
 
 impl Running {
-    /// How often the program has been started, as it says itself.
+    /// The number of starts of the program: each start writes a line into the file `starts`.
     fn starts(&self) -> usize {
         self.rsup.read("starts").lines().count()
     }
 
-    fn left(&mut self) -> Option<i32> {
+    /// Waits for the end of the subject. Returns its exit code, or -1 if a signal has ended the subject.
+    fn exit_code(&mut self) -> Option<i32> {
         within(SOON, || self.rsup.ended()).map(|code| code.unwrap_or(-1))
     }
 
-    /// What comes of a program that says that it starts, and ends with 7.
-    fn follows_its_end(mut self) -> String {
+    /// What the subject does when its program, which is `ENDS`, exits with 7: restart the program, or exit with 7 too.
+    fn reacts_to_exit(mut self) -> String {
         let done = within(SOON, || {
-            let seen = if self.restarts { self.starts() >= 2 } else { self.rsup.ended() == Some(Some(7)) };
-            (seen || self.rsup.has_left()).then_some(seen)
+            let works = if self.restarts { self.starts() >= 2 } else { self.rsup.ended() == Some(Some(7)) };
+            (works || self.rsup.has_left()).then_some(works)
         });
         match done {
             Some(true) => "works".into(),
-            Some(false) => format!("exits with {}", self.left().unwrap()),
+            Some(false) => format!("exits with {}", self.exit_code().unwrap()),
             None if self.starts() == 0 => "hangs, starts nothing".into(),
             None => "hangs".into(),
         }
     }
 
-    /// What comes of SIGTERM once the program has started.
-    fn stops(mut self) -> String {
+    /// What the subject does when it gets SIGTERM after its program has started.
+    fn reacts_to_sigterm(mut self) -> String {
         let up = within(SOON, || (self.starts() > 0 || self.rsup.has_left()).then_some(()));
         if let Some(code) = self.rsup.ended() {
             return format!("exits with {}", code.unwrap_or(-1));
@@ -106,53 +108,64 @@ impl Running {
             return "hangs, starts nothing".into();
         }
         self.rsup.signal(SIGTERM);
-        match self.left() {
+        match self.exit_code() {
             Some(_) => "works".into(),
-            None => DEAF.into(),
+            None => IGNORES_SIGTERM.into(),
         }
     }
 }
 
+const FORK_FAILS: &str = "no process can be forked for 2 s";
+const SIGTERM_AT_START: &str = "SIGTERM comes 50 ms after the start";
+const PROGRAM_IGNORES_SIGTERM: &str = "the program ignores SIGTERM";
+const PROGRAM_IS_STOPPED: &str = "SIGTERM comes while the program is stopped";
+const PROGRAM_LEAVES_A_CHILD: &str = "the program crashes and leaves a child";
+const ORPHANS_DIE: &str = "500 orphans die: zombies after 0.2 s";
+
+/// The first column of the table, and the function that returns what a subject does.
 type Scenario = (&'static str, fn((&'static str, &[&str])) -> String);
 
 const ENDS: &str = "echo start >> starts; exit 7";
 const STAYS: &str = "echo start >> starts; exec sleep 1000";
 
 const SCENARIOS: [Scenario; 11] = [
-    ("started with SIGCHLD ignored", |subject| {
-        Case::new(subject, ENDS).through(&["env", "--ignore-signal=CHLD"]).start().follows_its_end()
+    ("SIGCHLD is ignored at start", |subject| {
+        Case::new(subject, ENDS).through(&["env", "--ignore-signal=CHLD"]).start().reacts_to_exit()
     }),
-    ("started with every signal blocked", |subject| {
-        Case::new(subject, STAYS).through(&["env", "--block-signal"]).start().stops()
+    ("every signal is blocked at start", |subject| {
+        Case::new(subject, STAYS).through(&["env", "--block-signal"]).start().reacts_to_sigterm()
     }),
-    ("started with 0 to 2 closed", |subject| {
-        Case::new(subject, ENDS).after("exec <&- >&- 2>&-").start().follows_its_end()
+    ("descriptors 0 to 2 are closed at start", |subject| {
+        Case::new(subject, ENDS).after("exec <&- >&- 2>&-").start().reacts_to_exit()
     }),
-    ("at most 16 descriptors", |subject| {
-        Case::new(subject, ENDS).after("ulimit -n 16").start().follows_its_end()
+    ("at most 16 descriptors can be open", |subject| {
+        Case::new(subject, ENDS).after("ulimit -n 16").start().reacts_to_exit()
     }),
     ("its log is a full pipe", full_log),
-    ("no process to spare for 2 s", fork_fails),
-    ("SIGTERM 50 ms after its start", |subject| {
+    (FORK_FAILS, fork_fails),
+    (SIGTERM_AT_START, |subject| {
         let mut running = Case::new(subject, STAYS).start();
         running.rsup.pid();
         thread::sleep(Duration::from_millis(50));
         running.rsup.signal(SIGTERM);
-        running.left().map_or("is lost", |_| "stops").into()
+        running.exit_code().map_or("loses it", |_| "stops").into()
     }),
-    ("the program ignores SIGTERM", |subject| {
-        let deaf = "trap : TERM; echo start >> starts; while :; do sleep 0.1; done";
-        let outcome = Case::new(subject, deaf).start().stops();
-        if outcome == DEAF { "waits for ever".into() } else { outcome }
+    (PROGRAM_IGNORES_SIGTERM, |subject| {
+        let program = "trap : TERM; echo start >> starts; while :; do sleep 0.1; done";
+        match Case::new(subject, program).start().reacts_to_sigterm().as_str() {
+            "works" => "kills it".into(),
+            IGNORES_SIGTERM => "waits for ever".into(),
+            outcome => outcome.into(),
+        }
     }),
-    ("SIGTERM while the program is stopped", stopped_program),
-    ("the program crashes and leaves a child", |subject| {
+    (PROGRAM_IS_STOPPED, stopped_program),
+    (PROGRAM_LEAVES_A_CHILD, |subject| {
         let running = Case::new(subject, "sleep 1001 & echo start >> starts; sleep 0.2; exit 1").start();
         if !running.restarts {
-            return "leaves with it".into();
+            return "exits".into();
         }
         if within(SOON, || (running.starts() >= 2).then_some(())).is_none() {
-            return "does not start it again".into();
+            return "does not restart it".into();
         }
         let left = running
             .rsup
@@ -160,9 +173,9 @@ const SCENARIOS: [Scenario; 11] = [
             .iter()
             .filter(|process| proc::words(process.pid) == ["sleep", "1001"])
             .count();
-        if left > 1 { "starts it again beside the child" } else { "ends the child first" }.into()
+        if left > 1 { "restarts next to the child" } else { "ends the child, then restarts" }.into()
     }),
-    ("500 orphans die at once: zombies 0.2 s later", orphans),
+    (ORPHANS_DIE, orphans),
 ];
 
 fn full_log(subject: (&'static str, &[&str])) -> String {
@@ -172,7 +185,7 @@ fn full_log(subject: (&'static str, &[&str])) -> String {
     let pipe = case.setup.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
-    case.start().stops()
+    case.start().reacts_to_sigterm()
 }
 
 fn fork_fails(subject: (&'static str, &[&str])) -> String {
@@ -188,7 +201,7 @@ fn fork_fails(subject: (&'static str, &[&str])) -> String {
     match (runs, running.rsup.ended()) {
         (Some(()), _) => "starts it then".into(),
         (None, Some(code)) => format!("exits with {}", code.unwrap_or(-1)),
-        (None, None) => "never starts it".into(),
+        (None, None) => "hangs, starts nothing".into(),
     }
 }
 
@@ -198,45 +211,47 @@ fn stopped_program(subject: (&'static str, &[&str])) -> String {
     eventually("the program runs", || (running.starts() > 0).then_some(()));
     let shell = proc::children(running.rsup.pid())[0].pid;
     kill(shell, SIGSTOP);
-    eventually("it is stopped", || (proc::process(shell)?.state == 'T').then_some(()));
+    eventually("the program is stopped", || (proc::process(shell)?.state == 'T').then_some(()));
     running.rsup.signal(SIGTERM);
-    match (running.left(), running.rsup.path("clean").exists()) {
+    match (running.exit_code(), running.rsup.path("clean").exists()) {
         (None, _) => "waits for ever",
-        (Some(_), true) => "it stops cleanly",
-        (Some(_), false) => "it is killed",
+        (Some(_), true) => "continues it, so that it exits",
+        (Some(_), false) => "kills it",
     }
     .into()
 }
 
 fn orphans(subject: (&'static str, &[&str])) -> String {
     const ORPHANS: usize = 500;
-    let mother = "i=0; while [ $i -lt 500 ]; do (sleep 1000 &); i=$((i+1)); done; echo start >> starts; exec sleep 1002";
-    let running = Case::new(subject, mother).start();
+    let program = "i=0; while [ $i -lt 500 ]; do (sleep 1000 &); i=$((i+1)); done; echo start >> starts; exec sleep 1002";
+    let running = Case::new(subject, program).start();
     let pid = running.rsup.pid();
     let children = eventually("500 orphans", || {
-        let is_one = |child: &i32| proc::words(*child) == ["sleep", "1000"];
-        let children: Vec<_> = proc::children_listed(pid).into_iter().filter(is_one).collect();
+        let is_orphan = |child: &i32| proc::words(*child) == ["sleep", "1000"];
+        let children: Vec<_> = proc::children_listed(pid).into_iter().filter(is_orphan).collect();
         (children.len() == ORPHANS).then_some(children)
     });
     children.iter().for_each(|child| kill(*child, SIGKILL));
-    thread::sleep(Duration::from_millis(200)); // The time that it has.
+    // This pause is part of the scenario: the subject has 0.2 s to reap the orphans.
+    thread::sleep(Duration::from_millis(200));
     proc::children(pid).iter().filter(|child| child.is_zombie()).count().to_string()
 }
 
-/// What rsup does.
+/// What rsup must do.
 fn wanted(scenario: &str) -> &'static str {
     match scenario {
-        "no process to spare for 2 s" => "starts it then",
-        "SIGTERM 50 ms after its start" => "stops",
-        "SIGTERM while the program is stopped" => "it stops cleanly",
-        "the program crashes and leaves a child" => "ends the child first",
-        "500 orphans die at once: zombies 0.2 s later" => "0",
+        FORK_FAILS => "starts it then",
+        SIGTERM_AT_START => "stops",
+        PROGRAM_IGNORES_SIGTERM => "kills it",
+        PROGRAM_IS_STOPPED => "continues it, so that it exits",
+        PROGRAM_LEAVES_A_CHILD => "ends the child, then restarts",
+        ORPHANS_DIE => "0",
         _ => "works",
     }
 }
 
 #[test]
-fn when_things_go_wrong() {
+fn rsup_does_what_is_wanted_in_each_fault() {
     needs!(root(), pid_namespace());
     let subjects: Vec<_> =
         SUBJECTS.into_iter().filter(|(name, _)| *name == "rsup" || installed(name).is_ok()).collect();
@@ -251,7 +266,7 @@ fn when_things_go_wrong() {
     each(&cases, |((title, scenario), subject)| {
         let outcome = scenario(*subject);
         let wrong = subject.0 == "rsup" && wanted(title) != outcome;
-        let why = format!("rsup, {title}: {outcome}");
+        let why = format!("{title}: rsup {outcome}, but must: {}", wanted(title));
         table.lock().unwrap().insert((*title, subject.0), outcome);
         if wrong { Err(why) } else { Ok(()) }
     });
