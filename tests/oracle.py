@@ -1,6 +1,7 @@
-"""What the real supervisord makes of configuration files: a path per line in, a line of JSON for each out.
+"""Loads configuration files with the real supervisord. Reads one path per line from stdin, and prints one line of JSON
+for each: the processes of the file, or supervisord's error message.
 
-Nothing is started. What depends on the machine and not on the file is not asked: users, directories, factories.
+No program is started. Checks that depend on the machine are switched off: users, groups, directories and factories.
 """
 import json
 import shlex
@@ -9,12 +10,12 @@ import warnings
 
 from supervisor import datatypes, options
 
-SAME = str
-LEFT_ALONE = ("name_to_uid", "name_to_gid", "existing_directory", "existing_dirpath")
+UNCHANGED = str
+MACHINE_CHECKS = ("name_to_uid", "name_to_gid", "existing_directory", "existing_dirpath")
 for module in (datatypes, options):
-    for name in LEFT_ALONE:
+    for name in MACHINE_CHECKS:
         if hasattr(module, name):
-            setattr(module, name, SAME)
+            setattr(module, name, UNCHANGED)
     if hasattr(module, "gid_for_uid"):
         module.gid_for_uid = lambda uid: None
 options.platform.node = lambda: "node1"
@@ -74,7 +75,8 @@ def process(group, config):
 def load(path):
     loaded = Options()
     loaded.realize(["-c", path, "-n"], doc="", progname="supervisord")
-    # Of groups with one name the first stays, of processes in a group the last, as in Supervisor and ProcessGroup.
+    # supervisord (Supervisor and ProcessGroup) keeps the first of several groups with the same name, and the last of
+    # several processes with the same name in a group.
     groups = {}
     for group in loaded.process_group_configs:
         groups.setdefault(group.name, group)
@@ -88,6 +90,6 @@ for line in sys.stdin:
         answer = {"programs": list(load(line.rstrip("\n")))}
     except Refused as why:
         answer = {"error": str(why)}
-    except Exception as why:  # supervisord would die of it
+    except Exception as why:  # supervisord itself would crash with this exception
         answer = {"error": "%s: %s" % (type(why).__name__, why)}
     print(json.dumps(answer), flush=True)

@@ -1,6 +1,9 @@
-//! Thousands of damaged configuration files, read by rsup and by the real supervisord: the same verdict, and the same
-//! processes. The supervisord is the one of a python3 that has it (`RSUP_SUPERVISOR_PYTHON` names it), else one that is
-//! installed below the target directory on the first run.
+//! Thousands of damaged configuration files, read by rsup and by the real supervisord. Both must accept or refuse the
+//! same files, and must read the same processes from them.
+//!
+//! `RSUP_SUPERVISOR_PYTHON` names a python3 that has the package supervisor. Without this variable, the test uses the
+//! python3 of the machine if that python3 has supervisor. Otherwise the test installs supervisor below the target
+//! directory at its first run.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,17 +19,17 @@ use serde_json::Value;
 use crate::corpus::corpus;
 use crate::support::{python, skip};
 
-/// So many files are compared.
+/// The number of damaged files.
 const FILES: u64 = 10_000;
 const SEED: u64 = 4;
-/// Of a thousand files, so many may differ in a way that is named below; no file in any other way.
+/// The number of files in a thousand that may differ in a way that `known` lists. No file may differ in any other way.
 const MAY_DIFFER: u64 = 5;
-/// The supervisord that is compared with.
+/// The Python package that contains the supervisord to compare with.
 const SUPERVISOR: &str = "supervisor==4.3.0";
 const MODULE: &str = "supervisor.options";
 const ORACLE: &str = include_str!("oracle.py");
 
-/// A python3 that has supervisor.
+/// The path of a python3 that has the package supervisor.
 fn python() -> Result<PathBuf, String> {
     match env::var_os("RSUP_SUPERVISOR_PYTHON").map(PathBuf::from) {
         Some(python) => python::has(&python, MODULE)
@@ -37,21 +40,21 @@ fn python() -> Result<PathBuf, String> {
     }
 }
 
-/// The files that are damaged: ours and, when they are there, real ones.
+/// The texts of the files to damage: those in tests/conf, and real files if there is a corpus.
 fn bases() -> Vec<String> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conf");
     let mut files: Vec<_> = fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().path()).collect();
     match corpus() {
         Ok(corpus) => files.extend(crate::support::files_below(&corpus.join("files"))),
-        Err(why) => skip(&format!("the half with real files {why}")),
+        Err(why) => skip(&format!("the real files: {why}")),
     }
     files.sort();
     let texts = files.into_iter().filter_map(|file| fs::read_to_string(file).ok());
-    // Large ones teach nothing more.
+    // Large files take time and find no more differences.
     texts.filter(|text| text.len() < 8_000).collect()
 }
 
-/// A file with a few things done to it. It has the section that supervisord wants.
+/// Damages a file at one to three random places, and adds the section `[supervisord]`, which supervisord requires.
 fn damaged(text: &str, random: &mut fastrand::Rng) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for _ in 0..random.usize(1..=3) {
@@ -74,7 +77,7 @@ fn damaged(text: &str, random: &mut fastrand::Rng) -> String {
     lines.join(["\n", "\n", "\n", "\r\n", "\r"][random.usize(..5)]) + "\n[supervisord]\n"
 }
 
-/// Puts something that means something into a line.
+/// Inserts text that has a meaning in configuration files at a random place of a line.
 fn insert(line: &mut String, random: &mut fastrand::Rng) {
     const PIECES: [&str; 36] = [
         ";",
@@ -119,13 +122,13 @@ fn insert(line: &mut String, random: &mut fastrand::Rng) {
     line.insert_str(at, PIECES[random.usize(..PIECES.len())]);
 }
 
-/// Whether supervisord would be busy with it until tomorrow.
+/// Whether the file has a `numprocs` of more than three digits: supervisord would need hours for this file.
 fn is_endless(text: &str) -> bool {
     let digits = |line: &str| line.chars().filter(char::is_ascii_digit).count();
     text.lines().any(|line| line.contains("numprocs") && digits(line) > 3)
 }
 
-/// The environment of both.
+/// The environment for rsup and for supervisord.
 fn environment() -> Vec<(String, String)> {
     let mut all = BTreeMap::from([("HOME", "/root"), ("PATH", "/bin"), ("PORT", "80"), ("REGION", "x")])
         .into_iter()
@@ -138,12 +141,12 @@ fn environment() -> Vec<(String, String)> {
             all.extend(named.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())));
         }
     }
-    // Else Python sets a locale in its own environment.
+    // Without LC_ALL, Python may set LC_CTYPE in its own environment, and `%(ENV_LC_CTYPE)s` would differ.
     all.insert("LC_ALL".into(), "C.UTF-8".into());
     all.into_iter().collect()
 }
 
-/// What rsup makes of a file.
+/// Loads a file with rsup. Returns the processes as JSON, or the error messages.
 fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> {
     let inputs = Inputs { environment, host: "node1", check_user: &|_| Ok(()) };
     let loaded = config::load(file, &Overrides::default(), &inputs);
@@ -152,7 +155,7 @@ fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> 
     Ok(shown["programs"].take())
 }
 
-/// What supervisord made of it.
+/// Parses a line that oracle.py printed. Returns supervisord's processes, or supervisord's error message.
 fn theirs(line: &str) -> Result<Value, String> {
     let mut answer: Value = serde_json::from_str(line).unwrap();
     match answer["error"].as_str() {
@@ -161,7 +164,7 @@ fn theirs(line: &str) -> Result<Value, String> {
     }
 }
 
-/// In what they differ, as far as supervisord tells; nothing when they agree.
+/// The first difference between rsup and supervisord in the keys that oracle.py prints, if there is a difference.
 fn difference(ours: &Result<Value, String>, theirs: &Result<Value, String>) -> Option<String> {
     match (ours, theirs) {
         (Err(_), Err(_)) => None,
@@ -182,7 +185,7 @@ fn difference(ours: &Result<Value, String>, theirs: &Result<Value, String>) -> O
     }
 }
 
-/// The row of README's table that a difference falls under.
+/// The known difference that a difference belongs to, if there is one. docker/MIGRATING.md lists all of them.
 fn known(text: &str, difference: &str) -> Option<&'static str> {
     let quoting =
         ["environment: ", "No closing quotation", "No escaped character", "key/value pairs in value"];
@@ -199,11 +202,11 @@ fn known(text: &str, difference: &str) -> Option<&'static str> {
     others
         .iter()
         .find(|(words, in_text, _)| difference.contains(words) && text.contains(in_text))
-        .map(|(.., row)| *row)
+        .map(|(.., name)| *name)
 }
 
 #[test]
-fn damaged_files_mean_the_same_to_supervisord() {
+fn rsup_reads_damaged_files_like_supervisord() {
     let python = match python() {
         Ok(python) => python,
         Err(why) => return skip(&why),
@@ -239,24 +242,26 @@ fn damaged_files_mean_the_same_to_supervisord() {
     let lines: Vec<_> = (0..texts.len()).map(|number| format!("{}\n", path(number).display())).collect();
     let writer = thread::spawn(move || lines.iter().try_for_each(|line| requests.write_all(line.as_bytes())));
     let answers = BufReader::new(oracle.stdout.take().unwrap()).lines();
-    let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut known_differences: BTreeMap<&str, u64> = BTreeMap::new();
     let mut unknown = Vec::new();
     let mut accepted = 0;
     for ((number, text), answer) in texts.iter().enumerate().zip(answers) {
-        let (ours, theirs) = (ours(&path(number), &environment), theirs(&answer.unwrap()));
+        let ours = ours(&path(number), &environment);
+        let theirs = theirs(&answer.unwrap());
         accepted += u64::from(theirs.is_ok());
         if let Some(difference) = difference(&ours, &theirs) {
             match known(text, &difference) {
-                Some(class) => *classes.entry(class).or_default() += 1,
+                Some(name) => *known_differences.entry(name).or_default() += 1,
                 None => unknown.push(format!("--- {number}: {difference}\n{text}")),
             }
         }
     }
     writer.join().unwrap().unwrap();
     assert!(oracle.wait().unwrap().success());
-    let differ = classes.values().sum::<u64>();
+    let differ = known_differences.values().sum::<u64>();
     eprintln!(
-        "{FILES} damaged files, {accepted} of them accepted; {differ} differ in a known way: {classes:?}"
+        "{FILES} damaged files, {accepted} accepted by supervisord, {differ} with a known difference: \
+         {known_differences:?}"
     );
     assert!(
         unknown.is_empty(),
@@ -264,5 +269,5 @@ fn damaged_files_mean_the_same_to_supervisord() {
         unknown.len(),
         unknown[..unknown.len().min(20)].join("\n")
     );
-    assert!(differ * 1000 <= MAY_DIFFER * FILES, "{differ} of {FILES} files differ: {classes:?}");
+    assert!(differ * 1000 <= MAY_DIFFER * FILES, "{differ} of {FILES} files differ: {known_differences:?}");
 }
