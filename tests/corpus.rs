@@ -1,6 +1,8 @@
-//! Real configuration files against what supervisord 4.3 made of them. The files are no part of this repository: they
-//! are looked for in `../shared/corpus`, or where `RSUP_CORPUS` says. Each row of `expected.jsonl` names a file, the
-//! environment it was loaded in, and the processes in start order, or the error.
+//! Real configuration files, compared with the results of supervisord 4.3 for these files. The files are not part of
+//! this repository. `RSUP_CORPUS` names their directory; the default is `../shared/corpus`.
+//!
+//! Each row of `expected.jsonl` contains the name of a file, the environment in which supervisord loaded the file, and
+//! the result of supervisord: the processes in start order, or the error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::support::{binary, needs};
 
-/// What the rows say of each process.
+/// The keys of each process in a row.
 const KEYS: [&str; 23] = [
     "group",
     "name",
@@ -37,20 +39,20 @@ const KEYS: [&str; 23] = [
     "stderr_logfile",
 ];
 
-/// The rows were made with this locale, whatever the row's own environment says, and it was left out of what they show.
+/// supervisord ran with this variable for every row. The environments in the rows do not contain it.
 const LOCALE: (&str, &str) = ("LC_ALL", "C.UTF-8");
 
-/// Where the files are.
+/// The directory of the corpus. The error says why there is none.
 pub(crate) fn corpus() -> Result<PathBuf, String> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
-    let path = std::env::var_os("RSUP_CORPUS").map_or(beside, PathBuf::from);
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    let path = std::env::var_os("RSUP_CORPUS").map_or(default, PathBuf::from);
     match path.join("expected.jsonl").exists() {
         true => Ok(path),
-        false => Err(format!("needs the corpus: {} is not there (RSUP_CORPUS names it)", path.display())),
+        false => Err(format!("needs the corpus: {} does not exist (see RSUP_CORPUS)", path.display())),
     }
 }
 
-/// What rsup makes of a row's file: the processes, or what it says when it refuses.
+/// Loads the file of a row with `rsup --print-config`. Returns the processes, or the error messages.
 fn loaded(file: &Path, environment: &Map<String, Value>) -> Result<Vec<Value>, String> {
     let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
     let output = Command::new(binary())
@@ -67,11 +69,11 @@ fn loaded(file: &Path, environment: &Map<String, Value>) -> Result<Vec<Value>, S
             Ok(shown["programs"].take().as_array().unwrap().clone())
         }
         Some(2) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        code => panic!("{}: left with {code:?}", file.display()),
+        code => panic!("{}: rsup exited with {code:?}", file.display()),
     }
 }
 
-/// What supervisord made of it.
+/// supervisord's result for the file of a row: the processes, or the error.
 fn expected(row: &Value, file: &Path) -> Result<Vec<Value>, String> {
     if let Some(why) = row.get("error") {
         return Err(why.to_string());
@@ -81,7 +83,7 @@ fn expected(row: &Value, file: &Path) -> Result<Vec<Value>, String> {
     Ok(serde_json::from_str(&text).unwrap())
 }
 
-/// Each difference in words.
+/// All differences as text.
 fn differences(got: &[Value], want: &[Value]) -> Vec<String> {
     let name = |process: &Value| format!("{}:{}", process["group"], process["name"]);
     let names = |all: &[Value]| all.iter().map(name).collect::<Vec<_>>();
@@ -101,7 +103,7 @@ fn differences(got: &[Value], want: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn real_files_mean_what_they_mean_to_supervisord() {
+fn rsup_reads_real_files_like_supervisord() {
     let corpus = corpus();
     needs!(corpus.as_ref());
     let corpus = corpus.unwrap();
