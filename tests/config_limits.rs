@@ -1,4 +1,5 @@
-//! Files that nobody would write: rsup answers all the same, soon, and with little memory.
+//! Configuration files that are far too large, and files that include without end. For each of them, `rsup --check`
+//! must end soon and use little memory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,14 +8,14 @@ use std::process::{Command, Output};
 
 use crate::support::{binary, installed, needs};
 
-/// The seconds of processor time that rsup may take: more than any of these needs, less than one that went wrong would.
-const SOON: u32 = 20;
-/// What rsup may take, in KiB.
-const MEMORY: &str = "500000";
+/// The CPU time in seconds after which the kernel kills rsup. Each file of these tests needs much less.
+const MAX_CPU_SECONDS: u32 = 20;
+/// The address space in KiB that rsup may use.
+const MAX_MEMORY: &str = "500000";
 
-/// `rsup --check` of `supervisord.conf` in this directory, with bounded memory.
+/// Runs `rsup --check` on `supervisord.conf` in this directory, with the two limits.
 fn check(directory: &Path) -> Output {
-    let limits = format!("ulimit -v {MEMORY}; ulimit -t {SOON}");
+    let limits = format!("ulimit -v {MAX_MEMORY}; ulimit -t {MAX_CPU_SECONDS}");
     Command::new("sh")
         .args(["-c", &format!("{limits}; exec \"$0\" --check -c supervisord.conf")])
         .arg(binary())
@@ -23,7 +24,7 @@ fn check(directory: &Path) -> Output {
         .unwrap()
 }
 
-/// Checks a file; its exit code, and what was said.
+/// Checks a file. Returns rsup's exit code and stderr.
 #[track_caller]
 fn checked(text: &str, prepare: impl FnOnce(&Path)) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
@@ -33,22 +34,23 @@ fn checked(text: &str, prepare: impl FnOnce(&Path)) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Asserts that rsup refuses this file with this error message.
 #[track_caller]
-fn refused(text: &str, why: &str) {
-    let (code, said) = checked(text, |_| {});
-    assert_eq!(code, Some(2), "{}", said.chars().take(2_000).collect::<String>());
-    assert!(said.contains(why), "no {why:?} in {}", said.chars().take(2_000).collect::<String>());
+fn refused(text: &str, message: &str) {
+    let (code, stderr) = checked(text, |_| {});
+    assert_eq!(code, Some(2), "{}", stderr.chars().take(2_000).collect::<String>());
+    assert!(stderr.contains(message), "no {message:?} in {}", stderr.chars().take(2_000).collect::<String>());
 }
 
 #[test]
-fn a_long_line_is_read_or_refused() {
+fn a_line_of_one_mebibyte_is_read_and_a_line_of_ten_is_refused() {
     let line = |length| format!("[program:x]\ncommand={}\n", "x".repeat(length));
     assert_eq!(checked(&line(1 << 20), |_| {}), (Some(0), String::new()));
     refused(&line(10 << 20), "could not read config file supervisord.conf: too large");
 }
 
 #[test]
-fn a_million_lines_are_read_whatever_ends_them() {
+fn a_million_empty_lines_are_read_with_every_line_ending() {
     for end in ["\n", "\r", "\r\n"] {
         let text = ["[program:x]", end, "command=x", &end.repeat(1_000_000)].concat();
         assert_eq!(checked(&text, |_| {}), (Some(0), String::new()), "{end:?}");
@@ -62,13 +64,13 @@ fn a_hundred_thousand_sections_are_read() {
 }
 
 #[test]
-fn lines_that_end_as_on_old_macs_are_read() {
+fn lines_that_end_with_a_carriage_return_are_read() {
     let many = "\r".repeat(3 << 20);
     assert_eq!(checked(&format!("[program:x]\rcommand=x\r{many}"), |_| {}), (Some(0), String::new()));
 }
 
 #[test]
-fn what_many_sections_inherit_is_not_stored_for_each() {
+fn text_that_many_sections_inherit_from_default_is_bounded() {
     let many: String = (0..50_000).map(|number| format!("[program:p{number}]\n")).collect();
     let long = "x".repeat(1 << 20);
     refused(&format!("[DEFAULT]\ncommand={long}\n{many}"), "more text than a machine can hold");
@@ -80,16 +82,16 @@ fn what_many_sections_inherit_is_not_stored_for_each() {
         &format!("[supervisord]\nenvironment={variables}\n[DEFAULT]\ncommand=x\n{many}"),
         "more text than a machine can hold",
     );
-    // Two of a kind, each with all that the other has.
+    // Each of the 50,000 sections inherits all 100,000 keys of [DEFAULT].
     let keys: String = (0..100_000).map(|number| format!("k{number}=%(here)s\n")).collect();
     let plugins: String = (0..50_000).map(|number| format!("[rpcinterface:p{number}]\n")).collect();
     let (code, _) =
         checked(&format!("[DEFAULT]\nsupervisor.rpcinterface_factory=x\n{keys}{plugins}"), |_| {});
-    assert_eq!(code, Some(2), "%(here)s is no name for a plugin");
+    assert_eq!(code, Some(2), "%(here)s is not allowed in a key of [rpcinterface:x]");
 }
 
 #[test]
-fn numbers_have_an_end() {
+fn a_number_that_makes_too_many_processes_or_too_much_text_is_refused() {
     refused(
         "[program:x]\ncommand=x\nnumprocs=1000000000\nprocess_name=%(process_num)d\n",
         "numprocs=1000000000 makes more processes than a machine can run",
@@ -99,21 +101,21 @@ fn numbers_have_an_end() {
 }
 
 #[test]
-fn many_processes_are_read() {
+fn a_hundred_thousand_processes_are_read() {
     let text = "[program:x]\ncommand=x %(process_num)d\nnumprocs=100000\nprocess_name=%(process_num)06d\n";
     assert_eq!(checked(text, |_| {}), (Some(0), String::new()));
 }
 
 #[test]
-fn an_include_of_itself_ends() {
+fn a_file_that_includes_itself_is_read_once() {
     let text = "[include]\nfiles=*.conf *.conf supervisord.conf\n[program:x]\ncommand=x\n";
-    let (code, said) =
+    let (code, stderr) =
         checked(text, |directory| symlink("supervisord.conf", directory.join("loop.conf")).unwrap());
-    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
 }
 
 #[test]
-fn many_files_are_included_up_to_a_limit() {
+fn ten_thousand_included_files_are_read_and_one_more_is_refused() {
     let text = "[include]\nfiles=d/*.conf\n";
     let files = |count: u32| {
         move |directory: &Path| {
@@ -125,41 +127,41 @@ fn many_files_are_included_up_to_a_limit() {
         }
     };
     assert_eq!(checked(text, files(10_000)), (Some(0), String::new()));
-    let (code, said) = checked(text, files(10_001));
+    let (code, stderr) = checked(text, files(10_001));
     assert_eq!(code, Some(2));
     assert!(
-        said.contains("supervisord.conf:2: error: [include] files: ")
-            && said.contains("exceeds the limit of 10000 matching paths"),
-        "{said}"
+        stderr.contains("supervisord.conf:2: error: [include] files: ")
+            && stderr.contains("exceeds the limit of 10000 matching paths"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn what_never_ends_is_not_read() {
+fn an_included_fifo_or_device_is_not_read() {
     needs!(installed("mkfifo"));
     let text = "[include]\nfiles=fifo zero\n[program:x]\ncommand=x\n";
-    let (code, said) = checked(text, |directory| {
+    let (code, stderr) = checked(text, |directory| {
         assert!(Command::new("mkfifo").arg(directory.join("fifo")).status().unwrap().success());
         symlink("/dev/zero", directory.join("zero")).unwrap();
     });
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said.matches(": not a regular file").count(), 2, "{said}");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stderr.matches(": not a regular file").count(), 2, "{stderr}");
 }
 
-/// Seconds of processor time that a check takes: what else the machine does hardly changes them.
-fn processor_time(directory: &Path) -> f64 {
+/// The CPU time in seconds of `rsup --check`. Other load on the machine hardly changes the CPU time.
+fn cpu_seconds(directory: &Path) -> f64 {
     let output = Command::new("bash")
         .args(["-c", "TIMEFORMAT='%3U %3S'; time \"$0\" --check -c supervisord.conf"])
         .arg(binary())
         .current_dir(directory)
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    said.split_whitespace().map(|seconds| seconds.parse::<f64>().expect(&said)).sum()
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    stderr.split_whitespace().map(|seconds| seconds.parse::<f64>().expect(&stderr)).sum()
 }
 
 #[test]
-fn twice_the_file_takes_twice_the_time() {
+fn the_time_to_read_a_file_grows_linearly_with_its_size() {
     needs!(installed("bash"));
     let file = |programs: u32| -> String {
         let program =
@@ -169,9 +171,11 @@ fn twice_the_file_takes_twice_the_time() {
     let best = |text: String| {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("supervisord.conf"), text).unwrap();
-        (0..5).map(|_| processor_time(directory.path())).fold(f64::INFINITY, f64::min)
+        (0..5).map(|_| cpu_seconds(directory.path())).fold(f64::INFINITY, f64::min)
     };
-    let (one, four) = (best(file(5_000)), best(file(20_000)));
-    // Were it quadratic it would be sixteen times.
-    assert!(four < one * 9.0, "{one} s for 5,000 programs, {four} s for 20,000");
+    let small = best(file(5_000));
+    let large = best(file(20_000));
+    // The large file has four times as many programs. If the time were quadratic, the large file would take 16 times as
+    // long as the small file.
+    assert!(large < small * 9.0, "{small} s for 5,000 programs, {large} s for 20,000");
 }
