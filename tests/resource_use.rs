@@ -1,4 +1,4 @@
-//! What rsup costs the machine: one thread, no wake-ups, no descriptor too many, no library.
+//! The resources that rsup uses: one thread, no wake-ups while idle, no leaked descriptor, no dynamic library.
 
 use std::time::Duration;
 
@@ -9,22 +9,24 @@ use object::{Endianness, FileKind};
 use crate::support::{SIGKILL, binary, both_ways, eventually, kill, needs, never, proc, program, rsup};
 
 #[test]
-fn one_thread_and_no_wake_up_while_idle() {
+fn rsup_has_one_thread_and_never_wakes_up_while_idle() {
     for way in both_ways() {
         let mut rsup = rsup(&program("web", "sleep 1000")).run_as(way).start();
         rsup.expect("success: web");
         let pid = rsup.pid();
         assert_eq!(proc::status(pid, "Threads").as_deref(), Some("1"));
-        // The line above is written before rsup sleeps again: wait until it does.
+        // rsup writes the log line before it sleeps again.
         eventually("rsup sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
         let before = proc::context_switches(pid);
-        never("rsup woke up for nothing", Duration::from_secs(1), || proc::context_switches(pid) != before);
+        never("rsup woke up although nothing happened", Duration::from_secs(1), || {
+            proc::context_switches(pid) != before
+        });
         assert_eq!(rsup.stop(), 0, "{way:?}");
     }
 }
 
 #[test]
-fn restarts_leave_no_descriptor_behind() {
+fn restarts_leak_no_descriptor() {
     const PROGRAMS: usize = 50;
     let conf =
         program("web", "sleep 1000") + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\n");
@@ -41,18 +43,18 @@ fn restarts_leave_no_descriptor_behind() {
 }
 
 #[test]
-fn failed_starts_leave_no_descriptor_behind() {
-    let conf = program("web", "sleep 1000") + &program("lost", "./lost") + "startretries=2\n";
-    let mut rsup = rsup(&conf).file("lost", "#!/there/is/none\n", 0o755).start();
+fn failed_starts_leak_no_descriptor() {
+    let conf = program("web", "sleep 1000") + &program("broken", "./broken") + "startretries=2\n";
+    let mut rsup = rsup(&conf).file("broken", "#!/no/such/interpreter\n", 0o755).start();
     rsup.expect("success: web");
     let before = proc::open_descriptors(rsup.pid());
-    rsup.expect("gave up: lost");
+    rsup.expect("gave up: broken");
     assert!(proc::open_descriptors(rsup.pid()) <= before);
     assert_eq!(rsup.stop(), 0);
 }
 
-/// What the ELF headers of a binary ask for: an interpreter, libraries.
-fn asks_for<Header: FileHeader<Endian = Endianness>>(data: &[u8]) -> (bool, usize) {
+/// Whether the ELF headers of a binary name a dynamic loader, and how many dynamic libraries they name.
+fn dependencies<Header: FileHeader<Endian = Endianness>>(data: &[u8]) -> (bool, usize) {
     let header = Header::parse(data).unwrap();
     let endian = header.endian().unwrap();
     let segments = header.program_headers(endian, data).unwrap();
@@ -61,22 +63,22 @@ fn asks_for<Header: FileHeader<Endian = Endianness>>(data: &[u8]) -> (bool, usiz
     (interpreter, entries.filter(|entry| entry.tag(endian) == DT_NEEDED).count())
 }
 
-/// Whether a binary needs no loader and no library.
+/// Whether a binary needs no dynamic loader and no dynamic library.
 pub(crate) fn is_static(data: &[u8]) -> bool {
-    let asks_for = match FileKind::parse(data).unwrap() {
-        FileKind::Elf32 => asks_for::<FileHeader32<_>>,
-        _ => asks_for::<FileHeader64<_>>,
+    let dependencies = match FileKind::parse(data).unwrap() {
+        FileKind::Elf32 => dependencies::<FileHeader32<_>>,
+        _ => dependencies::<FileHeader64<_>>,
     };
-    asks_for(data) == (false, 0)
+    dependencies(data) == (false, 0)
 }
 
-/// Whether the binary under test is the one that ships, and not a quick build of cargo's.
+/// Whether the binary under test is the static release binary, and not the debug binary that cargo built for the tests.
 pub(crate) fn shipped_binary() -> Result<(), &'static str> {
     std::env::var_os("RSUP_BIN").map(|_| ()).ok_or("needs the static binary in RSUP_BIN: use `make test`")
 }
 
 #[test]
-fn the_binary_needs_no_loader_and_no_library() {
+fn the_binary_needs_no_dynamic_loader_and_no_dynamic_library() {
     needs!(shipped_binary());
     assert!(is_static(&std::fs::read(binary()).unwrap()));
 }
