@@ -193,9 +193,9 @@ impl Soak {
         }
     }
 
-    /// Makes the reader of the log stop reading for this time.
+    /// Makes the reader of the log stop reading for at least this time.
     fn stall(&mut self, milliseconds: u64) {
-        self.stalled_until = Instant::now() + Duration::from_millis(milliseconds);
+        self.stalled_until = self.stalled_until.max(Instant::now() + Duration::from_millis(milliseconds));
     }
 
     fn pause(&mut self, milliseconds: u64) {
@@ -307,7 +307,7 @@ fn after_random_faults_every_program_is_in_the_state_that_the_log_says() {
     while soak.killed < 1000 {
         soak.cause_faults(Duration::from_secs(1));
     }
-    soak.stall(0);
+    soak.stalled_until = Instant::now();
     soak.cause_faults(Duration::from_secs(time / 6));
     let before = soak.recover();
     soak.cause_faults(Duration::from_secs(time - time / 6));
