@@ -1,4 +1,5 @@
-//! The walls of the house (README, "Architecture"), as far as the compiler does not hold them: who names what.
+//! The layers of the source code (src/README.md, "Layout"): which directory may use what. The compiler and the lints do
+//! not check these rules, so these tests read the text of the source files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The code of every file of `src/`: its path from there, and its lines without comments and without unit tests.
+/// The path below `src/` and the code of every source file, without comment lines and without unit tests.
 fn sources() -> Vec<(PathBuf, String)> {
     let src = repository().join("src");
     let code =
@@ -17,81 +18,86 @@ fn sources() -> Vec<(PathBuf, String)> {
     let rust = files_below(&src).into_iter().filter(code);
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         (path.strip_prefix(&src).unwrap().into(), lines.collect::<Vec<_>>().join("\n"))
     };
     rust.map(read).collect()
 }
 
-/// Whether a text holds this name, not as the end of a longer one; a name like `ini::` is a package's, and not that of
-/// a module in something.
-fn names(code: &str, name: &str) -> bool {
-    let package = name.ends_with("::");
-    let longer = |c: char| c.is_alphanumeric() || c == '_' || (package && c == ':');
-    code.match_indices(name).any(|(at, _)| !code[..at].ends_with(longer))
+/// Whether the code contains this name, and not only as the end of a longer name. A name such as `ini::` means the
+/// crate of that name, and not a module `ini` in another module.
+fn contains_name(code: &str, name: &str) -> bool {
+    let is_crate = name.ends_with("::");
+    let continues = |c: char| c.is_alphanumeric() || c == '_' || (is_crate && c == ':');
+    code.match_indices(name).any(|(at, _)| !code[..at].ends_with(continues))
 }
 
-/// Asserts that only these places name any of these.
+/// Asserts that only these directories and files of `src/` contain any of these names.
 #[track_caller]
-fn only_in(rooms: &[&str], forbidden: &[&str]) {
-    let outside = |path: &Path| !rooms.iter().any(|room| path.starts_with(room));
-    for (path, code) in sources().into_iter().filter(|(path, _)| outside(path)) {
-        for name in forbidden {
-            assert!(!names(&code, name), "src/{} names `{name}`: that belongs to {rooms:?}", path.display());
+fn assert_only_in(places: &[&str], names: &[&str]) {
+    let is_elsewhere = |path: &Path| !places.iter().any(|place| path.starts_with(place));
+    for (path, code) in sources().into_iter().filter(|(path, _)| is_elsewhere(path)) {
+        for name in names {
+            let path = path.display();
+            assert!(!contains_name(&code, name), "src/{path} contains `{name}`, which belongs to {places:?}");
         }
     }
 }
 
-/// Asserts that this room names none of these.
+/// Asserts that this directory or file of `src/` contains none of these names.
 #[track_caller]
-fn not_in(room: &str, forbidden: &[&str]) {
-    let inside: Vec<_> = sources().into_iter().filter(|(path, _)| path.starts_with(room)).collect();
-    assert!(!inside.is_empty(), "src/{room} is gone");
-    for (path, code) in inside {
-        for name in forbidden {
-            assert!(!names(&code, name), "src/{} names `{name}`", path.display());
+fn assert_not_in(place: &str, names: &[&str]) {
+    let files: Vec<_> = sources().into_iter().filter(|(path, _)| path.starts_with(place)).collect();
+    assert!(!files.is_empty(), "src/{place} does not exist");
+    for (path, code) in files {
+        for name in names {
+            assert!(!contains_name(&code, name), "src/{} contains `{name}`", path.display());
         }
     }
 }
 
 #[test]
-fn the_kernel_is_in_sys() {
-    only_in(
-        // main.rs is the C `main`, which nothing but unsafe code can be.
+fn only_sys_uses_libc_nix_and_unsafe_code() {
+    assert_only_in(
+        // main.rs defines the C function `main`, which needs unsafe code.
         &["sys", "main.rs"],
         &["nix::", "libc::", "unsafe {", "unsafe impl", "unsafe fn", "allow(unsafe_code"],
     );
 }
 
 #[test]
-fn sys_knows_nothing_of_ours() {
-    not_in("sys", &["crate::config", "crate::policy", "crate::supervise", "crate::log", "crate::cli"]);
+fn sys_uses_no_other_module() {
+    assert_not_in(
+        "sys",
+        &["crate::config", "crate::policy", "crate::supervise", "crate::log", "crate::cli", "crate::error"],
+    );
 }
 
 #[test]
-fn the_ini_parser_is_in_one_file() {
-    only_in(&["config/grammar/document.rs"], &["ini::"]);
+fn only_the_document_uses_rust_ini() {
+    assert_only_in(&["config/grammar/document.rs"], &["ini::"]);
 }
 
 #[test]
-fn the_configuration_is_text() {
-    not_in("config", &["crate::sys", "crate::supervise"]);
+fn config_uses_no_system_call_and_reads_files_only_in_load() {
+    assert_not_in("config", &["crate::sys", "crate::supervise", "crate::log", "crate::cli", "crate::error"]);
     let files = ["std::fs", "std::env", "std::process", "std::io"];
-    let pure =
+    let text_only =
         sources().into_iter().filter(|(path, _)| path.starts_with("config") && !path.ends_with("load.rs"));
-    for (path, code) in pure {
+    for (path, code) in text_only {
         for name in files {
-            assert!(!names(&code, name), "src/{} names `{name}`: only load.rs reads files", path.display());
+            let path = path.display();
+            assert!(!contains_name(&code, name), "src/{path} contains `{name}`: only load.rs reads files");
         }
     }
 }
 
 #[test]
-fn policy_is_pure() {
-    let world = ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os"];
-    not_in("policy", &world);
-    not_in(
+fn policy_uses_no_other_module_no_clock_and_nothing_of_the_machine() {
+    let machine = ["std::fs", "std::env", "std::process", "std::io", "std::thread", "std::net", "std::os"];
+    assert_not_in("policy", &machine);
+    assert_not_in(
         "policy",
         &[
             "crate::sys",
@@ -99,6 +105,7 @@ fn policy_is_pure() {
             "crate::log",
             "crate::supervise",
             "crate::cli",
+            "crate::error",
             "Instant",
             "SystemTime",
         ],
@@ -106,28 +113,36 @@ fn policy_is_pure() {
 }
 
 #[test]
-fn every_state_and_event_of_a_process_is_decided() {
+fn cli_supervise_and_log_use_only_the_layers_below() {
+    assert_not_in("cli", &["crate::sys", "crate::supervise", "crate::log", "crate::error"]);
+    assert_not_in("supervise", &["crate::cli"]);
+    assert_not_in("log.rs", &["crate::config", "crate::supervise", "crate::cli"]);
+}
+
+#[test]
+fn the_state_machine_of_a_process_has_no_wildcard_arm() {
     let (_, code) = sources().into_iter().find(|(path, _)| path.ends_with("policy/process.rs")).unwrap();
     let arms = code.lines().map(str::trim);
-    let wild: Vec<_> = arms.filter(|arm| arm.starts_with("_ =>") || arm.starts_with("(_, _) =>")).collect();
-    assert!(wild.is_empty(), "policy/process.rs has a wildcard arm: {wild:?}");
+    let wildcards: Vec<_> =
+        arms.filter(|arm| arm.starts_with("_ =>") || arm.starts_with("(_, _) =>")).collect();
+    assert!(wildcards.is_empty(), "policy/process.rs has a wildcard arm: {wildcards:?}");
 }
 
 #[test]
-fn one_thread_and_no_sleep() {
-    only_in(&[], &["thread::spawn", "thread::sleep", "thread::Builder", "async fn", "process::exit"]);
+fn no_file_starts_a_thread_sleeps_or_calls_process_exit() {
+    assert_only_in(&[], &["thread::spawn", "thread::sleep", "thread::Builder", "async fn", "process::exit"]);
 }
 
 #[test]
-fn no_file_names_a_place_of_somebodys_machine() {
-    let places = ["/home/", "/root/", "/Users/"];
-    let kept = ["src", "tests", "docker", ".github", ".ci"].map(|dir| repository().join(dir));
+fn no_file_contains_the_path_of_a_home_directory() {
+    let homes = ["/home/", "/root/", "/Users/"];
+    let directories = ["src", "tests", "docker", ".github", ".ci"].map(|dir| repository().join(dir));
     let top = ["Cargo.toml", "Makefile", "README.md", "CHANGELOG.md"].map(|file| repository().join(file));
-    let files = kept.iter().filter(|dir| dir.exists()).flat_map(|dir| files_below(dir)).chain(top);
+    let files = directories.iter().filter(|dir| dir.exists()).flat_map(|dir| files_below(dir)).chain(top);
     let built = repository().join("tests/fuzz/target");
     for path in files.filter(|path| !path.ends_with("architecture.rs") && !path.starts_with(&built)) {
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let place = places.iter().find(|place| names(&text, place));
-        assert_eq!(place, None, "{}", path.display());
+        let home = homes.iter().find(|home| contains_name(&text, home));
+        assert_eq!(home, None, "{}", path.display());
     }
 }

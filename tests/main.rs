@@ -1,7 +1,8 @@
-//! Black-box tests of the real binary, walks of its laws and the tests of the house, in one binary so that it links once.
+//! All tests except the unit tests: black-box tests of the rsup binary, random walks of the policy, and tests of the
+//! source code. They are one test binary, so that cargo links only once.
 //!
-//! `RSUP_BIN` names the binary to test; without it, it is the one cargo has just built. What this machine cannot do
-//! is skipped, and says so on stderr: `SKIP test: why`.
+//! `RSUP_BIN` names the rsup binary under test. Without `RSUP_BIN`, the tests use the debug binary that cargo has built
+//! for them. A test that this machine cannot run prints `SKIP test: reason` on stderr and passes.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -10,7 +11,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test stands outside the house: it starts processes, reads the clock and panics when something is wrong"
+    reason = "tests start processes, read the clock, and panic when something is wrong"
 )]
 
 mod architecture;
