@@ -134,6 +134,24 @@ fn no_file_starts_a_thread_sleeps_or_calls_process_exit() {
 }
 
 #[test]
+fn a_mod_rs_of_config_policy_and_sys_is_only_a_table_of_contents() {
+    let tables =
+        ["config", "config/grammar", "config/sections", "policy", "sys"].map(|dir| format!("{dir}/mod.rs"));
+    let is_allowed = |statement: &&str| {
+        let visibility = ["pub(crate) ", "pub(super) ", "pub "];
+        let item = visibility.iter().find_map(|word| statement.strip_prefix(word)).unwrap_or(statement);
+        item.is_empty() || item.starts_with("mod ") || item.starts_with("use ")
+    };
+    for table in tables {
+        let (_, code) = sources().into_iter().find(|(path, _)| *path == Path::new(&table)).unwrap();
+        let without_attributes: String = code.lines().filter(|line| !line.starts_with('#')).collect();
+        let statements = without_attributes.split(';').map(str::trim);
+        let other: Vec<_> = statements.filter(|statement| !is_allowed(statement)).collect();
+        assert!(other.is_empty(), "src/{table} is more than a table of contents: {other:?}");
+    }
+}
+
+#[test]
 fn no_file_contains_the_path_of_a_home_directory() {
     let homes = ["/home/", "/root/", "/Users/"];
     let directories = ["src", "tests", "docker", ".github", ".ci"].map(|dir| repository().join(dir));
