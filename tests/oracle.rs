@@ -171,7 +171,8 @@ fn difference(ours: &Result<Value, String>, theirs: &Result<Value, String>) -> O
         (Ok(_), Err(why)) => Some(format!("accepted, but supervisord says: {why}")),
         (Err(why), Ok(_)) => Some(format!("refused: {why}")),
         (Ok(ours), Ok(theirs)) => {
-            let (ours, theirs) = (ours.as_array().unwrap(), theirs.as_array().unwrap());
+            let ours = ours.as_array().unwrap();
+            let theirs = theirs.as_array().unwrap();
             if ours.len() != theirs.len() {
                 return Some(format!("{} processes, not {}", ours.len(), theirs.len()));
             }
