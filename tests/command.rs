@@ -202,7 +202,8 @@ fn every_signal_that_can_be_caught_reaches_each_member_of_the_group_once() {
 
 /// The signal mask and the ignored signals of the command, if rsup is started with these.
 fn sets(way: Way, blocked: u64, ignored: u64) -> String {
-    let (blocked, ignored) = (format!("{blocked:x}"), format!("{ignored:x}"));
+    let blocked = format!("{blocked:x}");
+    let ignored = format!("{ignored:x}");
     let setup = command(&[probe(), "sets"]).run_as(way);
     let (code, rsup) = setup.through(&[probe(), "with", &blocked, &ignored]).run();
     assert_eq!(code, 0);
@@ -391,7 +392,8 @@ fn sigterm_at_any_moment_of_the_start_ends_the_command() {
     for way in both_ways() {
         for delay in (0..2000).step_by(100).map(Duration::from_micros) {
             let mut rsup = command(&["sleep", "1000"]).run_as(way).start();
-            let (pid, asked) = (rsup.pid(), Instant::now());
+            let pid = rsup.pid();
+            let asked = Instant::now();
             while asked.elapsed() < delay {
                 std::hint::spin_loop();
             }

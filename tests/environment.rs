@@ -84,7 +84,8 @@ fn stdin_is_a_pipe_without_data_and_without_end_of_file() {
     let mut rsup = rsup(&(program("a", "cat") + &program("b", "cat"))).start();
     rsup.expect_all(&["success: a", "success: b"]);
     let stdin = |name: &str| fs::read_link(format!("/proc/{}/fd/0", rsup.pid_of(name))).unwrap();
-    let (a, b) = (stdin("a"), stdin("b"));
+    let a = stdin("a");
+    let b = stdin("b");
     assert!(a.to_string_lossy().starts_with("pipe:"), "{a:?}");
     assert_ne!(a, b);
     // rsup keeps no end of that pipe open: it has the standard streams, the epoll descriptor and the signal descriptor.

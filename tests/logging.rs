@@ -113,7 +113,8 @@ fn with_pipe(conf: &str) -> (Setup, File) {
 
 /// Reads lines up to the first one that contains a text.
 fn read_until(reader: &mut File, text: &str) -> Vec<Line> {
-    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
     while !seen.contains(text) || !seen.ends_with('\n') {
         let length = reader.read(&mut buffer).unwrap();
         seen += std::str::from_utf8(&buffer[..length]).unwrap();
@@ -233,7 +234,8 @@ fn lines_beyond_the_backlog_are_counted_on_a_full_disk() {
     let lines = with_room(&rsup, web);
     let counts = lines.iter().filter(|line| line.0.contains("log lines lost: "));
     let lost: i32 = counts.clone().map(|line| line.number_after("log lines lost: ")).sum();
-    let (lost, counts) = (usize::try_from(lost).unwrap(), counts.count());
+    let lost = usize::try_from(lost).unwrap();
+    let counts = counts.count();
     assert_eq!((lines.len() - counts + lost, counts), (lines_of(PROGRAMS) + 1, 1));
     assert_eq!(rsup.stop(), 0);
 }
@@ -247,7 +249,8 @@ fn rsup_keeps_running_when_the_reader_of_a_socket_exits() {
     let conf = script("web", "echo start >> starts; exec sleep 1000") + "startsecs=0\n";
     let mut rsup = rsup(&conf).through(&["bash", "-c", &connect, "bash"]).start();
     let (mut reader, _) = listener.accept().unwrap();
-    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
     while !seen.contains("success: web") {
         let length = reader.read(&mut buffer).unwrap();
         assert!(length > 0, "{seen}");

@@ -73,7 +73,8 @@ struct Servers {
 
 impl Servers {
     fn start() -> Self {
-        let (nginx, redis) = (free_port(), free_port());
+        let nginx = free_port();
+        let redis = free_port();
         let setup = rsup(CONF).file("nginx.conf", &NGINX.replace("PORT", &nginx.to_string()), 0o644);
         std::fs::create_dir(setup.path("redis")).unwrap();
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);

@@ -363,7 +363,8 @@ fn strace_sees_one_sigterm_to_the_leader_and_later_one_sigkill_to_the_group() {
     let calls: Vec<_> = trace.lines().filter_map(|line| line.split(" = ").next()).map(str::trim).collect();
     let at =
         |call: String| calls.iter().position(|made| *made == call).unwrap_or_else(|| panic!("{calls:?}"));
-    let (asked, killed) = (at(format!("kill({pid}, SIGTERM)")), at(format!("kill(-{pid}, SIGKILL)")));
+    let asked = at(format!("kill({pid}, SIGTERM)"));
+    let killed = at(format!("kill(-{pid}, SIGKILL)"));
     assert!(asked < killed, "{calls:?}");
     assert_eq!(calls.iter().filter(|call| call.starts_with("kill(-") && call.contains("KILL")).count(), 1);
     // rsup never signals every process, its own process group, or PID 1.
@@ -444,7 +445,8 @@ fn sigterm_while_two_hundred_programs_start_leaves_no_process() {
             let mut rsup = rsup(&conf).run_as(way).start();
             rsup.expect(wait_for);
             assert_eq!(rsup.stop(), 0, "{way:?}");
-            let (started, stopped) = (rsup.lines("spawned:").len(), rsup.lines("stopped:").len());
+            let started = rsup.lines("spawned:").len();
+            let stopped = rsup.lines("stopped:").len();
             assert!(stopped >= started, "{way:?}: {started} were started, {stopped} stopped");
         }
     }

@@ -40,7 +40,8 @@ fn build() -> Option<PathBuf> {
 }
 
 fn instructions(programs: usize) -> Option<f64> {
-    let (valgrind, control) = (tools::find("valgrind")?, tools::find("callgrind_control")?);
+    let valgrind = tools::find("valgrind")?;
+    let control = tools::find("callgrind_control")?;
     let directory = tempfile::tempdir().unwrap();
     let counts = directory.path().join("counts");
     let out = format!("--callgrind-out-file={}", counts.display());

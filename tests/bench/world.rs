@@ -184,7 +184,8 @@ impl World {
 
     /// Kills programs. Returns the nanoseconds until all of them have been executed again.
     pub(crate) fn restart(&mut self, programs: &[i32]) -> Option<u64> {
-        let (before, start) = (self.start_times().len(), now());
+        let before = self.start_times().len();
+        let start = now();
         for pid in programs {
             kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
         }

@@ -106,7 +106,8 @@ fn side_by_side() {
             middle(&|life| milliseconds(life.2)),
         ]
     };
-    let (supervisord, rsup) = (column(0), column(1));
+    let supervisord = column(0);
+    let rsup = column(1);
     println!("{:44}{:>12}{:>12}", "median of 9 lives, in turns", "supervisord", "rsup");
     for (at, what) in [
         "image, MB on top of Debian",

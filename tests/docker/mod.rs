@@ -122,7 +122,8 @@ impl Engine {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), dockerfile).unwrap();
         let image = Image { engine: self, name: new_name() };
-        let (file, context) = (file.path().to_str().unwrap(), context.to_str().unwrap());
+        let file = file.path().to_str().unwrap();
+        let context = context.to_str().unwrap();
         self.call(&["build", "-q", "-t", &image.name, "-f", file, context]);
         image
     }
@@ -352,7 +353,8 @@ fn ask(server: SocketAddr, question: &str, answer: &str) -> Option<String> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(question.as_bytes()).ok()?;
-    let (mut said, mut piece) = (String::new(), [0; 4096]);
+    let mut said = String::new();
+    let mut piece = [0; 4096];
     while !said.contains(answer) {
         match stream.read(&mut piece).ok()? {
             0 => return None,

@@ -132,11 +132,14 @@ fn without(errno: &str, numbers: &str, words: &[&CStr]) {
     #[repr(C)]
     struct Program(u16, *const Step);
     // BPF_LD | BPF_W | BPF_ABS of the number, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K.
-    let (load, jump, answer) = (0x20, 0x15, 0x06);
+    let load = 0x20;
+    let jump = 0x15;
+    let answer = 0x06;
     let numbers: Vec<u32> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
     let left = |at: usize| (numbers.len() - at) as u8;
     let jumps = numbers.iter().enumerate().map(|(at, number)| Step(jump, left(at), 0, *number));
-    let (allow, error) = (0x7fff_0000, 0x0005_0000 | errno.parse::<u32>().unwrap());
+    let allow = 0x7fff_0000;
+    let error = 0x0005_0000 | errno.parse::<u32>().unwrap();
     let ends = [Step(answer, 0, 0, allow), Step(answer, 0, 0, error)];
     let steps: Vec<Step> = [Step(load, 0, 0, 0)].into_iter().chain(jumps).chain(ends).collect();
     let program = Program(steps.len() as u16, steps.as_ptr());

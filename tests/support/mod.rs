@@ -114,7 +114,8 @@ pub(crate) fn never(what: &str, time: Duration, mut happened: impl FnMut() -> bo
 /// Checks all cases, 12 at a time because most of the time is spent waiting, and fails with the messages of all failures.
 pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String> + Sync) {
     const AT_ONCE: usize = 12;
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(vec![]);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {

@@ -68,9 +68,11 @@ impl TwoPrograms {
     /// Fails if rsup is busy for a given time. A loop that never sleeps causes many thousand context switches under a tracer, and
     /// uses all of the processor time without one.
     pub(crate) fn sleeps(&self, time: Duration) -> Result<(), String> {
-        let (switches, ticks) = (proc::context_switches(self.pid), proc::ticks(self.pid));
+        let switches = proc::context_switches(self.pid);
+        let ticks = proc::ticks(self.pid);
         std::thread::sleep(time);
-        let (switches, ticks) = (proc::context_switches(self.pid) - switches, proc::ticks(self.pid) - ticks);
+        let switches = proc::context_switches(self.pid) - switches;
+        let ticks = proc::ticks(self.pid) - ticks;
         let milliseconds = u64::try_from(time.as_millis()).unwrap();
         // The limit is a hundredth of the time, plus one tick that may have begun before the measurement.
         if switches > milliseconds / 4 || ticks > 1 + milliseconds / 1000 {
