@@ -175,7 +175,8 @@ fn a_command_in_a_pipeline_is_put_into_the_foreground_when_it_reads_from_the_ter
 #[test]
 fn a_command_whose_output_goes_to_a_pager_leaves_the_foreground_to_the_pager() {
     let mut session = Session::start("");
-    let pager = "read one; read two </dev/tty; echo got $one $two; exit 3";
+    // ^C must not end the pager before `exit`.
+    let pager = "trap \"\" INT; read one; read two </dev/tty; echo got $one $two; exit 3";
     session.run(&format!("./rsup -- sh -c 'echo one; exec sleep 1000' | sh -c '{pager}'"));
     session.terminal.enter("two\n");
     session.terminal.expect("got one two");
