@@ -24,7 +24,7 @@ pub enum AutoRestart {
 pub enum ShutdownOn {
     /// No state of this process ends rsup.
     Never,
-    /// FATAL.
+    /// The state FATAL.
     Fatal,
     /// FATAL, or EXITED without a further start by `autorestart`.
     Exited,
