@@ -25,6 +25,19 @@ fn sources() -> Vec<(PathBuf, String)> {
     rust.map(read).collect()
 }
 
+/// The path and the text of every Rust file in `src/` and `tests/`.
+fn rust_files() -> Vec<(PathBuf, String)> {
+    let built = repository().join("tests/fuzz/target");
+    let files = ["src", "tests"].into_iter().flat_map(|dir| files_below(&repository().join(dir)));
+    let is_rust =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "rs") && !path.starts_with(&built);
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(repository()).unwrap().into(), text)
+    };
+    files.filter(is_rust).map(read).collect()
+}
+
 /// Whether the code contains this name, and not only as the end of a longer name. A name such as `ini::` means the
 /// crate of that name, and not a module `ini` in another module.
 fn contains_name(code: &str, name: &str) -> bool {
@@ -163,4 +176,42 @@ fn no_file_contains_the_path_of_a_home_directory() {
         let home = homes.iter().find(|home| contains_name(&text, home));
         assert_eq!(home, None, "{}", path.display());
     }
+}
+
+/// The place and the text of each comment that begins with `mark`. The next lines of a comment begin with `next_mark`.
+fn comments(mark: &str, next_mark: &str) -> Vec<(String, String)> {
+    let mut comments: Vec<(String, String)> = vec![];
+    for (path, text) in rust_files() {
+        let mut is_inside = false;
+        for (number, line) in (1..).zip(text.lines().map(str::trim_start)) {
+            if let Some(words) = line.strip_prefix(next_mark).filter(|_| is_inside) {
+                comments.last_mut().unwrap().1.push_str(words);
+            } else if let Some(words) = line.strip_prefix(mark) {
+                comments.push((format!("{}:{number}", path.display()), words.to_owned()));
+                is_inside = true;
+            } else {
+                is_inside = false;
+            }
+        }
+    }
+    assert!(!comments.is_empty(), "no comment begins with {mark}");
+    comments
+}
+
+#[test]
+fn no_doc_comment_is_a_single_word() {
+    // A single name in backquotes is allowed: it refers to an option or a key.
+    let is_word = |text: &str| text.trim().trim_end_matches('.').chars().all(char::is_alphabetic);
+    for mark in ["///", "//!"] {
+        let comments = comments(mark, mark);
+        let short: Vec<_> = comments.iter().filter(|(_, text)| is_word(text)).collect();
+        assert!(short.is_empty(), "these doc comments say nothing beyond the name: {short:#?}");
+    }
+}
+
+#[test]
+fn every_safety_comment_has_at_least_three_words() {
+    let comments = comments("// SAFETY:", "//");
+    let short: Vec<_> = comments.iter().filter(|(_, text)| text.split_whitespace().count() < 3).collect();
+    assert!(short.is_empty(), "these comments do not say why the code is sound: {short:#?}");
 }
