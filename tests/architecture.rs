@@ -215,3 +215,17 @@ fn every_safety_comment_has_at_least_three_words() {
     let short: Vec<_> = comments.iter().filter(|(_, text)| text.split_whitespace().count() < 3).collect();
     assert!(short.is_empty(), "these comments do not say why the code is sound: {short:#?}");
 }
+
+#[test]
+fn every_let_declares_one_value() {
+    let is_tuple = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("let (") && line.contains(") = (") && line.ends_with(");")
+    };
+    let mut tuples = vec![];
+    for (path, text) in rust_files() {
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| is_tuple(line));
+        tuples.extend(lines.map(|(number, line)| format!("{}:{number} {}", path.display(), line.trim())));
+    }
+    assert!(tuples.is_empty(), "write one `let` for each value: {tuples:#?}");
+}
