@@ -1,9 +1,11 @@
 //! The layers of the source code (src/README.md, "Layout"): which directory may use what. The compiler and the lints do
 //! not check these rules, so these tests read the text of the source files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::imports::{circles, imports};
 use crate::support::files_below;
 
 fn repository() -> &'static Path {
@@ -130,6 +132,15 @@ fn cli_supervise_and_log_use_only_the_layers_below() {
     assert_not_in("cli", &["crate::sys", "crate::supervise", "crate::log", "crate::error"]);
     assert_not_in("supervise", &["crate::cli"]);
     assert_not_in("log.rs", &["crate::config", "crate::supervise", "crate::cli"]);
+}
+
+#[test]
+fn no_two_source_files_import_each_other() {
+    let imports = imports(&sources());
+    // Without this assertion, the test would also pass if it found no import at all.
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 50, "{imports:?}");
+    let circles = circles(&imports);
+    assert!(circles.is_empty(), "files of src/ import each other: {circles:#?}");
 }
 
 #[test]

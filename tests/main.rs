@@ -24,6 +24,7 @@ mod docker;
 mod environment;
 mod faults;
 mod forwarding;
+mod imports;
 mod inject;
 mod input;
 mod lifecycle;
