@@ -4,7 +4,7 @@ use crate::sys::Errno;
 use std::fmt;
 use std::io;
 
-/// What keeps rsup from starting anything. The text does not contain `Error: ` and does not end with a newline.
+/// The reason why rsup starts no program. The text does not contain `Error: ` and does not end with a newline.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.
@@ -30,14 +30,14 @@ pub enum Error {
     NulInEnvironment,
     /// The socket of an `[fcgi-program:x]` could not be created.
     FastCgiSocket {
-        /// The socket as the file names it.
+        /// The address of the socket, as the file writes the address.
         url: String,
         /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
         error: io::Error,
     },
     /// No process of the file has `autostart`.
     NothingToStart,
-    /// The one command could not be forked: supervisord's text.
+    /// The command of one-command mode could not be forked: supervisord's text.
     Spawn(String),
 }
 

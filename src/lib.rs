@@ -37,8 +37,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
 }
 
 fn start(arguments: &[OsString]) -> Result<u8, Error> {
-    // The signals come first, so that none is lost. The standard descriptors come second, so that no descriptor of rsup's
-    // own gets a number from 0 to 2.
+    // Signals are blocked first, so that no signal is lost. The standard descriptors are opened second, so that no
+    // other descriptor of rsup gets a number from 0 to 2.
     let blocked = sys::block_all_signals();
     let opened = sys::open_standard_fds();
     let inherited_mask = blocked.map_err(Error::BlockSignals)?;
@@ -50,7 +50,7 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
     }
 }
 
-/// The one place where an error becomes text for stderr.
+/// Returns the text of an error for stderr. No other function converts errors to text.
 fn error_text(error: &Error) -> String {
     match error {
         // Each line of the report has its own `error:`.
@@ -59,10 +59,11 @@ fn error_text(error: &Error) -> String {
     }
 }
 
-/// Does what the command line asks for.
+/// Carries out the task that the command line gives to rsup.
 fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
-        // These modes start no program, so SIGINT may end them. If rt_sigprocmask(2) fails, they end by themselves.
+        // These modes start no program, so SIGINT may end them. An error of rt_sigprocmask(2) is harmless, because the
+        // modes soon end without a signal.
         let _ = inherited_mask.restore();
     }
     match &cli.mode {
@@ -89,7 +90,7 @@ fn check(loaded: &Loaded) -> u8 {
     if loaded.config.is_some() && !starts {
         text.push_str(&error_text(&Error::NothingToStart));
     }
-    // A reader that has closed the other end wants no more text.
+    // The write fails if the reader has closed the other end. That reader needs no more text.
     let _ = sys::write_out(sys::STDERR, text.as_bytes());
     if starts { 0 } else { FAILURE }
 }
@@ -105,7 +106,7 @@ fn load(
     check_user: &dyn Fn(&str) -> Result<(), String>,
 ) -> Result<Loaded, Error> {
     let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
-    // A variable that is not UTF-8 cannot be used by `%(ENV_X)s`. The programs inherit it all the same.
+    // A variable that is not UTF-8 cannot be used by `%(ENV_X)s`, but the programs inherit the variable.
     let environment: Vec<(String, String)> = env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -146,7 +147,7 @@ fn check_user(user: &str) -> Result<(), String> {
 }
 
 fn print(text: &str) -> u8 {
-    // A reader that has closed the other end wants no more text.
+    // The write fails if the reader has closed the other end. That reader needs no more text.
     let _ = sys::write_out(sys::STDOUT, text.as_bytes());
     0
 }

@@ -20,7 +20,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Creates a log that shows lines of this level and of the more urgent ones; none at all if `silent` is set.
+    /// Creates a log that shows lines of this level and of the more urgent levels, or no lines if `silent` is set.
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
         Self {
@@ -34,8 +34,8 @@ impl Log {
         }
     }
 
-    /// Logs one line in supervisord's format. A line that finds no room in the stream waits in the backlog. A line that
-    /// finds no room in the backlog either is lost, and is counted.
+    /// Logs one line in supervisord's format. If the stream has no room for the line, the line waits in the backlog. If
+    /// the backlog has no room either, the line is lost and counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
         if self.shows(level) {
             self.add(level, &text);
@@ -58,7 +58,7 @@ impl Log {
     }
 
     /// Makes [`Log::line`] leave all writing to [`Log::flush`] from now on. A write may wake the reader on rsup's own
-    /// processor, and that would delay more urgent work such as a restart.
+    /// processor, and the reader would then delay more urgent work such as a restart.
     pub fn defer_writes(&mut self) {
         self.deferred = true;
     }
@@ -120,7 +120,8 @@ fn monotonic_milliseconds() -> u64 {
     sys::monotonic_nanos() / 1_000_000
 }
 
-/// Writes text without a time stamp. Only for a rsup that supervises nothing: the reader gets up to 3 s to make room.
+/// Writes text without a time stamp. Only for use while rsup supervises no program: the reader gets up to 3 s to make
+/// room.
 pub fn write_final(text: String) {
     let mut log = Log::new(Level::Critical, false);
     log.backlog.bytes = text.into_bytes();
@@ -133,12 +134,12 @@ struct Backlog {
     bytes: Vec<u8>,
     /// The first `written` bytes have been written already.
     written: usize,
-    /// The number of lines that found no room since the backlog was last empty.
+    /// The number of lines that were lost since the backlog was last empty.
     lost: u64,
 }
 
-/// The most bytes that wait: as many as a pipe holds. A slow reader loses no line of a burst, and a reader that does not
-/// read at all costs no more memory than this.
+/// The maximum size of the backlog in bytes, which is the capacity of a pipe. If the reader is slow, no line of a burst
+/// is lost. If the reader does not read at all, rsup uses no more memory than this.
 const MAX_BACKLOG: usize = 64 * 1024;
 
 impl Backlog {
@@ -160,13 +161,14 @@ impl Backlog {
         fits
     }
 
-    /// Hands the lines to `write` until no line is left. `write` returns the number of bytes that it has written.
+    /// Passes the lines to `write` until no line is left. `write` returns the number of bytes that it has written.
     ///
     /// # Errors
     /// Returns the error of `write`, and EAGAIN if `write` returned 0.
     fn write_to(&mut self, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> Result<(), Errno> {
         while let Some(unwritten) = self.bytes.get(self.written..).filter(|bytes| !bytes.is_empty()) {
-            // Each line is one write of at most PIPE_BUF bytes, so that no other writer's line lands inside it.
+            // Each line is one write of at most PIPE_BUF bytes, so that no other writer can insert text in the middle
+            // of the line.
             let line = unwritten.split_inclusive(|byte| *byte == b'\n').next().unwrap_or(unwritten);
             match write(line)? {
                 0 => return Err(Errno::EAGAIN),
@@ -268,11 +270,12 @@ mod tests {
         backlog.push(STAMP, Level::Info, &text)
     }
 
-    /// Writes the whole backlog to a reader that takes this many bytes at a time.
-    fn drain(backlog: &mut Backlog, at_once: usize) -> Vec<String> {
+    /// Writes the whole backlog to a reader that takes at most `max_bytes_per_write` bytes of each write. Returns the
+    /// text that the reader has taken of each write.
+    fn drain(backlog: &mut Backlog, max_bytes_per_write: usize) -> Vec<String> {
         let mut writes = vec![];
         let result = backlog.write_to(|line| {
-            let taken = &line[..line.len().min(at_once)];
+            let taken = &line[..line.len().min(max_bytes_per_write)];
             writes.push(String::from_utf8_lossy(taken).into_owned());
             Ok(taken.len())
         });

@@ -111,15 +111,15 @@ fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
     }
 }
 
-/// The whole long name. supervisord writes its own options with `_`, so its messages do as well, unless the user wrote
-/// `-`.
+/// The whole long name. supervisord's messages write the options of supervisord with `_`, so rsup does the same, unless
+/// the user wrote `-`.
 fn long_spelling(spec: OptionSpec, typed: &str) -> String {
     let is_supervisords = spec.scope == Scope::Ignored && !typed.contains('-');
     if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
 }
 
-/// Reads `-n`, `-nc FILE` or `-cFILE`. The value of the first option that takes one is the remainder of the cluster,
-/// or, if that is empty, the next argument.
+/// Reads `-n`, `-nc FILE` or `-cFILE`. The first option that takes a value gets the remainder of the cluster, or the
+/// next argument if the remainder is empty.
 fn short_options<'a>(
     cluster: &[u8],
     remaining: &mut impl Iterator<Item = &'a OsString>,

@@ -1,6 +1,6 @@
-//! argv to [`Cli`]. `args` splits argv as getopt does, since Dockerfiles use getopt's spellings (`-nc FILE`, `-cFILE`,
-//! `--conf=FILE`, an option given twice); argh then reads the values by the declaration in `options`. This module
-//! prints nothing and never exits.
+//! Turns argv into a [`Cli`]. `args` splits argv as getopt does, since Dockerfiles use getopt's spellings (`-nc FILE`,
+//! `-cFILE`, `--conf=FILE`, an option given twice); argh then reads the values by the declaration in `options`. This
+//! module prints nothing and never exits.
 
 mod args;
 mod options;
@@ -21,7 +21,7 @@ const SUPERVISORD_VERSION: &str = "4.3.0";
 /// The name of the command in the usage line of the help.
 const COMMAND_NAME: [&str; 1] = ["rsup"];
 
-/// A command line that asks for something to be done.
+/// A valid command line that does not ask for the help or the version.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cli {
     /// [`Mode::Supervise`], unless a command or an option asks for something else.
@@ -34,7 +34,7 @@ pub struct Cli {
     pub as_supervisord: bool,
 }
 
-/// What rsup is to do.
+/// The task that the command line gives to rsup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Supervise the programs of the file.
@@ -96,8 +96,8 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
     })
 }
 
-/// Reads the options in the order in which they were given, so that the first wrong value is reported, and help or
-/// version only if no wrong value comes first. The last appearance of an option counts.
+/// Reads the options in the order in which they were given, and stops at the first wrong value or at the first request
+/// for help or version. If an option is given twice, the last value counts.
 fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options, EarlyExit> {
     let mut last_given: Vec<(&str, Vec<String>)> = Vec::new();
     for option in given {
@@ -177,7 +177,7 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
 }
 
 fn help() -> String {
-    // argh hands out the help as an error.
+    // argh returns the help as an error.
     Options::from_args(&COMMAND_NAME, &["--help"]).err().map_or_else(String::new, |exit| exit.output)
 }
 

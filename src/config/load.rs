@@ -89,7 +89,7 @@ struct IncludedFile {
 }
 
 struct Loader {
-    /// The directory of the main file as named: symbolic links are not resolved.
+    /// The directory of the main file. Symbolic links in the path of the directory are not resolved.
     here: String,
     report: Report,
     notices: Vec<Notice>,
@@ -299,7 +299,7 @@ impl Glob {
     }
 }
 
-/// Returns the absolute directory of a file, without `.` and `..`. Symbolic links stay
+/// Returns the absolute directory of a file, without `.` and `..`. Symbolic links are not resolved
 /// (`os.path.abspath(os.path.dirname(file))`).
 fn directory(file: &Path) -> String {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());

@@ -14,8 +14,9 @@ pub struct Inputs<'a> {
     pub environment: &'a [(String, String)],
     /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
-    /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if one of them does
-    /// not. `--print-config` accepts every value, so that its output does not depend on the machine.
+    /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if the user or
+    /// the group does not exist. `--print-config` accepts every value, so that its output does not depend on the
+    /// machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
@@ -111,8 +112,8 @@ pub enum LogFile {
     None,
     /// `syslog`, or `NONE` with `stdout_syslog=true`. The process inherits rsup's stream.
     Syslog,
-    /// A path without its `~` expanded, including `/dev/stdout` and similar. An empty path discards the output, as in
-    /// supervisord.
+    /// A path, including `/dev/stdout` and similar, whose `~` has not been expanded. An empty path discards the output,
+    /// as in supervisord.
     Path(String),
 }
 
@@ -154,9 +155,9 @@ pub struct Supervisord {
     /// Whether rsup writes no log lines.
     pub silent: bool,
     pub user: Option<String>,
-    /// `--print-config` shows this key. supervisord applies it only when it becomes a daemon, which rsup never does.
+    /// `--print-config` shows this key. supervisord applies the key only as a daemon, and rsup never becomes a daemon.
     pub umask: u32,
-    /// `--print-config` shows this key. supervisord applies it only when it becomes a daemon, which rsup never does.
+    /// `--print-config` shows this key. supervisord applies the key only as a daemon, and rsup never becomes a daemon.
     pub directory: Option<String>,
     pub loglevel: Level,
     pub minfds: i64,

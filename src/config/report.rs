@@ -24,7 +24,7 @@ pub(crate) enum Severity {
 }
 
 /// The section and the key that a finding is about. A finding about a whole section has an empty key; a finding about a
-/// line or a file has neither.
+/// line or a file has an empty section and an empty key.
 #[derive(Clone, Copy)]
 pub(crate) struct SectionKey<'a> {
     pub(crate) section: &'a str,
@@ -143,7 +143,7 @@ impl Report {
         let location = finding.location.and_then(|at| Some((self.files.get(at.file)?, at.line)));
         let prefix = location.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
         let (colour, severity) = match finding.severity {
-            // An error about no line is spelled like supervisord's own errors.
+            // An error that is not about a line is written like supervisord's own errors.
             Severity::Error if prefix.is_empty() => (colours.error, "Error:"),
             Severity::Error => (colours.error, "error:"),
             Severity::Warning => (colours.warning, "warning:"),

@@ -106,7 +106,7 @@ fn the_processes_of_one_program_are_sorted_by_name() {
     assert_eq!(names(&config), "w:w10 w:w11 w:w9");
     assert_eq!(config.processes[2].command, "c 09/3");
     assert_eq!(names(&self::config("[program:w]\ncommand=c\nnumprocs=0\n")), "");
-    // supervisord's integers have no limit. rsup's stay at the largest i64.
+    // supervisord's integers have no limit. In rsup a larger number becomes the largest i64.
     let text = "[program:w]\ncommand=c %(process_num)d\nnumprocs_start=99999999999999999999\n";
     assert_eq!(self::config(text).processes[0].command, "c 9223372036854775807");
 }

@@ -103,7 +103,8 @@ fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig) {
     match &process.argv {
         Err(why) => reader.warn("command", format!("can't parse command {}: {why}", repr(&process.command))),
         Ok(words) if words.is_empty() => {
-            // A value with % may only be empty because its expansion failed, or because a variable is empty here.
+            // A value that contains % gets no warning: perhaps its expansion failed, or a variable is empty only on
+            // this machine.
             if reader.raw("command").is_some_and(|value| !value.text().contains('%')) {
                 reader.warn("command", "command is empty".to_owned());
             }

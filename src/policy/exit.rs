@@ -15,7 +15,7 @@ pub enum ExitStatus {
         /// Whether the process left a core dump.
         core: bool,
     },
-    /// The process is gone, and `waitpid` did not report its exit status.
+    /// The process has ended, and `waitpid` did not report its exit status.
     Unknown,
 }
 

@@ -49,18 +49,18 @@ pub enum ProcessState {
 /// The remaining members of the process group after the leader was reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// There are none, or rsup gave up waiting for them.
+    /// There are no remaining members, or rsup stopped waiting for them.
     None,
-    /// They may continue to run, for example a daemon that the leader has started.
+    /// The remaining members may continue to run, for example a daemon that the leader has started.
     Tolerated,
-    /// They were sent SIGTERM.
+    /// The remaining members were sent SIGTERM.
     Terminating {
         /// When SIGKILL is due.
         kill_at: Time,
     },
-    /// They were sent SIGKILL.
+    /// The remaining members were sent SIGKILL.
     Killed {
-        /// When rsup no longer waits for them.
+        /// When rsup stops waiting for the remaining members.
         until: Time,
     },
 }
@@ -82,7 +82,7 @@ pub enum Event {
         /// Whether the process group has remaining members.
         group_alive: bool,
     },
-    /// The last remaining member of the process group is gone.
+    /// The process group has no member any more.
     GroupEmpty,
     /// A deadline may have passed.
     Tick,
@@ -118,6 +118,7 @@ pub struct Process {
     started: Option<Time>,
     /// Whether rsup is stopping every process.
     starts_disabled: bool,
+    /// The exit status of the last leader, and whether that exit status was expected.
     last_exit: Option<(ExitStatus, bool)>,
 }
 
@@ -140,7 +141,7 @@ impl Process {
         self.state
     }
 
-    /// The exit status of the last leader, and whether it was expected.
+    /// The exit status of the last leader, and whether that exit status was expected.
     #[must_use]
     pub fn last_exit(&self) -> Option<(ExitStatus, bool)> {
         self.last_exit
@@ -204,8 +205,8 @@ impl Process {
         of_leader.into_iter().chain(of_leftovers).min()
     }
 
-    /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts it: an event that
-    /// cannot happen is a bug of the caller, for example an event that is meant for another process.
+    /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts this condition: an
+    /// event that cannot happen is a bug of the caller, for example an event that is meant for another process.
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
@@ -317,9 +318,9 @@ impl Process {
                 Backoff { .. } => self.state = Fatal,
                 Exited { .. } => {
                     self.state = Exited { restart_at: None };
-                    self.terminate_if_tolerated(spec, now, emit);
+                    self.terminate_tolerated_leftovers(spec, now, emit);
                 }
-                Stopped | Fatal => self.terminate_if_tolerated(spec, now, emit),
+                Stopped | Fatal => self.terminate_tolerated_leftovers(spec, now, emit),
                 Stopping { .. } => {}
             },
             Event::Kill => match self.state {
@@ -392,7 +393,7 @@ impl Process {
         }
     }
 
-    /// The leader exited before `startsecs` had elapsed. The start failed, whatever the exit code is.
+    /// The leader exited before `startsecs` had elapsed. The start failed, even if `exitcodes` lists the exit code.
     fn exited_too_early(
         &mut self,
         spec: &ProcessSpec,
@@ -481,7 +482,7 @@ impl Process {
         }
     }
 
-    fn terminate_if_tolerated(
+    fn terminate_tolerated_leftovers(
         &mut self,
         spec: &ProcessSpec,
         now: Time,

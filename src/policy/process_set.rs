@@ -142,7 +142,7 @@ impl ProcessSet {
         self.handle(id, event, now);
         self.stop_next_priority(now);
         match self.phase {
-            // Once there is no child either, `on_reaped` makes rsup exit.
+            // If rsup has no child left, `on_reaped` then makes rsup exit.
             Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
             Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
@@ -190,7 +190,7 @@ impl ProcessSet {
         }
     }
 
-    /// Handles every deadline up to `now`, including deadlines that arise from others.
+    /// Handles every deadline up to `now`, including a deadline that is set while another deadline is handled.
     pub fn tick(&mut self, now: Time) {
         while !self.has_exited() && (self.tick_process(now) || self.tick_phase(now)) {}
     }
@@ -217,7 +217,8 @@ impl ProcessSet {
     pub fn next_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if action.is_none() {
-            // The start of many programs at once needs a long queue, and the next long queue is needed only by the stop.
+            // The queue is long only while many programs start or stop at once. Its memory is not needed at other
+            // times.
             self.actions.shrink_to(MIN_QUEUE_CAPACITY);
         }
         action
@@ -345,7 +346,7 @@ impl ProcessSet {
         }
     }
 
-    /// Sends SIGTERM to everything that is still alive after the programs.
+    /// Sends SIGTERM to everything that is still alive when all programs have ended.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
         let longest_wait = now.plus_secs(wait_secs);
@@ -375,8 +376,8 @@ impl ProcessSet {
         self.actions.push_back(Action::Exit(code));
     }
 
-    /// The exit code when no process runs and none will be started: that of the first process that entered FATAL, else
-    /// that of the first process whose last exit was not expected, else 0.
+    /// The exit code when no process runs and none will be started: the exit code of the first process that entered
+    /// FATAL, otherwise of the first process whose last exit was not expected, otherwise 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),

@@ -6,14 +6,14 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(u8);
 
-/// The names of the signals 1 to 31. The numbers are the same on every architecture that rsup is built for. Python, and
-/// so supervisord, names signal 29 POLL.
+/// The names of the signals 1 to 31. The numbers are the same on every architecture that rsup is built for. Python and
+/// supervisord name signal 29 POLL.
 const NAMES: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
     "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
     "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS",
 ];
-/// The first and the last real-time signal as glibc numbers them, and so Python and supervisord.
+/// The first and the last real-time signal, with the numbers that glibc, Python and supervisord use.
 const REAL_TIME: [(&str, u8); 2] = [("RTMIN", 34), ("RTMAX", 64)];
 /// Second names of signals in `NAMES`.
 const ALIASES: [(&str, u8); 3] = [("CLD", 17), ("IOT", 6), ("IO", 29)];

@@ -49,7 +49,7 @@ pub struct ProcessSpec {
     pub stopwaitsecs: i64,
     /// Whether `stopsignal` goes to the whole process group.
     pub stopasgroup: bool,
-    /// The priority of the process's supervisord group: a lower one starts earlier and stops later.
+    /// The priority of the process's supervisord group: a group with a lower number starts earlier and stops later.
     pub group_priority: i64,
     pub shutdown_on: ShutdownOn,
 }

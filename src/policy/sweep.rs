@@ -3,7 +3,7 @@
 use super::signal::Signal;
 use super::time::Time;
 
-/// Seconds that a process may take to disappear after SIGKILL. rsup does not wait for it any longer.
+/// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
 
 /// The deadlines of a sweep that has begun with SIGTERM.
@@ -15,7 +15,7 @@ pub struct Sweep {
     give_up_at: Option<Time>,
 }
 
-/// What a sweep's deadline asks for.
+/// What rsup has to do at a deadline of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SweepStep {
     /// Send SIGKILL, and call [`Sweep::kill`].
@@ -37,7 +37,8 @@ impl Sweep {
         self.give_up_at.get_or_insert(now.plus_secs(KILL_GRACE_SECS));
     }
 
-    /// Ends the wait at this time at the latest, without SIGKILL: no remaining process can be reached.
+    /// Sets the end of the wait to `time`, or leaves an earlier end. No SIGKILL is sent, because no remaining
+    /// process can be reached.
     pub fn give_up_at(&mut self, time: Time) {
         self.kill_at = None;
         self.give_up_at.get_or_insert(time);
@@ -49,7 +50,7 @@ impl Sweep {
         if self.kill_at.is_some() { Signal::TERM } else { Signal::KILL }
     }
 
-    /// When [`Sweep::due`] has something to ask for.
+    /// When [`Sweep::due`] returns the next step.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.kill_at.into_iter().chain(self.give_up_at).min()

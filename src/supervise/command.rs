@@ -38,7 +38,8 @@ pub fn run_command(
 struct Command {
     /// The leader's PID, which is also the number of its process group.
     group: Pid,
-    /// The command becomes the terminal's foreground process group whenever rsup is, without asking for it.
+    /// If rsup is in the foreground, the command becomes the terminal's foreground process group at its start and after
+    /// SIGCONT. Without this flag, the command becomes the foreground process group only after SIGTTIN or SIGTTOU.
     wants_foreground: bool,
     is_pid1: bool,
     /// Seconds between the first SIGTERM and SIGKILL.
@@ -74,7 +75,8 @@ impl Command {
         }
     }
 
-    /// Reaps every child that has exited, and handles the stop of the command. Returns how the command ended, if it has.
+    /// Reaps every child that has exited, and handles the stop of the command. Returns the exit status of the command,
+    /// if the command has ended.
     fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
         while let Ok(Some(child)) = sys::wait_any() {
@@ -92,8 +94,8 @@ impl Command {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
         let has_shell = !self.is_pid1 && terminal::has_job_control();
-        // A shell brings a running job to the foreground without a signal. The command then learns of the terminal only
-        // by SIGTTIN or SIGTTOU.
+        // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
+        // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.group);
         // Without a shell, no process could continue a command that the terminal's key has stopped.
         let cannot_be_continued = by_key && !has_shell;
@@ -102,7 +104,8 @@ impl Command {
         } else if has_shell {
             terminal::reclaim_foreground(self.group);
             if needs_terminal || by_key {
-                // The terminal stops a whole job: the other processes of a pipeline, or the script that started rsup.
+                // A terminal stops all processes of a job. So rsup also stops the other processes of a pipeline, or the
+                // script that started rsup.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
@@ -127,14 +130,16 @@ impl Command {
         let _ = sys::killpg(self.group, signal.number());
     }
 
-    /// Ends what the command has left, after the command has ended. Returns the command's exit code.
+    /// Terminates the processes that the command has left, after the command itself has ended. Returns the command's
+    /// exit code.
     fn finish(self, exit: ExitStatus) -> u8 {
         terminal::reclaim_foreground(self.group);
         self.terminate_remaining();
         exit.exit_code()
     }
 
-    /// Exits although the command did not die of SIGKILL, or rsup may not send it SIGKILL.
+    /// Exits while the command is still alive: SIGKILL did not end the command, or rsup may not send SIGKILL to the
+    /// command.
     fn abandon(self) -> u8 {
         terminal::reclaim_foreground(self.group);
         log_line(LEFT_BEHIND);
@@ -195,6 +200,6 @@ const LEFT_BEHIND: &str = "processes left behind";
 
 /// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {
-    // A line that finds no room is lost: the exit code says the same.
+    // If stderr has no room for the line, the line is lost. The exit code gives the same information.
     let _ = LogStream::stderr().write(format!("rsup: {text}\n").as_bytes());
 }

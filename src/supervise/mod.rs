@@ -40,7 +40,7 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, Error
     for notice in notices {
         log.line(notice.level, notice.text);
     }
-    // The limits come before the user, because only root can raise a hard limit.
+    // The limits are raised before rsup changes its user, because only root can raise a hard limit.
     raise_limits(&config, &mut log);
     drop_privileges(&config, &mut log)?;
     let sockets = prepare::sockets(&config, &mut log)?;
@@ -76,9 +76,9 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
 
 struct Supervisor {
     log: Log,
-    /// The policy's side of every process.
+    /// The state of every process, as `policy` defines the states.
     processes: ProcessSet,
-    /// The kernel's side of every process.
+    /// The PIDs, the descriptors and the last error of every process.
     slots: Slots,
     defaults: SpawnDefaults,
     /// The leaders that have not been reaped.
@@ -104,8 +104,8 @@ const SIGNALS: u64 = u64::MAX - 1;
 /// The poller's tag of the log's stream.
 const LOG: u64 = u64::MAX - 2;
 
-/// The number of actions that one iteration runs. New events are not delayed for longer than that, and the exec status
-/// pipes of programs that have started are closed before many more children inherit them.
+/// The number of actions that one iteration runs. The limit keeps the delay of new events short. The limit also makes
+/// rsup close the exec status pipe of a started program before many more children inherit the pipe.
 const ACTION_BATCH: usize = 8;
 
 fn now() -> Time {
@@ -175,7 +175,7 @@ impl Supervisor {
         }
     }
 
-    /// Returns how long the poller may wait, and pauses first where the pacer asks for it.
+    /// Returns how long the poller may wait. Pauses first, if the pacer asks for a pause.
     fn pause_or_timeout(&mut self) -> Option<Duration> {
         let pause = mem::take(&mut self.pause);
         if self.processes.has_actions() {
@@ -221,10 +221,10 @@ impl Supervisor {
         self.processes.tick(now);
     }
 
-    /// Writes the log lines of this iteration, and watches the stream if some of them found no room.
+    /// Writes the log lines of this iteration, and watches the stream if the stream had no room for some of the lines.
     fn flush_log(&mut self) {
         if let Some(stream) = self.log.flush() {
-            // If the stream cannot be watched, the next log line writes the backlog.
+            // If the stream cannot be watched, rsup writes the backlog when it logs the next line.
             let _ = self.poller.watch_writable(stream, LOG);
         }
     }
@@ -236,7 +236,8 @@ impl Supervisor {
     }
 
     fn receive(&mut self, raw: RawSignal, now: Time) {
-        // rsup sends itself SIGPIPE when it logs to a pipe without a reader. A log line about it would cause the next.
+        // rsup sends itself SIGPIPE when it logs to a pipe without a reader. A log line about that SIGPIPE would cause
+        // the next SIGPIPE.
         if raw.sender == std::process::id() {
             return;
         }

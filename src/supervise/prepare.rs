@@ -13,15 +13,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::{env, io};
 
-/// The descriptors that rsup needs for itself, however many processes there are.
+/// The number of descriptors that rsup needs for itself, for any number of processes.
 const OWN_DESCRIPTORS: u64 = 16;
 /// The descriptors that rsup needs for each process: the writing end of the process's stdin, and, from the
 /// fork to the exec, the exec status pipe.
 const DESCRIPTORS_PER_PROCESS: u64 = 2;
 
-/// Returns what all programs have in common: the environment, which is rsup's own with that of
-/// `[supervisord]` on top, and the soft limit on descriptors with which rsup was started. Raises rsup's own
-/// soft limit to what the processes need.
+/// Returns what all programs have in common: rsup's own environment, in which the variables of
+/// `[supervisord] environment` replace those of the same names, and the soft limit on descriptors with which
+/// rsup was started. Raises rsup's own soft limit to the number of descriptors that the processes need.
 ///
 /// # Errors
 /// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
@@ -105,9 +105,9 @@ impl Preparer {
         credentials.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
     }
 
-    /// The process's own variables: those that describe the process, unless the file sets a variable of the
-    /// same name, followed by those of its section. supervisord gives the file precedence, too, although its
-    /// manual says the opposite.
+    /// The process's own variables: the variables that describe the process, unless the file sets a variable
+    /// of the same name, followed by the variables of the process's section. supervisord gives the file
+    /// precedence, too, although supervisord's manual says the opposite.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
         let descriptions = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
@@ -140,8 +140,8 @@ impl Preparer {
     }
 }
 
-/// The sockets of the `[fcgi-program:x]` sections by group. Each is created once and stays open while the
-/// processes restart.
+/// The sockets of the `[fcgi-program:x]` sections by group. Each socket is created once and stays open while
+/// the processes restart.
 pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
 
 /// Creates the sockets.
@@ -173,7 +173,8 @@ fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     }
 }
 
-/// The number at the end of a path that names a descriptor of the process that opens it.
+/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that
+/// opens the path.
 fn descriptor_of_path(path: &str) -> Option<&str> {
     let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
     match path {

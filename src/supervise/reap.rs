@@ -6,7 +6,8 @@ use crate::policy::{Event, ExitStatus, Level, ProcId, Time};
 use crate::sys::{self, ChildStatus, Errno, WaitStatus};
 use std::mem;
 
-/// The number of children that one pass reaps, so that a stop request does not wait for the end of an exit storm.
+/// The number of children that one pass reaps, so that a stop request does not wait until thousands of exits have been
+/// handled.
 const REAP_BATCH: u32 = 1024;
 
 impl Supervisor {
@@ -58,8 +59,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns the process whose leader a child is. A child that has exited is removed from every table, because its PID
-    /// is free from now on.
+    /// Returns the process that `child` leads, if there is one. A child that has exited is removed from every table,
+    /// because its PID is free from now on.
     fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
         let id = match child.status {
             WaitStatus::Stopped(_) => self.leaders.get(&child.pid).copied(),
@@ -76,7 +77,7 @@ impl Supervisor {
 
     fn leader_changed(&mut self, id: ProcId, child: ChildStatus, now: Time) {
         match child.status {
-            // rsup has stopped the leader itself, together with all others.
+            // rsup itself has stopped this leader, together with all other leaders.
             WaitStatus::Stopped(_) if self.suspended => {}
             WaitStatus::Stopped(signal) => {
                 let name = self.slots.name(id);
@@ -91,8 +92,9 @@ impl Supervisor {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
-        // The child has closed the pipe, so all reports are there, and they come before the exit. A child that was killed
-        // before its exec cannot be told apart from a program that was killed right after its exec.
+        // The child has closed the pipe, so no report can arrive later, and the reports are handled before the exit.
+        // rsup cannot distinguish a child that was killed before its exec from a program that was killed right after
+        // its exec.
         self.read_exec_status(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.exec_status = None;
@@ -113,7 +115,8 @@ impl Supervisor {
         self.processes.apply(id, event, now);
     }
 
-    /// Handles ECHILD: a leader that rsup still has in its table was reaped by other code in this process, or by nothing.
+    /// Handles ECHILD: rsup has no child. A leader that is still in the table has ended, but waitpid(2) did not report
+    /// the end to rsup, so the exit status is unknown.
     fn on_no_children(&mut self, now: Time) {
         while let Some((_, id)) = self.leaders.pop_first() {
             self.leader_exited(id, ExitStatus::Unknown, now);

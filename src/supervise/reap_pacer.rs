@@ -1,13 +1,14 @@
 //! When to pause while many orphans are exiting.
 //!
-//! waitpid(-1) searches the list of children from the oldest one, and no child can exit while it holds the lock of that
-//! list. A parent that reaps orphans as fast as they exit therefore searches the list once for each of them, and slows
-//! down their exits. When reaping has become slow and more children are exiting, rsup pauses until more of them are
-//! zombies. Without the pauses, an exit storm takes up to 50 times the processor time.
+//! waitpid(-1) searches the list of children from the oldest one, and holds the lock of that list meanwhile. No child
+//! can exit during the search. A parent that reaps orphans as fast as they exit therefore searches the list once for
+//! each orphan, and slows down the exits. When reaping has become slow and more children are exiting, rsup pauses until
+//! more of them are zombies. Without the pauses, the exit of many orphans at once takes up to 50 times the processor
+//! time.
 
 use std::time::Duration;
 
-/// The number of orphans after which the pacer looks at the processor time.
+/// The number of orphans after which the pacer reads the processor time.
 pub(super) const SAMPLE_SIZE: u32 = 48;
 /// The processor time for one orphan above which reaping counts as slow.
 const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
@@ -24,7 +25,7 @@ const MAX_PAUSES: u32 = 60;
 pub(super) struct ReapPacer {
     /// The processor time at the last sample of the current pass.
     last_sample: Option<Duration>,
-    /// The pauses since a pass last reaped every zombie.
+    /// The number of pauses since a pass last reaped every zombie.
     pauses: u32,
 }
 
@@ -35,8 +36,8 @@ impl ReapPacer {
     }
 
     /// Returns how long rsup pauses now, if it pauses at all. The caller asks after every [`SAMPLE_SIZE`] orphans of a
-    /// pass, with the processor time that rsup has used so far. `more_exits_pending` says whether further children have
-    /// exited since; it is asked only when reaping is slow.
+    /// pass, with the processor time that rsup has used so far. `more_exits_pending` returns whether further children
+    /// have exited since; the pacer calls `more_exits_pending` only when reaping is slow.
     pub(super) fn pause(
         &mut self,
         processor_time: Duration,

@@ -4,13 +4,13 @@ use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
 use std::collections::BTreeSet;
 
-/// The processes that the final sweep signals. Each of them is sent each signal once, because a second SIGTERM has
+/// The processes that the final sweep signals. Each process is sent each signal once, because a second SIGTERM has
 /// another meaning to many programs.
 pub(super) struct RemainingProcesses {
     target: Target,
     /// The signal that was sent last.
     last_signal: Option<Signal>,
-    /// The children that were sent it, for [`Target::Children`].
+    /// The children that were sent that signal, for [`Target::Children`].
     signalled: BTreeSet<Pid>,
 }
 
@@ -38,8 +38,8 @@ impl RemainingProcesses {
         Self { target, last_signal: None, signalled: BTreeSet::new() }
     }
 
-    /// Sends a signal to every remaining process that was not sent it before. Returns false if no process could be
-    /// reached, because /proc is missing and rsup is not PID 1.
+    /// Sends a signal to every remaining process that was not sent the signal before. Returns false if no process could
+    /// be reached, because /proc is missing and rsup is not PID 1.
     pub(super) fn signal(&mut self, signal: Signal) -> bool {
         let is_new = self.last_signal.replace(signal) != Some(signal);
         if is_new {

@@ -1,4 +1,4 @@
-//! Signals from the supervisor to many processes: forwarding, and the final sweep.
+//! Signals from rsup to many processes: forwarding, and the final sweep.
 
 use super::{Supervisor, now};
 use crate::policy::Signal;

@@ -1,10 +1,11 @@
-//! What the kernel knows of each process: its PIDs, its descriptors and its last error.
+//! The PIDs, the descriptors and the last error of each process.
 
 use crate::policy::{ProcId, Signal};
 use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, Pid, SpawnSpec};
 use std::os::fd::OwnedFd;
 
-/// The kernel's side of one process. The policy's side is the process of the same index in `ProcessSet`.
+/// The PIDs, the descriptors and the last error of one process. The state of the process is in `ProcessSet`, at the
+/// same index.
 pub(super) struct Slot {
     pub(super) name: Box<str>,
     /// How to start the program, or supervisord's text that says why no start is possible. A child reads the
@@ -62,7 +63,7 @@ impl Slots {
         slot
     }
 
-    /// The same for a change.
+    /// The slot of a process, for a change.
     pub(super) fn get_mut(&mut self, id: ProcId) -> Option<&mut Slot> {
         let slot = self.0.get_mut(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);

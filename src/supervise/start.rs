@@ -1,4 +1,4 @@
-//! Starting a program, and learning whether its exec worked.
+//! Starts a program, and finds out whether its exec has succeeded.
 
 use super::{Supervisor, messages, now};
 use crate::policy::{Event, Level, ProcId, Time};
@@ -33,7 +33,7 @@ impl Supervisor {
         }
     }
 
-    /// Reads every exec status pipe, because the poller could not say which one is ready.
+    /// Reads every exec status pipe, because the poller could not report which pipe is ready.
     pub(super) fn read_all_exec_statuses(&mut self, now: Time) {
         for index in 0..self.slots.0.len() {
             self.read_exec_status(ProcId(index), now);
@@ -63,7 +63,7 @@ impl Supervisor {
         if let Some(status) = slot.exec_status.take() {
             self.defaults.reclaim(status);
         }
-        // A failed start becomes an event only when the child is reaped: until then there is a process.
+        // A failed start becomes an event only when the child is reaped, because the child exists until then.
         if slot.failure.is_none() {
             self.processes.apply(id, Event::Spawned, now);
         }

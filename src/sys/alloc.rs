@@ -41,8 +41,9 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
     }
 }
 
-// SAFETY: every method forwards its arguments to the method of `System` of the same name and returns what
-// that returns. A call of `System` that has failed changes nothing, so that the method may be called again.
+// SAFETY: every method forwards its arguments to the method of `System` of the same name and returns the
+// result of that method. A call of `System` that has failed changes nothing, so that the method may be called
+// again.
 unsafe impl GlobalAlloc for RetryingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller guarantees that the size of `layout` is not zero.

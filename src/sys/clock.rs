@@ -1,4 +1,4 @@
-//! Clocks: a monotonic one for deadlines, one for processor time, and the wall clock for log lines.
+//! Clocks: a monotonic clock for deadlines, a clock of processor time, and the clock of the time of day for log lines.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -11,8 +11,8 @@ fn clock_gettime(clock: libc::clockid_t) -> libc::timespec {
     unsafe { time.assume_init() }
 }
 
-/// Returns CLOCK_MONOTONIC in nanoseconds. This clock is not changed when the time is set, and stands still while the
-/// machine is suspended.
+/// Returns CLOCK_MONOTONIC in nanoseconds. This clock is not changed when the time is set, and does not advance while
+/// the machine is suspended.
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
     nanos(libc::CLOCK_MONOTONIC)
@@ -73,7 +73,7 @@ impl WallClock {
     #[must_use]
     pub fn local_time(self) -> LocalTime {
         let mut local = MaybeUninit::<libc::tm>::zeroed();
-        // SAFETY: localtime_r(3) reads the seconds from `self` and writes one tm to `local`; both live through the
+        // SAFETY: localtime_r(3) reads the seconds from `self` and writes one tm to `local`; both stay valid during the
         // call. rsup has one thread, so nothing changes the environment that localtime_r(3) reads.
         unsafe { libc::localtime_r(&raw const self.0.tv_sec, local.as_mut_ptr()) };
         // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of

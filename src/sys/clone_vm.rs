@@ -3,8 +3,8 @@
 //!
 //! fork(2) spends most of its time copying page tables, and later copying every page that parent or child
 //! writes to: with fork(2) a restart takes 0.90 ms instead of 0.71 ms, and the start of 200 programs 49-58 ms
-//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec, and a hung mount
-//! under one program must not suspend PID 1.
+//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec, and a program on a
+//! hung mount must not suspend PID 1.
 //!
 //! The child has its own stack, descriptor table, signal dispositions and working directory, and runs at the
 //! same time as rsup. Until it has executed its program or exited, these rules apply to it:
@@ -15,22 +15,22 @@
 //! - **It must not allocate or free.** The allocator takes no locks, because rsup has one thread.
 //!   [`ChildSetup::run`] gets only a shared reference, and what it returns has no drop glue.
 //! - **It must not change its user.** setuid(2) clears the dumpable flag of the shared memory, which would
-//!   make /proc/1/fd unreadable for good; and if the flag stayed set, the new user could ptrace the child and
-//!   write to rsup's memory. A child that changes its user is forked: see [`ChildSetup::changes_user`].
+//!   make /proc/1/fd permanently unreadable; and if the flag stayed set, the new user could ptrace the child
+//!   and write to rsup's memory. A child that changes its user is forked: see [`ChildSetup::changes_user`].
 //! - **It must not dump core.** Before Linux 5.16 a core dump kills every process that shares the memory.
 //!   `signals::reset_dispositions` therefore installs handlers that exit for the signals that dump core.
 //! - **It must not use thread-local variables other than errno.** The child has its own errno in [`FakeTcb`],
 //!   so that a system call that fails in the child does not change rsup's errno. `FakeTcb` contains nothing
 //!   else.
 //! - **It reads only memory that no process changes meanwhile:** values that are never freed, its
-//!   [`ChildBlock`], and the heap memory that the block points to. [`ExecStatusPipe`] keeps rsup from the
-//!   block until the pipe is at end of file.
+//!   [`ChildBlock`], and the heap memory that the block points to. [`ExecStatusPipe`] prevents rsup's access
+//!   to the block until the pipe is at end of file.
 //!
-//! One risk remains: the OOM killer kills every process that shares the victim's memory, so a child killed
-//! before its exec takes rsup with it. The OOM killer chooses the process that uses most memory, and a child
+//! One risk remains: the OOM killer kills every process that shares the victim's memory, so killing a child
+//! before its exec also kills rsup. The OOM killer chooses the process that uses most memory, and a child
 //! before its exec uses no more than rsup does.
 //!
-//! `fork::MAY_SHARE_MEMORY` switches all this off: every child is then forked.
+//! If `fork::MAY_SHARE_MEMORY` is false, no child uses rsup's memory: every child is forked.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -72,7 +72,8 @@ const MAPPING_SIZE: usize = 16 * 1024;
 /// `set_credentials` checks, and the frame of one signal handler (less than 4 KiB with AVX-512).
 const MIN_STACK_SIZE: usize = 12 * 1024;
 
-/// The memory of one child: its stack and its [`ChildBlock`]. It belongs to rsup while there is no child.
+/// The memory of one child: its stack and its [`ChildBlock`]. rsup may change this memory while there is no
+/// child.
 #[derive(Debug)]
 pub(super) struct ChildMemory<S>(NonNull<ChildBlock<S>>);
 
@@ -109,7 +110,7 @@ impl FakeTcb {
         Self { below: zeros(), self_pointer: UnsafeCell::new(null()), above: zeros() }
     }
 
-    /// Makes this the thread control block of the calling process.
+    /// Makes `self` the thread control block of the calling process.
     fn install(&self) {
         let thread_pointer = self.self_pointer.get();
         // SAFETY: the child that owns this block is the only one that uses it, and holds no reference to the
@@ -186,8 +187,8 @@ impl<S> ChildMemory<S> {
     const STACK_SIZE: usize = MAPPING_SIZE - size_of::<ChildBlock<S>>();
 
     fn block(&mut self) -> &mut ChildBlock<S> {
-        // SAFETY: `new` has initialised the block, and no child uses it: while there may be one,
-        // `ExecStatusPipe` keeps the `ChildMemory` to itself.
+        // SAFETY: `new` has initialised the block, and no child uses the block: while there may be a child,
+        // `ExecStatusPipe` gives no access to the `ChildMemory`.
         unsafe { self.0.as_mut() }
     }
 
@@ -199,7 +200,7 @@ impl<S> ChildMemory<S> {
 
 impl<S> Drop for ChildMemory<S> {
     fn drop(&mut self) {
-        // SAFETY: `new` has initialised the block, and no child uses it: while there may be one,
+        // SAFETY: `new` has initialised the block, and no child uses the block: while there may be a child,
         // `ExecStatusPipe` prevents this drop.
         unsafe { self.0.drop_in_place() };
         // SAFETY: `new` has placed the block STACK_SIZE bytes above the start of the mapping.
@@ -209,7 +210,8 @@ impl<S> Drop for ChildMemory<S> {
     }
 }
 
-/// Creates a child that leads its own process group and runs the setup in `memory`, and does not wait for it.
+/// Creates a child that leads its own process group and runs the setup in `memory`. Does not wait for the
+/// child.
 ///
 /// # Errors
 /// Returns the errno of pipe2(2) or clone(2).
@@ -232,7 +234,7 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
     if shares_memory {
         let flags = libc::CLONE_VM | libc::SIGCHLD;
         // SAFETY: the child keeps the rules at the top of this file. Its stack ends where the block begins,
-        // and the caller hands both to an `ExecStatusPipe`.
+        // and the caller passes both to an `ExecStatusPipe`.
         let pid = unsafe { libc::clone(child_main::<S>, block, flags, block) };
         // qemu-user and seccomp filters may refuse this combination of flags with another errno; fork(2) may
         // still work.
@@ -245,16 +247,17 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
     if child.is_none() {
         child_main::<S>(block);
     }
-    // Only the parent gets here, because `child_main` does not return.
+    // Only the parent reaches this line, because `child_main` does not return.
     child.ok_or(Errno::EAGAIN)
 }
 
 extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
     const { assert!(!needs_drop::<ExecFailure>()) };
-    // SAFETY: `create_child` passes the block of its `ChildMemory`, which no other process writes to until
-    // this process is gone; what this process itself writes to is inside an `UnsafeCell`.
+    // SAFETY: `block` is the address of a `ChildBlock` that `create_child` has passed. No other process
+    // writes to the block until this child has executed its program or exited, and the child itself writes
+    // only to fields in an `UnsafeCell`.
     let block = unsafe { &*block.cast::<ChildBlock<S>>() };
-    // First, because every system call from here on may set errno.
+    // This call comes first, because every later system call may set errno.
     block.tcb.install();
     set_process_group(0);
     if let Some(status) = block.status {
@@ -266,7 +269,7 @@ extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
 }
 
 /// Reads the reports of a child, and keeps the memory that the child may still use. The memory of a pipe that
-/// is dropped before end of file is never freed: only end of file proves that the child has left rsup's
+/// is dropped before end of file is never freed: only end of file proves that the child no longer uses rsup's
 /// memory.
 #[derive(Debug)]
 pub struct ExecStatusPipe<S> {
@@ -282,9 +285,9 @@ impl<S> ExecStatusPipe<S> {
         self.failures.read(receive)
     }
 
-    /// Returns the child's memory, if the pipe is at end of file. This is safe: exec switches to the new
-    /// memory before it closes close-on-exec descriptors, and exit releases the memory before the
-    /// descriptors.
+    /// Returns the child's memory, if the pipe is at end of file. The child no longer uses the memory then:
+    /// exec switches to the new memory before it closes close-on-exec descriptors, and exit releases the
+    /// memory before the descriptors.
     pub(super) fn reclaim(self) -> Option<ChildMemory<S>> {
         self.failures.is_at_eof().then(|| ManuallyDrop::into_inner(self.memory))
     }

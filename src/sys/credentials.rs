@@ -1,10 +1,10 @@
-//! Users and groups: looking them up before any fork, and changing to them for good in rsup or in a child.
+//! Users and groups: looking them up before any fork, and permanently changing to them in rsup or in a child.
 
 use super::errno::{Errno, cvt};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getresgid, getresuid};
 use std::ffi::CString;
 
-// Linux had 16-bit user and group IDs once. On the machines that are this old, the calls for 32-bit IDs have other
+// Linux had 16-bit user and group IDs once. On the architectures of that time, the calls for 32-bit IDs have other
 // names.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
 use libc::{SYS_setgid, SYS_setgroups, SYS_setuid};
@@ -98,8 +98,8 @@ pub enum CredentialStep {
     Uid,
 }
 
-/// Changes the supplementary groups, the group and the user of the calling process for good. The user comes last,
-/// because setuid(2) takes away the right to change the groups. Async-signal-safe.
+/// Permanently changes the supplementary groups, the group and the user of the calling process. The user comes last,
+/// because after setuid(2) the process may not change its groups any more. Async-signal-safe.
 ///
 /// Afterwards this function reads the IDs back: a seccomp filter may let a call return 0 without any effect.
 ///
@@ -108,7 +108,7 @@ pub enum CredentialStep {
 pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
     let groups = &credentials.groups;
     // Raw system calls: libc's functions make the change in every thread, and are not async-signal-safe.
-    // SAFETY: setgroups(2) reads `groups.len()` IDs of 32 bits from `groups`, which lives through the call.
+    // SAFETY: setgroups(2) reads `groups.len()` IDs of 32 bits from `groups`, which stays valid during the call.
     let changed = cvt(unsafe { libc::syscall(SYS_setgroups, groups.len(), groups.as_ptr()) });
     changed.map_err(|errno| (CredentialStep::Groups, errno))?;
     // SAFETY: setgid(2) takes one integer and touches no memory of the process.
@@ -128,7 +128,7 @@ pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (Credenti
     }
 }
 
-/// The longest list of groups that [`has_exactly_groups`] compares. Its 4 KiB are on the small stack of a child.
+/// The longest list of groups that [`has_exactly_groups`] compares. The list takes 4 KiB of a child's small stack.
 const MAX_CHECKED_GROUPS: usize = 1024;
 
 /// Returns whether the supplementary groups are `wanted`. A list of more than [`MAX_CHECKED_GROUPS`] groups is not
@@ -136,7 +136,7 @@ const MAX_CHECKED_GROUPS: usize = 1024;
 fn has_exactly_groups(wanted: &[u32]) -> bool {
     let mut groups = [0; MAX_CHECKED_GROUPS];
     let capacity = i32::try_from(groups.len()).unwrap_or(0);
-    // SAFETY: getgroups(2) writes at most `capacity` IDs, and `groups` has room for that many.
+    // SAFETY: getgroups(2) writes at most `capacity` IDs, and `groups` has space for `capacity` IDs.
     let count = unsafe { libc::getgroups(capacity, groups.as_mut_ptr()) };
     let mut listed = groups.iter().take(usize::try_from(count).unwrap_or(0));
     wanted.len() > groups.len()
@@ -153,7 +153,7 @@ fn has_uid(wanted: u32) -> bool {
     getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
-/// Changes rsup's own user for good (the key `user` of the section `[supervisord]`). Like supervisord, this function
+/// Permanently changes rsup's own user (the key `user` of the section `[supervisord]`). Like supervisord, this function
 /// does nothing if rsup runs as that user already, unless the configuration names a group.
 ///
 /// # Errors

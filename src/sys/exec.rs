@@ -67,8 +67,8 @@ impl<'a> CStrArray<'a> {
     /// The strings, in order.
     pub(super) fn strings(&self) -> impl Iterator<Item = &CStr> {
         let pointers = self.pointers.iter().filter(|pointer| !pointer.is_null());
-        // SAFETY: every pointer but the null pointer at the end comes from a `&'a CStr`, or from `environ`,
-        // whose strings live as long as rsup.
+        // SAFETY: every pointer except the null pointer at the end comes from a `&'a CStr`, or from
+        // `environ`, whose strings are never freed.
         pointers.map(|pointer| unsafe { CStr::from_ptr(*pointer) })
     }
 
@@ -85,7 +85,8 @@ impl<'a> CStrArray<'a> {
     }
 }
 
-/// Executes the file at `path`. Returns, with the errno of execve(2), only if that fails. Async-signal-safe.
+/// Executes the file at `path`. Returns only if execve(2) fails, with the errno of execve(2).
+/// Async-signal-safe.
 pub(super) fn exec(path: &CStr, argv: &CStrArray<'_>, envp: &CStrArray<'_>) -> Errno {
     // SAFETY: `path` ends in NUL; both lists end in a null pointer, and their other pointers point to strings
     // that end in NUL and outlive the call.

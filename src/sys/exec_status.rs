@@ -83,7 +83,7 @@ pub struct ExecFailure {
 }
 
 impl ExecFailure {
-    /// Less than PIPE_BUF, so that the kernel writes a report whole.
+    /// Less than PIPE_BUF, so that the kernel writes each report as a whole.
     const SIZE: usize = 8;
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -127,7 +127,7 @@ impl FailureReader {
                         receive(failure);
                     }
                 }
-                // No child writes a part of a report.
+                // Impossible, because every child writes complete reports.
                 Ok(_) => {}
                 Err(_) => return false,
             }
@@ -148,8 +148,8 @@ impl AsFd for FailureReader {
 
 /// Reports a failed step. Async-signal-safe.
 pub(super) fn report_failure(status: BorrowedFd<'_>, failure: ExecFailure) {
-    // The pipe has room for the few reports of one child. EPIPE means that the parent no longer waits for
-    // this exec.
+    // The pipe has enough space for the few reports of one child. EPIPE means that the parent no longer waits
+    // for this exec.
     let _ = nix::unistd::write(status, &failure.to_bytes());
 }
 

@@ -10,8 +10,8 @@ use super::kill::Pid;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 
-/// Whether children may use rsup's memory (`CLONE_VM`). The rustc flag `--cfg rsup_plain_fork` switches this
-/// off for one build; to switch it off for good, replace the value by `false`.
+/// Whether children may use rsup's memory (`CLONE_VM`). The rustc flag `--cfg rsup_plain_fork` forbids this
+/// use in one build. To forbid this use in every build, set the constant to `false`.
 pub(super) const MAY_SHARE_MEMORY: bool = !cfg!(rsup_plain_fork);
 
 /// Why there is no child.
@@ -61,7 +61,8 @@ pub(super) fn vfork_exec<F: FnOnce() -> u8>(steps: F) -> Result<Pid, Errno> {
     let stack_top = unsafe { STACK.0.get().add(1) };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: CLONE_VFORK suspends rsup, which has one thread, until the child stops using the memory. So
-    // nothing but the child uses `STACK` and `steps` meanwhile, and both outlive its use of them.
+    // only the child uses `STACK` and `steps` meanwhile, and both stay valid for as long as the child uses
+    // them.
     let pid = unsafe { libc::clone(child_main::<F>, stack_top.cast(), flags, (&raw mut steps).cast()) };
     Pid::new(pid).ok_or_else(Errno::last)
 }
@@ -71,18 +72,19 @@ fn lead_group_and_run(steps: impl FnOnce() -> u8) -> c_int {
     steps().into()
 }
 
-/// Makes a process the leader of its own process group; 0 is the caller. Both parent and child do this, so
-/// that a signal to the group finds it, whichever of the two runs first. Async-signal-safe.
+/// Makes a process the leader of its own process group; the number 0 means the caller. Both the parent and
+/// the child call this function, so that a signal to the group reaches the child, no matter which of the two
+/// processes runs first. Async-signal-safe.
 pub(super) fn set_process_group(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
-    // In the parent this fails if the child has already executed its program, and has therefore done it
-    // itself.
+    // setpgid(2) fails in the parent if the child has already executed its program. In that case the child
+    // itself has called setpgid(2).
     let _ = nix::unistd::setpgid(pid, pid);
 }
 
 /// The stack of the child of [`vfork_exec`]: enough for a few nested calls and the formatting of one line of
-/// text. The child does not continue on rsup's own stack, because every further page of that would cost a
-/// page fault.
+/// text. The child does not continue on rsup's own stack, because every further page of rsup's stack would
+/// cost a page fault.
 static STACK: Stack = Stack(UnsafeCell::new([0; 16 * 1024]));
 
 /// clone(2) requires this alignment on x86_64 and aarch64.
@@ -92,8 +94,8 @@ struct Stack(UnsafeCell<[u8; 16 * 1024]>);
 // SAFETY: only the child of `vfork_exec` uses the array, and rsup is suspended while there is such a child.
 unsafe impl Sync for Stack {}
 
-/// Calls clone(2) as fork(2) does, without libc's fork(), whose wrapper can leave the wrong signal mask
-/// behind when the call fails. Returns the child in the parent, and `None` in the child.
+/// Calls clone(2) as fork(2) does, without libc's fork(), which can leave a wrong signal mask when the call
+/// fails. Returns the child in the parent, and `None` in the child.
 ///
 /// # Safety
 /// The child may use only what is in the memory of the calling thread: no other thread exists in the child,

@@ -23,7 +23,7 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    /// Looks at what descriptor 2 is now.
+    /// Finds out what kind of stream descriptor 2 is now.
     #[must_use]
     pub fn stderr() -> Self {
         let kind = stream_kind(standard_fd(STDERR));
@@ -69,11 +69,11 @@ impl AsFd for LogStream {
 fn write_to_pipe(bytes: &[u8]) -> Result<usize, Errno> {
     let buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let buffers = &raw const buffer;
-    // -1 is the current position, in two halves.
+    // -1 means the current position. The system call takes the position in two halves.
     let offset: libc::c_long = -1;
     let flags = libc::RWF_NOWAIT;
-    // SAFETY: the kernel reads one iovec, and the `bytes` that it points to. Both live through the call; the kernel
-    // does not write to `bytes` in spite of the mutable pointer.
+    // SAFETY: the kernel reads one iovec, and the `bytes` that it points to. Both stay valid during the call; the
+    // kernel does not write to `bytes` although the pointer is mutable.
     let written = unsafe { libc::syscall(libc::SYS_pwritev2, STDERR, buffers, 1, offset, offset, flags) };
     match cvt(written) {
         // The pipe is full, or no process has it open for reading.
@@ -86,7 +86,7 @@ fn write_to_pipe(bytes: &[u8]) -> Result<usize, Errno> {
 
 fn write_to_socket(bytes: &[u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which lives through the call.
+    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which stays valid during the call.
     let sent = unsafe { libc::send(STDERR, bytes.as_ptr().cast(), bytes.len(), flags) };
     usize::try_from(sent).map_err(|_| Errno::last())
 }
@@ -104,7 +104,7 @@ fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Er
     Err(Errno::EAGAIN)
 }
 
-/// Writes only if poll(2) reports room. This can still wait, if another writer takes the room first.
+/// Writes only if poll(2) reports room. The write can still wait, if another writer takes the room first.
 fn write_if_ready(bytes: &[u8]) -> Result<usize, Errno> {
     let stderr = standard_fd(STDERR);
     if poll_writable(stderr, PollTimeout::ZERO) { write(stderr, bytes) } else { Err(Errno::EAGAIN) }

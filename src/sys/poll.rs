@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Poller(OwnedFd);
 
-/// The most ready descriptors that one wait reports. The next wait reports the others.
+/// The maximum number of ready descriptors that one wait reports. The next wait reports the others.
 const BATCH: usize = 64;
 
 impl Poller {
@@ -81,7 +81,7 @@ impl Poller {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
         let epoll = self.0.as_raw_fd();
         let fd = fd.as_fd().as_raw_fd();
-        // SAFETY: epoll_ctl(2) reads one record, and `event` is one that lives through the call.
+        // SAFETY: epoll_ctl(2) reads one record from `event`, which is a record and stays valid during the call.
         cvt(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) }.into()).map(drop)
     }
 
@@ -91,7 +91,7 @@ impl Poller {
         let mut batch = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         let capacity = i32::try_from(BATCH).unwrap_or(1);
         let mut epoll_wait = |milliseconds| {
-            // SAFETY: epoll_wait(2) writes at most `capacity` records, and `batch` has room for that many.
+            // SAFETY: epoll_wait(2) writes at most `capacity` records, and `batch` has space for `capacity` records.
             unsafe { libc::epoll_wait(self.0.as_raw_fd(), batch.as_mut_ptr(), capacity, milliseconds) }
         };
         let mut count = epoll_wait(timeout.map_or(-1, milliseconds));
@@ -136,7 +136,7 @@ pub(super) fn poll_timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(milliseconds(time)).unwrap_or(PollTimeout::MAX)
 }
 
-/// Rounds up, so that a deadline has passed when the wait for it ends.
+/// Rounds up, so that a deadline has passed when the wait ends.
 fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

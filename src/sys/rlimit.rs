@@ -37,8 +37,8 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
     }
 }
 
-/// Raises rsup's own soft limit on descriptors to `descriptors`, or to the hard limit if that is lower. Returns the
-/// former soft limit if the limit has changed: programs get the former one back.
+/// Raises rsup's own soft limit on descriptors to `descriptors`, or to the hard limit if the hard limit is lower.
+/// Returns the former soft limit if the limit has changed: programs are started with the former soft limit.
 pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = descriptors.min(hard);

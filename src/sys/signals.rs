@@ -1,5 +1,5 @@
 //! The signals that rsup receives. All signals are blocked, and rsup reads the pending ones when it is ready for them:
-//! no handler runs in rsup, no system call is interrupted by one, and no signal is lost while rsup is busy.
+//! no handler runs in rsup, no handler interrupts a system call, and no signal is lost while rsup is busy.
 //!
 //! This file makes raw system calls. The signal sets and `sigaction` of libc omit the signals 32 to 34, which musl uses
 //! itself; an init that leaves these three unblocked is killed by them, or loses them.
@@ -102,7 +102,7 @@ fn set_mask(mask: u64) -> Result<u64, Errno> {
     let new_place = &raw const mask;
     let old_place = &raw mut old;
     // SAFETY: the kernel reads SET_SIZE bytes from `mask` and writes SET_SIZE bytes to `old`. Both have this size and
-    // live through the call.
+    // stay valid during the call.
     let result =
         unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new_place, old_place, SET_SIZE) };
     cvt(result).map(|_| old)
@@ -112,7 +112,7 @@ fn set_mask(mask: u64) -> Result<u64, Errno> {
 #[must_use]
 pub fn sigchld_pending() -> bool {
     let mut pending = 0_u64;
-    // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which has this size and lives through the call.
+    // SAFETY: the kernel writes SET_SIZE bytes to `pending`, which has this size and stays valid during the call.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
     result == 0 && pending & (1 << (libc::SIGCHLD - 1)) != 0
 }
@@ -156,15 +156,15 @@ const _: () = {
 };
 
 impl KernelSigaction {
-    /// `handler` is SIG_DFL, SIG_IGN or a function that does not return. It runs with every signal blocked: the stack
-    /// of a child has no room for several handlers at once.
+    /// `handler` is SIG_DFL, SIG_IGN or a function that does not return. The function runs with every signal blocked,
+    /// because the stack of a child has no space for several handlers at once.
     fn new(handler: usize) -> Self {
         /// The field `restorer` is set (asm/signal.h). x86-64 runs no handler without this flag.
         const SA_RESTORER: c_ulong = 0x0400_0000;
         Self {
             handler,
             flags: if HAS_RESTORER { SA_RESTORER } else { 0 },
-            // Nothing returns to the restorer, so any function will do.
+            // The handler never returns, so the restorer is never called and can be any function.
             restorer: [handler; HAS_RESTORER as usize],
             mask: [c_ulong::MAX; 64 / c_ulong::BITS as usize],
         }
@@ -185,7 +185,7 @@ fn sigaction(signal: i32, new: &KernelSigaction) -> Result<KernelSigaction, Errn
     let new_place = from_ref(new);
     let old_place = &raw mut old;
     // SAFETY: the kernel reads its `struct sigaction` from `new` and writes one to `old`. Both have the layout of that
-    // struct and live through the call. A handler in `new` does not return (`KernelSigaction::new`).
+    // struct and stay valid during the call. A handler in `new` does not return (`KernelSigaction::new`).
     let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new_place, old_place, SET_SIZE) };
     cvt(result).map(|_| old)
 }
@@ -215,7 +215,7 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let set = &raw const all;
     // A raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an interruption.
     // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timeout` (unless null), and writes one
-    // siginfo to `info`. All three have these sizes and live through the call.
+    // siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal =
         unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timeout, SET_SIZE) };
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
@@ -237,7 +237,7 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
-/// The most signals that one [`SignalFd::read`] takes.
+/// The maximum number of signals that one [`SignalFd::read`] takes.
 const BATCH: usize = 16;
 
 impl SignalFd {
@@ -249,7 +249,7 @@ impl SignalFd {
         let all = ALL;
         let set = &raw const all;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: the kernel reads SET_SIZE bytes from `all`, which has this size and lives through the call.
+        // SAFETY: the kernel reads SET_SIZE bytes from `all`, which has this size and stays valid during the call.
         let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, set, SET_SIZE, flags) };
         let fd = i32::try_from(cvt(result)?).map_err(|_| Errno::EBADF)?;
         // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
@@ -257,7 +257,7 @@ impl SignalFd {
     }
 
     /// Takes up to 16 pending signals and calls `receive` with each. The limit exists because a process that sends
-    /// signals without end must not hold up the loop.
+    /// signals without end must not block the loop.
     pub fn read(&self, mut receive: impl FnMut(RawSignal)) {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
         // SAFETY: read(2) writes at most `size_of_val(&batch)` bytes to `batch`, which has this size.

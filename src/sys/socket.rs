@@ -47,7 +47,7 @@ pub fn listen_unix(
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .and_then(|()| set_backlog(listener.into(), backlog));
     if prepared.is_err() {
-        // The caller learns of the first error, which is the one to report.
+        // The first error is returned, so an error of the removal is ignored.
         let _ = fs::remove_file(path);
     }
     prepared

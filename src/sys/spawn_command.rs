@@ -1,5 +1,5 @@
 //! Starts one command as a shell would: with everything that rsup was started with, in its own process group,
-//! and in the foreground of the terminal if rsup is there.
+//! and in the foreground of the terminal if rsup is in the foreground.
 
 use super::errno::Errno;
 use super::exec::{CStrArray, exec, path_candidates};
@@ -19,9 +19,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// Where a command is looked for if PATH is unset, as in `execvp`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Starts the command. If `wants_foreground` is set and rsup's process group is in the foreground of the
-/// terminal on stdin, the command's process group replaces it. If the exec fails, `report_error` runs in the
-/// child and returns its exit status.
+/// Starts the command. If `wants_foreground` is set and rsup's process group is the foreground process group
+/// of the terminal on stdin, the command's process group becomes the foreground process group instead. If the
+/// exec fails, `report_error` runs in the child and returns its exit status.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -41,7 +41,7 @@ pub fn spawn_command(
     let rsups_group = terminal::own_group();
     let steps = || {
         if wants_foreground {
-            // Before the exec, because the command may read from the terminal at once.
+            // This call comes before the exec, because the command may read from the terminal at once.
             terminal::grab_foreground(rsups_group);
         }
         if let Some(index) = listen_pid_index {
@@ -52,13 +52,13 @@ pub fn spawn_command(
         let Err(failure) = restored
             .map_err(mask_failed)
             .and_then(|()| exec_first_candidate(candidates.iter().map(CString::as_c_str), &argv, &envp));
-        // `stty tostop` stops a background process that writes a line to the terminal, and rsup could not
-        // notice that while it is suspended by vfork.
+        // `stty tostop` stops a background process that writes a line to the terminal. rsup could not notice
+        // that stop while it is suspended by vfork.
         let _ = block_all();
         report_error(failure)
     };
-    // A key of the terminal can stop a process in the foreground before its exec. rsup notices that only if
-    // it is not suspended by vfork.
+    // A key of the terminal can stop a process in the foreground before its exec. rsup notices that stop only
+    // if rsup is not suspended by vfork.
     if wants_foreground { fork_exec(steps) } else { vfork_exec(steps) }
 }
 

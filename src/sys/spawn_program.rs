@@ -30,7 +30,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// What all programs have in common.
+/// What all programs have in common: the environment, the limit on descriptors, and memory for the next
+/// child.
 #[derive(Debug)]
 pub struct SpawnDefaults {
     environment: &'static [CString],
@@ -130,14 +131,14 @@ pub enum Output {
     Inherit {
         /// 1 or 2.
         fd: RawFd,
-        /// Whether it is opened again through /proc, so that programs do not share its open file description,
-        /// and with that O_NONBLOCK.
+        /// Whether the stream is opened again through /proc, so that programs do not share its open file
+        /// description and the flag O_NONBLOCK of that description.
         reopen: bool,
     },
     /// This file, opened for appending.
     File(CString),
-    /// A descriptor other than 1 and 2. It is never passed on: rsup has closed what it inherited above 2, so
-    /// a descriptor of this number is now one of rsup's own.
+    /// A descriptor other than 1 and 2, which rsup never passes to a program: rsup has closed all inherited
+    /// descriptors above 2, so a descriptor of this number is now one of rsup's own.
     ClosedFd,
     /// /dev/null.
     Discard,
@@ -159,8 +160,8 @@ pub struct Child {
     /// The leader of the process group of the same number.
     pub pid: Pid,
     pub status: ExecStatusPipe,
-    /// The writing end of [`Stdin::IdlePipe`], if rsup has to keep it. Reads from the program's stdin wait
-    /// until it is closed.
+    /// The writing end of [`Stdin::IdlePipe`], if rsup has to keep the writing end. Reads from the program's
+    /// stdin wait until rsup closes the writing end.
     pub stdin_keeper: Option<OwnedFd>,
 }
 
@@ -241,7 +242,7 @@ struct Streams {
 #[derive(Debug)]
 pub struct PreparedExec {
     program: &'static SpawnSpec,
-    /// The user that the child has to become; `None` if it keeps rsup's.
+    /// The user that the child has to become; `None` if the child keeps rsup's user.
     credentials: Option<&'static Credentials>,
     nofile_soft_limit: Option<u64>,
     streams: Streams,
@@ -272,7 +273,8 @@ impl ChildSetup for PreparedExec {
 
     /// The steps are in supervisord's order.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure> {
-        // With rsup's own rights and in rsup's own directory, because supervisord looks before it forks.
+        // This step uses rsup's own rights and rsup's own directory, because supervisord looks for the file
+        // before it forks.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
         install_stdio(self.program, &self.streams, status).map_err(failed(ExecStep::Streams))?;
@@ -291,7 +293,8 @@ impl ChildSetup for PreparedExec {
             // SAFETY: umask(2) takes a number and cannot fail.
             unsafe { libc::umask(umask) };
         }
-        // Last, so that no signal interrupts the steps above. A signal that is pending takes effect here.
+        // Unblocking comes last, so that no signal interrupts the steps above. A pending signal takes effect
+        // here.
         signals::unblock_all().map_err(failed(ExecStep::Exec))?;
         Err(failed(ExecStep::Exec)(exec(path, &self.argv, &self.envp)))
     }
@@ -346,8 +349,8 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
     cvt(unsafe { libc::dup2(from, to) }.into()).map(drop)
 }
 
-/// Returns the descriptor that is to become `to`, or `None` if that is the program's stdout. If it cannot be
-/// opened, reports that and returns rsup's own stream.
+/// Returns the descriptor that is to become `to`, or `None` if the program's stdout is to become `to`. If a
+/// file cannot be opened, reports the failure and returns rsup's own stream.
 fn open_output(
     output: &Output,
     reopened: Option<RawFd>,
@@ -377,8 +380,8 @@ fn open_output(
     }
 }
 
-/// Returns rsup's own stream: `fd` itself where it stays in place, otherwise a duplicate, because `fd` is
-/// about to be replaced.
+/// Returns a descriptor of rsup's own stream: `fd` itself if `fd` keeps its number, otherwise a duplicate,
+/// because `fd` is about to be replaced.
 fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
         return Ok(to);
@@ -392,7 +395,8 @@ fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
 fn open_for_writing(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
     let always = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(path, flags | always, Mode::from_bits_truncate(0o666))?;
-    // This clears O_NONBLOCK. If that fails, the program's writes to a full FIFO fail instead of waiting.
+    // This call clears O_NONBLOCK. If the call fails, the program's writes to a full FIFO fail instead of
+    // waiting.
     let _ = nix::fcntl::fcntl(&opened, FcntlArg::F_SETFL(flags & OFlag::O_APPEND));
     Ok(opened)
 }

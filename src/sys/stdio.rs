@@ -19,12 +19,13 @@ pub const STDERR: RawFd = libc::STDERR_FILENO;
 /// Returns the errno of pipe(2) if a descriptor stays closed.
 pub fn open_standard_fds() -> Result<(), Errno> {
     let mut streams = [STDIN, STDOUT, STDERR].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
-    // Not nix's `poll`, which takes open descriptors only.
-    // SAFETY: poll(2) reads and writes three records, and `streams` has three. With a timeout of 0 it does not wait.
+    // nix's `poll` takes only open descriptors, and some of these three may be closed.
+    // SAFETY: poll(2) reads and writes three records, and `streams` has three. With the timeout 0, poll(2) does not
+    // wait.
     unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
     for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
         // open(2) and pipe(2) take the lowest free number, which is the number of this closed descriptor: the lower
-        // ones are open by now. `into_raw_fd` keeps the descriptor open for the life of rsup.
+        // ones are open by now. `into_raw_fd` keeps the descriptor open until rsup exits.
         if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()).map(IntoRawFd::into_raw_fd).is_err() {
             let (reader, _writer) = nix::unistd::pipe()?;
             let _ = reader.into_raw_fd();
@@ -59,8 +60,8 @@ pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
     }
 }
 
-/// Returns whether standard descriptor `fd` is the write end of a pipe. It may also be a read end, which
-/// [`open_standard_fds`] has opened.
+/// Returns whether standard descriptor `fd` is the write end of a pipe. [`open_standard_fds`] may have opened a read
+/// end as `fd`.
 pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
     let fd = standard_fd(fd);
     let access = fcntl(fd, FcntlArg::F_GETFL).map(|flags| flags & libc::O_ACCMODE);

@@ -10,17 +10,17 @@ use std::os::unix::fs::MetadataExt;
 /// Copies the arguments that the C `main` was called with.
 ///
 /// # Safety
-/// `argv` must point to `argc` pointers, each of which points to a string that ends in NUL. The C standard promises
+/// `argv` must point to `argc` pointers, each of which points to a string that ends in NUL. The C standard guarantees
 /// this for the arguments of `main`.
 #[must_use]
 pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     let count = usize::try_from(argc).unwrap_or(0);
     let argument = |index: usize| {
-        // SAFETY: `index` is below `argc`, so the sum is inside the array that the caller vouches for.
+        // SAFETY: `index` is below `argc`, so the sum is inside the array that the caller guarantees.
         let place = unsafe { argv.add(index) };
-        // SAFETY: `place` is inside the array, and the caller vouches that the array holds pointers.
+        // SAFETY: `place` is inside the array, and the caller guarantees that the array holds pointers.
         let pointer = unsafe { *place };
-        // SAFETY: the caller vouches that every pointer of the array points to a string that ends in NUL.
+        // SAFETY: the caller guarantees that every pointer of the array points to a string that ends in NUL.
         let text = unsafe { CStr::from_ptr(pointer) };
         OsString::from_vec(text.to_bytes().to_vec())
     };
@@ -50,7 +50,7 @@ pub fn is_readable_file(path: &str) -> bool {
     fs::metadata(path).is_ok_and(is_data) && fs::File::open(path).is_ok()
 }
 
-/// Returns the name of this host (`nodename` of uname(2)). It is empty if the name is not valid UTF-8.
+/// Returns the name of this host (`nodename` of uname(2)), or an empty name if the host's name is not valid UTF-8.
 #[must_use]
 pub fn host_name() -> String {
     let names = nix::sys::utsname::uname();

@@ -15,23 +15,23 @@ pub fn has_controlling_tty() -> bool {
     on_terminal(|terminal| foreground(terminal).is_ok())
 }
 
-/// Returns whether rsup is a job of a shell with job control: such a shell learns when rsup stops, and can continue
-/// rsup.
+/// Returns whether rsup is a job of a shell with job control: such a shell is notified when rsup stops, and can
+/// continue rsup.
 #[must_use]
 pub fn has_job_control() -> bool {
     has_controlling_tty() && is_shell_job()
 }
 
-/// Returns whether rsup, which must have a terminal, is a job of a shell. A shell puts each job into another process
-/// group than that of the session leader. A command that the terminal was opened for (`docker run -t`) leads the
-/// session itself.
+/// Returns whether rsup, which must have a terminal, is a job of a shell. A shell puts each job into a process group
+/// that is not the process group of the session leader. A command that the terminal was opened for (`docker run -t`)
+/// leads the session itself.
 #[must_use]
 pub fn is_shell_job() -> bool {
     getsid(None) != Ok(getpgrp())
 }
 
-/// Returns whether a command gets the terminal at its start. The command does if stdin is the terminal, with two
-/// exceptions:
+/// Returns whether a command gets the terminal at its start. A command gets the terminal if stdin is the terminal, with
+/// two exceptions:
 ///
 /// - stdout is a pipe: the other end may be a pager that needs the terminal;
 /// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace: rsup may be in the

@@ -51,7 +51,7 @@ pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
 fn waitpid_any() -> Result<Option<ChildStatus>, Errno> {
     const ANY_CHILD: i32 = -1;
     let mut status = 0;
-    // SAFETY: waitpid(2) writes one int, and `status` is one that lives through the call.
+    // SAFETY: waitpid(2) writes one int to `status`, which is an int and stays valid during the call.
     let pid = unsafe { libc::waitpid(ANY_CHILD, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
     cvt(pid.into())?;
     Ok(Pid::new(pid).map(|pid| ChildStatus { pid, status: decode(status) }))

@@ -57,8 +57,9 @@ pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
     /// The first header of the section.
     pub(crate) location: SourceLocation,
-    /// The keys that rsup knows for this kind of section. They are few, so a linear search is fast, no matter how many
-    /// other keys the section has. If the kind of section allows any key, these are all keys in the order of the file.
+    /// The keys that rsup knows for this kind of section. A linear search is fast, because each kind of section has few
+    /// known keys, no matter how many other keys the section has. If the kind of section allows any key, this list has
+    /// all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
     /// The other keys of the section, without those of `[DEFAULT]`.
     pub(crate) unknown: Vec<(&'a str, SourceLocation)>,
@@ -140,12 +141,12 @@ impl<'t> Document<'t> {
     }
 
     /// Sets the directory that replaces `%(here)s` in the values of the next file; the first call is for the main file.
-    /// supervisord's `expand_here` does this, after each file, if the main file has an `[include]`.
+    /// supervisord's `expand_here` replaces `%(here)s` after each file, if the main file has an `[include]`.
     pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }
 
-    /// All sections but `[DEFAULT]`, in the order of their first headers.
+    /// All sections except `[DEFAULT]`, in the order of their first headers.
     pub(crate) fn sections(&self) -> Vec<Section<'_>> {
         let defaults = self.defaults_by_key();
         let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
@@ -212,7 +213,7 @@ impl<'t> Document<'t> {
         for (key, value) in self.defaults().filter(|(key, _)| known_keys::is_known(key)) {
             match keys.iter_mut().find(|known| known.key == key) {
                 Some(known) => known.replace(value),
-                None => keys.push(DefaultKey { key, replaced: Vec::new(), last: value }),
+                None => keys.push(DefaultKey { key, old_values: Vec::new(), last: value }),
             }
         }
         keys
@@ -221,12 +222,13 @@ impl<'t> Document<'t> {
 
 /// A key of `[DEFAULT]`.
 ///
-/// supervisord replaces `%(here)s` after each file, in every section that exists by then. A section gets a copy of a
-/// `[DEFAULT]` value that contains `%(here)s`, and keeps that copy when a later file sets the key in `[DEFAULT]` again.
+/// supervisord replaces `%(here)s` at the end of each file, in all sections that have been read so far. A section gets
+/// a copy of a `[DEFAULT]` value that contains `%(here)s`, and keeps that copy when a later file sets the key in
+/// `[DEFAULT]` again.
 struct DefaultKey<'a> {
     key: &'a str,
     /// The earlier values that sections have copies of, each with the index of the file that set the next value.
-    replaced: Vec<(usize, Value<'a>)>,
+    old_values: Vec<(usize, Value<'a>)>,
     last: Value<'a>,
 }
 
@@ -234,15 +236,15 @@ impl<'a> DefaultKey<'a> {
     fn replace(&mut self, value: Value<'a>) {
         let old = std::mem::replace(&mut self.last, value);
         if old.location.file < value.location.file && old.here.is_some() && old.written.contains(HERE) {
-            self.replaced.push((value.location.file, old));
+            self.old_values.push((value.location.file, old));
         }
     }
 
     /// The value for a section whose first header is in this file.
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
-        let first = self.replaced.partition_point(|(next, _)| *next <= file);
-        let value = self.replaced.get(first).map_or(self.last, |(_, value)| *value);
-        // `%(here)s` is replaced after the first file by which both the section and the value exist.
+        let first = self.old_values.partition_point(|(next, _)| *next <= file);
+        let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
+        // supervisord replaces `%(here)s` at the end of the first file at which both the section and the value exist.
         let copied_at = value.location.file.max(file);
         Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }

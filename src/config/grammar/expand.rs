@@ -21,7 +21,7 @@ pub(crate) enum Item<'a> {
     Int(i64),
 }
 
-/// The names that a value may use, with their values. They depend on the section and the key.
+/// The names that a value may use, with their values. The section and the key decide which names these are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpansionVars<'a> {
     /// For `ENV_*`: rsup's own environment, and `[supervisord] environment`.
@@ -124,10 +124,10 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
 
 /// The argument of the next conversion.
 enum Argument<'a> {
-    /// The whole dictionary: the value has had no `(name)` yet.
+    /// The whole dictionary: no `(name)` has been read yet.
     Dictionary,
     Item(Item<'a>),
-    /// The last name has been used. Each name serves one conversion.
+    /// The last name has been used. Each name is for one conversion only.
     Used,
 }
 
@@ -208,8 +208,8 @@ impl<'a> Formatter<'a> {
         Ok(())
     }
 
-    /// Reads a width or a precision. A `*` is always an error: it uses up the argument of the field, and none is left for the
-    /// conversion.
+    /// Reads a width or a precision. A `*` is always an error: the `*` uses the only argument of the field, so the
+    /// conversion has no argument.
     fn read_size(&mut self, too_big: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
             return match self.take_argument()? {

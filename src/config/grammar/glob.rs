@@ -10,7 +10,7 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
     format!("{directory}{slash}{path}")
 }
 
-/// `os.path.normpath` of an absolute path: removes `.`, `..` and repeated slashes, without a look at symbolic links.
+/// `os.path.normpath` of an absolute path: removes `.`, `..` and repeated slashes, and ignores symbolic links.
 pub(crate) fn normal(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -34,8 +34,8 @@ pub(crate) fn is_magic(pattern: &str) -> bool {
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut pattern = pattern;
     let mut name = name;
-    // The pattern after the last star, and the name from where that pattern was tried. After a mismatch the star takes one
-    // character more.
+    // The pattern after the last `*`, and the part of the name that was compared with that pattern. After a mismatch,
+    // the `*` matches one more character.
     let mut last_star: Option<(&str, &str)> = None;
     loop {
         if let Some(after_star) = pattern.strip_prefix('*') {
@@ -77,7 +77,8 @@ fn match_one<'a>(pattern: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> 
     is_match.then_some((pattern_chars.as_str(), name_chars.as_str()))
 }
 
-/// Splits the text after a `[` into the set and the text after its `]`. A `]` in the first place belongs to the set.
+/// Splits the text after a `[` into the set and the text after its `]`. A `]` that is the first character belongs to
+/// the set.
 fn split_set(text: &str) -> Option<(&str, &str)> {
     let start = text.strip_prefix('!').unwrap_or(text);
     let skip = text.len().saturating_sub(start.len()).saturating_add(usize::from(start.starts_with(']')));

@@ -1,4 +1,4 @@
-//! Physical lines to logical lines, as Python's `configparser.RawConfigParser` reads them with the options that
+//! Joins physical lines to logical lines, as Python's `configparser.RawConfigParser` does with the options that
 //! supervisord sets: `strict=False` and `inline_comment_prefixes=(';', '#')`.
 //!
 //! rsup differs from Python in this: it skips a byte order mark, and it reads to the end of a file that has no section
@@ -13,8 +13,8 @@ use super::python::{is_space, repr, strip, strip_end};
 pub(crate) enum LogicalLine<'a> {
     /// The name in a section header. White space around the name is part of the name, as in Python.
     Header(&'a str),
-    /// A key and its value. The ASCII letters of the key are in lower case; Python changes other letters too, but no key
-    /// of supervisord has any.
+    /// A key and its value. The ASCII letters of the key are in lower case. Python also changes other letters, but the
+    /// keys of supervisord have only ASCII letters.
     Entry(Cow<'a, str>, Cow<'a, str>),
     /// A line that is not valid, with supervisord's message, to which the report adds file and line.
     Wrong(String),
@@ -43,9 +43,9 @@ fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the byte index at which the comment of a line begins.
 ///
-/// A `;` or `#` begins a comment in the first column and after white space, also inside quotes. Python checks the first
-/// `;` and the first `#` of the line, then the second of each, and so on, and stops at the first pass with a hit. In
-/// `a#b #c ;d` the first pass finds ` ;`, so ` #c` is not a comment.
+/// A `;` or `#` begins a comment in the first column and after white space, even inside quotes. Python looks at the
+/// first `;` and the first `#` of the line, then at the second of each, and so on. Python stops after the first pass
+/// that finds a comment. In `a#b #c ;d` the first pass finds ` ;`, so ` #c` is not a comment.
 fn comment_start(line: &str) -> Option<usize> {
     if !line.contains(';') && !line.contains('#') {
         return None;
@@ -100,7 +100,7 @@ struct PendingEntry<'a> {
     key: &'a str,
     value: Cow<'a, str>,
     line: usize,
-    /// The number of empty lines after the value. They become part of the value if it continues.
+    /// The number of empty lines after the value. If the value continues, these lines become part of the value.
     empty_lines: usize,
 }
 
@@ -161,7 +161,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
         }
     }
 
-    /// Reports once that lines stand before the first header. Python stops at the first such line.
+    /// Reports, only once, that there are lines before the first header. Python stops at the first such line.
     fn report_missing_header(&mut self, stripped: &str, number: usize) {
         if !self.missing_header_reported {
             self.missing_header_reported = true;

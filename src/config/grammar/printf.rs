@@ -1,7 +1,7 @@
 //! The conversions of Python's `str % dict` for numbers and text, with flags, width and precision.
 //!
 //! The only numbers are the integers `process_num` and `numprocs`. So the floating-point conversions work on decimal
-//! digits. For integers above 2^53 they are exact, where Python rounds to a double first.
+//! digits. For integers above 2^53 the digits are exact; Python rounds such an integer to a double first.
 
 /// The flags, the width and the precision before a conversion.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String 
     with_sign(number, "", &text, spec)
 }
 
-/// Joins sign, prefix and digits, and fills them up to the width. Zeros are inserted before the digits.
+/// Joins sign, prefix and digits, and fills the result up to the width. Zeros are inserted before the digits.
 fn with_sign(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",

@@ -1,7 +1,7 @@
 //! Python's functions on single values: `str.isspace`, `str.strip`, `int`, `repr` and `ascii`.
 
-/// The digit zero of the more common scripts besides ASCII. The digits one to nine follow each. Python also reads the
-/// digits of some rare scripts.
+/// The digit zero of the more common scripts besides ASCII. The digits one to nine follow the zero in Unicode. Python
+/// also reads the digits of some rare scripts.
 const ZEROS: [u32; 24] = [
     0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6,
     0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0xA620, 0xA8D0, 0xAA50, 0xFF10,

@@ -13,7 +13,8 @@ const NO_CLOSING_QUOTE: &str = "No closing quotation";
 /// The message for a backslash at the end of the text.
 const NO_ESCAPED_CHARACTER: &str = "No escaped character";
 
-/// `shlex.split(command)`. Every character but white space, quotes and backslashes is a word character, including `#`.
+/// `shlex.split(command)`. Every character except white space, quotes and backslashes is a word character, including
+/// `#`.
 ///
 /// # Errors
 /// Returns the message of Python's `ValueError`.
@@ -62,7 +63,7 @@ const PAIRS: WordRules = WordRules {
 
 struct WordRules {
     is_word: fn(char) -> bool,
-    /// The bytes that stand for themselves both in words and in quotes.
+    /// The bytes that have no special meaning in words or in quotes.
     is_plain: fn(u8) -> bool,
     /// Whether `#` begins a comment.
     comments: bool,

@@ -74,7 +74,7 @@ pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVar
 }
 
 /// Warns that the listener is not run. Most listeners for the end of a program only stop the container, so the warning
-/// then names the key that does so in rsup.
+/// about such a listener names the key of rsup that has the same effect.
 fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
     let advice = if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
         "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"

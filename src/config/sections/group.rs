@@ -6,8 +6,8 @@
 //! | `priority` | integer | 999 |
 //!
 //! Source: supervisord's documentation, "`[group:x]` Section Settings". supervisord calls the group of such a section
-//! *heterogeneous*. Every `[program:x]` and `[fcgi-program:x]` that no `[group:x]` lists, and every `[eventlistener:x]`,
-//! makes a *homogeneous* group of its own.
+//! *heterogeneous*. Every `[program:x]` and `[fcgi-program:x]` that no `[group:x]` lists, and every
+//! `[eventlistener:x]`, forms its own *homogeneous* group.
 
 use std::ops::Range;
 
@@ -23,7 +23,8 @@ use crate::config::warnings;
 
 /// The priority of a group whose section does not set one.
 const DEFAULT_PRIORITY: i64 = 999;
-/// The same for event listeners, which by this default start before all other groups and stop after them.
+/// The default priority of a group of event listeners. Such a group starts before all other groups and stops after
+/// them.
 const EVENTLISTENER_PRIORITY: i64 = -1;
 
 /// A group that is not sorted yet.
@@ -36,8 +37,8 @@ struct Group<'a> {
 }
 
 /// Returns all processes in start order: the groups by priority and name, the processes of each group in the group's
-/// own order. Of several groups with one name only the first in this order keeps its processes: supervisord stores its
-/// groups by name and ignores a group whose name is taken.
+/// own order. If several groups have the same name, only the first in this order keeps its processes: supervisord
+/// stores its groups by name and ignores a group whose name is taken.
 pub(crate) fn processes_in_start_order<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
@@ -67,10 +68,11 @@ pub(crate) fn processes_in_start_order<'a>(
     pick(processes, start_order.into_iter()).collect()
 }
 
-/// Appends the indices of the processes of one group to `start_order`. Of several processes with one name the last
-/// definition stays, at the place of the first: supervisord stores the processes of a group by name.
+/// Appends the indices of the processes of one group to `start_order`. If several processes have the same name, the
+/// last definition replaces the first at the position of the first: supervisord stores the processes of a group by
+/// name.
 fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
-    // Most groups have one process; an index of names would cost more than all the rest of this function.
+    // Most groups have one process; an index of names would cost more than the remaining steps of this function.
     if group.len() == 1 {
         start_order.push(group.start);
         return;
@@ -93,7 +95,7 @@ fn heterogeneous_groups<'a>(
     processes: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut sections = context.sections_with_prefix("group:").peekable();
-    // Few files have a `[group:x]` section: the index of all sections is only built for those that do.
+    // Few files have a `[group:x]` section: the index of all sections is built only if there is such a section.
     let index = sections.peek().map_or_else(NameIndex::default, |_| index_by_name(context.sections));
     let mut groups = Vec::new();
     for (section, _) in sections {

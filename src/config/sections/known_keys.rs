@@ -161,19 +161,20 @@ pub(crate) fn is_known(key: &str) -> bool {
     tables.into_iter().any(|tables| is_in(tables, key))
 }
 
-/// Returns the key of `tables` that `key` most likely stands for, if the difference is small enough for a typing error.
+/// Returns the key of `tables` that `key` most likely means, if the difference is small enough for a typing error.
 pub(crate) fn nearest_key(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
     nearest_word(key, tables.into_iter().flatten().copied())
 }
 
-/// Returns the section that `name` most likely stands for: `program:` for `[Program:x]`.
+/// Returns the section that `name` most likely means: `program:` for `[Program:x]`.
 pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
     nearest_word(&strip(kind).to_ascii_lowercase(), SECTION_PREFIXES.iter().copied())
 }
 
-/// Returns the candidate with the smallest edit distance to `word`; the shortest of several. At most one character in
-/// three may differ. A candidate that begins with `word` counts as equal, because abbreviated keys are common mistakes.
+/// Returns the candidate with the smallest edit distance to `word`; if several candidates have that distance, the
+/// shortest of them. At most one character in three may differ. A candidate that begins with `word` counts as equal,
+/// because abbreviated keys are common mistakes.
 fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let limit = (word.chars().count() / 3).min(MAX_DISTANCE);
     let measured = candidates.map(|candidate| {

@@ -28,8 +28,9 @@
 //! The keys `*_logfile_maxbytes`, `*_logfile_backups`, `*_capture_maxbytes` and `*_events_enabled` are checked, but have
 //! no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
 //!
-//! A process has its own number (`%(process_num)d`) and its own environment. So `environment` is expanded anew for each
-//! process, and so are the keys that may use both: `directory`, the log files, `command` and `process_name`.
+//! Each process has its own number (`%(process_num)d`) and its own environment. So the keys that may use the number or
+//! the environment are expanded anew for each process: `environment`, `directory`, the log files, `command` and
+//! `process_name`.
 
 use std::iter::repeat_n;
 use std::rc::Rc;
@@ -97,14 +98,14 @@ pub(crate) fn add_processes<'a>(
     let numbers = (0..count).map(|index| first.saturating_add(index));
     for (number, config) in numbers.zip(repeat_n(shared, usize::try_from(count).unwrap_or(0))) {
         let vars = ExpansionVars { numbers: Some((number, count)), ..vars };
-        let errors = reader.context.report.errors();
+        let errors_before = reader.context.report.errors();
         // A `ProcessConfig` is large: the remaining values are set in the vector, which saves a move.
         processes.push(config);
         if let Some(process) = processes.last_mut() {
             set_process_values(process, &mut reader, vars, defaults, &process_name);
         }
         // An error in one process of the section is the same error in all others.
-        if reader.context.report.errors() > errors {
+        if reader.context.report.errors() > errors_before {
             break;
         }
     }

@@ -14,7 +14,7 @@ use crate::policy::Level;
 /// The inputs of reading all sections, and the findings so far.
 pub(crate) struct Context<'a> {
     pub(crate) document: &'a Document<'a>,
-    /// All sections of `document` but `[DEFAULT]`.
+    /// All sections of `document` except `[DEFAULT]`.
     pub(crate) sections: &'a [Section<'a>],
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) overrides: &'a Overrides,
@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
     pub(crate) processes_left: i64,
     /// How many more bytes of text may be read or kept; `None` after the limit was exceeded.
     pub(crate) text_budget: Option<usize>,
-    /// The `user` values that were found valid: each look-up reads /etc/passwd and /etc/group.
+    /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
 }
 
@@ -57,14 +57,14 @@ impl<'a> Context<'a> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// Subtracts `count` from the processes that may still be defined. Returns false if that exceeds the limit.
+    /// Subtracts `count` from the processes that may still be defined. Returns false if the limit is exceeded.
     pub(crate) fn charge_processes(&mut self, count: i64) -> bool {
         self.processes_left = self.processes_left.saturating_sub(count.max(0));
         self.processes_left >= 0
     }
 
-    /// Subtracts `bytes` from the text that may still be read or kept. Returns false if that exceeds the limit, now or
-    /// in an earlier call; the first such call reports an error.
+    /// Subtracts `bytes` from the text that may still be read or kept. Returns false if the limit is exceeded now or
+    /// was exceeded in an earlier call. Only the first such call reports an error.
     pub(crate) fn charge(&mut self, bytes: usize) -> bool {
         match self.text_budget.and_then(|left| left.checked_sub(bytes)) {
             Some(left) => self.text_budget = Some(left),
@@ -125,7 +125,7 @@ impl<'a> SectionReader<'_, 'a> {
         self.expand_value(key, self.raw(key)?, vars)
     }
 
-    /// Expands `value`, which is the value of `key`. Reports an error if that fails.
+    /// Expands `value`, which is the value of `key`. Reports an error if the expansion fails.
     pub(crate) fn expand_value(
         &mut self,
         key: &str,

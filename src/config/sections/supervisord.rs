@@ -27,8 +27,9 @@ use crate::config::model::{Overrides, Supervisord};
 use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
 
-/// Reads the section and applies the options of the command line to it. Adds its `environment` to `variables`, which all
-/// later sections are expanded with. As in supervisord, the keys of `[supervisord]` itself cannot use its `environment`.
+/// Reads the section and applies the options of the command line to it. Adds its `environment` to `variables`, which
+/// the values of all later sections can use. As in supervisord, the keys of `[supervisord]` itself cannot use its
+/// `environment`.
 pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) -> Option<Supervisord> {
     let section = context.find_section("supervisord")?;
     let overrides = context.overrides;
@@ -75,7 +76,7 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
     reader.warn("nodaemon", why.to_owned());
 }
 
-/// Checks that the user exists that rsup switches to: that of the command line, or else that of the file.
+/// Checks that the user exists that rsup switches to: the user of the command line, or otherwise the user of the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let check = reader.context.inputs.check_user;
     if let Some(user) = &reader.context.overrides.user {

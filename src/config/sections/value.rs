@@ -140,7 +140,7 @@ pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses `serverurl`. `None` stands for `AUTO`.
+/// Parses `serverurl`. `None` means `AUTO`.
 pub(crate) fn server_url(text: &str) -> Option<String> {
     (!strip(text).eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }

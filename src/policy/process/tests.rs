@@ -298,7 +298,7 @@ fn autorestart_and_exitcodes_decide_whether_an_exit_leads_to_a_restart() {
         );
         assert_eq!(line.ends_with("spawn"), again, "{autorestart:?} {exit:?}: {line}");
     }
-    // Termination by a signal is never expected, whatever `exitcodes` lists.
+    // Termination by a signal is never expected, because `exitcodes` cannot list a signal.
     assert!(!KILLED.is_expected(&[0, 9, 137, 255]));
     assert!(!EXIT_0.is_expected(&[]));
 }
