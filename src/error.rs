@@ -37,6 +37,8 @@ pub enum Error {
     },
     /// No process of the file has `autostart`.
     NothingToStart,
+    /// The text that an option asks for could not be written to stdout.
+    Output(Errno),
     /// The command of one-command mode could not be forked: supervisord's text.
     Spawn(String),
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Error {
             Self::StandardDescriptors(errno) => write!(f, "can't open descriptors 0 to 2: {errno}"),
             Self::BlockSignals(errno) => write!(f, "can't block signals: {errno}"),
             Self::WatchSignals(errno) => write!(f, "can't watch signals: {errno}"),
+            Self::Output(errno) => write!(f, "can't write to stdout: {errno}"),
             Self::UnknownUser(user) => write!(f, "Invalid user name {user}"),
             Self::NothingToStart => f.write_str("no program to start"),
             Self::NulInEnvironment => f.write_str("the environment of [supervisord] holds a NUL byte"),

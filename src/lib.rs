@@ -28,7 +28,7 @@ const FAILURE: u8 = 2;
 /// Runs rsup with the arguments of `main`, the program's name first. Returns the exit code.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    // The default hook would print a backtrace.
+    // The default hook waits for the reader of stderr, and prints a backtrace if RUST_BACKTRACE is set.
     std::panic::set_hook(Box::new(|panic| log::write_final(format!("rsup: {panic}\n"))));
     start(arguments).unwrap_or_else(|error| {
         log::write_final(error_text(&error));
@@ -45,7 +45,7 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
     opened.map_err(Error::StandardDescriptors)?;
     match cli::parse(arguments) {
         Ok(cli) => dispatch(&cli, arguments, inherited_mask),
-        Err(EarlyExit::HelpOrVersion(text)) => Ok(print(&text)),
+        Err(EarlyExit::HelpOrVersion(text)) => print(&text),
         Err(EarlyExit::UsageError(reason)) => Err(usage_error(reason, arguments)),
     }
 }
@@ -67,10 +67,11 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
         let _ = inherited_mask.restore();
     }
     match &cli.mode {
-        Mode::EchoConfig => Ok(print(config::SAMPLE)),
+        Mode::EchoConfig => print(config::SAMPLE),
         Mode::PrintConfig => {
             let loaded = load(cli, arguments, &|_| Ok(()))?;
-            config_or_errors(loaded).map(|(config, _)| print(&config.to_json()))
+            let (config, _) = config_or_errors(loaded)?;
+            print(&config.to_json())
         }
         Mode::Check => Ok(check(&load(cli, arguments, &check_user)?)),
         Mode::Supervise => {
@@ -90,7 +91,7 @@ fn check(loaded: &Loaded) -> u8 {
     if loaded.config.is_some() && !starts {
         text.push_str(&error_text(&Error::NothingToStart));
     }
-    // The write fails if the reader has closed the other end. That reader needs no more text.
+    // An error of a write to stderr cannot be reported anywhere. The exit code says whether the file is correct.
     let _ = sys::write_out(sys::STDERR, text.as_bytes());
     if starts { 0 } else { FAILURE }
 }
@@ -146,8 +147,11 @@ fn check_user(user: &str) -> Result<(), String> {
     })
 }
 
-fn print(text: &str) -> u8 {
-    // The write fails if the reader has closed the other end. That reader needs no more text.
-    let _ = sys::write_out(sys::STDOUT, text.as_bytes());
-    0
+/// Prints text on stdout. Returns the exit code.
+fn print(text: &str) -> Result<u8, Error> {
+    match sys::write_out(sys::STDOUT, text.as_bytes()) {
+        // EPIPE means that the reader has closed the other end, because it needs no more text.
+        Ok(()) | Err(sys::Errno::EPIPE) => Ok(0),
+        Err(errno) => Err(Error::Output(errno)),
+    }
 }

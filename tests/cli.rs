@@ -254,3 +254,21 @@ fn check_accepts_the_sample_configuration() {
     let (code, rsup) = rsup(&text(&sample.stdout)).args(&["--check"]).run();
     assert_eq!(code, 0, "{:?}", rsup.log());
 }
+
+#[test]
+fn text_that_cannot_be_written_to_stdout_is_an_error() {
+    for option in ["--help", "--version", "--echo-config"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(binary()).arg(option).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.starts_with("Error: can't write to stdout: ENOSPC"), "{option}: {error}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(binary()).arg(option).stdout(writer).output().unwrap();
+        // SIGPIPE may kill a rsup that starts no program, as it kills any filter.
+        assert_ne!(output.status.code(), Some(2), "{option} without a reader");
+        assert_eq!(output.stderr, b"", "{option} without a reader");
+    }
+}
