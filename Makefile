@@ -39,8 +39,8 @@ build: ## build the static binary; PLAIN_FORK=1: without clone(CLONE_VM)
 test: build ## run every test that can run here; each skipped test prints a SKIP line with the reason
 	RSUP_BIN=$(BIN) cargo test --locked $(SKIP:%=-- --skip %)
 
-# The tests that start no program, and those that do not depend on how a program is started.
-PLAIN_FORK_SKIP := architecture:: config_limits:: corpus:: dist:: docker:: manual:: oracle:: policy_walks:: soak::
+# The tests that start no program, and the tests in containers, which `make docker PLAIN_FORK=1` runs.
+PLAIN_FORK_SKIP := architecture:: config_limits:: corpus:: dist:: docker:: imports:: manual:: oracle:: policy_walks::
 
 test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1
 	@$(MAKE) build PLAIN_FORK=1
