@@ -98,17 +98,18 @@ impl Log {
     }
 
     fn drain(&mut self) -> Result<(), Errno> {
-        loop {
-            self.backlog.write_to(|line| self.stream.write(line))?;
-            match mem::take(&mut self.backlog.lost) {
-                0 => return Ok(()),
-                lost if self.shows(Level::Warn) => {
+        let shows_warnings = self.shows(Level::Warn);
+        let stream = &self.stream;
+        let stamp = &mut self.stamp;
+        self.backlog.drain(
+            |line| stream.write(line),
+            |backlog, lost| {
+                if shows_warnings {
                     let text = format_args!("log lines lost: {lost} (they were not read in time)");
-                    self.backlog.push(self.stamp.now(), Level::Warn, &text);
+                    backlog.push(stamp.now(), Level::Warn, &text);
                 }
-                _ => {}
-            }
-        }
+            },
+        )
     }
 
     fn shows(&self, level: Level) -> bool {
@@ -120,8 +121,7 @@ fn monotonic_milliseconds() -> u64 {
     sys::monotonic_nanos() / 1_000_000
 }
 
-/// Writes text without a time stamp. Only for use while rsup supervises no program: the reader gets up to 3 s to make
-/// room.
+/// Writes text without a time stamp, just before rsup exits or aborts. The reader gets up to 3 s to make room.
 pub fn write_final(text: String) {
     let mut log = Log::new(Level::Critical, false);
     log.backlog.bytes = text.into_bytes();
@@ -159,6 +159,25 @@ impl Backlog {
             self.bytes.truncate(end);
         }
         fits
+    }
+
+    /// Writes the lines, then calls `report` with the number of lost lines, which appends a line about them, and writes
+    /// that line too.
+    ///
+    /// # Errors
+    /// Returns the error of `write`, and EAGAIN if `write` returned 0.
+    fn drain(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
+        mut report: impl FnMut(&mut Self, u64),
+    ) -> Result<(), Errno> {
+        loop {
+            self.write_to(&mut write)?;
+            match mem::take(&mut self.lost) {
+                0 => return Ok(()),
+                lost => report(self, lost),
+            }
+        }
     }
 
     /// Passes the lines to `write` until no line is left. `write` returns the number of bytes that it has written.
@@ -349,6 +368,34 @@ mod tests {
         assert!(!push(&mut backlog, "a"));
         backlog.lost = 0;
         assert!(push(&mut backlog, "a"));
+    }
+
+    #[test]
+    fn the_number_of_lost_lines_follows_the_backlog_and_is_reported_once() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "kept"));
+        backlog.lost = 3;
+        let mut written = vec![];
+        let result = backlog.drain(
+            |line| {
+                written.push(String::from_utf8_lossy(line).into_owned());
+                Ok(line.len())
+            },
+            |backlog, lost| assert!(push(backlog, &format!("lost {lost}"))),
+        );
+        assert_eq!(result, Ok(()));
+        let stamp = "2026-01-31 13:01:34,007 INFO";
+        assert_eq!(written, [format!("{stamp} kept\n"), format!("{stamp} lost 3\n")]);
+        assert_eq!(backlog.lost, 0);
+    }
+
+    #[test]
+    fn lost_lines_are_not_reported_while_there_is_no_room() {
+        let mut backlog = Backlog::default();
+        assert!(push(&mut backlog, "kept"));
+        backlog.lost = 3;
+        let result = backlog.drain(|_| Err(Errno::EAGAIN), |_, _| panic!("the backlog is not empty"));
+        assert_eq!((result, backlog.lost), (Err(Errno::EAGAIN), 3));
     }
 
     #[test]
