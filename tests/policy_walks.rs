@@ -367,12 +367,12 @@ impl Walk {
 
     /// Passes the result of reaping to policy. At random, an orphan was reaped as well.
     fn report_reaped(&mut self, leader_reaped: bool) {
-        let any_reaped = leader_reaped || self.random.bool();
+        let any_changed = leader_reaped || self.random.bool();
         let exists =
             |fake: &FakeProcess| fake.leader.is_some() || fake.members > 0 || fake.group_outlived_leader;
         let any_child_left = self.orphans > 0 || self.fakes.iter().any(exists);
         self.coverage.steps += 1;
-        self.processes.on_reaped(any_reaped, any_child_left, self.time());
+        self.processes.on_reaped(any_changed, any_child_left, self.time());
         self.run_actions();
     }
 

@@ -49,7 +49,7 @@ pub(super) struct ParsedArgs {
 ///
 /// # Errors
 /// Returns getopt's message about the first option that is unknown, ambiguous, or lacks its value.
-pub(super) fn split(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
+pub(super) fn parse(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
     let mut remaining = argv.iter();
     let mut has_separator = false;

@@ -71,7 +71,7 @@ impl From<String> for EarlyExit {
 pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
     let as_supervisord =
         argv.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("supervisord"));
-    let line = args::split(argv.get(1..).unwrap_or(&[]), &LazyCell::new(options::specs))?;
+    let line = args::parse(argv.get(1..).unwrap_or(&[]), &LazyCell::new(options::specs))?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| repr(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());

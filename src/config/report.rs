@@ -135,7 +135,7 @@ impl Report {
     }
 
     /// The number of errors, including repeated ones.
-    pub(crate) fn errors(&self) -> usize {
+    pub(crate) fn error_count(&self) -> usize {
         self.errors
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
             let hint = suggestion(count, || known_keys::nearest_section(section.name));
             context.reader(section).warn("", format!("unknown section{hint}"));
         }
-        for (key, place) in &section.unknown {
+        for (key, place) in &section.unknown_keys {
             count = count.saturating_add(1);
             let hint = if key.starts_with('[') {
                 ", a section header ends with ]".to_owned()

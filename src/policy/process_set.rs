@@ -161,8 +161,8 @@ impl ProcessSet {
         }
     }
 
-    /// Applies the result of reaping: whether any child was reaped, and whether rsup has any child left.
-    pub fn on_reaped(&mut self, any_reaped: bool, any_child_left: bool, now: Time) {
+    /// Applies the result of reaping: whether any child was reaped or has stopped, and whether rsup has any child left.
+    pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
             Phase::Running if self.active == 0 && !any_child_left => {
                 self.terminate_remaining(self.decision_when_all_ended(), now);
@@ -171,7 +171,7 @@ impl ProcessSet {
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
             // If rsup is not PID 1, the children of a process that has exited may have become children of rsup, and rsup
             // could not send them a signal before.
-            Phase::TerminatingRemaining { sweep, .. } if any_reaped => {
+            Phase::TerminatingRemaining { sweep, .. } if any_changed => {
                 self.actions.push_back(Action::SignalRemaining(sweep.signal()));
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}

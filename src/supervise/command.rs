@@ -1,7 +1,8 @@
 //! One-command mode: rsup runs one command, as tini does, and exits with the command's code.
 
+use super::clock::now;
+use super::messages;
 use super::remaining::RemainingProcesses;
-use super::{messages, now};
 use crate::error::Error;
 use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, Sweep, SweepStep, Time};
 use crate::sys::{
@@ -62,7 +63,11 @@ impl Command {
             if let Some(signal) = received {
                 self.forward(signal);
             }
-            if let Some(stop) = &mut self.stop {
+            // A SIGTERM of this iteration has begun a deadline that the next iteration looks at, after it has reaped: a command
+            // that exits at once keeps its own exit code even with a timeout of 0.
+            if deadline.is_some()
+                && let Some(stop) = &mut self.stop
+            {
                 match stop.due(now()) {
                     Some(SweepStep::Kill) => {
                         let _ = sys::killpg(self.group, Signal::KILL.number());

@@ -1,5 +1,6 @@
-//! PID 1's loop. What `sys` reports becomes an event of `policy`, and each action that `policy` asks for becomes a call.
+//! The loop of configuration mode. What `sys` reports becomes an event of `policy`, and each action that `policy` asks for becomes a call.
 
+mod clock;
 mod command;
 mod messages;
 mod prepare;
@@ -20,6 +21,7 @@ use crate::policy::{
     Time,
 };
 use crate::sys::{self, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
+use clock::now;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
 use remaining::RemainingProcesses;
@@ -92,7 +94,7 @@ struct Supervisor {
     reap_incomplete: bool,
     pacer: ReapPacer,
     /// How long rsup pauses before the next pass of reaping, if it has nothing else to do.
-    pause: Duration,
+    reap_delay: Duration,
     /// rsup has stopped its programs and itself, and has not been continued.
     suspended: bool,
     /// The processes that the final sweep signals.
@@ -107,10 +109,6 @@ const LOG: u64 = u64::MAX - 2;
 /// The number of actions that one iteration runs. The limit keeps the delay of new events short. The limit also makes
 /// rsup close the exec status pipe of a started program before many more children inherit the pipe.
 const ACTION_BATCH: usize = 8;
-
-fn now() -> Time {
-    Time::from_nanos(sys::monotonic_nanos())
-}
 
 impl Supervisor {
     /// Keeps only the parts of the configuration that the loop needs, because a file may have thousands of programs.
@@ -152,7 +150,7 @@ impl Supervisor {
             context: RunContext { is_pid1, has_terminal, has_shell, hup_ignored },
             reap_incomplete: false,
             pacer: ReapPacer::default(),
-            pause: Duration::ZERO,
+            reap_delay: Duration::ZERO,
             suspended: false,
             remaining: RemainingProcesses::all(is_pid1),
         })
@@ -169,15 +167,15 @@ impl Supervisor {
                 return code;
             }
             self.flush_log();
-            let timeout = self.pause_or_timeout();
+            let timeout = self.delay_or_timeout();
             self.poller.wait(timeout, |tag| ready.push(tag));
             self.process_events(&mut ready);
         }
     }
 
     /// Returns how long the poller may wait. Pauses first, if the pacer asks for a pause.
-    fn pause_or_timeout(&mut self) -> Option<Duration> {
-        let pause = mem::take(&mut self.pause);
+    fn delay_or_timeout(&mut self) -> Option<Duration> {
+        let delay = mem::take(&mut self.reap_delay);
         if self.processes.has_actions() {
             return Some(Duration::ZERO);
         }
@@ -185,7 +183,7 @@ impl Supervisor {
         if !self.reap_incomplete {
             return until_deadline;
         }
-        sys::sleep(until_deadline.map_or(pause, |left| left.min(pause)));
+        sys::sleep(until_deadline.map_or(delay, |left| left.min(delay)));
         Some(Duration::ZERO)
     }
 

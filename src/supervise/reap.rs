@@ -15,14 +15,14 @@ impl Supervisor {
     /// still a member of its process group.
     pub(super) fn reap(&mut self, now: Time) {
         // The pass that reaps the last zombie also reports the exits of the incomplete passes before it.
-        let mut any_exited = mem::replace(&mut self.reap_incomplete, true);
+        let mut any_changed = mem::replace(&mut self.reap_incomplete, true);
         let mut any_left = true;
         let mut changed_leaders = Vec::new();
         self.pacer.begin_pass();
         for count in 1..=REAP_BATCH {
             match sys::wait_any() {
                 Ok(Some(child)) => {
-                    any_exited = true;
+                    any_changed = true;
                     changed_leaders.extend(self.unregister_child(child).map(|id| (id, child)));
                 }
                 Ok(None) => {
@@ -40,9 +40,9 @@ impl Supervisor {
             // A pause delays only orphans: the exit of a leader is handled at once.
             if count.is_multiple_of(SAMPLE_SIZE)
                 && changed_leaders.is_empty()
-                && let Some(pause) = self.pacer.pause(sys::processor_time(), sys::sigchld_pending)
+                && let Some(delay) = self.pacer.sample(sys::processor_time(), sys::sigchld_pending)
             {
-                self.pause = pause;
+                self.reap_delay = delay;
                 break;
             }
         }
@@ -55,7 +55,7 @@ impl Supervisor {
         self.drop_empty_groups(now);
         if !self.reap_incomplete {
             self.pacer.all_reaped();
-            self.processes.on_reaped(any_exited, any_left, now);
+            self.processes.on_reaped(any_changed, any_left, now);
         }
     }
 

@@ -38,7 +38,7 @@ impl ReapPacer {
     /// Returns how long rsup pauses now, if it pauses at all. The caller asks after every [`SAMPLE_SIZE`] orphans of a
     /// pass, with the processor time that rsup has used so far. `more_exits_pending` returns whether further children
     /// have exited since; the pacer calls `more_exits_pending` only when reaping is slow.
-    pub(super) fn pause(
+    pub(super) fn sample(
         &mut self,
         processor_time: Duration,
         more_exits_pending: impl FnOnce() -> bool,
@@ -71,11 +71,11 @@ mod tests {
     fn second_sample(pacer: &mut ReapPacer, used: Duration, more_exits_pending: bool) -> Option<Duration> {
         pacer.begin_pass();
         assert_eq!(
-            pacer.pause(Duration::ZERO, || true),
+            pacer.sample(Duration::ZERO, || true),
             None,
             "the first sample has nothing to compare with"
         );
-        pacer.pause(used, || more_exits_pending)
+        pacer.sample(used, || more_exits_pending)
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
         let mut pacer = ReapPacer::default();
         pacer.begin_pass();
         for sample in 0..1000 {
-            assert_eq!(pacer.pause(FAST * sample, || true), None);
+            assert_eq!(pacer.sample(FAST * sample, || true), None);
         }
     }
 
@@ -113,10 +113,19 @@ mod tests {
     }
 
     #[test]
+    fn the_time_between_two_passes_does_not_count() {
+        let mut pacer = ReapPacer::default();
+        pacer.begin_pass();
+        assert_eq!(pacer.sample(Duration::from_secs(1), || true), None);
+        pacer.begin_pass();
+        assert_eq!(pacer.sample(Duration::from_secs(2), || true), None);
+    }
+
+    #[test]
     fn a_clock_that_goes_back_does_not_pause() {
         let mut pacer = ReapPacer::default();
         pacer.begin_pass();
-        assert_eq!(pacer.pause(Duration::from_secs(9), || true), None);
-        assert_eq!(pacer.pause(Duration::from_secs(1), || true), None);
+        assert_eq!(pacer.sample(Duration::from_secs(9), || true), None);
+        assert_eq!(pacer.sample(Duration::from_secs(1), || true), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Signals from rsup to many processes: forwarding, and the final sweep.
 
-use super::{Supervisor, now};
+use super::Supervisor;
+use super::clock::now;
 use crate::policy::Signal;
 use crate::sys;
 

@@ -1,6 +1,7 @@
 //! Starts a program, and finds out whether its exec has succeeded.
 
-use super::{Supervisor, messages, now};
+use super::clock::now;
+use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcId, Time};
 use crate::sys::{self, Child};
 

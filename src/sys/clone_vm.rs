@@ -11,7 +11,8 @@
 //!
 //! - **It must not panic.** A panic runs the hook, which formats text and allocates from rsup's heap while
 //!   rsup uses that heap. With `overflow-checks`, an unchecked `+` can panic. The files that contain the
-//!   child's steps therefore deny the lints for arithmetic, indexing and `unwrap`.
+//!   child's steps therefore deny the lints for arithmetic, indexing and `unwrap`; the few functions of other
+//!   files that the steps call make one system call each.
 //! - **It must not allocate or free.** The allocator takes no locks, because rsup has one thread.
 //!   [`ChildSetup::run`] gets only a shared reference, and what it returns has no drop glue.
 //! - **It must not change its user.** setuid(2) clears the dumpable flag of the shared memory, which would
@@ -68,8 +69,8 @@ pub(super) trait ChildSetup: 'static {
 /// provides only the pages that are used.
 const MAPPING_SIZE: usize = 16 * 1024;
 
-/// The stack must hold the child's nested calls, 4 KiB for the list of supplementary groups that
-/// `set_credentials` checks, and the frame of one signal handler (less than 4 KiB with AVX-512).
+/// The stack must hold the child's nested calls and the frame of one signal handler (less than 4 KiB with
+/// AVX-512).
 const MIN_STACK_SIZE: usize = 12 * 1024;
 
 /// The memory of one child: its stack and its [`ChildBlock`]. rsup may change this memory while there is no

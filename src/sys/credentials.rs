@@ -128,7 +128,7 @@ pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (Credenti
     }
 }
 
-/// The longest list of groups that [`has_exactly_groups`] compares. The list takes 4 KiB of a child's small stack.
+/// The longest list of groups that [`has_exactly_groups`] compares.
 const MAX_CHECKED_GROUPS: usize = 1024;
 
 /// Returns whether the supplementary groups are `wanted`. A list of more than [`MAX_CHECKED_GROUPS`] groups is not

@@ -119,7 +119,7 @@ pub(super) fn poll_writable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
     fd.revents().is_some_and(|events| events.contains(PollFlags::POLLOUT))
 }
 
-/// Sleeps 50 ms after an error that should be impossible, so that the caller can try again without spinning.
+/// Sleeps 50 ms before the caller repeats a call that has failed, so that the caller does not spin.
 pub(super) fn back_off() {
     sleep(Duration::from_millis(50));
 }

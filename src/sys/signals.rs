@@ -83,7 +83,7 @@ const CORE_SIGNALS: [i32; 10] = [
 extern "C" fn exit_on_signal(signal: i32) {
     // SAFETY: _exit(2) takes one integer and does not return. Unlike exit(3), it runs no function that rsup has
     // registered.
-    unsafe { libc::_exit(128 + signal) };
+    unsafe { libc::_exit(signal.saturating_add(128)) };
 }
 
 /// Blocks every signal and returns the former mask. Async-signal-safe.

@@ -62,7 +62,7 @@ pub(crate) struct Section<'a> {
     /// all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
     /// The other keys of the section, without those of `[DEFAULT]`.
-    pub(crate) unknown: Vec<(&'a str, SourceLocation)>,
+    pub(crate) unknown_keys: Vec<(&'a str, SourceLocation)>,
 }
 
 impl<'a> Section<'a> {
@@ -188,13 +188,13 @@ impl<'t> Document<'t> {
     fn section<'a>(&'a self, name: &'a str, defaults: &[DefaultKey<'a>]) -> Option<Section<'a>> {
         let mut parts = self.part_indices(name).peekable();
         let location = self.parts.get(*parts.peek()?)?.header;
-        let mut section = Section { name, location, values: Vec::new(), unknown: Vec::new() };
+        let mut section = Section { name, location, values: Vec::new(), unknown_keys: Vec::new() };
         let Some(known) = known_keys::of_section(name) else { return Some(section) };
         for (key, value) in parts.flat_map(|part| self.entries_of(part)) {
             match known {
                 None => section.values.push((key, value)),
                 Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),
-                Some(_) => section.unknown.push((key, value.location)),
+                Some(_) => section.unknown_keys.push((key, value.location)),
             }
         }
         for default in defaults {
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(all.len(), 1);
         assert_eq!(value(&document, "group:a", "priority").as_deref(), Some("1"));
         assert_eq!(value(&document, "group:a", "programs").as_deref(), Some("8"));
-        assert_eq!(all[0].unknown, [("x", SourceLocation { file: 0, line: 3 })]);
+        assert_eq!(all[0].unknown_keys, [("x", SourceLocation { file: 0, line: 3 })]);
         let defaults: Vec<_> = document.defaults().map(|(key, _)| key).collect();
         assert_eq!(defaults, ["priority", "programs", "files"]);
     }

@@ -98,14 +98,14 @@ pub(crate) fn add_processes<'a>(
     let numbers = (0..count).map(|index| first.saturating_add(index));
     for (number, config) in numbers.zip(repeat_n(shared, usize::try_from(count).unwrap_or(0))) {
         let vars = ExpansionVars { numbers: Some((number, count)), ..vars };
-        let errors_before = reader.context.report.errors();
+        let errors_before = reader.context.report.error_count();
         // A `ProcessConfig` is large: the remaining values are set in the vector, which saves a move.
         processes.push(config);
         if let Some(process) = processes.last_mut() {
             set_process_values(process, &mut reader, vars, defaults, &process_name);
         }
         // An error in one process of the section is the same error in all others.
-        if reader.context.report.errors() > errors_before {
+        if reader.context.report.error_count() > errors_before {
             break;
         }
     }

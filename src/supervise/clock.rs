@@ -1,0 +1,9 @@
+//! The current time as `policy` uses it.
+
+use crate::policy::Time;
+use crate::sys;
+
+/// CLOCK_MONOTONIC.
+pub(super) fn now() -> Time {
+    Time::from_nanos(sys::monotonic_nanos())
+}
