@@ -9,12 +9,12 @@ use std::io;
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.
     Usage {
-        /// supervisord's text.
+        /// The reason, in supervisord's words.
         reason: String,
         /// The name that rsup was started under.
         program: String,
     },
-    /// The configuration has errors: the lines of the report, each of which has its own `error:`.
+    /// The configuration has errors. The text is the report, in which each line already contains `error:`.
     Configuration(String),
     /// A descriptor from 0 to 2 was closed at the start and could not be opened.
     StandardDescriptors(Errno),
@@ -24,13 +24,13 @@ pub enum Error {
     WatchSignals(Errno),
     /// `[supervisord] user` has no entry in /etc/passwd.
     UnknownUser(String),
-    /// rsup could not switch to `[supervisord] user`: supervisord's text.
+    /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
     DropPrivileges(String),
     /// A variable of `[supervisord] environment` contains a NUL byte, which execve(2) cannot pass on.
     NulInEnvironment,
     /// The socket of an `[fcgi-program:x]` could not be created.
     FastCgiSocket {
-        /// The address of the socket, as the file writes the address.
+        /// The address of the socket, as it is written in the file.
         url: String,
         /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
         error: io::Error,
@@ -39,7 +39,7 @@ pub enum Error {
     NothingToStart,
     /// The text that an option asks for could not be written to stdout.
     Output(Errno),
-    /// The command of one-command mode could not be forked: supervisord's text.
+    /// The command of one-command mode could not be forked. The text is supervisord's message.
     Spawn(String),
 }
 

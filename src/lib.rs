@@ -53,7 +53,7 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
 /// Returns the text of an error for stderr. No other function converts errors to text.
 fn error_text(error: &Error) -> String {
     match error {
-        // Each line of the report has its own `error:`.
+        // Each line of the report already contains `error:`.
         Error::Configuration(report) => report.clone(),
         error => format!("Error: {error}\n"),
     }

@@ -14,7 +14,7 @@ pub struct Log {
     backlog: Backlog,
     /// Lines are written by [`Log::flush`] only.
     deferred: bool,
-    /// The backlog holds lines that no write was attempted for.
+    /// The backlog holds lines that rsup has not tried to write yet.
     has_new_lines: bool,
     stamp: Stamp,
 }
@@ -161,8 +161,8 @@ impl Backlog {
         fits
     }
 
-    /// Writes the lines, then calls `report` with the number of lost lines, which appends a line about them, and writes
-    /// that line too.
+    /// Writes the lines. If lines were lost, then calls `report` with their number. `report` appends a line about the
+    /// lost lines, and this function writes that line too.
     ///
     /// # Errors
     /// Returns the error of `write`, and EAGAIN if `write` returned 0.

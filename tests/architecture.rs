@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::imports::{circles, imports};
+use crate::imports::{cycles, imports};
 use crate::support::files_below;
 
 fn repository() -> &'static Path {
@@ -139,8 +139,8 @@ fn no_two_source_files_import_each_other() {
     let imports = imports(&sources());
     // Without this assertion, the test would also pass if it found no import at all.
     assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 50, "{imports:?}");
-    let circles = circles(&imports);
-    assert!(circles.is_empty(), "files of src/ import each other: {circles:#?}");
+    let cycles = cycles(&imports);
+    assert!(cycles.is_empty(), "files of src/ import each other: {cycles:#?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn exits_with_7() -> String {
     script("job", "exit 7") + "startsecs=0\nautorestart=false\n"
 }
 
-/// Runs rsup with these arguments and without any file.
+/// Runs rsup with these arguments, without writing a configuration file for it.
 fn run(args: &[&str]) -> Output {
     Command::new(binary()).args(args).output().unwrap()
 }

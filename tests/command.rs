@@ -435,7 +435,7 @@ pub(crate) fn reaps(setup: Setup, what: &dyn Debug) {
 }
 
 #[test]
-fn stop_timeout_runs_from_the_first_term() {
+fn stop_timeout_begins_at_the_first_sigterm() {
     for way in both_ways() {
         let script = format!("trap \"echo term >> events\" TERM; {}", forever("stubborn"));
         let setup = command(&["sh", "-c", &script]).args(&["--stop-timeout", "1"]).run_as(way);
@@ -519,7 +519,7 @@ fn rsup_runs_a_command_in_a_root_directory_that_holds_nothing_else() {
         let none = run(&["/rsup", "lost"]);
         assert_eq!(none.status.code(), Some(127));
     }
-    // It also works without standard descriptors.
+    // rsup also runs a command if the three standard descriptors are closed.
     let script = "exec <&- >&- 2>&-; exec chroot \"$1\" /rsup -- /probe exit 6";
     let closed = Command::new("sh").args(["-c", script, "sh"]).arg(image.path()).status().unwrap();
     assert_eq!((closed.code(), closed.signal()), (Some(6), None));

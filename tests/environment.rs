@@ -10,7 +10,7 @@ use crate::support::{
 /// The keys of a program that runs once and writes into the file `out`.
 const ONCE: &str = "startsecs=0\nautorestart=false\nstdout_logfile=%(here)s/out\n";
 
-/// Runs a command once, with further keys. Returns what the command wrote.
+/// Runs a program once, with this command, and with `keys` in addition to `ONCE`. Returns what the program wrote.
 #[track_caller]
 fn output_of(command: &str, keys: &str) -> String {
     output(rsup(&format!("{}{ONCE}{keys}\n", program("job", command))))
@@ -112,7 +112,7 @@ fn the_umask_is_the_programs_own_or_rsups() {
 }
 
 #[test]
-fn the_programs_variables_beat_the_files_which_beat_rsups() {
+fn the_programs_variables_override_the_files_and_the_files_override_rsups() {
     let conf = "[supervisord]\nenvironment=B=\"file\",C=\"file\",PERCENT=\"100%%\"\n\
                 [group:crew]\nprograms=job\n"
         .to_owned()

@@ -94,7 +94,8 @@ fn rsup_works_with_few_descriptors() {
         + &format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\nstartretries=0\n");
     let mut rsup = rsup(&conf).after(blind).pid_1().start();
     rsup.expect("success: w0 ");
-    // Which programs fail depends on how soon the others' execs are done: until then each of those needs one more descriptor.
+    // Each program needs one more descriptor until its exec is done. So the number of programs that fail depends on how
+    // soon the execs of the other programs are done.
     let count = |text: &str| rsup.lines(text).len();
     eventually("each runs or is given up", || {
         (count("success: ") + count("gave up: ") == PROGRAMS).then_some(())
@@ -220,7 +221,7 @@ fn a_program_starts_once_the_cgroups_pids_limit_allows_a_process() {
     let conf = program("a", "sleep 1000") + &program("b", "sleep 1000");
     let mut rsup = rsup(&conf).after(&cgroup.enter()).start();
     rsup.expect_all(&["success: a", "spawnerr: Too many processes in process table to spawn 'b'"]);
-    // rsup restarts the program that runs meanwhile, and starts the other as soon as the limit allows.
+    // rsup restarts the program that runs, and starts the other program as soon as the limit allows two programs.
     rsup.kill("a", SIGKILL);
     rsup.expect("success: a");
     cgroup.allow("max");
@@ -257,7 +258,7 @@ fn an_exec_that_hangs_delays_no_other_program() {
         program("web", "sleep 1000") + "startsecs=0\n" + &program("hung", "./hung 1000") + "stopwaitsecs=1\n";
     let setup = rsup(&conf).file("hung", "", 0o755);
     fs::copy("/bin/sleep", setup.path("hung")).unwrap();
-    // This is what a network file system without an answer does.
+    // strace delays the exec, as a network file system that does not answer would.
     let hang = [
         "strace",
         "-D",
@@ -309,7 +310,7 @@ fn an_errno_of_a_child_does_not_change_rsups_errno() {
     let mut rsup = rsup(&program("web", "sleep 1000")).through(&trace).start();
     rsup.expect("success: web");
     let child = format!("{} ", rsup.pid_of("web"));
-    // The child shares rsup's memory, so its first call gives it a thread pointer, and thereby an errno, of its own.
+    // The child shares rsup's memory, so its first call sets a thread pointer of its own, which gives it its own errno.
     if cfg!(target_arch = "x86_64") {
         let trace = rsup.read("trace");
         let first = trace.lines().find_map(|line| line.trim_start().strip_prefix(&child)).unwrap();

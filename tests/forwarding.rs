@@ -129,7 +129,7 @@ fn no_signal_is_sent_for_a_program_that_has_ended() {
 }
 
 #[test]
-fn hup_that_was_ignored_at_start_is_dropped_unless_rsup_is_pid_1() {
+fn sighup_that_was_ignored_at_start_is_dropped_unless_rsup_is_pid_1() {
     needs!(static_programs());
     let mut rsup = rsup(&listener()).after("trap '' HUP").start();
     expect_both(&rsup, "ready");

@@ -34,13 +34,13 @@ pub(crate) fn imports(files: &[(PathBuf, String)]) -> Imports {
     imports
 }
 
-/// The circles of imports: for each file in a circle, the files of its shortest circle.
-pub(crate) fn circles(imports: &Imports) -> BTreeSet<Vec<&Path>> {
-    imports.keys().filter_map(|file| shortest_circle(imports, file)).collect()
+/// The cycles of imports: for each file in a cycle, the files of its shortest cycle.
+pub(crate) fn cycles(imports: &Imports) -> BTreeSet<Vec<&Path>> {
+    imports.keys().filter_map(|file| shortest_cycle(imports, file)).collect()
 }
 
-/// The files of the shortest circle that contains this file, in alphabetical order.
-fn shortest_circle<'a>(imports: &'a Imports, start: &'a Path) -> Option<Vec<&'a Path>> {
+/// The files of the shortest cycle that contains this file, in alphabetical order.
+fn shortest_cycle<'a>(imports: &'a Imports, start: &'a Path) -> Option<Vec<&'a Path>> {
     // A breadth-first search finds the shortest way from the file back to the file.
     let mut found_from: BTreeMap<&Path, &Path> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
@@ -226,19 +226,19 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The circles in these made-up files, as text.
-fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+/// The cycles in these made-up files, as text.
+fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
     let files: Vec<_> = files.iter().map(|(path, code)| (path.into(), (*code).to_owned())).collect();
     let imports = imports(&files);
     let text =
-        |circle: &Vec<&Path>| circle.iter().map(|file| file.to_str().unwrap()).collect::<Vec<_>>().join(" ");
-    circles(&imports).iter().map(text).collect()
+        |cycle: &Vec<&Path>| cycle.iter().map(|file| file.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    cycles(&imports).iter().map(text).collect()
 }
 
 #[test]
-fn files_that_import_each_other_are_a_circle() {
+fn files_that_import_each_other_form_a_cycle() {
     let declarations = ("a/mod.rs", "mod x; mod y;");
-    let circle = ["a/x.rs a/y.rs"];
+    let cycle = ["a/x.rs a/y.rs"];
     for (x, y) in [
         ("use crate::a::y::Y;", "use super::x::X;"),
         ("use super::y::{self, Y as Other};", "use super::{x::{X, Z}, super::b};"),
@@ -247,28 +247,28 @@ fn files_that_import_each_other_are_a_circle() {
         ("use crate::a; fn f() { a::y::g() }", "use super::super::a::x::X;"),
     ] {
         let files = [declarations, ("a/x.rs", x), ("a/y.rs", y)];
-        assert_eq!(circles_of(&files), circle, "{x} {y}");
-        assert!(circles_of(&[declarations, ("a/x.rs", x), ("a/y.rs", "")]).is_empty(), "{x}");
-        assert!(circles_of(&[declarations, ("a/x.rs", ""), ("a/y.rs", y)]).is_empty(), "{y}");
+        assert_eq!(cycles_of(&files), cycle, "{x} {y}");
+        assert!(cycles_of(&[declarations, ("a/x.rs", x), ("a/y.rs", "")]).is_empty(), "{x}");
+        assert!(cycles_of(&[declarations, ("a/x.rs", ""), ("a/y.rs", y)]).is_empty(), "{y}");
     }
 }
 
 #[test]
-fn a_circle_may_lead_through_a_third_file_or_a_parent_module() {
+fn a_cycle_may_lead_through_a_third_file_or_a_parent_module() {
     let third = [("x.rs", "use crate::y::Y;"), ("y.rs", "use crate::z::Z;"), ("z.rs", "use crate::x::X;")];
-    assert_eq!(circles_of(&third), ["x.rs y.rs z.rs"]);
+    assert_eq!(cycles_of(&third), ["x.rs y.rs z.rs"]);
     let parent = [("a/mod.rs", "mod x; use x::X; struct A(X);"), ("a/x.rs", "use super::A; struct X;")];
-    assert_eq!(circles_of(&parent), ["a/mod.rs a/x.rs"]);
+    assert_eq!(cycles_of(&parent), ["a/mod.rs a/x.rs"]);
 }
 
 #[test]
 fn a_re_export_counts_as_the_file_that_it_names() {
     let table = ("a/mod.rs", "mod x; mod y; pub use x::X; pub(crate) use self::y::Y; pub use nix::Errno;");
     let crossed = [table, ("a/x.rs", "use super::Y;"), ("a/y.rs", "use crate::a::X;")];
-    assert_eq!(circles_of(&crossed), ["a/x.rs a/y.rs"]);
+    assert_eq!(cycles_of(&crossed), ["a/x.rs a/y.rs"]);
     let one_way =
         [table, ("a/x.rs", "use super::{Errno, Y};"), ("a/y.rs", "use super::Errno; use std::fmt;")];
-    assert!(circles_of(&one_way).is_empty());
+    assert!(cycles_of(&one_way).is_empty());
     let itself = [table, ("a/x.rs", "use super::X;"), ("a/y.rs", "")];
-    assert!(circles_of(&itself).is_empty());
+    assert!(cycles_of(&itself).is_empty());
 }

@@ -43,7 +43,7 @@ fn errors(call: &str) -> &'static [&'static str] {
         "setgroups" | "setgid" | "setuid" => &["EPERM", "EAGAIN"],
         "prctl" | "prlimit64" | "getrandom" | "uname" | "close_range" => &["EPERM", "ENOSYS"],
         "rt_sigaction" | "rt_sigprocmask" => &["EINVAL"],
-        // No process can run without the first two. The others cannot fail.
+        // No process can run without arch_prctl and set_tid_address. The other system calls cannot fail.
         "arch_prctl" | "set_tid_address" | "umask" | "exit" | "exit_group" => &[],
         "getpid" | "getuid" | "getpgrp" | "getresuid" | "getresgid" | "getgroups" => &[],
         _ => panic!("{call}: this system call is not in the table of errors"),
@@ -86,7 +86,7 @@ fn calls() -> BTreeMap<String, [u32; 3]> {
     calls
 }
 
-/// If one of these fails before the first program is started, rsup may exit with code 2 and one line.
+/// If one of these system calls fails before the first program is started, rsup may exit with code 2 and one line.
 const VITAL: [&str; 9] =
     ["brk", "mmap", "open", "read", "stat", "rt_sigprocmask", "signalfd4", "epoll_create1", "epoll_ctl"];
 

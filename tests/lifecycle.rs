@@ -1,4 +1,4 @@
-//! The life of programs: starts, crashes, retries and restarts; and rsup's own exit code.
+//! Starts, crashes, retries and restarts of programs, and rsup's own exit code.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn a_killed_program_is_restarted(way: Way) {
     let inner = if way == Way::Pid1 { 1 } else { rsup.pid() };
     assert_eq!(first.message(), format!("INFO rsup started with pid {inner}"));
 
-    // rsup stamps a line after the fact, so the first line has an earlier time than the program's start.
+    // The time in a `spawned` line is later than the start of the program, so the test measures from an earlier line.
     let up = |rsup: &mut Rsup, before: &Line| {
         let spawned = rsup.expect("spawned: ");
         let pid = spawned.number_after("with pid ");
@@ -53,12 +53,12 @@ fn a_killed_program_is_restarted(way: Way) {
 }
 
 #[test]
-fn a_killed_program_is_restarted_in_the_foreground() {
+fn rsup_in_the_foreground_restarts_a_killed_program() {
     a_killed_program_is_restarted(Way::Foreground);
 }
 
 #[test]
-fn a_killed_program_is_restarted_as_pid_1() {
+fn rsup_as_pid_1_restarts_a_killed_program() {
     needs!(pid_namespace());
     a_killed_program_is_restarted(Way::Pid1);
 }
@@ -174,7 +174,8 @@ fn autorestart_restarts_a_program_at_most_once_per_second() {
     assert_eq!(rsup.stop(), 0);
     for (index, case) in cases.iter().enumerate() {
         let spawned = rsup.lines(&format!("spawned: '{}'", name(index)));
-        // rsup stamps a line after the fact, so its first line has an earlier time than the first start.
+        // The time in a `spawned` line is later than the start of the program, so the test measures from rsup's first
+        // line.
         let seconds = spawned.iter().zip(0..).all(|(start, second)| start.since(&first) >= second * 1000);
         assert!(seconds, "{case:?}: {first:?} {spawned:?}");
     }
@@ -212,7 +213,7 @@ fn numprocs_names_its_processes_and_priorities_order_the_start() {
 }
 
 #[test]
-fn autostart_false_is_not_started() {
+fn a_program_with_autostart_false_is_not_started() {
     let idle = script("idle", "echo ran > idle; exec sleep 1000") + "autostart=false\n";
     let job = script("job", "exit 0") + "startsecs=0\n";
     let (code, rsup) = rsup(&(idle + &job)).run();
@@ -265,7 +266,7 @@ fn shutdown_on_ends_everything_with_the_code_of_the_cause() {
 #[test]
 fn rsup_stays_while_a_launchers_daemon_lives() {
     for way in both_ways() {
-        // Once with a session of its own, and once still in the launcher's process group.
+        // The first daemon has a session of its own. The second daemon is still in the launcher's process group.
         for daemon in ["setsid sleep 1000", "sleep 1000"] {
             let launcher = script("launcher", &format!("{daemon} & echo $! > daemon.pid"));
             let mut rsup = rsup(&(launcher + "startsecs=0\nautorestart=false\n")).run_as(way).start();

@@ -245,7 +245,7 @@ fn rsup_waits_for_the_remaining_members_of_the_commands_process_group() {
             Rsup => assert_eq!(running.read("events"), "term\n", "rsup waits for the remaining member"),
             // dumb-init sends SIGTERM and does not wait.
             DumbInit => running.expect_in_file("events", "term\n"),
-            // These send no signal, and the remaining member keeps running.
+            // tini and catatonit send no signal, and the remaining member keeps running.
             Tini | Catatonit => {
                 let member = running.read("member").trim().parse().unwrap();
                 never("the remaining member got SIGTERM", Duration::from_millis(200), || {

@@ -314,7 +314,7 @@ impl Walk {
     }
 
     fn reap_leader(&mut self, id: usize) {
-        // The event of another process may have made rsup reap this leader already.
+        // An event of another process may already have made rsup reap this leader.
         let Some(exit) = self.fakes[id].zombie.take() else { return };
         self.coverage.count("leader exited");
         // rsup learns of the exec before it learns of the exit.
@@ -350,7 +350,7 @@ impl Walk {
         self.run_actions();
     }
 
-    /// Records that the stop has begun if `shutdown_on` asks for it in the present state of the process.
+    /// Records that the stop has begun if `shutdown_on` names the present state of the process.
     fn note_shutdown_on(&mut self, id: usize) {
         let state = self.processes.process(ProcId(id)).unwrap().state();
         let stops = match self.specs[id].shutdown_on {
@@ -586,7 +586,7 @@ fn the_invariants_hold_in_random_walks() {
     println!("{} steps in {walks} walks: {:#?}", coverage.steps, coverage.incidents);
     assert!(codes.len() > 20, "too few different exit codes: {codes:?}");
     assert!(coverage.steps > 50 * walks, "only {} steps", coverage.steps);
-    // Every event that the kernel causes occurs in every state in which it can occur.
+    // The kernel can cause its events in 19 combinations of state and event. The walks must reach all of them.
     assert_eq!(coverage.pairs.len(), 19, "{:#?}", coverage.pairs);
     let incidents = [
         "forked",

@@ -325,7 +325,7 @@ fn after_random_faults_every_program_is_in_the_state_that_the_log_says() {
 }
 
 #[test]
-fn reaps_and_restarts_leak_no_memory_and_no_descriptor() {
+fn reaping_and_restarting_leak_no_memory_and_no_descriptor() {
     needs!(pid_namespace(), static_programs());
     const PROGRAMS: usize = 200;
     const ORPHANS: u64 = 20_000;

@@ -1,4 +1,4 @@
-//! The stop sequence: its order and its deadlines; and which signals rsup forwards.
+//! The order and the deadlines of the stop sequence, and the signals that rsup forwards.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn events(rsup: &Rsup) -> Vec<String> {
 }
 
 #[test]
-fn term_int_and_quit_stop_everything() {
+fn sigterm_sigint_and_sigquit_stop_every_program_and_rsup() {
     let conf = program("b", "sleep 1000") + &program("a", "sleep 1000");
     for way in both_ways() {
         for (signal, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGQUIT, "SIGQUIT")] {
@@ -39,7 +39,7 @@ fn a_clean_exit_on_the_stop_signal_is_logged_as_information() {
 }
 
 #[test]
-fn priorities_stop_in_descending_order_and_equal_ones_together() {
+fn programs_stop_by_descending_priority_and_equal_priorities_stop_together() {
     let slow = |name: &str, priority: u32| {
         let on_term = format!("echo {name} asked >> events; sleep 0.4; echo {name} gone >> events; exit 0");
         handler(name, "TERM", &on_term) + &format!("priority={priority}\n")
@@ -263,7 +263,7 @@ fn when_not_pid_1_the_sweep_reaches_orphans_that_rsup_adopts_during_the_sweep() 
 }
 
 #[test]
-fn when_not_pid_1_the_sweep_reaches_an_orphan_that_a_full_batch_of_exits_brings() {
+fn when_not_pid_1_the_sweep_reaches_an_orphan_that_rsup_adopts_through_a_full_batch_of_exits() {
     // rsup reaps 1024 children in one pass. After these exits no further child has exited, and rsup has adopted `last`.
     const DEAD: usize = 1024;
     let conf = script("web", "setsid sh ./mother.sh & exec sleep 1000") + "stopwaitsecs=1000\n";
@@ -497,7 +497,7 @@ fn the_sweep_takes_at_most_the_longest_stopwaitsecs() {
 }
 
 #[test]
-fn shutdown_on_of_the_program_beats_the_option_which_beats_supervisords_section() {
+fn shutdown_on_of_the_program_overrides_the_option_and_the_option_overrides_the_file() {
     // The key in the program's section takes precedence over the option, and the option over [supervisord].
     let stays = program("stays", "sleep 1000") + "startsecs=0\n";
     let ends = script("x", "exit 6") + "startsecs=0\nautorestart=false\n";

@@ -1,4 +1,4 @@
-//! rsup on a terminal: which process group is in the foreground, what ^C, ^Z and ^\ do, and what a shell sees of it.
+//! rsup on a terminal: which process group is in the foreground, what ^C, ^Z and ^\ do, and what the shell notices.
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::pty::Terminal;
@@ -154,7 +154,8 @@ fn ctrl_z_stops_the_other_processes_of_the_shells_job_too() {
 
 #[test]
 fn a_command_in_a_pipeline_is_put_into_the_foreground_when_it_reads_from_the_terminal() {
-    // `x | rsup -- less` works like this. Redirected descriptors of rsup must make no difference.
+    // A pager in `x | rsup -- less` reads from the terminal in the same way. Redirected descriptors of rsup must make
+    // no difference.
     for redirected in ["", ">out 2>err", "<&-"] {
         let mut session = Session::start("");
         let body = "read two </dev/tty; echo got $two >/dev/tty; read three </dev/tty; exit $three";
@@ -475,7 +476,8 @@ fn a_second_ctrl_c_kills_programs_that_ignore_sigterm() {
     let first = Instant::now();
     session.terminal.enter(CTRL_C);
     session.terminal.expect("received SIGINT");
-    // rsup takes a ^C within one second of the first ^C for the same stop request, so the test repeats the key.
+    // A second ^C kills the program only if at least one second has passed since the first ^C, so the test repeats the
+    // key.
     let again = || {
         session.terminal.enter(CTRL_C);
         session.terminal.shown().contains("terminated by SIGKILL").then_some(())

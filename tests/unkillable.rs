@@ -1,6 +1,6 @@
-//! Processes that SIGKILL does not end must not delay rsup: processes that the kernel cannot end at once (for example
-//! during I/O on a dead disk), and processes that rsup has no permission to signal. In these tests, a freezer cgroup of
-//! version 1 takes the place of the dead disk.
+//! A process that SIGKILL does not end must not delay rsup. There are two such cases: the kernel cannot end the process
+//! at once (for example during I/O on a dead disk), or rsup has no permission to signal the process. These tests
+//! simulate the dead disk with a freezer cgroup of version 1.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
-//! Splits argv as Python's getopt does: into options with their values, and words. argh knows few of getopt's
-//! spellings.
+//! Splits argv as Python's getopt does: into options with their values, and words. argh does not split argv, because
+//! it accepts only a few of getopt's spellings.
 
 use std::cell::LazyCell;
 use std::ffi::OsString;

@@ -8,7 +8,7 @@ use super::args::{OptionSpec, Scope};
 use crate::config::value;
 use crate::policy::{Level, ShutdownOn};
 
-/// argh adds this option to the declaration.
+/// The option that argh adds to those of [`Options`].
 pub(super) const HELP: &str = "help";
 pub(super) const VERSION: &str = "version";
 /// The options that can be used together with a command, apart from supervisord's options without effect.

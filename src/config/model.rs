@@ -97,7 +97,7 @@ pub struct ProcessConfig {
     pub serverurl: Option<String>,
     pub redirect_stderr: bool,
     pub stdout_logfile: LogFile,
-    /// [`LogFile::None`] with `redirect_stderr`.
+    /// [`LogFile::None`] if `redirect_stderr` is true.
     pub stderr_logfile: LogFile,
     /// The socket of an `[fcgi-program:x]`. All processes of the group share one socket.
     pub socket: Option<Socket>,

@@ -42,7 +42,7 @@ pub enum ProcessMessage {
 }
 
 impl ProcessMessage {
-    /// The level of the message: supervisord's, where supervisord has the message.
+    /// The level of the message. If supervisord has the same message, its level is the same too.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
@@ -117,7 +117,7 @@ pub enum SupervisorMessage {
     Dropped(Signal),
     /// rsup received SIGCHLD.
     ChildQuit,
-    /// rsup exits: the last line of the log.
+    /// rsup exits. This message is the last line of the log.
     Exiting { cause: ExitCause, code: u8 },
 }
 

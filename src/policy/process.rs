@@ -107,7 +107,7 @@ pub enum ProcessAction {
     Log(ProcessMessage),
 }
 
-/// The state of one process, and the part of its history that decides about the next transitions.
+/// The state of one process, and the part of its history that determines the next transitions.
 #[derive(Clone, Debug)]
 pub struct Process {
     state: ProcessState,
@@ -225,7 +225,7 @@ impl Process {
         }
     }
 
-    /// Applies `event`, and passes every action that follows to `emit`, in order. The match decides every pair of event
+    /// Applies `event`, and passes every action that follows to `emit`, in order. The match covers every pair of event
     /// and state. A pair that `can_receive` excludes never panics: PID 1 must survive its own bugs.
     pub fn handle(
         &mut self,

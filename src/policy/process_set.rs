@@ -90,7 +90,7 @@ pub struct ProcessSet {
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
-    /// The exit code that the first process that entered FATAL asks for.
+    /// The last exit code of the process that entered FATAL first, or 1 if that process has no exit code other than 0.
     first_fatal: Option<u8>,
     /// When the first signal that requests the stop was received.
     first_request: Option<Time>,
@@ -254,7 +254,7 @@ impl ProcessSet {
         }
     }
 
-    /// Stops rsup if `shutdown_on` asks for it in the new state of this process.
+    /// Begins the stop if `shutdown_on` names the new state of this process.
     fn check_shutdown_on(&mut self, id: ProcId, now: Time) {
         match self.phase {
             Phase::Running => {}

@@ -30,8 +30,8 @@ pub enum ShutdownOn {
     Exited,
 }
 
-/// The keys of one process that policy acts on. As in supervisord, the integers may be negative: a negative number of
-/// seconds or retries means the same as 0.
+/// The configuration keys of one process that affect its state machine. As in supervisord, the integers may be
+/// negative: a negative number of seconds or retries means the same as 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
     /// Whether the process is started when rsup starts.

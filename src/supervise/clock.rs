@@ -1,4 +1,4 @@
-//! The current time as `policy` uses it.
+//! The current time, in the type that `policy` uses.
 
 use crate::policy::Time;
 use crate::sys;

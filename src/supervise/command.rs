@@ -63,8 +63,8 @@ impl Command {
             if let Some(signal) = received {
                 self.forward(signal);
             }
-            // A SIGTERM of this iteration has begun a deadline that the next iteration looks at, after it has reaped: a command
-            // that exits at once keeps its own exit code even with a timeout of 0.
+            // A deadline that a SIGTERM has set in this iteration is handled only in the next iteration, which reaps
+            // first. So a command that exits at once keeps its own exit code even with a timeout of 0.
             if deadline.is_some()
                 && let Some(stop) = &mut self.stop
             {

@@ -1,4 +1,5 @@
-//! The loop of configuration mode. What `sys` reports becomes an event of `policy`, and each action that `policy` asks for becomes a call.
+//! The loop of configuration mode. It turns what `sys` reports into events for `policy`, and it carries out the actions
+//! that `policy` returns.
 
 mod clock;
 mod command;
@@ -78,7 +79,7 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
 
 struct Supervisor {
     log: Log,
-    /// The state of every process, as `policy` defines the states.
+    /// The states of all processes.
     processes: ProcessSet,
     /// The PIDs, the descriptors and the last error of every process.
     slots: Slots,
@@ -173,7 +174,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns how long the poller may wait. Pauses first, if the pacer asks for a pause.
+    /// Returns how long the poller may wait. If the pacer has set a pause, first sleeps until
+    /// the end of the pause or until the next deadline.
     fn delay_or_timeout(&mut self) -> Option<Duration> {
         let delay = mem::take(&mut self.reap_delay);
         if self.processes.has_actions() {
@@ -246,7 +248,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs up to [`ACTION_BATCH`] actions. Returns the exit code when policy asks rsup to exit.
+    /// Runs up to [`ACTION_BATCH`] actions. Returns the exit code after an action [`Action::Exit`].
     fn run_actions(&mut self) -> Option<u8> {
         for _ in 0..ACTION_BATCH {
             match self.processes.next_action()? {

@@ -1,11 +1,12 @@
-//! The final sweep of both modes: signals to every process that remains after the programs.
+//! The final sweep of configuration mode and one-command mode: rsup sends signals to every process that is still alive
+//! after the programs have ended.
 
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
 use std::collections::BTreeSet;
 
 /// The processes that the final sweep signals. Each process is sent each signal once, because a second SIGTERM has
-/// another meaning to many programs.
+/// a different meaning for many programs.
 pub(super) struct RemainingProcesses {
     target: Target,
     /// The signal that was sent last.

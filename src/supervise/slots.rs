@@ -46,7 +46,7 @@ impl Slot {
     pub(super) fn abort_start(&mut self, errno: Errno) {
         self.failure = Some(ExecFailure { step: ExecStep::Streams, candidate: 0, errno });
         if let Some(leader) = self.leader {
-            // kill(2) fails only when the child has exited, which is what is wanted.
+            // kill(2) fails only if the child has already exited, and then the child needs no signal.
             let _ = sys::kill(leader, Signal::KILL.number());
         }
     }
@@ -63,7 +63,7 @@ impl Slots {
         slot
     }
 
-    /// The slot of a process, for a change.
+    /// The mutable slot of a process.
     pub(super) fn get_mut(&mut self, id: ProcId) -> Option<&mut Slot> {
         let slot = self.0.get_mut(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);

@@ -12,7 +12,7 @@ pub struct RetryingAllocator;
 
 static HAS_PROGRAMS: AtomicBool = AtomicBool::new(false);
 
-/// Makes every later allocation wait until it succeeds. To be called when the first program has been started.
+/// Makes every later allocation wait until it succeeds. Called when the first program has been started.
 pub(super) fn retry_allocations() {
     HAS_PROGRAMS.store(true, Relaxed);
 }

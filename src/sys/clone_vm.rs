@@ -87,7 +87,7 @@ struct ChildBlock<S> {
     tcb: FakeTcb,
 }
 
-/// A minimal stand-in for libc's thread control block, so that the child's errno is not rsup's. musl keeps
+/// A minimal stand-in for libc's thread control block, so that the child and rsup have separate errnos. musl keeps
 /// errno at a fixed offset of up to 256 bytes from the thread pointer: above it on x86_64, below it on
 /// aarch64.
 #[repr(C)]

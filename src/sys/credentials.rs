@@ -4,7 +4,7 @@ use super::errno::{Errno, cvt};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getresgid, getresuid};
 use std::ffi::CString;
 
-// Linux had 16-bit user and group IDs once. On the architectures of that time, the calls for 32-bit IDs have other
+// Linux had 16-bit user and group IDs once. On the architectures of that time, the calls for 32-bit IDs have different
 // names.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
 use libc::{SYS_setgid, SYS_setgroups, SYS_setuid};

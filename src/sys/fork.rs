@@ -108,8 +108,8 @@ pub(super) unsafe fn raw_fork() -> Result<Option<Pid>, Errno> {
     // A null pointer means that the child continues on its copy of the parent's stack.
     let stack: libc::c_long = 0;
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
-    // SAFETY: without CLONE_VM the child gets a copy of the memory, so it cannot change the parent's; no flag
-    // makes the kernel read or write one of the pointers.
+    // SAFETY: without CLONE_VM the child gets a copy of the memory, so the child cannot change the parent's
+    // memory; no flag makes the kernel read or write one of the pointers.
     let pid = cvt(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })?;
     Ok(i32::try_from(pid).ok().and_then(Pid::new))
 }

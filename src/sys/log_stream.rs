@@ -1,7 +1,8 @@
-//! stderr as the log writes to it: rsup must not wait for a reader that is slow, stopped, or one of the programs.
+//! Writes of log lines to stderr that never wait for the reader. The reader may be slow or stopped, or may be a program
+//! that rsup itself has to restart.
 //!
 //! rsup never sets O_NONBLOCK on descriptor 2, because the programs share its open file description, and their writes
-//! would fail with EAGAIN. Each kind of stream has another way to write without waiting.
+//! would fail with EAGAIN. So each kind of stream needs its own method to write without waiting.
 
 use super::errno::{Errno, cvt};
 use super::poll::{poll_timeout, poll_writable};

@@ -42,8 +42,9 @@ impl Poller {
 
     /// Reports `tag` once when `fd` is readable.
     ///
-    /// One-shot, because closing rsup's copy does not remove the descriptor from the epoll set while a child that is
-    /// stuck before its exec holds another copy: a level-triggered descriptor would stay ready forever.
+    /// A child that is stuck before its exec may hold a copy of the descriptor. While such a copy exists, the
+    /// descriptor stays in the epoll set even after rsup has closed its own copy. Without EPOLLONESHOT, epoll would
+    /// then report the descriptor as ready again and again.
     ///
     /// # Errors
     /// Returns the errno of epoll_ctl(2).

@@ -128,7 +128,7 @@ const HAS_RESTORER: bool = cfg!(any(
     target_arch = "s390x",
 ));
 
-/// The kernel's `struct sigaction` (include/linux/signal_types.h). libc's struct has another layout.
+/// The kernel's `struct sigaction` (include/linux/signal_types.h). libc's struct has a different layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KernelSigaction {
@@ -291,7 +291,7 @@ const SI_KERNEL: i32 = 0x80;
 mod tests {
     use super::*;
 
-    // Every test changes another signal, because tests run in threads of one process.
+    // Each test changes a different signal, because tests run in threads of one process.
 
     #[test]
     fn a_disposition_is_read_back_as_it_was_set() {

@@ -104,7 +104,7 @@ impl SpawnSpec {
     fn merged_environment<'a>(&'a self, defaults: &'a [CString]) -> CStrArray<'a> {
         let mut merged: Vec<&CStr> = defaults.iter().map(CString::as_c_str).collect();
         for own in &self.environment {
-            // The name with the `=`, so that `A=` is not taken for the beginning of `AB=`.
+            // The name includes the `=`, because `A` alone would also match `AB=`.
             let name = own.as_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
             match merged.iter_mut().find(|variable| variable.to_bytes().starts_with(name)) {
                 Some(variable) => *variable = own,
@@ -212,7 +212,7 @@ fn idle_pipe() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     Ok(both_ends.map_or((reader, Some(writer)), |both_ends| (both_ends, None)))
 }
 
-/// Opens rsup's own stream again, if `output` asks for that. Fails without /proc, and if the pipe belongs to
+/// Opens rsup's own stream again, if `output` has `reopen` set. Fails without /proc, and if the pipe belongs to
 /// another user.
 fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
@@ -332,7 +332,7 @@ fn resolve_executable<'a>(
 /// Puts descriptors 0 to 2 in place.
 fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
     // Both are opened before one of them is put in place, because the program's stdout may be rsup's stderr,
-    // and its stderr rsup's stdout.
+    // and the program's stderr may be rsup's stdout.
     let stdout = open_output(&program.stdout, streams.stdout, libc::STDOUT_FILENO, ExecStep::Stdout, status)?;
     let stderr = open_output(&program.stderr, streams.stderr, libc::STDERR_FILENO, ExecStep::Stderr, status)?;
     dup_onto(streams.stdin, libc::STDIN_FILENO)?;
@@ -349,8 +349,8 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
     cvt(unsafe { libc::dup2(from, to) }.into()).map(drop)
 }
 
-/// Returns the descriptor that is to become `to`, or `None` if the program's stdout is to become `to`. If a
-/// file cannot be opened, reports the failure and returns rsup's own stream.
+/// Returns the descriptor that the caller duplicates as `to`, or `None` if stderr goes to the program's stdout. If
+/// a file cannot be opened, reports the failure and returns rsup's own stream.
 fn open_output(
     output: &Output,
     reopened: Option<RawFd>,

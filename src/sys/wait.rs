@@ -69,7 +69,7 @@ fn decode(status: i32) -> WaitStatus {
     }
 }
 
-/// Lists the children of rsup, zombies included. Returns `None` where the kernel does not list them: without /proc, or
+/// Lists the children of rsup, zombies included. Returns `None` if the kernel does not list them: without /proc, or
 /// built without CONFIG_PROC_CHILDREN.
 #[must_use]
 pub fn children() -> Option<Vec<Pid>> {

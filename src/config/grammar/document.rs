@@ -102,7 +102,7 @@ struct SectionPart<'t> {
 pub(crate) struct Document<'t> {
     entries: Vec<Entry<'t>>,
     parts: Vec<SectionPart<'t>>,
-    /// The index of every part, as text, by the name of the section.
+    /// For the name of each section, the indices of its parts, written as text.
     parts_by_name: Properties,
     /// The directory of each file, if `%(here)s` is replaced (see [`Self::replace_here`]).
     directories: Vec<String>,
@@ -140,8 +140,9 @@ impl<'t> Document<'t> {
         self.parts.push(SectionPart { name, header, first_entry: self.entries.len() });
     }
 
-    /// Sets the directory that replaces `%(here)s` in the values of the next file; the first call is for the main file.
-    /// supervisord's `expand_here` replaces `%(here)s` after each file, if the main file has an `[include]`.
+    /// Adds the directory that replaces `%(here)s` in the values of one file. The first call is for the main file, and
+    /// each later call is for the next included file. Without an `[include]` there is no call, because supervisord
+    /// calls its function `expand_here` only if the main file has an `[include]`.
     pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }

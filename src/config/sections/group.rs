@@ -45,7 +45,7 @@ pub(crate) fn processes_in_start_order<'a>(
 ) -> Vec<ProcessConfig> {
     let mut listed = NameIndex::default();
     let mut processes = Vec::new();
-    // Groups of equal priority and name keep this order of kinds, which is supervisord's.
+    // Groups of equal priority and name keep this order of kinds, which is the same in supervisord.
     let mut groups = heterogeneous_groups(context, defaults, &mut listed, &mut processes);
     groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::Program, &mut processes));
     groups.extend(eventlistener_groups(context, defaults, &mut processes));

@@ -115,7 +115,7 @@ impl<'a> SectionReader<'_, 'a> {
         checked_name(written).map_err(|why| self.error("", why)).ok()
     }
 
-    /// Returns a key's value as the file has it: not expanded, with its file and line.
+    /// Returns a key's value before its expansion, with its file and line.
     pub(crate) fn raw(&self, key: &str) -> Option<&'a Value<'a>> {
         self.section.get(key)
     }

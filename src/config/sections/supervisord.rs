@@ -76,7 +76,7 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
     reader.warn("nodaemon", why.to_owned());
 }
 
-/// Checks that the user exists that rsup switches to: the user of the command line, or otherwise the user of the file.
+/// Checks that rsup's new user exists. A user on the command line takes precedence over the user in the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let check = reader.context.inputs.check_user;
     if let Some(user) = &reader.context.overrides.user {
