@@ -89,9 +89,9 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     };
     file("some.conf", "[program:x]\n", 0o644);
-    file("headless", "echo no first line\n", 0o755);
+    // The beginning of an executable file for another machine.
+    file("foreign", "\x7fELF\x02\x01\x01\0\0\0\0", 0o755);
     file("orphan", "#!/there/is/none\n", 0o755);
-    file("empty", "", 0o755);
     let hint = "not executable; did you mean -c FILE?";
     let cases = [
         ("no-such-command", 127, "not found"),
@@ -102,9 +102,8 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
         ("./some.conf", 126, hint),
         ("some.conf", 126, hint),
         ("/", 126, "Permission denied"),
-        ("./headless", 126, "Exec format error"),
-        ("headless", 127, "not found"),
-        ("./empty", 126, "Exec format error"),
+        ("./foreign", 126, "Exec format error"),
+        ("foreign", 127, "not found"),
         ("./orphan", 126, "No such file or directory"),
     ];
     for way in both_ways() {
@@ -116,6 +115,55 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
             assert_eq!(text(&output.stdout), "");
         }
     }
+}
+
+/// The text of a script that prints its own path and its arguments.
+const SCRIPT: &str = "printf '%s\\n' \"$0 $*\"\nexit 3\n";
+
+#[test]
+fn a_script_without_a_first_line_is_run_by_sh_as_execvp_does() {
+    let files = [("bin/job", SCRIPT), ("-e", SCRIPT), ("+x", SCRIPT), ("empty", "")];
+    let set_up = |words: &[&str], way: Way| {
+        let setup = command(words).run_as(way).env("PATH", "none:bin::/bin:/usr/bin");
+        files.iter().fold(setup, |setup, (name, text)| setup.file(name, text, 0o755))
+    };
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["./bin/job"], 3, "./bin/job \n"),
+        (&["job"], 3, "bin/job \n"),
+        (&["bin/job", "-x", "a  b", ""], 3, "bin/job -x a  b \n"),
+        (&["./-e", "x"], 3, "./-e x\n"),
+        (&["-e", "x"], 3, "-e x\n"),
+        (&["+x"], 3, "+x \n"),
+        (&["./empty", "x"], 0, ""),
+    ];
+    for way in both_ways() {
+        for (words, code, printed) in cases {
+            let (ended, rsup) = set_up(words, way).run();
+            assert_eq!(
+                (ended, &*rsup.read("stdout")),
+                (code, printed),
+                "{way:?} {words:?}: {:?}",
+                rsup.log()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_script_whose_first_line_begins_with_a_byte_order_mark_is_run_by_sh() {
+    let text = format!("\u{feff}#!/bin/cat\n{SCRIPT}");
+    let (code, rsup) = command(&["./job", "x"]).file("job", &text, 0o755).run();
+    assert_eq!((code, &*rsup.read("stdout")), (3, "./job x\n"), "{:?}", rsup.log());
+}
+
+#[test]
+fn a_script_without_a_first_line_cannot_run_if_there_is_no_shell() {
+    needs!(root(), pid_namespace());
+    let setup = command(&["./job"]).file("job", SCRIPT, 0o755).pid_1();
+    // The shell that hides /bin has been started before.
+    let (code, rsup) = setup.after("mount -t tmpfs none \"$(readlink -f /bin)\"").run();
+    let log: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
+    assert_eq!((code, log), (126, vec!["rsup: can't run ./job: Exec format error".to_owned()]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod errno;
 mod exec;
 mod exec_status;
 mod fork;
+mod interpreter;
 mod kill;
 mod log_stream;
 mod poll;

@@ -5,6 +5,7 @@ use super::errno::Errno;
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep};
 use super::fork::{fork_exec, vfork_exec};
+use super::interpreter;
 use super::kill::Pid;
 use super::signals::SavedMask;
 use super::signals::block_all;
@@ -35,6 +36,7 @@ pub fn spawn_command(
     let words: Vec<CString> = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
     let candidates = command_candidates(&words);
     let argv: CStrArray<'_> = words.iter().map(CString::as_c_str).collect();
+    let mut shell = Shell::new(&words);
     let mut envp = CStrArray::environment();
     let listen_pid_index = if has_own_listen_pid() { envp.position(LISTEN_PID_KEY) } else { None };
     let mut listen_pid = [0; LISTEN_PID_SIZE];
@@ -51,7 +53,7 @@ pub fn spawn_command(
         let mask_failed = |errno| ExecFailure { step: ExecStep::Exec, candidate: 0, errno };
         let Err(failure) = restored
             .map_err(mask_failed)
-            .and_then(|()| exec_first_candidate(candidates.iter().map(CString::as_c_str), &argv, &envp));
+            .and_then(|()| exec_first_candidate(&candidates, &argv, &mut shell, &envp));
         // `stty tostop` stops a background process that writes a line to the terminal. rsup could not notice
         // that stop while it is suspended by vfork.
         let _ = block_all();
@@ -91,16 +93,52 @@ fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE]) -> &CStr {
     CStr::from_bytes_until_nul(buffer).unwrap_or_default()
 }
 
+/// The shell that runs a script without a `#!` line, as POSIX requires of `execvp`.
+struct Shell<'a> {
+    argv: CStrArray<'a>,
+    /// The index of the script's path in `argv`.
+    script: usize,
+}
+
+impl<'a> Shell<'a> {
+    const PATH: &'static CStr = c"/bin/sh";
+
+    /// Prepares the arguments of the shell before the fork. The path of the script is not known yet.
+    fn new(words: &'a [CString]) -> Self {
+        let word = words.first().map_or(&b""[..], |word| word.as_bytes());
+        // The shell would take such a path for an option.
+        let end_of_options = matches!(word, [b'-' | b'+', ..]).then_some(c"--");
+        // The name of the shell is not the first word of the command, because busybox runs the applet that its name says.
+        let options = [Self::PATH].into_iter().chain(end_of_options);
+        let script = options.clone().count();
+        let arguments = words.iter().skip(1).map(CString::as_c_str);
+        Self { argv: options.chain([c""]).chain(arguments).collect(), script }
+    }
+
+    /// Executes the shell with the script at `path`. Returns if that fails, or if the file is no text. Async-signal-safe.
+    fn exec(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
+        if interpreter::is_text(path) {
+            self.argv.replace(self.script, path);
+            exec(Self::PATH, &self.argv, envp);
+        }
+    }
+}
+
 /// Executes the first candidate that can be executed, as `execvp` does. Returns the error of the last
 /// candidate that exists. Async-signal-safe.
 fn exec_first_candidate<'a>(
-    candidates: impl Iterator<Item = &'a CStr>,
+    candidates: &'a [CString],
     argv: &CStrArray<'_>,
+    shell: &mut Shell<'a>,
     envp: &CStrArray<'_>,
 ) -> Result<Infallible, ExecFailure> {
     let mut failure = ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT };
     for (candidate, path) in (0..=u16::MAX).zip(candidates) {
-        match exec(path, argv, envp) {
+        let errno = exec(path, argv, envp);
+        if errno == Errno::ENOEXEC {
+            shell.exec(path, envp);
+        }
+        match errno {
             // execve(2) also fails with ENOENT for a script that exists, but whose interpreter does not.
             Errno::ENOENT | Errno::ENOTDIR if !exists(path) => {}
             Errno::EACCES => {
@@ -124,6 +162,26 @@ mod tests {
     fn the_empty_word_has_no_candidates() {
         assert!(command_candidates(&[]).is_empty());
         assert!(command_candidates(&[c"".to_owned()]).is_empty());
+    }
+
+    fn shell_arguments(words: &[&CStr]) -> Vec<CString> {
+        let words: Vec<CString> = words.iter().copied().map(CStr::to_owned).collect();
+        let mut shell = Shell::new(&words);
+        shell.argv.replace(shell.script, c"SCRIPT");
+        shell.argv.strings().map(CStr::to_owned).collect()
+    }
+
+    #[test]
+    fn the_shell_gets_the_path_of_the_script_and_the_commands_arguments() {
+        assert_eq!(
+            shell_arguments(&[c"job", c"-a", c"b"]),
+            [c"/bin/sh", c"SCRIPT", c"-a", c"b"].map(CStr::to_owned)
+        );
+        assert_eq!(
+            shell_arguments(&[c"-job", c"a"]),
+            [c"/bin/sh", c"--", c"SCRIPT", c"a"].map(CStr::to_owned)
+        );
+        assert_eq!(shell_arguments(&[c"+job"]), [c"/bin/sh", c"--", c"SCRIPT"].map(CStr::to_owned));
     }
 
     #[test]
