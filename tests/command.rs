@@ -92,6 +92,9 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
     // The beginning of an executable file for another machine.
     file("foreign", "\x7fELF\x02\x01\x01\0\0\0\0", 0o755);
     file("orphan", "#!/there/is/none\n", 0o755);
+    file("windows", "#!/bin/sh\r\nexit\r\n", 0o755);
+    file("second", "#!./orphan\n", 0o755);
+    file("data", "#!./some.conf\n", 0o755);
     let hint = "not executable; did you mean -c FILE?";
     let cases = [
         ("no-such-command", 127, "not found"),
@@ -104,7 +107,14 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
         ("/", 126, "Permission denied"),
         ("./foreign", 126, "Exec format error"),
         ("foreign", 127, "not found"),
-        ("./orphan", 126, "No such file or directory"),
+        ("./orphan", 126, "No such file or directory (its interpreter '/there/is/none' does not exist)"),
+        (
+            "./windows",
+            126,
+            "No such file or directory (its interpreter '/bin/sh\\r' does not exist: the #! line ends with CR LF)",
+        ),
+        ("./second", 126, "No such file or directory (its interpreter '/there/is/none' does not exist)"),
+        ("./data", 126, "Permission denied (its interpreter './some.conf' cannot be executed)"),
     ];
     for way in both_ways() {
         for (word, code, why) in cases {

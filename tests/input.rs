@@ -212,7 +212,22 @@ fn a_command_that_cannot_be_executed_affects_only_its_own_program() {
         ("dir", "/usr", "command at '/usr' is a directory"),
         ("mode", "./plain", "command at './plain' is not executable"),
         ("noexec", "./empty", "couldn't exec ./empty: ENOEXEC"),
-        ("interp", "./lost", "couldn't exec ./lost: ENOENT"),
+        (
+            "interp",
+            "./lost",
+            "couldn't exec ./lost: ENOENT (its interpreter '/there/is/none' does not exist)",
+        ),
+        (
+            "crlf",
+            "./windows",
+            "couldn't exec ./windows: ENOENT (its interpreter '/bin/sh\\r' does not exist: the #! line ends with CR LF)",
+        ),
+        ("data", "./data", "couldn't exec ./data: EACCES (its interpreter './plain' cannot be executed)"),
+        (
+            "relative",
+            "./plain.sh\ndirectory=/",
+            "couldn't exec ./plain.sh: ENOENT (a relative path is executed in directory=/)",
+        ),
         ("chdir", "sleep 1000\ndirectory=/there/is/none", "couldn't chdir to /there/is/none: ENOENT"),
     ];
     let conf: String =
@@ -221,6 +236,9 @@ fn a_command_that_cannot_be_executed_affects_only_its_own_program() {
         .file("plain", "#!/bin/sh\n", 0o644)
         .file("empty", "", 0o755)
         .file("lost", "#!/there/is/none\n", 0o755)
+        .file("windows", "#!/bin/sh\r\nexit\r\n", 0o755)
+        .file("data", "#!./plain\n", 0o755)
+        .file("plain.sh", "#!/bin/sh\n", 0o755)
         .start();
     let gave_up = cases
         .map(|(name, ..)| format!("gave up: {name} entered FATAL state, too many start retries too quickly"));

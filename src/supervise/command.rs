@@ -28,8 +28,8 @@ pub fn run_command(
     }
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
     let wants_foreground = terminal::wants_foreground();
-    let group = sys::spawn_command(words, inherited_mask, wants_foreground, |failure| {
-        report_exec_failure(&word, failure)
+    let group = sys::spawn_command(words, inherited_mask, wants_foreground, |failure, interpreter| {
+        report_exec_failure(&word, failure, &interpreter.to_string_lossy())
     })
     .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let is_pid1 = sys::is_pid1();
@@ -188,14 +188,17 @@ impl Command {
     }
 }
 
-/// Logs why a command could not be executed. Returns the matching exit code.
-fn report_exec_failure(word: &str, failure: ExecFailure) -> u8 {
+/// Logs why a command could not be executed. `interpreter` is the interpreter that causes the failure, or empty. Returns the matching exit code.
+fn report_exec_failure(word: &str, failure: ExecFailure, interpreter: &str) -> u8 {
     let (code, reason) = match failure.step {
         ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {
             (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
         }
         ExecStep::NotFound => (NOT_FOUND, "not found".to_owned()),
-        _ => (NOT_EXECUTABLE, failure.errno.desc().to_owned()),
+        _ => {
+            let errno = failure.errno;
+            (NOT_EXECUTABLE, errno.desc().to_owned() + &messages::about_interpreter(interpreter, errno))
+        }
     };
     log_line(&format!("can't run {word}: {reason}"));
     code

@@ -18,11 +18,13 @@ pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
     }
 }
 
-/// The text after `spawnerr:` for a child that could not execute the program.
+/// The text after `spawnerr:` for a child that could not execute the program. `interpreter` is the interpreter that causes
+/// the failure, or empty.
 pub(super) fn failed_step(
     program: &SpawnSpec,
     defaults: &SpawnDefaults,
     ExecFailure { step, candidate, errno }: ExecFailure,
+    interpreter: &str,
 ) -> String {
     let word = program.argv0().to_string_lossy();
     let path = program.candidate(defaults, candidate).unwrap_or_default();
@@ -47,8 +49,38 @@ pub(super) fn failed_step(
         ExecStep::Stdout | ExecStep::Stderr | ExecStep::Streams => {
             format!("couldn't set up descriptors for {word}: {errno:?}")
         }
-        ExecStep::Exec => format!("couldn't exec {word}: {errno:?}"),
+        ExecStep::Exec => {
+            let hint = match interpreter {
+                "" => about_directory(program, &path, errno),
+                interpreter => about_interpreter(interpreter, errno),
+            };
+            format!("couldn't exec {word}: {errno:?}{hint}")
+        }
     }
+}
+
+/// The end of a text about an exec that failed with ENOENT. The file at a relative path was found in rsup's directory, but
+/// the exec comes after the change to the program's directory, as in supervisord.
+fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
+    match &program.directory {
+        Some(directory) if errno == Errno::ENOENT && !path.starts_with('/') => {
+            format!(" (a relative path is executed in directory={})", directory.to_string_lossy())
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+/// The end of a text about a failed exec: the interpreter that causes the failure, if `path` is not empty.
+pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
+    if path.is_empty() {
+        return String::new();
+    }
+    let why = match errno {
+        Errno::ENOENT if path.ends_with('\r') => "does not exist: the #! line ends with CR LF",
+        Errno::ENOENT => "does not exist",
+        _ => "cannot be executed",
+    };
+    format!(" (its interpreter {} {why})", repr(path))
 }
 
 /// Why a process could not switch to another user. EPERM has supervisord's text. supervisord has no text for another errno,

@@ -107,7 +107,8 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(failure), Ok(program)) => {
-                slot.last_error = messages::failed_step(program, &self.defaults, failure).into();
+                let text = messages::failed_step(program, &self.defaults, failure, &slot.interpreter);
+                slot.last_error = text.into();
                 Event::SpawnFailed
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },

@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub(super) exec_status: Option<ExecStatusPipe>,
     /// The step that failed in the child. The child exits next.
     pub(super) failure: Option<ExecFailure>,
+    /// The interpreter because of which the exec failed; empty if there is none.
+    pub(super) interpreter: Box<str>,
     /// Why the last start failed.
     pub(super) last_error: Box<str>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
@@ -37,6 +39,7 @@ impl Slot {
             logged_pid: 0,
             exec_status: None,
             failure: None,
+            interpreter: Box::default(),
             last_error: Box::default(),
             stdin_keeper: None,
         }

@@ -3,7 +3,7 @@
 use super::clock::now;
 use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcId, Time};
-use crate::sys::{self, Child};
+use crate::sys::{self, Child, ExecReport};
 
 impl Supervisor {
     /// Forks a program. The exec status pipe reports the result later; without a child the start has failed at once.
@@ -21,6 +21,7 @@ impl Supervisor {
                 slot.logged_pid = pid.number();
                 slot.stdin_keeper = stdin_keeper;
                 slot.failure = None;
+                slot.interpreter = Box::default();
                 if let Err(errno) = self.poller.add_oneshot(&status, id.0 as u64) {
                     slot.abort_start(errno);
                 }
@@ -48,12 +49,13 @@ impl Supervisor {
         let name = &slot.name;
         let failure = &mut slot.failure;
         let log = &mut self.log;
-        let is_complete = status.read(|report| {
-            if report.step.is_harmless() {
+        let interpreter = &mut slot.interpreter;
+        let is_complete = status.read(|report| match report {
+            ExecReport::Failure(report) if report.step.is_harmless() => {
                 log.line(Level::Warn, messages::unusable_log_file(name, report));
-            } else {
-                *failure = Some(report);
             }
+            ExecReport::Failure(report) => *failure = Some(report),
+            ExecReport::UnusableInterpreter(path) => *interpreter = String::from_utf8_lossy(&path).into(),
         });
         if !is_complete {
             if let Err(errno) = self.poller.rearm(status, id.0 as u64) {

@@ -44,7 +44,7 @@
 )]
 
 use super::errno::Errno;
-use super::exec_status::{ExecFailure, FailureReader, failure_pipe, report_failure};
+use super::exec_status::{ExecFailure, ExecReport, FailureReader, failure_pipe, report_failure};
 use super::fork::{MAY_SHARE_MEMORY, SpawnError, raw_fork, set_process_group};
 use super::kill::Pid;
 use std::cell::UnsafeCell;
@@ -282,7 +282,7 @@ impl<S> ExecStatusPipe<S> {
     /// Passes every report that has arrived to `receive`. Returns whether there will be no more. The exec has
     /// then succeeded, unless a report was about a step that is not [harmless](super::ExecStep::is_harmless).
     #[must_use]
-    pub fn read(&mut self, receive: impl FnMut(ExecFailure)) -> bool {
+    pub fn read(&mut self, receive: impl FnMut(ExecReport)) -> bool {
         self.failures.read(receive)
     }
 

@@ -15,6 +15,8 @@
 
 use super::errno::Errno;
 use nix::fcntl::OFlag;
+use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A step between fork and exec, or the reason why the executable was refused.
@@ -73,6 +75,14 @@ impl ExecStep {
     }
 }
 
+/// What a child writes into the pipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecReport {
+    Failure(ExecFailure),
+    /// The path of an interpreter because of which the exec fails. The failure of [`ExecStep::Exec`] follows.
+    UnusableInterpreter(Vec<u8>),
+}
+
 /// A step that failed in the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecFailure {
@@ -83,7 +93,6 @@ pub struct ExecFailure {
 }
 
 impl ExecFailure {
-    /// Less than PIPE_BUF, so that the kernel writes each report as a whole.
     const SIZE: usize = 8;
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -98,6 +107,12 @@ impl ExecFailure {
         Some(Self { step, candidate: u16::from_le_bytes([e, f]), errno })
     }
 }
+
+/// The beginning of a report about an interpreter, in the place of a step. The next byte is the length of the path, which
+/// follows the report.
+const INTERPRETER: u8 = 255;
+/// The longest path in a report.
+const MAX_PATH: usize = 255;
 
 /// The parent's end of the pipe.
 #[derive(Debug)]
@@ -117,14 +132,16 @@ pub(super) fn failure_pipe() -> Result<(FailureReader, OwnedFd), Errno> {
 
 impl FailureReader {
     /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file.
-    pub(super) fn read(&mut self, mut receive: impl FnMut(ExecFailure)) -> bool {
+    pub(super) fn read(&mut self, mut receive: impl FnMut(ExecReport)) -> bool {
         let mut bytes = [0; ExecFailure::SIZE];
         while !self.at_eof {
             match nix::unistd::read(&self.pipe, &mut bytes) {
                 Ok(0) => self.at_eof = true,
                 Ok(ExecFailure::SIZE) => {
-                    if let Some(failure) = ExecFailure::from_bytes(bytes) {
-                        receive(failure);
+                    if let [INTERPRETER, length, ..] = bytes {
+                        receive(ExecReport::UnusableInterpreter(self.read_path(length.into())));
+                    } else if let Some(failure) = ExecFailure::from_bytes(bytes) {
+                        receive(ExecReport::Failure(failure));
                     }
                 }
                 // Impossible, because every child writes complete reports.
@@ -133,6 +150,14 @@ impl FailureReader {
             }
         }
         true
+    }
+
+    /// Reads the path that the child has written together with the bytes before it.
+    fn read_path(&self, length: usize) -> Vec<u8> {
+        let mut path = vec![0; length];
+        let read = nix::unistd::read(&self.pipe, &mut path).unwrap_or(0);
+        path.truncate(read);
+        path
     }
 
     pub(super) fn is_at_eof(&self) -> bool {
@@ -146,6 +171,22 @@ impl AsFd for FailureReader {
     }
 }
 
+/// Reports the interpreter because of which the exec fails. A path that is too long is cut. Async-signal-safe.
+pub(super) fn report_interpreter(status: BorrowedFd<'_>, path: &CStr) {
+    let path = path.to_bytes();
+    let path = path.get(..MAX_PATH).unwrap_or(path);
+    // One write of less than PIPE_BUF bytes, which the kernel writes whole.
+    let mut report = [0; ExecFailure::SIZE + MAX_PATH];
+    let mut unwritten = report.as_mut_slice();
+    let head = [INTERPRETER, u8::try_from(path.len()).unwrap_or(u8::MAX), 0, 0, 0, 0, 0, 0];
+    // Neither write fails, because the buffer has room for both.
+    let _ = unwritten.write_all(&head);
+    let _ = unwritten.write_all(path);
+    let unused = unwritten.len();
+    let used = report.len().saturating_sub(unused);
+    let _ = nix::unistd::write(status, report.get(..used).unwrap_or_default());
+}
+
 /// Reports a failed step. Async-signal-safe.
 pub(super) fn report_failure(status: BorrowedFd<'_>, failure: ExecFailure) {
     // The pipe has enough space for the few reports of one child. EPIPE means that the parent no longer waits
@@ -156,6 +197,7 @@ pub(super) fn report_failure(status: BorrowedFd<'_>, failure: ExecFailure) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
 
     /// Every step, in order. The compiler rejects this function when a step has no arm here.
     fn step_after(step: ExecStep) -> Option<ExecStep> {
@@ -175,10 +217,10 @@ mod tests {
         }
     }
 
-    fn read_all(reader: &mut FailureReader) -> (Vec<ExecFailure>, bool) {
-        let mut failures = Vec::new();
-        let at_eof = reader.read(|failure| failures.push(failure));
-        (failures, at_eof)
+    fn read_all(reader: &mut FailureReader) -> (Vec<ExecReport>, bool) {
+        let mut reports = Vec::new();
+        let at_eof = reader.read(|report| reports.push(report));
+        (reports, at_eof)
     }
 
     #[test]
@@ -204,12 +246,30 @@ mod tests {
         let second = ExecFailure { step: ExecStep::Exec, candidate: u16::MAX, errno: Errno::ENOEXEC };
         report_failure(status.as_fd(), first);
         report_failure(status.as_fd(), second);
-        assert_eq!(read_all(&mut reader), (vec![first, second], false));
+        assert_eq!(
+            read_all(&mut reader),
+            (vec![first, second].into_iter().map(ExecReport::Failure).collect(), false)
+        );
         assert!(!reader.is_at_eof());
 
         drop(status);
         assert_eq!(read_all(&mut reader), (vec![], true));
         assert!(reader.is_at_eof());
+    }
+
+    #[test]
+    fn the_path_of_an_interpreter_arrives_before_the_failure() {
+        let failure = ExecFailure { step: ExecStep::Exec, candidate: 1, errno: Errno::ENOENT };
+        let long = CString::new("x".repeat(300)).unwrap();
+        for (path, arrives) in [(c"/bin/sh\r", &b"/bin/sh\r"[..]), (c"", b""), (&long, &[b'x'; MAX_PATH])] {
+            let (mut reader, status) = failure_pipe().unwrap();
+            report_interpreter(status.as_fd(), path);
+            report_failure(status.as_fd(), failure);
+            drop(status);
+            let reports =
+                vec![ExecReport::UnusableInterpreter(arrives.to_vec()), ExecReport::Failure(failure)];
+            assert_eq!(read_all(&mut reader), (reports, true));
+        }
     }
 
     #[test]

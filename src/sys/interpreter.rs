@@ -12,8 +12,8 @@
 )]
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-use nix::unistd::Whence;
+use nix::sys::stat::{FileStat, Mode};
+use nix::unistd::{AccessFlags, Whence};
 use std::ffi::CStr;
 
 /// The number of bytes that the kernel reads to decide how to execute a file (`BINPRM_BUF_SIZE`).
@@ -26,6 +26,131 @@ pub(super) fn is_text(path: &CStr) -> bool {
     read_at(path, 0, &mut head).is_some_and(|read| !read.contains(&0))
 }
 
+/// The path of an interpreter.
+pub(super) struct Interpreter {
+    /// The path, followed by at least one NUL byte.
+    bytes: [u8; HEAD_SIZE],
+}
+
+impl Interpreter {
+    /// `None` if the path is empty or does not fit.
+    fn new(path: &[u8]) -> Option<Self> {
+        let mut bytes = [0; HEAD_SIZE];
+        let (_, place) = bytes.split_last_mut()?;
+        place.get_mut(..path.len())?.copy_from_slice(path);
+        (!path.is_empty()).then_some(Self { bytes })
+    }
+
+    pub(super) fn path(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+
+    /// Whether the file exists and may be executed. Async-signal-safe.
+    fn is_executable(&self) -> bool {
+        let is_file = |stat: FileStat| stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        nix::sys::stat::stat(self.path()).is_ok_and(is_file)
+            && nix::unistd::access(self.path(), AccessFlags::X_OK).is_ok()
+    }
+}
+
+/// The number of interpreters that the kernel tries one after the other (`exec_binprm`).
+const MAX_INTERPRETERS: usize = 5;
+
+/// Returns the interpreter because of which execve(2) fails for the file at `path`: one that does not exist or may not be
+/// executed. The error of execve(2) then reads as if it were about the file. Async-signal-safe.
+pub(super) fn unusable_interpreter(path: &CStr) -> Option<Interpreter> {
+    let mut interpreter = interpreter_of(path)?;
+    for _ in 0..MAX_INTERPRETERS {
+        if !interpreter.is_executable() {
+            return Some(interpreter);
+        }
+        interpreter = interpreter_of(interpreter.path())?;
+    }
+    None
+}
+
+/// The interpreter of a script, or the dynamic loader of a program.
+fn interpreter_of(path: &CStr) -> Option<Interpreter> {
+    let mut head = [0; HEAD_SIZE];
+    match read_at(path, 0, &mut head)? {
+        [b'#', b'!', line @ ..] => interpreter_of_script(line),
+        head @ [0x7f, b'E', b'L', b'F', ..] => loader_of_program(path, head),
+        _ => None,
+    }
+}
+
+/// Reads the line after `#!` as the kernel does: the path ends at a blank, at the end of the line or at a NUL byte. A
+/// carriage return is a part of the path.
+fn interpreter_of_script(line: &[u8]) -> Option<Interpreter> {
+    let line = line.split(|byte| matches!(byte, b'\n' | 0)).next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    Interpreter::new(words.next()?)
+}
+
+/// Where elf(5) has the fields that lead to the path of the loader: offsets in bytes, and the size of an address.
+struct ElfLayout {
+    address_size: usize,
+    table_offset: usize,
+    entry_size: usize,
+    entry_count: usize,
+    segment_offset: usize,
+    segment_size: usize,
+}
+
+const ELF32: ElfLayout = ElfLayout {
+    address_size: 4,
+    table_offset: 28,
+    entry_size: 42,
+    entry_count: 44,
+    segment_offset: 4,
+    segment_size: 16,
+};
+const ELF64: ElfLayout = ElfLayout {
+    address_size: 8,
+    table_offset: 32,
+    entry_size: 54,
+    entry_count: 56,
+    segment_offset: 8,
+    segment_size: 32,
+};
+
+/// The size of an entry of the program header table of a 64-bit file.
+const ENTRY_SIZE: usize = 56;
+/// Limit on the entries that are read, because the number in the file can be wrong.
+const MAX_ENTRIES: u64 = 64;
+
+/// Reads the segment PT_INTERP. The byte order is that of this machine: execve(2) refuses any other with ENOEXEC.
+fn loader_of_program(path: &CStr, head: &[u8]) -> Option<Interpreter> {
+    let layout = if *head.get(4)? == libc::ELFCLASS64 { &ELF64 } else { &ELF32 };
+    let table_offset = number(head, layout.table_offset, layout.address_size)?;
+    let entry_size = number(head, layout.entry_size, 2)?;
+    let entry_count = number(head, layout.entry_count, 2)?.min(MAX_ENTRIES);
+    for index in 0..entry_count {
+        let offset = table_offset.checked_add(index.checked_mul(entry_size)?)?;
+        let mut entry = [0; ENTRY_SIZE];
+        let entry = read_at(path, offset.try_into().ok()?, &mut entry)?;
+        if number(entry, 0, 4)? == u64::from(libc::PT_INTERP) {
+            let offset = number(entry, layout.segment_offset, layout.address_size)?;
+            let size = number(entry, layout.segment_size, layout.address_size)?;
+            let mut loader = [0; HEAD_SIZE];
+            let loader = loader.get_mut(..size.try_into().ok()?)?;
+            let loader = read_at(path, offset.try_into().ok()?, loader)?;
+            return Interpreter::new(loader.split(|byte| *byte == 0).next()?);
+        }
+    }
+    None
+}
+
+/// An unsigned number of 2, 4 or 8 bytes.
+fn number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
+    let bytes = bytes.get(offset..offset.checked_add(size)?)?;
+    match size {
+        2 => Some(u16::from_ne_bytes(bytes.try_into().ok()?).into()),
+        4 => Some(u32::from_ne_bytes(bytes.try_into().ok()?).into()),
+        _ => Some(u64::from_ne_bytes(bytes.try_into().ok()?)),
+    }
+}
+
 /// Reads the bytes of a file from an offset on, as many as there are up to the size of the buffer.
 fn read_at<'a>(path: &CStr, offset: libc::off_t, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -36,6 +161,7 @@ fn read_at<'a>(path: &CStr, offset: libc::off_t, buffer: &'a mut [u8]) -> Option
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may panic")]
 mod tests {
     use super::*;
     use std::ffi::CString;
@@ -72,5 +198,79 @@ mod tests {
         }
         assert!(!is_text(c"/there/is/none"));
         assert!(!is_text(c"/"));
+    }
+
+    fn unusable(bytes: &[u8]) -> Option<CString> {
+        unusable_interpreter(&File::new(bytes).name()).map(|interpreter| interpreter.path().to_owned())
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_is_read_as_the_kernel_reads_it() {
+        let table: [(&[u8], Option<&CStr>); 9] = [
+            (b"#!/there/is/none\n", Some(c"/there/is/none")),
+            (b"#! \t/there/is/none -x y\n", Some(c"/there/is/none")),
+            (b"#!/bin/sh\r\nexit\r\n", Some(c"/bin/sh\r")),
+            (b"#!/there/is/none", Some(c"/there/is/none")),
+            (b"#!/\n", Some(c"/")),
+            (b"#!/dev/null\n", Some(c"/dev/null")),
+            (b"#!/bin/sh\n", None),
+            (b"#!\n", None),
+            (b"echo\n", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(unusable(text).as_deref(), want, "{text:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_interpreter_of_an_interpreter_is_found() {
+        use std::os::unix::fs::PermissionsExt;
+        let inner = File::new(b"#!/there/is/none\n");
+        let outer = [b"#!", inner.name().as_bytes(), b"\n"].concat();
+        assert_eq!(unusable(&outer), Some(inner.name()));
+        std::fs::set_permissions(&inner.path, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(unusable(&outer).as_deref(), Some(c"/there/is/none"));
+    }
+
+    #[test]
+    fn a_chain_of_interpreters_that_never_ends_is_no_finding() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = File::new(b"");
+        std::fs::write(&file.path, [b"#!", file.name().as_bytes()].concat()).unwrap();
+        std::fs::set_permissions(&file.path, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(unusable_interpreter(&file.name()).is_none());
+    }
+
+    /// A program of this machine whose second segment is PT_INTERP with this path.
+    fn program(layout: &ElfLayout, class: u8, loader: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 300];
+        let mut put = |offset: usize, number: u64, size: usize| {
+            let number = if cfg!(target_endian = "little") {
+                number.to_le_bytes()[..size].to_vec()
+            } else {
+                number.to_be_bytes()[8 - size..].to_vec()
+            };
+            bytes[offset..offset + size].copy_from_slice(&number);
+        };
+        put(layout.table_offset, 64, layout.address_size);
+        put(layout.entry_size, ENTRY_SIZE as u64, 2);
+        put(layout.entry_count, 2, 2);
+        put(64, 1, 4);
+        put(64 + ENTRY_SIZE, libc::PT_INTERP.into(), 4);
+        put(64 + ENTRY_SIZE + layout.segment_offset, 300, layout.address_size);
+        put(64 + ENTRY_SIZE + layout.segment_size, loader.len() as u64, layout.address_size);
+        bytes[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', class]);
+        [bytes, loader.to_vec()].concat()
+    }
+
+    #[test]
+    fn the_loader_of_a_program_is_found() {
+        for (layout, class) in [(&ELF64, libc::ELFCLASS64), (&ELF32, libc::ELFCLASS32)] {
+            let found = unusable(&program(layout, class, b"/lib/ld-none.so.1\0"));
+            assert_eq!(found.as_deref(), Some(c"/lib/ld-none.so.1"), "{class}");
+            assert_eq!(unusable(&program(layout, class, b"/bin/sh\0")), None);
+            assert_eq!(unusable(&program(layout, class, &[b'x'; HEAD_SIZE + 1])), None);
+        }
+        assert_eq!(unusable(b"\x7fELF\x02"), None);
     }
 }

@@ -28,7 +28,7 @@ pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, resolve_user};
 pub use errno::Errno;
-pub use exec_status::{ExecFailure, ExecStep};
+pub use exec_status::{ExecFailure, ExecReport, ExecStep};
 pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;

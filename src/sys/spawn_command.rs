@@ -5,7 +5,7 @@ use super::errno::Errno;
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep};
 use super::fork::{fork_exec, vfork_exec};
-use super::interpreter;
+use super::interpreter::{Interpreter, is_text, unusable_interpreter};
 use super::kill::Pid;
 use super::signals::SavedMask;
 use super::signals::block_all;
@@ -22,7 +22,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
 /// Starts the command. If `wants_foreground` is set and rsup's process group is the foreground process group
 /// of the terminal on stdin, the command's process group becomes the foreground process group instead. If the
-/// exec fails, `report_error` runs in the child and returns its exit status.
+/// exec fails, `report_error` runs in the child and returns its exit status; the second argument of `report_error` is
+/// the interpreter because of which the exec failed, or empty.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -30,7 +31,7 @@ pub fn spawn_command(
     words: &[OsString],
     inherited_mask: SavedMask,
     wants_foreground: bool,
-    report_error: impl FnOnce(ExecFailure) -> u8,
+    report_error: impl FnOnce(ExecFailure, &CStr) -> u8,
 ) -> Result<Pid, Errno> {
     // The kernel ends each argument of rsup at a NUL byte, so no argument contains one.
     let words: Vec<CString> = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
@@ -57,7 +58,10 @@ pub fn spawn_command(
         // `stty tostop` stops a background process that writes a line to the terminal. rsup could not notice
         // that stop while it is suspended by vfork.
         let _ = block_all();
-        report_error(failure)
+        let path =
+            candidates.get(usize::from(failure.candidate)).filter(|_| failure.step != ExecStep::NotFound);
+        let interpreter = path.and_then(|path| unusable_interpreter(path));
+        report_error(failure, interpreter.as_ref().map_or(c"", Interpreter::path))
     };
     // A key of the terminal can stop a process in the foreground before its exec. rsup notices that stop only
     // if rsup is not suspended by vfork.
@@ -117,7 +121,7 @@ impl<'a> Shell<'a> {
 
     /// Executes the shell with the script at `path`. Returns if that fails, or if the file is no text. Async-signal-safe.
     fn exec(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
-        if interpreter::is_text(path) {
+        if is_text(path) {
             self.argv.replace(self.script, path);
             exec(Self::PATH, &self.argv, envp);
         }

@@ -16,8 +16,9 @@ use super::clone_vm::{self, ChildMemory, ChildSetup, spawn_with_status};
 use super::credentials::{CredentialStep, Credentials, is_own_user, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
-use super::exec_status::{ExecFailure, ExecStep, report_failure};
+use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
 use super::fork::SpawnError;
+use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
@@ -296,7 +297,11 @@ impl ChildSetup for PreparedExec {
         // Unblocking comes last, so that no signal interrupts the steps above. A pending signal takes effect
         // here.
         signals::unblock_all().map_err(failed(ExecStep::Exec))?;
-        Err(failed(ExecStep::Exec)(exec(path, &self.argv, &self.envp)))
+        let errno = exec(path, &self.argv, &self.envp);
+        if let Some(interpreter) = unusable_interpreter(path) {
+            report_interpreter(status, interpreter.path());
+        }
+        Err(failed(ExecStep::Exec)(errno))
     }
 }
 
