@@ -1,5 +1,6 @@
 //! Errors that can occur before the first program runs. Each of them ends rsup with exit code 2.
 
+use crate::log::Escaped;
 use crate::sys::Errno;
 use std::fmt;
 use std::io;
@@ -46,17 +47,20 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage { reason, program } => write!(f, "{reason}\nFor help, use {program} -h"),
-            Self::Configuration(text) | Self::DropPrivileges(text) | Self::Spawn(text) => f.write_str(text),
+            Self::Usage { reason, program } => {
+                write!(f, "{}\nFor help, use {} -h", Escaped(reason), Escaped(program))
+            }
+            Self::Configuration(text) => f.write_str(text),
+            Self::DropPrivileges(text) | Self::Spawn(text) => Escaped(text).fmt(f),
             Self::StandardDescriptors(errno) => write!(f, "can't open descriptors 0 to 2: {errno}"),
             Self::BlockSignals(errno) => write!(f, "can't block signals: {errno}"),
             Self::WatchSignals(errno) => write!(f, "can't watch signals: {errno}"),
             Self::Output(errno) => write!(f, "can't write to stdout: {errno}"),
-            Self::UnknownUser(user) => write!(f, "Invalid user name {user}"),
+            Self::UnknownUser(user) => write!(f, "Invalid user name {}", Escaped(user)),
             Self::NothingToStart => f.write_str("no program to start"),
             Self::NulInEnvironment => f.write_str("the environment of [supervisord] holds a NUL byte"),
             Self::FastCgiSocket { url, error } => {
-                write!(f, "Could not create FastCGI socket {url}: {error}")
+                write!(f, "Could not create FastCGI socket {}: {error}", Escaped(url))
             }
         }
     }

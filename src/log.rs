@@ -265,18 +265,34 @@ impl Write for LineWriter<'_> {
         if !text.bytes().any(may_be_control) && self.put(text).is_ok() {
             return Ok(());
         }
-        for character in text.chars() {
-            let mut buffer = [0; 4];
-            if character.is_control() {
-                for escaped in character.escape_default() {
-                    self.put(escaped.encode_utf8(&mut buffer))?;
-                }
-            } else {
-                self.put(character.encode_utf8(&mut buffer))?;
-            }
-        }
-        Ok(())
+        put_escaped(text, &mut |text| self.put(text))
     }
+}
+
+/// Text from the command line or from the machine, with control characters escaped as in the log: a terminal does not act on
+/// it, and it takes one line.
+#[derive(Debug)]
+pub struct Escaped<'a>(pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        put_escaped(self.0, &mut |text| f.write_str(text))
+    }
+}
+
+/// Passes a text to `put`, character by character, with control characters escaped.
+fn put_escaped(text: &str, put: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+    for character in text.chars() {
+        let mut buffer = [0; 4];
+        if character.is_control() {
+            for escaped in character.escape_default() {
+                put(escaped.encode_utf8(&mut buffer))?;
+            }
+        } else {
+            put(character.encode_utf8(&mut buffer))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

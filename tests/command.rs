@@ -127,6 +127,21 @@ fn a_command_that_cannot_be_executed_causes_exit_code_127_or_126_and_one_line() 
     }
 }
 
+#[test]
+fn messages_about_the_command_line_escape_control_characters() {
+    let cases: [(&[&str], &str); 4] = [
+        (&["/no/such\nx\u{1b}[2J"], "rsup: can't run /no/such\\nx\\u{1b}[2J: not found\n"),
+        (&["--", "\u{85}\u{7f}\r"], "rsup: can't run \\u{85}\\u{7f}\\r: not found\n"),
+        (&["--x\u{1b}[2J"], "option --x\\u{1b}[2J not recognized\n"),
+        (&["-c", "/no/such\u{1b}[2J"], "could not find config file /no/such\\x1b[2J\n"),
+    ];
+    for (words, message) in cases {
+        let said = text(&output(Way::Foreground, words).stderr);
+        assert!(said.contains(message), "{words:?}: {said:?}");
+        assert!(!said.replace('\n', "").contains(char::is_control), "{words:?}: {said:?}");
+    }
+}
+
 /// The text of a script that prints its own path and its arguments.
 const SCRIPT: &str = "printf '%s\\n' \"$0 $*\"\nexit 3\n";
 

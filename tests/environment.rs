@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::support::{
-    Rsup, Setup, both_ways, eventually, needs, pid_namespace, proc, program, root, rsup, script,
+    Rsup, Setup, both_ways, eventually, installed, needs, pid_namespace, proc, program, root, rsup, script,
 };
 
 /// The keys of a program that runs once and writes into the file `out`.
@@ -278,4 +278,31 @@ fn rsup_starts_even_if_a_limit_cannot_be_raised() {
     let (code, rsup) = setup.run();
     assert_eq!((code, rsup.read("out").as_str()), (0, "512\n"));
     assert!(rsup.log().iter().any(|line| line.0.contains(" WARN ")), "{:?}", rsup.log());
+}
+
+#[test]
+fn a_failed_change_of_the_user_has_the_text_that_supervisord_has_for_rsups_own_user() {
+    needs!(root(), installed("setpriv"));
+    let without =
+        |capability: &'static str| ["setpriv", "--bounding-set", capability, "--inh-caps", capability];
+    let nobody = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"];
+    let no_groups = without("-setgid");
+    let no_user = without("-setuid");
+    let cases: [(&[&str], &str); 3] = [
+        (&nobody, "Can't drop privilege as nonroot user"),
+        (&no_groups, "Could not set groups of effective user"),
+        (&no_user, "Could not set user id of effective user: EPERM"),
+    ];
+    for (through, why) in cases {
+        let conf = script("job", "echo ran > ran") + "user=54321:54322\nstartretries=0\n";
+        let (code, job) = rsup(&conf).through(through).run();
+        let lines: Vec<_> = job.lines("spawnerr:").iter().map(|line| line.message().to_owned()).collect();
+        assert_eq!((code, lines), (1, vec![format!("INFO spawnerr: couldn't setuid to 54321: {why}")]));
+
+        let conf = "[supervisord]\nuser=54321:54322\n".to_owned() + &script("job", "echo ran > ran");
+        let (code, all) = rsup(&conf).through(through).run();
+        let last = all.log().pop().map(|line| line.0);
+        assert_eq!((code, last), (2, Some(format!("Error: {why}"))));
+        assert!(!job.path("ran").exists() && !all.path("ran").exists());
+    }
 }

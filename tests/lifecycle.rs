@@ -346,12 +346,23 @@ fn silent_writes_no_line() {
 
 #[test]
 fn a_program_runs_even_if_its_log_file_cannot_be_opened() {
-    let conf = program("web", "sleep 1000") + "stdout_logfile=/nowhere/web.log\n";
-    let mut rsup = rsup(&conf).start();
-    rsup.expect("WARN can't open stdout_logfile of 'web': ENOENT");
-    rsup.expect("spawned: 'web' with pid");
-    rsup.expect("success: web entered RUNNING state");
-    assert_eq!(rsup.stop(), 0);
+    let cases = [
+        ("stdout", "/nowhere/web.log", "ENOENT"),
+        ("stderr", "/nowhere/web.log", "ENOENT"),
+        ("stdout", "/usr", "EISDIR"),
+        ("stderr", "/dev/fd/7", "EBADF"),
+    ];
+    for (stream, path, errno) in cases {
+        let conf = program("web", "sleep 1000") + &format!("{stream}_logfile={path}\n");
+        let mut rsup = rsup(&conf).start();
+        let line = format!(
+            "WARN can't open {stream}_logfile of 'web': {errno}: {path}; it goes to rsup's own {stream}"
+        );
+        rsup.expect(&line);
+        rsup.expect("spawned: 'web' with pid");
+        rsup.expect("success: web entered RUNNING state");
+        assert_eq!(rsup.stop(), 0);
+    }
 }
 
 #[test]

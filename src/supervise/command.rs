@@ -4,6 +4,7 @@ use super::clock::now;
 use super::messages;
 use super::remaining::RemainingProcesses;
 use crate::error::Error;
+use crate::log::Escaped;
 use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, Sweep, SweepStep, Time};
 use crate::sys::{
     self, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus, terminal,
@@ -209,5 +210,5 @@ const LEFT_BEHIND: &str = "processes left behind";
 /// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {
     // If stderr has no room for the line, the line is lost. The exit code gives the same information.
-    let _ = LogStream::stderr().write(format!("rsup: {text}\n").as_bytes());
+    let _ = LogStream::stderr().write(format!("rsup: {}\n", Escaped(text)).as_bytes());
 }

@@ -3,8 +3,8 @@
 use crate::config::repr;
 use crate::policy::{ExitStatus, Level, Signal};
 use crate::sys::{
-    ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, Pid, SpawnDefaults, SpawnError, SpawnSpec,
-    WaitStatus,
+    self, ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, Output, Pid, SpawnDefaults, SpawnError,
+    SpawnSpec, WaitStatus,
 };
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub(super) fn failed_step(
     let path = path.to_string_lossy();
     let setuid = |step: CredentialStep| {
         let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
-        format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno))
+        format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno, sys::is_root()))
     };
     match step {
         ExecStep::NotFound => format!("can't find command {}", repr(&word)),
@@ -83,18 +83,17 @@ pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
     format!(" (its interpreter {} {why})", repr(path))
 }
 
-/// Why a process could not switch to another user. EPERM has supervisord's text. supervisord has no text for another errno,
-/// so the errno is appended.
-pub(super) fn failed_credentials(step: CredentialStep, errno: Errno) -> String {
-    if errno == Errno::EPERM {
-        return "Can't drop privilege as nonroot user".to_owned();
-    }
+/// Why a process could not switch to another user. `was_root` says whether the real user was root before. supervisord has a
+/// text for every user but root, and for the groups; it has none for setuid(2), and none for another errno than EPERM, so
+/// that the errno is appended there.
+pub(super) fn failed_credentials(step: CredentialStep, errno: Errno, was_root: bool) -> String {
     let text = match step {
+        _ if errno == Errno::EPERM && !was_root => return "Can't drop privilege as nonroot user".to_owned(),
         CredentialStep::Groups => "Could not set groups of effective user",
         CredentialStep::Gid => "Could not set group id of effective user",
-        CredentialStep::Uid => "Could not set user id of effective user",
+        CredentialStep::Uid => return format!("Could not set user id of effective user: {errno:?}"),
     };
-    format!("{text}: {errno:?}")
+    if errno == Errno::EPERM { text.to_owned() } else { format!("{text}: {errno:?}") }
 }
 
 /// The text for a kernel that does not make rsup a child subreaper.
@@ -103,9 +102,19 @@ pub(super) fn no_subreaper(errno: Errno) -> String {
 }
 
 /// The text for a log file that could not be opened. The program runs without the file.
-pub(super) fn unusable_log_file(name: &str, report: ExecFailure) -> String {
-    let stream = if report.step == ExecStep::Stdout { "stdout" } else { "stderr" };
-    format!("can't open {stream}_logfile of '{name}': {:?}; it goes to rsup's own {stream}", report.errno)
+pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFailure) -> String {
+    let (stream, output) = match report.step {
+        ExecStep::Stdout => ("stdout", &program.stdout),
+        _ => ("stderr", &program.stderr),
+    };
+    let path = match output {
+        Output::File(path) | Output::ClosedFd(path) => path.to_string_lossy(),
+        Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => "/dev/null".into(),
+    };
+    format!(
+        "can't open {stream}_logfile of '{name}': {:?}: {path}; it goes to rsup's own {stream}",
+        report.errno
+    )
 }
 
 /// The text about a child that is not a leader. The text is formatted only if the log shows its level.

@@ -71,8 +71,10 @@ fn raise_limits(config: &Config, log: &mut Log) {
 fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
     let Some(user) = &config.supervisord.user else { return Ok(()) };
     let credentials = sys::resolve_user(user).map_err(|_| Error::UnknownUser(user.clone()))?;
-    sys::drop_privileges(&credentials)
-        .map_err(|(step, errno)| Error::DropPrivileges(messages::failed_credentials(step, errno)))?;
+    let was_root = sys::is_root();
+    sys::drop_privileges(&credentials).map_err(|(step, errno)| {
+        Error::DropPrivileges(messages::failed_credentials(step, errno, was_root))
+    })?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", credentials.uid));
     Ok(())
 }

@@ -133,7 +133,7 @@ impl Preparer {
                 ("" | "/dev/null", _) => Output::Discard,
                 (_, Some("1")) => self.stdout.clone(),
                 (_, Some("2")) => self.stderr.clone(),
-                (_, Some(_)) => Output::ClosedFd,
+                (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::ClosedFd),
                 (path, None) => CString::new(expand_home(path)).map_or_else(|_| own.clone(), Output::File),
             },
         }

@@ -47,12 +47,15 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(status) = &mut slot.exec_status else { return };
         let name = &slot.name;
+        let program = slot.program;
         let failure = &mut slot.failure;
         let log = &mut self.log;
         let interpreter = &mut slot.interpreter;
         let is_complete = status.read(|report| match report {
             ExecReport::Failure(report) if report.step.is_harmless() => {
-                log.line(Level::Warn, messages::unusable_log_file(name, report));
+                if let Ok(program) = program {
+                    log.line(Level::Warn, messages::unusable_log_file(name, program, report));
+                }
             }
             ExecReport::Failure(report) => *failure = Some(report),
             ExecReport::UnusableInterpreter(path) => *interpreter = String::from_utf8_lossy(&path).into(),

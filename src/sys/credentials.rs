@@ -153,6 +153,12 @@ fn has_uid(wanted: u32) -> bool {
     getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
+/// Returns whether rsup's real user is root, which decides about supervisord's text for a failed change of the user.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::getuid().is_root()
+}
+
 /// Permanently changes rsup's own user (the key `user` of the section `[supervisord]`). Like supervisord, this function
 /// does nothing if rsup runs as that user already, unless the configuration names a group.
 ///

@@ -26,7 +26,7 @@ mod wait;
 
 pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
-pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, resolve_user};
+pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecReport, ExecStep};
 pub use fork::SpawnError;

@@ -138,9 +138,9 @@ pub enum Output {
     },
     /// This file, opened for appending.
     File(CString),
-    /// A descriptor other than 1 and 2, which rsup never passes to a program: rsup has closed all inherited
-    /// descriptors above 2, so a descriptor of this number is now one of rsup's own.
-    ClosedFd,
+    /// The path of a descriptor other than 1 and 2, which rsup never passes to a program: rsup has closed all
+    /// inherited descriptors above 2, so a descriptor of this number is now one of rsup's own.
+    ClosedFd(CString),
     /// /dev/null.
     Discard,
     /// The program's stdout.
@@ -218,7 +218,7 @@ fn idle_pipe() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
 fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
         Output::Inherit { fd, reopen: true } => reopen(*fd),
-        Output::Inherit { .. } | Output::File(_) | Output::ClosedFd => None,
+        Output::Inherit { .. } | Output::File(_) | Output::ClosedFd(_) => None,
         Output::Discard | Output::SameAsStdout => None,
     }
 }
@@ -372,7 +372,7 @@ fn open_output(
             };
         }
         Output::File(path) => open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND),
-        Output::ClosedFd => Err(Errno::EBADF),
+        Output::ClosedFd(_) => Err(Errno::EBADF),
         Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()),
     };
     match opened {
