@@ -107,11 +107,18 @@ fn load(
     check_user: &dyn Fn(&str) -> Result<(), String>,
 ) -> Result<Loaded, Error> {
     let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
-    // A variable that is not UTF-8 cannot be used by `%(ENV_X)s`, but the programs inherit the variable.
-    let environment: Vec<(String, String)> = env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let inputs = Inputs { environment: &environment, host: &sys::host_name(), check_user };
+    let mut environment = Vec::new();
+    let mut not_utf8 = Vec::new();
+    for (name, value) in env::vars_os() {
+        // A file is UTF-8 and cannot use a variable whose name is not. The programs inherit the variable.
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => environment.push((name, value)),
+            Err(_) => not_utf8.push(name),
+        }
+    }
+    let inputs =
+        Inputs { environment: &environment, not_utf8: &not_utf8, host: &sys::host_name(), check_user };
     Ok(config::load(&file, &cli.overrides, &inputs))
 }
 

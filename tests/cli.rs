@@ -244,7 +244,9 @@ fn an_environment_variable_that_is_not_utf_8_cannot_be_expanded() {
     let bytes = std::ffi::OsStr::from_bytes(b"a\xffb");
     let output = check.env("BYTES", bytes).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("names ('ENV_BYTES') which cannot be expanded"));
+    let why =
+        "names ('ENV_BYTES') which cannot be expanded. This variable is set, but its value is not UTF-8\n";
+    assert!(text(&output.stderr).ends_with(why), "{}", text(&output.stderr));
 }
 
 #[test]

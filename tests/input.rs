@@ -1,9 +1,10 @@
 //! Wrong input. An error in the file is reported with the file and the line, and no program starts. A command that
 //! cannot be executed affects only its own program.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{Rsup, needs, pid_namespace, program, root, rsup, script};
+use crate::support::{Rsup, Setup, installed, needs, pid_namespace, program, root, rsup, script};
 
 /// The whole log as one text.
 fn text(rsup: &Rsup) -> String {
@@ -56,7 +57,102 @@ fn the_error_names_a_file_that_is_missing_or_unreadable() {
         rsup("").only_args(&["-c", "/there/is/none.conf"]).run(),
         &["could not find config file /there/is/none.conf"],
     );
-    refused(rsup("").only_args(&["-c", "/usr"]).run(), &["could not read config file /usr"]);
+    let cases = [
+        ("/usr", "could not read config file /usr: Is a directory"),
+        ("/dev/null", "could not read config file /dev/null: not a regular file"),
+        ("loop", "could not find config file loop: "),
+        ("supervisord.conf/x", "could not find config file supervisord.conf/x: Not a directory"),
+    ];
+    for (path, message) in cases {
+        refused(rsup("").only_args(&["-c", path]).after("ln -s loop loop").run(), &[message]);
+    }
+}
+
+#[test]
+fn the_error_says_why_a_file_cannot_be_read() {
+    needs!(root(), installed("setpriv"));
+    let nobody = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"];
+    let started = |setup: Setup| setup.file("secret", "", 0o000).file("dir/file", "", 0o644).through(&nobody);
+    let unreadable = started(rsup("")).only_args(&["-c", "secret"]);
+    refused(unreadable.run(), &["could not read config file secret: Permission denied\n"]);
+    let hidden = started(rsup("")).only_args(&["-c", "dir/file"]);
+    std::fs::set_permissions(hidden.path("dir"), PermissionsExt::from_mode(0o600)).unwrap();
+    refused(hidden.run(), &["could not find config file dir/file: Permission denied\n"]);
+    let included = started(rsup(&format!("[include]\nfiles=secret\n{}", program("x", "true"))));
+    let (code, rsup) = included.args(&["--check"]).run();
+    let warning = "supervisord.conf:2: warning: [include] files: could not read ";
+    let line = rsup.lines(warning).pop().expect("the warning").0;
+    assert!(code == 0 && line.ends_with("/secret: Permission denied"), "{code} {line}");
+}
+
+#[test]
+fn a_file_in_utf_16_causes_one_error() {
+    let text = "[program:x]\r\ncommand=true\r\n";
+    let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
+    let with_mark = format!("\u{feff}{text}");
+    for bytes in [little(&with_mark), big(&with_mark), little(text), big(text)] {
+        let setup = rsup("").args(&["--check"]);
+        std::fs::write(setup.path("supervisord.conf"), bytes).unwrap();
+        let (code, rsup) = setup.run();
+        let lines: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
+        let error = "supervisord.conf:1: error: the file is encoded in UTF-16, and must be UTF-8";
+        assert_eq!((code, lines), (2, vec![error.to_owned()]));
+    }
+}
+
+#[test]
+fn a_quotation_mark_in_an_expanded_value_is_reported_with_its_name() {
+    let cases = [
+        (
+            "[program:x]\ncommand=true\nenvironment=A=\"%(ENV_ODD)s\"",
+            "error: [program:x] environment: No closing quotation (the value of %(ENV_ODD)s contains '\"')",
+        ),
+        (
+            "[supervisord]\nenvironment=B=\"%(ENV_FINE)s\",A=\"%(ENV_ODD)s\"\n[program:x]\ncommand=true",
+            "error: [supervisord] environment: No closing quotation (the value of %(ENV_ODD)s contains '\"')",
+        ),
+        (
+            "[program:x]\ncommand=true\nenvironment=A=%(ENV_AT)s",
+            "Unexpected end of key/value pairs in value 'A=a@b' (the value of %(ENV_AT)s contains '@')",
+        ),
+        (
+            "[program:x]\ncommand=sh -c \"%(ENV_ODD)s\"",
+            "can't parse command 'sh -c \"say \"hi\"': No closing quotation (the value of %(ENV_ODD)s contains '\"')",
+        ),
+        (
+            "[program:x]\ncommand=true\nenvironment=A=\"%(ENV_FINE)s",
+            "error: [program:x] environment: No closing quotation\n",
+        ),
+    ];
+    for (conf, message) in cases {
+        let setup = rsup(&format!("{conf}\n")).args(&["--check"]);
+        let setup = setup.env("ODD", "say \"hi").env("AT", "a@b").env("FINE", "fine");
+        let (_, rsup) = setup.run();
+        assert!(text(&rsup).contains(message), "no {message:?} in:\n{}", text(&rsup));
+    }
+}
+
+#[test]
+fn a_nul_byte_that_no_program_can_be_given_is_an_error() {
+    let cases = [
+        ("command=sleep 1\0", "3: error: [program:x] command"),
+        ("command=\0", "3: error: [program:x] command"),
+        ("directory=/\0", "4: error: [program:x] directory"),
+        ("environment=A=\"\0\"", "4: error: [program:x] environment"),
+        ("stdout_logfile=/tmp/\0", "4: error: [program:x] stdout_logfile"),
+        ("stderr_logfile=/tmp/\0", "4: error: [program:x] stderr_logfile"),
+    ];
+    for (key, place) in cases {
+        let command = if key.starts_with("command") { "" } else { "command=true\n" };
+        let conf = format!("# A comment.\n[program:x]\n{command}{key}\n");
+        let message = format!("supervisord.conf:{place}: the value contains a NUL byte");
+        refused(rsup(&conf).args(&["--check"]).run(), &[&message]);
+        refused(rsup(&conf).run(), &[&message]);
+    }
+    let conf = format!("[supervisord]\nenvironment=A=\"\0\"\n{}", creates_started());
+    let message = "supervisord.conf:2: error: [supervisord] environment: the value contains a NUL byte";
+    refused(rsup(&conf).args(&["--check"]).run(), &[message]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn environment() -> Vec<(String, String)> {
 
 /// Loads a file with rsup. Returns the processes as JSON, or the error messages.
 fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> {
-    let inputs = Inputs { environment, host: "node1", check_user: &|_| Ok(()) };
+    let inputs = Inputs { environment, not_utf8: &[], host: "node1", check_user: &|_| Ok(()) };
     let loaded = config::load(file, &Overrides::default(), &inputs);
     let config = loaded.config.ok_or_else(|| loaded.report.lines(false).collect::<Vec<_>>().join("\n"))?;
     let mut shown: Value = serde_json::from_str(&config.to_json()).unwrap();
@@ -199,6 +199,7 @@ fn known(text: &str, difference: &str) -> Option<&'static str> {
         ("needs a name, as in %(here)", "%", "% without a name"),
         ("umask: ", "-", "negative umask"),
         ("embedded null byte", "\0", "NUL in a path"),
+        ("the value contains a NUL byte", "\0", "NUL in a value"),
     ];
     others
         .iter()

@@ -7,7 +7,7 @@
 //! supervisord skips without a message.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::model::{Inputs, Loaded, Overrides};
@@ -120,8 +120,11 @@ impl Loader {
                 let index = self.report.add_file(name);
                 return self.decode(index, bytes);
             }
-            Err(_) if !file.exists() => format!("could not find config file {name}"),
-            Err(why) => format!("could not read config file {name}{why}"),
+            Err(why) => match file.try_exists() {
+                Ok(true) => format!("could not read config file {name}{why}"),
+                Ok(false) => format!("could not find config file {name}"),
+                Err(error) => format!("could not find config file {name}{}", reason(&error)),
+            },
         };
         self.report.add(Severity::Error, None, SectionKey::NONE, why);
         String::new()
@@ -130,26 +133,34 @@ impl Loader {
     /// Reads a regular file. Other files are refused, because a FIFO would block and a device may have no end.
     ///
     /// # Errors
-    /// Returns the end of the error message, which is empty where supervisord's message gives no reason.
-    fn read(&mut self, path: &Path) -> Result<Vec<u8>, &'static str> {
-        let metadata = fs::metadata(path).map_err(|_| "")?;
+    /// Returns the end of the error message, which says why.
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let failed = |error: io::Error| reason(&error);
+        let metadata = fs::metadata(path).map_err(failed)?;
         if !metadata.is_file() {
-            return Err(if metadata.is_dir() { "" } else { ": not a regular file" });
+            let why = if metadata.is_dir() { ": Is a directory" } else { ": not a regular file" };
+            return Err(why.to_owned());
         }
         // One byte more than the limit shows that the file exceeds the limit.
         let limit = self.bytes_left.saturating_add(1);
         let capacity = usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1);
         let mut bytes = Vec::with_capacity(capacity);
-        let file = fs::File::open(path).map_err(|_| "")?;
-        let length = file.take(limit).read_to_end(&mut bytes).map_err(|_| "")?;
+        let file = fs::File::open(path).map_err(failed)?;
+        let length = file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         self.bytes_left = self.bytes_left.checked_sub(length).ok_or(TOO_LARGE)?;
         Ok(bytes)
     }
 
     /// Returns the text of a file. Reports invalid UTF-8 as an error, and replaces it, so that one run also finds the
-    /// other errors of the file.
+    /// other errors of the file. Of a file in UTF-16 nothing could be read, so the file has no other errors.
     fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
+        if is_utf_16(&bytes) {
+            let location = SourceLocation { file, line: 1 };
+            let why = "the file is encoded in UTF-16, and must be UTF-8".to_owned();
+            self.report.add(Severity::Error, Some(location), SectionKey::NONE, why);
+            return String::new();
+        }
         String::from_utf8(bytes).unwrap_or_else(|error| {
             let (line, why) = decode_error(error.as_bytes(), error.utf8_error());
             self.report.add(Severity::Error, Some(SourceLocation { file, line }), SectionKey::NONE, why);
@@ -196,6 +207,7 @@ impl Loader {
         let vars = ExpansionVars {
             here: Some(&here),
             host: Some(inputs.host),
+            not_utf8: inputs.not_utf8,
             ..ExpansionVars::variables(&environment)
         };
         match expand(&files.text(), &vars, "include.files") {
@@ -314,6 +326,25 @@ fn indented_entry(name: &str) -> String {
     format!("{} is indented, so this line continues the value above it", repr(name))
 }
 
+/// Returns the end of a message about an error of the file system.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    // The number of the error says nothing that the text does not say.
+    format!(": {}", text.split_once(" (os error").map_or(&*text, |(text, _)| text))
+}
+
+/// Returns whether a file begins with a byte order mark of UTF-16 (or of UTF-32, which begins in the same way), or with two
+/// ASCII characters in UTF-16.
+fn is_utf_16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] => true,
+        [first, 0, second, 0, ..] | [0, first, 0, second, ..] => {
+            first.is_ascii() && second.is_ascii() && *first != 0 && *second != 0
+        }
+        _ => false,
+    }
+}
+
 /// Returns the line and the text of the `UnicodeDecodeError` that Python raises.
 fn decode_error(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
     let start = error.valid_up_to();
@@ -350,6 +381,18 @@ mod tests {
         for (bytes, line, want) in table {
             let error = std::str::from_utf8(bytes).unwrap_err();
             assert_eq!(decode_error(bytes, error), (line, format!("'utf-8' codec can't decode {want}")));
+        }
+    }
+
+    #[test]
+    fn utf_16_is_recognised_with_and_without_a_byte_order_mark() {
+        for bytes in
+            [&b"\xff\xfe[\0"[..], b"\xfe\xff\0[", b"[\0p\0", b"\0[\0p", b"\xff\xfe\0\0", b"\0\0\xfe\xff"]
+        {
+            assert!(is_utf_16(bytes), "{bytes:02x?}");
+        }
+        for bytes in [&b""[..], b"[program:x]", b"\xef\xbb\xbf[x]", b"#\0x\n", b"\0\0\0\0", b"\0", b"\xff["] {
+            assert!(!is_utf_16(bytes), "{bytes:02x?}");
         }
     }
 

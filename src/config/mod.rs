@@ -10,7 +10,7 @@
 //! use std::path::Path;
 //!
 //! let environment = vec![("PATH".to_string(), "/bin".to_string())];
-//! let inputs = Inputs { environment: &environment, host: "web1", check_user: &check_user };
+//! let inputs = Inputs { environment: &environment, not_utf8: &[], host: "web1", check_user: &check_user };
 //! // An `Err` is the message that no file exists in the search path.
 //! let file = config::find(Path::new("/sbin/rsup"))?;
 //! let loaded = config::load(&file, &Overrides::default(), &inputs);

@@ -12,6 +12,9 @@ use crate::policy::{Level, ProcessSpec, ShutdownOn};
 pub struct Inputs<'a> {
     /// The environment that rsup was started with, for `%(ENV_X)s`.
     pub environment: &'a [(String, String)],
+    /// The names of further variables of this environment, whose values are not UTF-8. The programs inherit these variables,
+    /// but `%(ENV_X)s` cannot use them.
+    pub not_utf8: &'a [String],
     /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
     /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if the user or

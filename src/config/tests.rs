@@ -12,7 +12,11 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
         "nosuch" => Err("Invalid user name nosuch".to_owned()),
         _ => Ok(()),
     };
-    load(file, overrides, &Inputs { environment: &environment, host: "node1", check_user: &check_user })
+    load(
+        file,
+        overrides,
+        &Inputs { environment: &environment, not_utf8: &[], host: "node1", check_user: &check_user },
+    )
 }
 
 pub(super) fn load_text(text: &str) -> Loaded {
@@ -256,7 +260,7 @@ fn included_files_override_the_main_file_and_have_their_own_directory() {
             format!("Included extra file \"{here}/d/1.ini\" during parsing"),
             format!("Included extra file \"{here}/d/2.ini\" during parsing"),
             format!("Included extra file \"{here}/d/directory.ini\" during parsing"),
-            format!("could not read {here}/d/directory.ini"),
+            format!("could not read {here}/d/directory.ini: Is a directory"),
             format!("No file matches via include \"{here}/none*\""),
             format!("Included extra file \"{here}/main\" during parsing"),
         ]
@@ -290,7 +294,7 @@ fn only_regular_files_are_read() {
     for (path, want) in [
         ("/nowhere/x.conf", "Error: could not find config file /nowhere/x.conf"),
         ("/dev/zero", "Error: could not read config file /dev/zero: not a regular file"),
-        ("/etc", "Error: could not read config file /etc"),
+        ("/etc", "Error: could not read config file /etc: Is a directory"),
     ] {
         let loaded = load_file(Path::new(path), &Overrides::default());
         assert_eq!(loaded.report.lines(true).collect::<Vec<_>>(), [want]);

@@ -3,7 +3,10 @@
 
 use super::model::{LogFile, ProcessConfig};
 use super::report::{SectionKey, Severity};
+use crate::config::grammar::document::Value;
+use crate::config::grammar::expand::{ExpansionVars, about_expansions};
 use crate::config::grammar::python::repr;
+use crate::config::grammar::shlex;
 use crate::config::sections::known_keys::{self, STDERR_KEYS, STDOUT_KEYS};
 use crate::config::sections::section_reader::{Context, SectionReader};
 use crate::config::sections::value::boolean;
@@ -68,8 +71,13 @@ pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, li
     }
 }
 
-/// Warns about a section of a program. `process` is the first process that the section defines.
-pub(crate) fn warn_process(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig) {
+/// Warns about a section of a program. `process` is the first process that the section defines, and `vars` are the names
+/// that its command may use.
+pub(crate) fn warn_process(
+    reader: &mut SectionReader<'_, '_>,
+    process: &ProcessConfig,
+    vars: &ExpansionVars<'_>,
+) {
     for (keys, file) in [(&STDOUT_KEYS, &process.stdout_logfile), (&STDERR_KEYS, &process.stderr_logfile)] {
         let sets_syslog = reader.raw(keys.syslog).is_some_and(|value| boolean(&value.text()) == Ok(true));
         match file {
@@ -79,7 +87,7 @@ pub(crate) fn warn_process(reader: &mut SectionReader<'_, '_>, process: &Process
             LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
         }
     }
-    warn_command(reader, process);
+    warn_command(reader, process, vars);
     let spec = &process.spec;
     if spec.autorestart == AutoRestart::Never && spec.startsecs > 0 && spec.startretries > 0 {
         let why = format!(
@@ -99,9 +107,13 @@ pub(crate) fn warn_process(reader: &mut SectionReader<'_, '_>, process: &Process
 }
 
 /// Warns about a command that cannot be started. supervisord finds such a command only when it starts the program.
-fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig) {
+fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig, vars: &ExpansionVars<'_>) {
     match &process.argv {
-        Err(why) => reader.warn("command", format!("can't parse command {}: {why}", repr(&process.command))),
+        Err(why) => {
+            let text = reader.raw("command").map(Value::text).unwrap_or_default();
+            let cause = about_expansions(&text, vars, |c| shlex::can_cause(why, c));
+            reader.warn("command", format!("can't parse command {}: {why}{cause}", repr(&process.command)));
+        }
         Ok(words) if words.is_empty() => {
             // A value that contains % gets no warning: perhaps its expansion failed, or a variable is empty only on
             // this machine.

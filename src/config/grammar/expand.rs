@@ -28,6 +28,8 @@ pub(crate) struct ExpansionVars<'a> {
     pub(crate) environment: &'a EnvMap,
     /// For `ENV_*`: the program's own `environment`, which overrides the other variables.
     pub(crate) own: &'a [(String, String)],
+    /// The names of variables that are set, but whose values are not UTF-8.
+    pub(crate) not_utf8: &'a [String],
     /// `here`: the directory of the main file.
     pub(crate) here: Option<&'a str>,
     /// `host_node_name`.
@@ -50,6 +52,7 @@ impl<'a> ExpansionVars<'a> {
         ExpansionVars {
             environment,
             own: &[],
+            not_utf8: &[],
             here: None,
             host: None,
             program: None,
@@ -68,6 +71,10 @@ impl<'a> ExpansionVars<'a> {
             "numprocs" => self.numbers.map(|(_, count)| Item::Int(count)),
             _ => self.variable(name.strip_prefix("ENV_")?).map(Item::Text),
         }
+    }
+
+    fn is_not_utf8(&self, name: &str) -> bool {
+        name.strip_prefix("ENV_").is_some_and(|name| self.not_utf8.iter().any(|known| known == name))
     }
 
     fn variable(&self, name: &str) -> Option<&'a str> {
@@ -109,6 +116,11 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
         let value = repr(value);
         let option = repr(&option.to_string());
         match error {
+            ExpandError::UnknownName(name) if vars.is_not_utf8(&name) => format!(
+                "Format string {value} for {option} contains names ({}) which cannot be expanded. \
+                 This variable is set, but its value is not UTF-8",
+                repr(&name)
+            ),
             ExpandError::UnknownName(name) => format!(
                 "Format string {value} for {option} contains names ({}) which cannot be expanded. \
                  Available names: {}",
@@ -120,6 +132,27 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
             }
         }
     })
+}
+
+/// The end of a message about an expanded value that has a syntax error: the first name in the unexpanded `value` whose
+/// text contains a character that can cause the error. The line of the file may be correct.
+pub(crate) fn about_expansions(
+    value: &str,
+    vars: &ExpansionVars<'_>,
+    can_cause: impl Fn(char) -> bool,
+) -> String {
+    let mut remaining = value;
+    while let Some((_, after)) = remaining.split_once('%') {
+        remaining = after.strip_prefix('%').unwrap_or(after);
+        let name = after.strip_prefix('(').and_then(|after| after.split_once(')')).map(|(name, _)| name);
+        if let Some(name) = name
+            && let Some(Item::Text(text)) = vars.get(name)
+            && let Some(cause) = text.chars().find(|c| can_cause(*c))
+        {
+            return format!(" (the value of %({name})s contains {})", repr(&cause.to_string()));
+        }
+    }
+    String::new()
 }
 
 /// The argument of the next conversion.
@@ -389,6 +422,32 @@ mod tests {
                     expanded. Available names: ENV_A, ENV_Q, here, numprocs, process_num, \
                     program_name";
         assert_eq!(run("%( here )s"), Err(want.to_owned()));
+    }
+
+    #[test]
+    fn the_message_about_a_variable_that_is_not_utf_8_says_so() {
+        let not_utf8 = ["X".to_owned()];
+        let environment = EnvMap::default();
+        let vars = ExpansionVars { not_utf8: &not_utf8, ..ExpansionVars::variables(&environment) };
+        let want = "Format string '%(ENV_X)s' for 'k' contains names ('ENV_X') which cannot be expanded. This variable \
+                    is set, but its value is not UTF-8";
+        assert_eq!(expand("%(ENV_X)s", &vars, "k"), Err(want.to_owned()));
+        assert!(expand("%(ENV_Y)s", &vars, "k").is_err_and(|why| why.contains("Available names")));
+        let own = [("X".to_owned(), "own".to_owned())];
+        assert_eq!(expand("%(ENV_X)s", &ExpansionVars { own: &own, ..vars }, "k"), Ok("own".to_owned()));
+    }
+
+    #[test]
+    fn the_name_whose_text_contains_a_character_is_found() {
+        let mut environment = EnvMap::default();
+        environment.set("A", "a");
+        environment.set("Q", "it's");
+        let vars = ExpansionVars::variables(&environment);
+        let about = |value: &str| about_expansions(value, &vars, |c| c == '\'');
+        assert_eq!(about("'%(ENV_A)s %(ENV_Q)s %(nope)s'"), " (the value of %(ENV_Q)s contains \"'\")");
+        for value in ["", "'", "%", "%(", "%(ENV_A)s", "%%(ENV_Q)s", "100%%"] {
+            assert_eq!(about(value), "", "{value}");
+        }
     }
 
     #[test]

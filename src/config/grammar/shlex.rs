@@ -43,6 +43,15 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs.into_vec())
 }
 
+/// Whether a character inside an expanded value can cause this error of [`split`] or [`pairs`].
+pub(crate) fn can_cause(error: &str, c: char) -> bool {
+    match error {
+        NO_CLOSING_QUOTE => matches!(c, '"' | '\'' | '\\'),
+        NO_ESCAPED_CHARACTER => c == '\\',
+        _ => !is_pair_word(c),
+    }
+}
+
 /// The word characters of `environment`: letters including those of Latin-1, digits and `_` (`shlex.wordchars` in POSIX
 /// mode), and the characters that supervisord adds for paths, URLs and options.
 fn is_pair_word(c: char) -> bool {

@@ -20,7 +20,7 @@ use crate::policy::Level;
 
 /// Checks all these sections, and logs their names in one line when rsup starts.
 pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
-    let vars = ExpansionVars::variables(variables);
+    let vars = ExpansionVars { not_utf8: context.inputs.not_utf8, ..ExpansionVars::variables(variables) };
     let vars_with_here = context.base_vars(variables);
     let mut ignored = Vec::new();
     // Every plug-in inherits the same keys of `[DEFAULT]`: checking them for the first plug-in is enough.

@@ -38,8 +38,8 @@ use std::rc::Rc;
 use super::known_keys::{STDERR_KEYS, STDOUT_KEYS, StreamKeys};
 use super::section_reader::{Context, SectionReader};
 use super::value::{
-    auto_restart, boolean, byte_size, checked_name, exit_codes, integer, log_file, octal, server_url,
-    shutdown_on, signal,
+    NUL_BYTE, auto_restart, boolean, byte_size, checked_name, exit_codes, integer, log_file, octal,
+    server_url, shutdown_on, signal, variables,
 };
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -110,7 +110,8 @@ pub(crate) fn add_processes<'a>(
         }
     }
     if let Some(process) = processes.get(start) {
-        warnings::warn_process(&mut reader, process);
+        let vars = ExpansionVars { own: &process.environment, ..vars };
+        warnings::warn_process(&mut reader, process, &vars);
     }
     if count > 1 {
         sort_by_name(processes, start);
@@ -230,6 +231,7 @@ fn set_process_values(
     let environment = process_environment(reader, &vars);
     let vars = ExpansionVars { own: &environment, ..vars };
     process.directory = reader.string("directory", &vars);
+    reject_nul(reader, "directory", process.directory.as_deref());
     process.stdout_logfile = log_file_of(reader, &vars, &STDOUT_KEYS);
     process.stderr_logfile = log_file_of(reader, &vars, &STDERR_KEYS);
     if process.redirect_stderr {
@@ -243,6 +245,7 @@ fn set_process_values(
         reader.error("", format!("program section {section} does not specify a command"));
     }
     process.command = reader.string("command", &vars).unwrap_or_default();
+    reject_nul(reader, "command", Some(&process.command));
     process.argv = shlex::split(&process.command);
     process.name = expand(process_name, &vars, "process_name").unwrap_or_else(|why| {
         reader.error("process_name", why);
@@ -262,10 +265,19 @@ fn process_environment(
     if !reader.context.charge(value.text().len()) {
         return Vec::new();
     }
-    expand(&value.text(), vars, "environment").and_then(|text| shlex::pairs(&text)).unwrap_or_else(|why| {
+    let text = value.text();
+    let pairs = expand(&text, vars, "environment").and_then(|expanded| variables(&text, &expanded, vars));
+    pairs.unwrap_or_else(|why| {
         reader.error("environment", why);
         Vec::new()
     })
+}
+
+/// Reports an error if a value contains a NUL byte. supervisord accepts the value, but can never start the program.
+fn reject_nul(reader: &mut SectionReader<'_, '_>, key: &str, value: Option<&str>) {
+    if value.is_some_and(|value| value.contains('\0')) {
+        reader.error(key, NUL_BYTE.to_owned());
+    }
 }
 
 /// Reads the keys about the log file of stdout or stderr. supervisord expands `*_logfile` twice.
@@ -275,5 +287,8 @@ fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, key
     let _without_effect = reader.value(keys.logfile_backups, vars, integer);
     let _without_effect = reader.value(keys.logfile_maxbytes, vars, byte_size);
     let syslog = reader.value_or(keys.syslog, vars, false, boolean);
+    if let LogFile::Path(path) = &file {
+        reject_nul(reader, keys.logfile, Some(path));
+    }
     if syslog && file == LogFile::None { LogFile::Syslog } else { file }
 }

@@ -42,7 +42,11 @@ impl<'a> Context<'a> {
     where
         'a: 'e,
     {
-        ExpansionVars { here: Some(self.here), ..ExpansionVars::variables(environment) }
+        ExpansionVars {
+            here: Some(self.here),
+            not_utf8: self.inputs.not_utf8,
+            ..ExpansionVars::variables(environment)
+        }
     }
 
     /// Returns the sections whose name begins with `prefix`, each with the remainder of its name.

@@ -19,10 +19,10 @@
 //! `stop_timeout` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
-use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on};
+use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on, variables};
+use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::EnvMap;
-use crate::config::grammar::shlex;
 use crate::config::model::{Overrides, Supervisord};
 use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
@@ -51,7 +51,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
         identifier: reader.string("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
         nodaemon: nodaemon.unwrap_or(false),
         silent: reader.value_or("silent", &vars, false, boolean),
-        environment: reader.value_or("environment", &environment_vars, Vec::new(), shlex::pairs),
+        environment: read_environment(&mut reader, &environment_vars),
         shutdown_on: reader.value_or("shutdown_on", &vars, ShutdownOn::Never, shutdown_on),
         stop_timeout: reader.value("stop_timeout", &vars, seconds),
     };
@@ -67,6 +67,11 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
     variables.set_all(&supervisord.environment);
     apply_overrides(&mut supervisord, overrides);
     Some(supervisord)
+}
+
+fn read_environment(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Vec<(String, String)> {
+    let text = reader.raw("environment").map(Value::text).unwrap_or_default();
+    reader.value_or("environment", vars, Vec::new(), |expanded| variables(&text, expanded, vars))
 }
 
 /// Warns that `nodaemon=false` has no effect: if PID 1 went into the background, the container would end.

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::config::grammar::expand::{ExpansionVars, about_expansions};
 use crate::config::grammar::python::{int, is_space, repr, strip};
+use crate::config::grammar::shlex;
 use crate::config::model::{Address, LogFile};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
@@ -137,6 +139,25 @@ pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     match [' ', ':', '/'].iter().find(|separator| name.contains(**separator)) {
         Some(separator) => Err(format!("Invalid name: {} because of character: '{separator}'", repr(text))),
         None => Ok(name.to_owned()),
+    }
+}
+
+/// The message for a value that execve(2), chdir(2) or open(2) cannot take. supervisord accepts such a value, but cannot start
+/// the program.
+pub(crate) const NUL_BYTE: &str = "the value contains a NUL byte";
+
+/// Parses the expanded value of `environment`. `text` is the value before its expansion: an error in it may come from what was
+/// inserted.
+pub(crate) fn variables(
+    text: &str,
+    expanded: &str,
+    vars: &ExpansionVars<'_>,
+) -> Result<Vec<(String, String)>, String> {
+    let pairs = shlex::pairs(expanded)
+        .map_err(|why| format!("{why}{}", about_expansions(text, vars, |c| shlex::can_cause(&why, c))))?;
+    match pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        true => Err(NUL_BYTE.to_owned()),
+        false => Ok(pairs),
     }
 }
 
