@@ -15,7 +15,7 @@ pub mod supervise;
 pub mod sys;
 
 use cli::{Cli, EarlyExit, Mode};
-use config::{Config, Inputs, Loaded};
+use config::{Config, Inputs, Loaded, TryStep};
 use error::Error;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -69,13 +69,13 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
     match &cli.mode {
         Mode::EchoConfig => print(config::SAMPLE),
         Mode::PrintConfig => {
-            let loaded = load(cli, arguments, &|_| Ok(()))?;
+            let loaded = load(cli, arguments, &|_| Ok(()), None)?;
             let (config, _) = config_or_errors(loaded)?;
             print(&config.to_json())
         }
-        Mode::Check => Ok(check(&load(cli, arguments, &check_user)?)),
+        Mode::Check => Ok(check(&load(cli, arguments, &check_user, Some(&supervise::try_step))?)),
         Mode::Supervise => {
-            let (config, notices) = config_or_errors(load(cli, arguments, &check_user)?)?;
+            let (config, notices) = config_or_errors(load(cli, arguments, &check_user, None)?)?;
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
             supervise::run(name, config, notices)
         }
@@ -105,6 +105,7 @@ fn load(
     cli: &Cli,
     arguments: &[OsString],
     check_user: &dyn Fn(&str) -> Result<(), String>,
+    try_step: Option<&TryStep<'_>>,
 ) -> Result<Loaded, Error> {
     let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
     let mut environment = Vec::new();
@@ -117,8 +118,13 @@ fn load(
             Err(_) => not_utf8.push(name),
         }
     }
-    let inputs =
-        Inputs { environment: &environment, not_utf8: &not_utf8, host: &sys::host_name(), check_user };
+    let inputs = Inputs {
+        environment: &environment,
+        not_utf8: &not_utf8,
+        host: &sys::host_name(),
+        check_user,
+        try_step,
+    };
     Ok(config::load(&file, &cli.overrides, &inputs))
 }
 

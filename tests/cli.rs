@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use crate::support::{binary, installed, needs, rsup, script};
+use crate::support::{Setup, binary, installed, needs, program, root, rsup, script, skip};
 
 /// A program whose exit code 7 becomes that of rsup, which shows that the program ran.
 fn exits_with_7() -> String {
@@ -203,6 +203,142 @@ fn check_fails_if_no_program_would_start() {
         let lines: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
         assert_eq!((code, lines), (2, vec!["Error: no program to start".to_owned()]));
     }
+}
+
+/// Runs rsup as a user without any rights.
+const NOBODY: [&str; 4] = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"];
+
+/// What `--check` prints, and its exit code. Whatever is an error for `--check` keeps rsup from starting, and nothing else does.
+fn checked(setup: impl Fn() -> Setup) -> (i32, Vec<String>) {
+    let (code, check) = setup().args(&["--check"]).run();
+    let starts = setup().run().0;
+    assert_eq!(
+        code == 2,
+        starts == 2,
+        "--check exits with {code}, the start with {starts}: {:?}",
+        check.log()
+    );
+    (code, check.log().into_iter().map(|line| line.0).collect())
+}
+
+#[test]
+fn check_finds_a_user_that_rsup_cannot_change_to() {
+    needs!(root(), installed("setpriv"));
+    let job = |keys: &str| program("job", "true") + "startsecs=0\nautorestart=false\nstartretries=0\n" + keys;
+    let no_groups = ["setpriv", "--bounding-set", "-setgid", "--inh-caps", "-setgid"];
+    let no_right = "Can't drop privilege as nonroot user";
+    let own = "supervisord.conf:2: error: [supervisord] user: ";
+    let programs = "supervisord.conf:6: warning: [program:job] user: this program cannot start: ";
+    let cases: [(&[&str], String, i32, String); 7] = [
+        (
+            &NOBODY,
+            format!("[supervisord]\nuser=root\n{}", job("")),
+            2,
+            format!("{own}{no_right}: start rsup as root or as this user, or remove this key"),
+        ),
+        (
+            &no_groups,
+            format!("[supervisord]\nuser=54321\n{}", job("")),
+            2,
+            format!(
+                "{own}Could not set groups of effective user: rsup needs the capabilities SETUID and SETGID"
+            ),
+        ),
+        (
+            &NOBODY,
+            job("user=root\n"),
+            1,
+            format!("{programs}{no_right}: start rsup as root, or remove this key"),
+        ),
+        (
+            &no_groups,
+            job("user=54321\n"),
+            1,
+            format!(
+                "{programs}Could not set groups of effective user: rsup needs the capabilities SETUID and SETGID"
+            ),
+        ),
+        (
+            &[],
+            job("user=54321\n[supervisord]\nuser=54322\n"),
+            1,
+            format!("{programs}{no_right}: rsup itself changes to the user of [supervisord] before"),
+        ),
+        (&NOBODY, format!("[supervisord]\nuser=54399\n{}", job("user=54399\n")), 0, String::new()),
+        (&[], job("user=54321\n[supervisord]\nuser=root\n"), 0, String::new()),
+    ];
+    for (through, conf, started, finding) in cases {
+        let setup = || rsup(&conf).through(through);
+        let (code, lines) = checked(setup);
+        assert_eq!(setup().run().0, started, "{conf}");
+        let expected: Vec<_> = Some(finding).into_iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!((code, lines), (if started == 2 { 2 } else { 0 }, expected), "{conf}");
+    }
+    let setup = || rsup(&job("")).through(&NOBODY).args(&["-u", "root"]);
+    let line = format!("Error: {no_right}: start rsup as root or as this user, or remove this key");
+    assert_eq!(checked(setup), (2, vec![line]));
+}
+
+/// Containers allow ports below 1024 to every user.
+fn every_user_may_use_low_ports() -> bool {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    first.is_ok_and(|first| first.trim().parse().is_ok_and(|first: u32| first <= 99))
+}
+
+#[test]
+fn check_finds_a_socket_that_rsup_cannot_create() {
+    needs!(root(), installed("setpriv"));
+    let conf = |socket: &str| {
+        format!("[fcgi-program:job]\ncommand=true\nstartsecs=0\nautorestart=false\nsocket={socket}\n")
+    };
+    let long = format!("unix:///{}", "x".repeat(107));
+    let cases = [
+        ("unix:///there/is/none", "No such file or directory: create its directory before rsup starts"),
+        (
+            "unix://%(here)s/supervisord.conf",
+            "Address already in use: remove the file at this path, which is no socket",
+        ),
+        ("unix:///rsup-socket", "Permission denied: rsup's user may not create it"),
+        (
+            "unix://%(here)s/socket\nsocket_owner=root",
+            "Operation not permitted: rsup's user may not set the owner",
+        ),
+        ("tcp://192.0.2.1:9000", "the host must be localhost or an IPv4 address of this machine"),
+        ("tcp://127.0.0.1:99", "Permission denied: rsup's user may not create it"),
+        (&long, "the path of a socket has at most 107 bytes"),
+    ];
+    for (socket, why) in cases {
+        if socket.ends_with(":99") && every_user_may_use_low_ports() {
+            skip(&"the case of a port below 1024: every user may use it here");
+            continue;
+        }
+        let (code, lines) = checked(|| rsup(&conf(socket)).through(&NOBODY));
+        let start = "supervisord.conf:5: error: [fcgi-program:job] socket: Could not create FastCGI socket ";
+        assert_eq!((code, lines.len()), (2, 1), "{lines:?}");
+        assert!(lines[0].starts_with(start) && lines[0].contains(why), "{lines:?}");
+    }
+}
+
+#[test]
+fn check_does_not_disturb_a_socket_that_is_in_use() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = port.local_addr().unwrap().port();
+    let conf = format!("[fcgi-program:job]\ncommand=true\nsocket=tcp://127.0.0.1:{number}\n");
+    let (code, in_use) = rsup(&conf).args(&["--check"]).run();
+    let warning = format!(
+        "supervisord.conf:3: warning: [fcgi-program:job] socket: Could not create FastCGI socket \
+         tcp://127.0.0.1:{number}: Address already in use: rsup can start when the process that listens there has ended"
+    );
+    assert_eq!((code, in_use.lines(&warning).len()), (0, 1), "{:?}", in_use.log());
+
+    let setup = rsup("[fcgi-program:job]\ncommand=true\nsocket=unix://%(here)s/socket\n").args(&["--check"]);
+    let path = setup.path("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (code, rsup) = setup.run();
+    assert_eq!((code, rsup.log()), (0, vec![]));
+    std::os::unix::net::UnixStream::connect(&path).expect("the socket is still there");
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("rsup-check")));
 }
 
 #[test]

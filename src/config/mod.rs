@@ -10,7 +10,13 @@
 //! use std::path::Path;
 //!
 //! let environment = vec![("PATH".to_string(), "/bin".to_string())];
-//! let inputs = Inputs { environment: &environment, not_utf8: &[], host: "web1", check_user: &check_user };
+//! let inputs = Inputs {
+//!     environment: &environment,
+//!     not_utf8: &[],
+//!     host: "web1",
+//!     check_user: &check_user,
+//!     try_step: None,
+//! };
 //! // An `Err` is the message that no file exists in the search path.
 //! let file = config::find(Path::new("/sbin/rsup"))?;
 //! let loaded = config::load(&file, &Overrides::default(), &inputs);
@@ -38,7 +44,8 @@ mod warnings;
 pub use grammar::python::repr;
 pub use load::{find, load};
 pub use model::{
-    Address, Config, Inputs, Loaded, LogFile, Overrides, ProcessConfig, SectionKind, Socket, Supervisord,
+    Address, Config, Inputs, Loaded, LogFile, Obstacle, Overrides, ProcessConfig, SectionKind, Socket,
+    StartStep, Supervisord, TryStep,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

@@ -21,6 +21,41 @@ pub struct Inputs<'a> {
     /// the group does not exist. `--print-config` accepts every value, so that its output does not depend on the
     /// machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
+    /// Tries a step of the start, for `--check`. `None` where nothing is tried.
+    pub try_step: Option<&'a TryStep<'a>>,
+}
+
+/// A function that tries a step of the start, and returns what is in the way.
+pub type TryStep<'a> = dyn Fn(StartStep<'_>) -> Result<(), Obstacle> + 'a;
+
+/// A step of the start that may fail because of the machine, or because of the user that rsup runs as.
+#[derive(Clone, Copy, Debug)]
+pub enum StartStep<'a> {
+    /// rsup changes to the user of `[supervisord]`.
+    OwnUser(&'a str),
+    /// A program changes to its user.
+    ProgramUser {
+        /// The user that rsup has changed to before.
+        own: Option<&'a str>,
+        user: &'a str,
+    },
+    /// rsup creates the socket of an `[fcgi-program:x]`.
+    Socket {
+        /// The user that rsup has changed to before.
+        own: Option<&'a str>,
+        socket: &'a Socket,
+        /// The program's user.
+        user: Option<&'a str>,
+    },
+}
+
+/// What a failed [`StartStep`] means. The text says why the step fails, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// rsup does not start.
+    Error(String),
+    /// rsup starts, but a program does not; or the obstacle may be gone when rsup starts.
+    Warning(String),
 }
 
 /// The command-line options that override keys of `[supervisord]`.

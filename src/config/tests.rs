@@ -15,7 +15,13 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
     load(
         file,
         overrides,
-        &Inputs { environment: &environment, not_utf8: &[], host: "node1", check_user: &check_user },
+        &Inputs {
+            environment: &environment,
+            not_utf8: &[],
+            host: "node1",
+            check_user: &check_user,
+            try_step: None,
+        },
     )
 }
 

@@ -1,6 +1,7 @@
 //! The loop of configuration mode. It turns what `sys` reports into events for `policy`, and it carries out the actions
 //! that `policy` returns.
 
+mod check;
 mod clock;
 mod command;
 mod messages;
@@ -12,6 +13,7 @@ mod shutdown;
 mod slots;
 mod start;
 
+pub use check::try_step;
 pub use command::run_command;
 
 use crate::config::{Config, Notice};

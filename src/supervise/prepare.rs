@@ -162,15 +162,23 @@ pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> 
     Ok(sockets)
 }
 
-/// A unix socket belongs to `socket_owner` if that is set, otherwise to the program's user.
-fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
+/// Creates a socket.
+///
+/// # Errors
+/// Returns the error of the system call that failed.
+pub(super) fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     match &socket.address {
         Address::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
         Address::Unix(path) => {
-            let owner = socket.owner.as_deref().or(user).and_then(|user| sys::resolve_user(user).ok());
+            let owner = owner(socket, user);
             sys::listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }
     }
+}
+
+/// The owner of a unix socket: `socket_owner` if that is set, otherwise the program's user.
+pub(super) fn owner(socket: &Socket, user: Option<&str>) -> Option<Credentials> {
+    socket.owner.as_deref().or(user).and_then(|user| sys::resolve_user(user).ok())
 }
 
 /// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that

@@ -13,6 +13,7 @@
     reason = "the child calls `report_failure` in rsup's memory and must not panic: see clone_vm.rs"
 )]
 
+use super::credentials::CredentialStep;
 use super::errno::Errno;
 use nix::fcntl::OFlag;
 use std::ffi::CStr;
@@ -54,6 +55,15 @@ impl ExecStep {
     #[must_use]
     pub fn is_harmless(self) -> bool {
         matches!(self, Self::Stdout | Self::Stderr)
+    }
+
+    /// The step of a change of the user.
+    pub(super) fn of_credentials(step: CredentialStep) -> Self {
+        match step {
+            CredentialStep::Groups => Self::Groups,
+            CredentialStep::Gid => Self::Gid,
+            CredentialStep::Uid => Self::Uid,
+        }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {

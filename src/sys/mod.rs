@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 mod alloc;
+mod attempt;
 mod clock;
 mod clone_vm;
 mod credentials;
@@ -25,6 +26,7 @@ pub mod terminal;
 mod wait;
 
 pub use alloc::RetryingAllocator;
+pub use attempt::{try_socket, try_user};
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
 pub use errno::Errno;
@@ -37,7 +39,7 @@ pub use rlimit::{Limit, raise_limits, raise_nofile_for};
 pub use signals::{
     RawSignal, SavedMask, SignalFd, block_all_signals, reset_dispositions, sigchld_pending, wait_for_signal,
 };
-pub use socket::{listen_tcp, listen_unix};
+pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, spawn};
 pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
 /// Listens on a TCP port of an IPv4 address, as supervisord does. The only host name is `localhost`, because a query to
@@ -53,6 +53,34 @@ pub fn listen_unix(
     prepared
 }
 
+/// Tries whether [`listen_unix`] can create this socket. Leaves the path alone: the socket there may be in use. The trial
+/// socket is in the same directory and is removed. Changes the working directory, so that a long path does not make the
+/// name of the trial socket too long.
+///
+/// # Errors
+/// Returns what [`listen_unix`] would return.
+pub fn try_listen_unix(
+    path: &Path,
+    mode: u32,
+    owner: Option<&Credentials>,
+    backlog: Option<u16>,
+) -> io::Result<()> {
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(Errno::ENAMETOOLONG.into());
+    }
+    SocketAddr::from_pathname(path)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(Errno::EADDRINUSE.into());
+    }
+    std::env::set_current_dir(path.parent().unwrap_or(Path::new("/")))?;
+    let trial = format!("rsup-check-{}", std::process::id());
+    listen_unix(Path::new(&trial), mode, owner, backlog)?;
+    fs::remove_file(trial)
+}
+
+/// The longest path of a socket in bytes, as unix(7) describes: `sun_path` has 108 bytes, of which the last one is NUL.
+const MAX_PATH: usize = 107;
+
 /// listen(2) may be called again to change the length of the queue.
 fn set_backlog(socket: OwnedFd, backlog: Option<u16>) -> io::Result<OwnedFd> {
     if let Some(backlog) = backlog {
@@ -65,14 +93,13 @@ fn set_backlog(socket: OwnedFd, backlog: Option<u16>) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
     use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn localhost_is_the_only_host_name() {
         let socket = listen_tcp("localhost", 0, Some(1)).unwrap();
         let address = TcpListener::from(socket).local_addr().unwrap();
-        assert!(matches!(address, SocketAddr::V4(address) if address.ip().is_loopback()));
+        assert!(matches!(address, std::net::SocketAddr::V4(address) if address.ip().is_loopback()));
         let error = listen_tcp("localhost.localdomain", 0, None).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::EADDRNOTAVAIL as i32));
     }

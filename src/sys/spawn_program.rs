@@ -13,7 +13,7 @@
 
 use super::alloc::retry_allocations;
 use super::clone_vm::{self, ChildMemory, ChildSetup, spawn_with_status};
-use super::credentials::{CredentialStep, Credentials, is_own_user, set_credentials};
+use super::credentials::{Credentials, is_own_user, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
@@ -284,7 +284,7 @@ impl ChildSetup for PreparedExec {
         }
         if let Some(credentials) = self.credentials {
             set_credentials(credentials)
-                .map_err(|(step, errno)| failed(exec_step_of_credentials(step))(errno))?;
+                .map_err(|(step, errno)| failed(ExecStep::of_credentials(step))(errno))?;
         }
         if let Some(directory) = &self.program.directory {
             nix::unistd::chdir(directory.as_c_str()).map_err(failed(ExecStep::Chdir))?;
@@ -302,14 +302,6 @@ impl ChildSetup for PreparedExec {
             report_interpreter(status, interpreter.path());
         }
         Err(failed(ExecStep::Exec)(errno))
-    }
-}
-
-fn exec_step_of_credentials(step: CredentialStep) -> ExecStep {
-    match step {
-        CredentialStep::Groups => ExecStep::Groups,
-        CredentialStep::Gid => ExecStep::Gid,
-        CredentialStep::Uid => ExecStep::Uid,
     }
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn is_requested() -> bool {
 pub(crate) fn load_once() {
     let file = env::var_os(FILE).expect("is_requested has returned true");
     let file = Path::new(&file);
-    let inputs = Inputs { environment: &[], not_utf8: &[], host: "host", check_user: &|_| Ok(()) };
+    let inputs =
+        Inputs { environment: &[], not_utf8: &[], host: "host", check_user: &|_| Ok(()), try_step: None };
     let start = Instant::now();
     let loaded = config::load(file, &Overrides::default(), &inputs);
     println!("{}", start.elapsed().as_micros());

@@ -32,6 +32,9 @@ pub(crate) fn assemble(
         processes_left: MAX_PROCESSES,
         text_budget: Some(MAX_TEXT_BYTES),
         known_users: NameIndex::default(),
+        own_user: None,
+        own_user_is_possible: true,
+        tried_users: Vec::new(),
     };
     let config = read_sections(&mut context);
     warnings::warn_unknown_names(&mut context);

@@ -88,6 +88,9 @@ pub(crate) fn add_processes<'a>(
     let first = reader.value_or("numprocs_start", &vars, 0, integer);
     let count = reader.value_or("numprocs", &vars, 1, integer);
     let shared = shared_config(&mut reader, &vars, defaults, source);
+    if count > 0 {
+        try_to_start(&mut reader, &shared);
+    }
     let process_name = unexpanded_process_name(&mut reader, count);
     if !reader.context.charge_processes(count) {
         reader.error("numprocs", format!("numprocs={count} makes more processes than a machine can run"));
@@ -136,6 +139,21 @@ fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
         order.push(0, process.name.clone());
     }
     processes.extend(order.apply(unsorted));
+}
+
+/// Tries what all processes of the section need, if the caller of `load` asks for that. Event listeners are not run.
+fn try_to_start(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
+    let user = config.user.as_deref();
+    let users_obstacle = user
+        .filter(|user| config.kind != SectionKind::EventListener && reader.context.check_user(user).is_ok())
+        .and_then(|user| reader.context.try_program_user(user));
+    if let Some(obstacle) = users_obstacle {
+        reader.report_obstacle("user", obstacle);
+    }
+    let socket = config.socket.as_ref();
+    if let Some(obstacle) = socket.and_then(|socket| reader.context.try_socket(socket, user)) {
+        reader.report_obstacle("socket", obstacle);
+    }
 }
 
 /// Reads the keys that have the same value for all processes of the section.

@@ -7,7 +7,7 @@ use super::value::checked_name;
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
-use crate::config::model::{Inputs, Overrides};
+use crate::config::model::{Inputs, Obstacle, Overrides, Socket, StartStep};
 use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
 
@@ -28,6 +28,12 @@ pub(crate) struct Context<'a> {
     pub(crate) text_budget: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
+    /// The user that rsup changes to, once `[supervisord]` has been read.
+    pub(crate) own_user: Option<String>,
+    /// Whether rsup can change to `own_user`. If not, no later step is tried.
+    pub(crate) own_user_is_possible: bool,
+    /// The program users that were tried, each with what is in the way.
+    pub(crate) tried_users: Vec<(String, Option<Obstacle>)>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
@@ -99,6 +105,34 @@ impl<'a> Context<'a> {
             self.known_users.insert(user);
         }
         Ok(())
+    }
+
+    /// Tries to change to the user of `[supervisord]`. All later steps are tried as this user.
+    pub(crate) fn try_own_user(&mut self, user: &str) -> Option<Obstacle> {
+        let obstacle = self.inputs.try_step.and_then(|try_step| try_step(StartStep::OwnUser(user)).err());
+        self.own_user = Some(user.to_owned());
+        self.own_user_is_possible = obstacle.is_none();
+        obstacle
+    }
+
+    /// Tries to change to the user of a program.
+    pub(crate) fn try_program_user(&mut self, user: &str) -> Option<Obstacle> {
+        if let Some((_, obstacle)) = self.tried_users.iter().find(|(tried, _)| tried == user) {
+            return obstacle.clone();
+        }
+        let own = self.own_user.as_deref();
+        let obstacle = self.try_step(StartStep::ProgramUser { own, user });
+        self.tried_users.push((user.to_owned(), obstacle.clone()));
+        obstacle
+    }
+
+    /// Tries to create the socket of a program that runs as `user`.
+    pub(crate) fn try_socket(&self, socket: &Socket, user: Option<&str>) -> Option<Obstacle> {
+        self.try_step(StartStep::Socket { own: self.own_user.as_deref(), socket, user })
+    }
+
+    fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
+        self.inputs.try_step.filter(|_| self.own_user_is_possible)?(step).err()
     }
 
     pub(crate) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> SectionReader<'c, 'a> {
@@ -193,6 +227,14 @@ impl<'a> SectionReader<'_, 'a> {
     /// Reports a warning about a key, or about the whole section if `key` is empty.
     pub(crate) fn warn(&mut self, key: &str, text: String) {
         self.report(Severity::Warning, key, text);
+    }
+
+    /// Reports what is in the way of a step of the start.
+    pub(crate) fn report_obstacle(&mut self, key: &str, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::Error(why) => self.error(key, why),
+            Obstacle::Warning(why) => self.warn(key, why),
+        }
     }
 
     /// Adds a WARN line to the lines that rsup logs when it starts.

@@ -23,7 +23,7 @@ use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutd
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::EnvMap;
-use crate::config::model::{Overrides, Supervisord};
+use crate::config::model::{Obstacle, Overrides, Supervisord};
 use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
 
@@ -81,15 +81,18 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
     reader.warn("nodaemon", why.to_owned());
 }
 
-/// Checks that rsup's new user exists. A user on the command line takes precedence over the user in the file.
+/// Checks that rsup's new user exists, and that rsup can change to that user. A user on the command line takes precedence over the user in the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
-    let check = reader.context.inputs.check_user;
-    if let Some(user) = &reader.context.overrides.user {
-        if let Err(why) = check(user) {
+    let from_options = reader.context.overrides.user.as_deref();
+    let Some(user) = from_options.or(supervisord.user.as_deref()) else { return };
+    let checked = (reader.context.inputs.check_user)(user).map_err(Obstacle::Error);
+    let obstacle = checked.err().or_else(|| reader.context.try_own_user(user));
+    match obstacle {
+        Some(Obstacle::Error(why) | Obstacle::Warning(why)) if from_options.is_some() => {
             reader.context.report.add(Severity::Error, None, SectionKey::NONE, why);
         }
-    } else if let Some(Err(why)) = supervisord.user.as_deref().map(check) {
-        reader.error("user", why);
+        Some(obstacle) => reader.report_obstacle("user", obstacle),
+        None => {}
     }
 }
 

@@ -1,0 +1,80 @@
+//! What `--check` asks of the machine: steps of the start, tried in a child process.
+
+use super::{messages, prepare};
+use crate::config::{Address, Obstacle, Socket, StartStep};
+use crate::sys::{self, CredentialStep, Credentials, Errno};
+use std::path::Path;
+
+/// Tries a step of the start. The user of the step, and rsup's own user, must exist.
+///
+/// # Errors
+/// Says why the step would fail, and what to do.
+pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
+    match step {
+        StartStep::OwnUser(user) => try_user(None, user).map_err(|(why, errno)| {
+            let advice = match errno {
+                Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
+                Errno::EPERM => ": start rsup as root or as this user, or remove this key",
+                _ => "",
+            };
+            Obstacle::Error(why + advice)
+        }),
+        StartStep::ProgramUser { own, user } => try_user(own, user).map_err(|(why, errno)| {
+            let advice = match errno {
+                Errno::EPERM if own.is_some() => ": rsup itself changes to the user of [supervisord] before",
+                Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
+                Errno::EPERM => ": start rsup as root, or remove this key",
+                _ => "",
+            };
+            Obstacle::Warning(format!("this program cannot start: {why}{advice}"))
+        }),
+        StartStep::Socket { own, socket, user } => try_socket(own, socket, user),
+    }
+}
+
+const NEEDS_CAPABILITIES: &str = ": rsup needs the capabilities SETUID and SETGID";
+
+fn resolve(user: &str) -> Option<Credentials> {
+    sys::resolve_user(user).ok()
+}
+
+/// Returns supervisord's text for a failure, and the errno.
+fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
+    let own = own.and_then(resolve);
+    let Some(user) = resolve(user) else { return Ok(()) };
+    let was_root = own.as_ref().map_or_else(sys::is_root, |own| own.uid == 0);
+    sys::try_user(own.as_ref(), &user).map_err(|(step, errno): (CredentialStep, Errno)| {
+        (messages::failed_credentials(step, errno, was_root), errno)
+    })
+}
+
+fn try_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<(), Obstacle> {
+    let own = own.and_then(resolve);
+    let created = sys::try_socket(own.as_ref(), || match &socket.address {
+        Address::Tcp(..) => prepare::listen(socket, user).map(drop),
+        Address::Unix(path) => {
+            let owner = prepare::owner(socket, user);
+            sys::try_listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
+        }
+    });
+    created.map_err(|errno| {
+        let url = &socket.address;
+        let is_tcp = matches!(url, Address::Tcp(..));
+        let advice = match errno {
+            Errno::ENOENT => ": create its directory before rsup starts",
+            Errno::EADDRINUSE if is_tcp => ": rsup can start when the process that listens there has ended",
+            Errno::EADDRINUSE => ": remove the file at this path, which is no socket",
+            Errno::EADDRNOTAVAIL => ": the host must be localhost or an IPv4 address of this machine",
+            Errno::EPERM => ": rsup's user may not set the owner of the socket (socket_owner or user)",
+            Errno::ENAMETOOLONG => ": the path of a socket has at most 107 bytes",
+            Errno::EACCES => ": rsup's user may not create it",
+            _ => "",
+        };
+        let why = format!("Could not create FastCGI socket {url}: {}{advice}", errno.desc());
+        match errno {
+            // It may be a running rsup with this file that listens there.
+            Errno::EADDRINUSE if is_tcp => Obstacle::Warning(why),
+            _ => Obstacle::Error(why),
+        }
+    })
+}
