@@ -140,3 +140,22 @@ fn sighup_that_was_ignored_at_start_is_dropped_unless_rsup_is_pid_1() {
     assert_eq!(rsup.exit_code(), 0);
     assert!(!events(&rsup).contains(&"leader 1".to_owned()));
 }
+
+#[test]
+fn a_sigterm_that_rsup_sent_to_itself_before_its_exec_stops_rsup() {
+    needs!(static_programs());
+    // `kill -TERM $$; exec rsup` with SIGTERM blocked, so that SIGTERM is pending when rsup starts.
+    let with_sigterm_blocked =
+        [probe(), "with", "4000", "0", "/bin/sh", "-c", "kill -TERM $$; exec \"$@\"", "sh"];
+    for way in both_ways() {
+        let mut rsup = rsup(&listener()).through(&with_sigterm_blocked).run_as(way).start();
+        rsup.expect("WARN received SIGTERM indicating exit request");
+        rsup.expect("INFO rsup exits with status 0: received SIGTERM");
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+
+        let words = [probe(), "listen", "events", "15"];
+        let mut rsup = crate::support::command(&words).through(&with_sigterm_blocked).run_as(way).start();
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+        assert!(events(&rsup).contains(&"leader 15".to_owned()), "{way:?}");
+    }
+}

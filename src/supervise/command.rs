@@ -111,7 +111,7 @@ impl Command {
             terminal::reclaim_foreground(self.group);
             if needs_terminal || by_key {
                 // A terminal stops all processes of a job. So rsup also stops the other processes of a pipeline, or the
-                // script that started rsup.
+                // script that started rsup. SIGCONT later discards the copy of the signal that is pending for rsup.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
@@ -121,8 +121,8 @@ impl Command {
     /// Forwards a signal to the command's process group.
     fn forward(&mut self, raw: RawSignal) {
         let Some(signal) = Signal::from_number(raw.signal.into()) else { return };
-        // SIGCHLD is about rsup's own children, and a signal from rsup itself was caused by rsup's own output.
-        if signal == Signal::CHLD || raw.sender == std::process::id() {
+        // SIGCHLD is about rsup's own children.
+        if signal == Signal::CHLD || raw.is_own_sigpipe() {
             return;
         }
         if signal == Signal::CONT && self.wants_foreground {

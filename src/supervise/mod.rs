@@ -240,9 +240,8 @@ impl Supervisor {
     }
 
     fn receive(&mut self, raw: RawSignal, now: Time) {
-        // rsup sends itself SIGPIPE when it logs to a pipe without a reader. A log line about that SIGPIPE would cause
-        // the next SIGPIPE.
-        if raw.sender == std::process::id() {
+        // A log line about rsup's own SIGPIPE would cause the next SIGPIPE.
+        if raw.is_own_sigpipe() {
             return;
         }
         if let Some(signal) = Signal::from_number(raw.signal.into()) {

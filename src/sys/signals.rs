@@ -201,6 +201,15 @@ pub struct RawSignal {
     pub from_kernel: bool,
 }
 
+impl RawSignal {
+    /// Returns whether rsup caused this signal: the kernel sends SIGPIPE in rsup's name when rsup writes to a pipe without a
+    /// reader. Every other signal from rsup's PID was sent before rsup's exec, as in `kill -TERM $$; exec rsup`.
+    #[must_use]
+    pub fn is_own_sigpipe(self) -> bool {
+        i32::try_from(self.signal) == Ok(libc::SIGPIPE) && self.sender == std::process::id()
+    }
+}
+
 /// Takes one pending signal, or waits for one until `timeout` has passed; without a timeout, until a signal arrives.
 /// Returns `None` if the time is over, or if a stop and continue of rsup interrupts the wait. [`block_all_signals`]
 /// must have been called.
