@@ -142,6 +142,29 @@ fn sighup_that_was_ignored_at_start_is_dropped_unless_rsup_is_pid_1() {
 }
 
 #[test]
+fn one_info_line_says_which_signal_was_passed_on() {
+    needs!(static_programs());
+    // The STOPSIGNAL of httpd, of many Node.js images and of systemd's images.
+    let signals = [(28, "SIGWINCH"), (10, "SIGUSR1"), (37, "signal 37")];
+    for way in both_ways() {
+        let mut rsup = start(&listener(), way);
+        expect_both(&rsup, "ready");
+        for round in 1..=3 {
+            for (signal, _) in signals {
+                rsup.signal(signal);
+                let count =
+                    || events(&rsup).iter().filter(|line| **line == format!("leader {signal}")).count();
+                eventually("the signal arrives", || (count() == round).then_some(()));
+            }
+        }
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let lines: Vec<_> = rsup.lines("passing ").iter().map(crate::support::Line::message).collect();
+        let expected = signals.map(|(_, name)| format!("INFO passing {name} on to the programs"));
+        assert_eq!(lines, expected, "{way:?}");
+    }
+}
+
+#[test]
 fn a_sigterm_that_rsup_sent_to_itself_before_its_exec_stops_rsup() {
     needs!(static_programs());
     // `kill -TERM $$; exec rsup` with SIGTERM blocked, so that SIGTERM is pending when rsup starts.

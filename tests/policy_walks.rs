@@ -57,6 +57,8 @@ struct Walk {
     /// When a stop signal or `shutdown_on` began the stop.
     stop_began: Option<u64>,
     received_stop_signal: bool,
+    /// The signals that the log says are passed on to the programs.
+    passed_on: BTreeSet<Signal>,
     exit_code: Option<u8>,
     reap_requested: bool,
     context: RunContext,
@@ -109,6 +111,7 @@ impl Walk {
             orphans: 0,
             stop_began: None,
             received_stop_signal: false,
+            passed_on: BTreeSet::new(),
             exit_code: None,
             reap_requested: false,
             context: RunContext {
@@ -384,8 +387,17 @@ impl Walk {
             match action {
                 Action::Process(ProcId(id), action) => self.run_process_action(id, action),
                 Action::Log(SupervisorMessage::Received(_)) => self.received_stop_signal = true,
+                Action::Log(SupervisorMessage::PassingOn(signal)) => {
+                    if !self.passed_on.insert(signal) {
+                        self.fail("the log says once that a signal is passed on");
+                    }
+                }
                 Action::Log(_) => {}
                 Action::Reap => self.reap_requested = true,
+                // SIGSTOP is what rsup sends before it suspends itself. rsup cannot receive it.
+                Action::Forward(signal) if signal != Signal::STOP && !self.passed_on.contains(&signal) => {
+                    self.fail("a signal is passed on only after the log says so");
+                }
                 Action::Forward(signal) => self.forward(signal),
                 Action::Suspend if self.context.is_pid1 => self.fail("PID 1 does not suspend itself"),
                 Action::Suspend => self.coverage.count("suspended"),

@@ -115,6 +115,8 @@ pub enum SupervisorMessage {
     KillingRemaining,
     /// rsup received a signal that has no effect in the present context.
     Dropped(Signal),
+    /// rsup sends a signal that it received to the programs, for the first time.
+    PassingOn(Signal),
     /// rsup received SIGCHLD.
     ChildQuit,
     /// rsup exits. This message is the last line of the log.
@@ -150,6 +152,7 @@ impl SupervisorMessage {
             Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
             Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
+            Self::PassingOn(signal) => (Level::Info, format!("passing {signal} on to the programs")),
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Exiting { cause, code } => {
                 let why = match cause {

@@ -96,6 +96,8 @@ pub struct ProcessSet {
     first_request: Option<Time>,
     /// The end of `stop_timeout`.
     stop_deadline: Option<Time>,
+    /// The received signals that were sent to the programs.
+    passed_on: BTreeSet<Signal>,
     actions: VecDeque<Action>,
 }
 
@@ -116,6 +118,7 @@ impl ProcessSet {
             first_fatal: None,
             first_request: None,
             stop_deadline: None,
+            passed_on: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -153,7 +156,14 @@ impl ProcessSet {
         let signal = received.signal;
         match route_signal(received, context) {
             SignalAction::Shutdown => self.shutdown(signal, now),
-            SignalAction::Forward => self.actions.push_back(Action::Forward(signal)),
+            SignalAction::Forward => {
+                // The signal may be the STOPSIGNAL of a base image, whose user expects a stop. One line says it; a line for
+                // every signal of a periodic task would fill the log.
+                if self.passed_on.insert(signal) {
+                    self.actions.push_back(Action::Log(SupervisorMessage::PassingOn(signal)));
+                }
+                self.actions.push_back(Action::Forward(signal));
+            }
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
             SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
             // The caller reaps before it applies the received signals, so only the message is left to do.
