@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
     Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever,
-    installed, kill, needs, never, pid_namespace, proc, root, within,
+    installed, kill, needs, pid_namespace, proc, root, within,
 };
 
 /// rsup with these arguments, in the foreground or as PID 1.
@@ -390,18 +390,29 @@ fn the_command_leads_its_own_process_group() {
 }
 
 #[test]
-fn without_a_shell_a_stopped_command_does_not_stop_rsup() {
-    // The process that stopped the command will continue the command, but not rsup.
+fn without_a_terminal_rsup_stops_when_the_command_stops_and_sigcont_continues_both() {
+    // dumb-init's test_shell_background_support_setsid.
     let mut rsup = command(&["sleep", "1000"]).through(&["setsid"]).start();
-    let state = |pid: i32| proc::process(pid).map(|process| process.state);
     let sleep = eventually("sleep runs", || {
-        proc::children(rsup.pid()).into_iter().find(|child| child.name == "sleep")
+        rsup.tree().into_iter().find(|process| process.name == "sleep").map(|process| process.pid)
     });
-    kill(sleep.pid, SIGSTOP);
-    eventually("it has stopped", || (state(sleep.pid) == Some('T')).then_some(()));
-    never("rsup stopped too", Duration::from_millis(200), || state(rsup.pid()) == Some('T'));
-    kill(sleep.pid, SIGCONT);
-    assert_eq!(rsup.stop(), 128 + SIGTERM);
+    let both = |state: char| {
+        eventually(&format!("rsup and the command are in state {state}"), || {
+            let states = [rsup.pid(), sleep].map(|pid| proc::process(pid).unwrap().state);
+            (states == [state; 2]).then_some(())
+        });
+    };
+    for signal in [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN] {
+        rsup.signal(signal);
+        both('T');
+        rsup.signal(SIGCONT);
+        both('S');
+    }
+    kill(sleep, SIGSTOP);
+    both('T');
+    rsup.signal(SIGCONT);
+    both('S');
+    assert_eq!(rsup.stop(), 143);
 }
 
 #[test]

@@ -41,4 +41,5 @@ mod soak;
 mod stop;
 mod support;
 mod terminal;
+mod under_init;
 mod unkillable;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
     Action, AutoRestart, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage, ProcessSet,
-    ProcessSpec, ProcessState, RunContext, Settings, ShutdownOn, Signal, SignalInfo, SignalTarget,
+    ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal, SignalInfo, SignalTarget,
     SupervisorMessage, Time,
 };
 
@@ -174,17 +174,18 @@ impl Walk {
             true => *self.random.choice(&requests).unwrap(),
             false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
         };
-        let hangup = signal == Signal::HUP && self.context.has_terminal && !self.context.hup_ignored;
+        let senders = [Sender::Kernel, Sender::Outside, Sender::Pid1, Sender::Process];
+        let sender = *self.random.choice(&senders).unwrap();
+        let from_terminal = self.context.has_terminal && (sender == Sender::Kernel || self.context.has_shell);
+        let hangup = signal == Signal::HUP && from_terminal && !self.context.hup_ignored;
         if requests.contains(&signal) || hangup && !self.context.is_pid1 {
             if self.stop_began.is_some() {
                 self.coverage.count("repeated stop signal");
             }
             self.stop_began.get_or_insert(self.now);
         }
-        let received =
-            SignalInfo { signal, from_kernel: self.random.bool(), from_outside: self.random.bool() };
         self.coverage.steps += 1;
-        self.processes.receive(received, self.context, self.time());
+        self.processes.receive(SignalInfo { signal, sender }, self.context, self.time());
         self.run_actions();
     }
 

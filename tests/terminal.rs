@@ -11,15 +11,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const CTRL_C: &str = "\x03";
-const CTRL_D: &str = "\x04";
-const CTRL_Z: &str = "\x1a";
+pub(crate) const CTRL_C: &str = "\x03";
+pub(crate) const CTRL_D: &str = "\x04";
+pub(crate) const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
 /// A shell with job control on a terminal. Its working directory contains rsup as `./rsup`, and `supervisord.conf`.
-struct Session {
+pub(crate) struct Session {
     // This field is dropped before `dir`: dropping the terminal kills every process that is left on it.
-    terminal: Terminal,
+    pub(crate) terminal: Terminal,
     dir: tempfile::TempDir,
 }
 
@@ -28,7 +28,7 @@ impl Session {
         Self::start_shell(&["sh", "-i"], conf)
     }
 
-    fn start_shell(shell: &[&str], conf: &str) -> Self {
+    pub(crate) fn start_shell(shell: &[&str], conf: &str) -> Self {
         let dir = prepare(conf);
         let mut terminal = Terminal::start(shell, dir.path());
         terminal.expect("$ ");
@@ -36,13 +36,13 @@ impl Session {
     }
 
     /// Types a command line. When the command has ended or stopped, the shell prints `code=` and the exit status.
-    fn run(&self, line: &str) {
+    pub(crate) fn run(&self, line: &str) {
         self.terminal.enter(&format!("{line}; echo co''de=$?.\n"));
     }
 
     /// Continues the stopped job in the foreground. When the job has ended or stopped, the shell prints `then code=`
     /// and the exit status.
-    fn continue_in_foreground(&self) {
+    pub(crate) fn continue_in_foreground(&self) {
         self.terminal.enter("fg; echo the''n co''de=$?.\n");
     }
 
@@ -50,11 +50,11 @@ impl Session {
         self.dir.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn expect_in_file(&self, name: &str, text: &str) {
+    pub(crate) fn expect_in_file(&self, name: &str, text: &str) {
         eventually(&format!("{name} contains {text:?}"), || self.read(name).contains(text).then_some(()));
     }
 
@@ -68,7 +68,7 @@ impl Session {
 }
 
 /// A new directory with this `supervisord.conf` and with rsup as `./rsup`.
-fn prepare(conf: &str) -> tempfile::TempDir {
+pub(crate) fn prepare(conf: &str) -> tempfile::TempDir {
     let dir = tempfile::Builder::new().prefix("rsup-").tempdir().unwrap();
     fs::write(dir.path().join(CONF), conf).unwrap();
     std::os::unix::fs::symlink(binary(), dir.path().join("rsup")).unwrap();
@@ -601,6 +601,53 @@ fn rsup_forwards_sigwinch_from_a_process_but_not_from_a_resized_terminal() {
         kill(pid, SIGTERM);
         assert_eq!(terminal.exit_code(), 0, "{way:?}");
     }
+}
+
+#[test]
+fn a_session_leader_forwards_sighup_and_takes_only_the_kernels_sighup_for_a_closed_terminal() {
+    needs!(static_programs());
+    // `docker run -t --pid=host` runs rsup like this. There, `docker kill -s HUP` is a SIGHUP from a process.
+    let conf = crate::support::program("web", &format!("{} listen events 15", probe()));
+    let (mut terminal, dir) = start_as_session_leader(Way::Foreground, &["-c", CONF], &conf);
+    let expect = |text: &str| {
+        let events = || fs::read_to_string(dir.path().join("events")).unwrap_or_default();
+        eventually(&format!("events contains {text:?}"), || events().contains(text).then_some(()));
+    };
+    expect("leader ready");
+    expect("member ready");
+    kill(terminal.pid(), libc::SIGHUP);
+    expect("leader 1\n");
+    expect("member 1\n");
+    terminal.expect("INFO passing SIGHUP on to the programs");
+    assert!(!proc::process(terminal.pid()).unwrap().is_zombie());
+    terminal.close();
+    expect("leader 15\n");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+#[test]
+fn a_job_of_a_shell_takes_every_sighup_for_a_closed_terminal_and_drops_the_kernels_sigwinch() {
+    needs!(static_programs());
+    let conf = crate::support::program("web", &format!("{} listen events 15", probe()));
+    let mut session = Session::start(&conf);
+    session.run("./rsup -c supervisord.conf");
+    session.expect_in_file("events", "leader ready");
+    session.expect_in_file("events", "member ready");
+    let rsup = session.terminal.process("rsup", 'S');
+    session.terminal.resize(31, 101);
+    kill(rsup, 40);
+    session.expect_in_file("events", "leader 40\n");
+    assert!(!session.read("events").contains("leader 28\n"));
+    for signal in [libc::SIGWINCH, SIGCONT] {
+        kill(rsup, signal);
+        session.expect_in_file("events", &format!("member {signal}\n"));
+    }
+    kill(rsup, libc::SIGHUP);
+    session.terminal.expect("received SIGHUP indicating exit request");
+    session.terminal.expect("code=0.");
+    session.expect_in_file("events", "leader 15\n");
+    assert!(!session.read("events").contains("leader 1\n"));
+    session.expect_shell();
 }
 
 #[test]

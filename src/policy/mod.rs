@@ -19,7 +19,7 @@ pub use message::{ExitCause, ProcessMessage, SupervisorMessage};
 pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState};
 pub use process_set::{Action, ProcessSet, Settings};
 pub use signal::{Signal, SignalTarget};
-pub use signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
+pub use signal_routing::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
 pub use spec::{AutoRestart, ProcId, ProcessSpec, ShutdownOn};
 pub use sweep::{KILL_GRACE_SECS, Sweep, SweepStep};
 pub use time::Time;

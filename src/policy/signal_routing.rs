@@ -6,10 +6,19 @@ use super::signal::Signal;
 #[derive(Clone, Copy, Debug)]
 pub struct SignalInfo {
     pub signal: Signal,
-    /// The sender is the kernel (`SI_KERNEL`), for example the terminal driver.
-    pub from_kernel: bool,
-    /// The sender is outside rsup's PID namespace, for example the container engine when rsup is PID 1.
-    pub from_outside: bool,
+    pub sender: Sender,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The kernel (`SI_KERNEL`), for example the terminal driver.
+    Kernel,
+    /// A process outside rsup's PID namespace, for example the container engine when rsup is PID 1.
+    Outside,
+    /// PID 1 of rsup's PID namespace.
+    Pid1,
+    /// Any other process.
+    Process,
 }
 
 /// The properties of rsup's own process that change the meaning of a signal.
@@ -19,7 +28,8 @@ pub struct RunContext {
     pub is_pid1: bool,
     /// rsup has a controlling terminal.
     pub has_terminal: bool,
-    /// A shell on that terminal runs rsup as a job, and can continue rsup after a stop.
+    /// A shell on that terminal runs rsup as a job: the shell can continue rsup after a stop, and sends SIGHUP to its jobs
+    /// when the terminal is closed. An init that started rsup (`docker run --init`) is not a shell.
     pub has_shell: bool,
     /// SIGHUP was ignored when rsup was started, as `nohup` does.
     pub hup_ignored: bool,
@@ -43,24 +53,32 @@ pub enum SignalAction {
 /// What rsup does with `received` when it runs in `context`.
 #[must_use]
 pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
+    let RunContext { is_pid1, has_terminal, has_shell, hup_ignored } = context;
+    let from_kernel = received.sender == Sender::Kernel;
+    // An init that started rsup forwards the signals that it receives, and some of these are signals of the terminal.
+    let from_init = received.sender == Sender::Pid1 && !is_pid1 && !has_shell;
     match received.signal {
         Signal::CHLD => SignalAction::Reap,
         Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
         // The closing terminal and its shell send SIGHUP to every job; `nohup` asks rsup to survive that SIGHUP.
-        Signal::HUP if context.hup_ignored && !context.is_pid1 => SignalAction::Drop,
-        Signal::HUP if context.has_terminal && !context.is_pid1 => SignalAction::Shutdown,
+        Signal::HUP if hup_ignored && !is_pid1 => SignalAction::Drop,
+        // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for the
+        // programs: many of them read their configuration again.
+        Signal::HUP if has_terminal && !is_pid1 && (from_kernel || has_shell) => SignalAction::Shutdown,
         // The kernel does not stop PID 1 either.
-        Signal::TSTP | Signal::TTIN | Signal::TTOU if context.is_pid1 => SignalAction::Drop,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if is_pid1 => SignalAction::Drop,
         // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a process
         // of an orphaned process group.
-        Signal::TSTP | Signal::TTIN | Signal::TTOU if received.from_kernel && !context.has_shell => {
-            SignalAction::Drop
-        }
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !has_shell => SignalAction::Drop,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if from_init && has_terminal => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,
         // Apache, nginx and php-fpm take SIGWINCH as the request for a graceful stop, so the SIGWINCH of a resized terminal
-        // must not reach them. The client of `docker run -it` also sends its own SIGWINCH to PID 1, from outside.
-        Signal::WINCH if received.from_kernel => SignalAction::Drop,
-        Signal::WINCH if received.from_outside && context.has_terminal => SignalAction::Drop,
+        // must not reach them. The client of `docker run -it` also sends its own SIGWINCH to PID 1: from outside if rsup is
+        // PID 1, and otherwise the init that is PID 1 forwards it.
+        Signal::WINCH if from_kernel => SignalAction::Drop,
+        Signal::WINCH if has_terminal && (from_init || received.sender == Sender::Outside) => {
+            SignalAction::Drop
+        }
         _ => SignalAction::Forward,
     }
 }
@@ -68,39 +86,26 @@ pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
 #[cfg(test)]
 mod tests {
     use super::SignalAction::{Drop, Forward, Reap, Shutdown, Suspend};
-    use super::{RunContext, SignalAction, SignalInfo, route_signal};
+    use super::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
     use crate::policy::signal::Signal;
 
     const PID1: RunContext =
         RunContext { is_pid1: true, has_terminal: false, has_shell: false, hup_ignored: false };
     const PID1_WITH_TERMINAL: RunContext = RunContext { has_terminal: true, ..PID1 };
-    /// Started by another program that is not a shell on a terminal.
+    /// Started by another program without a terminal, for example by `docker run --init`.
     const SERVICE: RunContext = RunContext { is_pid1: false, ..PID1 };
+    /// rsup leads the session of its terminal, or an init has started rsup on a terminal.
     const ON_TERMINAL: RunContext = RunContext { has_terminal: true, ..SERVICE };
     const SHELL_JOB: RunContext = RunContext { has_shell: true, ..ON_TERMINAL };
     const NOHUP: RunContext = RunContext { hup_ignored: true, ..SHELL_JOB };
     const NOHUP_PID1: RunContext = RunContext { hup_ignored: true, ..PID1_WITH_TERMINAL };
     const CONTEXTS: [RunContext; 7] =
         [PID1, PID1_WITH_TERMINAL, SERVICE, ON_TERMINAL, SHELL_JOB, NOHUP, NOHUP_PID1];
-
-    #[derive(Clone, Copy, PartialEq)]
-    enum Sender {
-        Process,
-        Kernel,
-        Outside,
-    }
-    const SENDERS: [Sender; 3] = [Sender::Process, Sender::Kernel, Sender::Outside];
-
-    fn routed(signal: Signal, sender: Sender, context: RunContext) -> SignalAction {
-        let from_kernel = sender == Sender::Kernel;
-        // The kernel's signals have the sender 0, as the signals from outside the PID namespace have.
-        let from_outside = sender != Sender::Process;
-        route_signal(SignalInfo { signal, from_kernel, from_outside }, context)
-    }
+    const SENDERS: [Sender; 4] = [Sender::Process, Sender::Pid1, Sender::Kernel, Sender::Outside];
 
     /// The actions in the order of `CONTEXTS`, for each sender in the order of `SENDERS`.
-    fn actions_for(signal: Signal) -> [[SignalAction; 7]; 3] {
-        SENDERS.map(|sender| CONTEXTS.map(|context| routed(signal, sender, context)))
+    fn actions_for(signal: Signal) -> [[SignalAction; 7]; 4] {
+        SENDERS.map(|sender| CONTEXTS.map(|context| route_signal(SignalInfo { signal, sender }, context)))
     }
 
     #[test]
@@ -113,7 +118,7 @@ mod tests {
             (Signal::CONT, Forward),
         ];
         for (signal, action) in rows {
-            assert_eq!(actions_for(signal), [[action; 7]; 3], "{signal}");
+            assert_eq!(actions_for(signal), [[action; 7]; 4], "{signal}");
         }
     }
 
@@ -132,36 +137,40 @@ mod tests {
         ];
         let signals = (1..=64).filter_map(Signal::from_number).filter(|signal| !special.contains(signal));
         for signal in signals {
-            assert_eq!(actions_for(signal), [[Forward; 7]; 3], "{signal}");
+            assert_eq!(actions_for(signal), [[Forward; 7]; 4], "{signal}");
         }
     }
 
     #[test]
-    fn sighup_is_the_end_of_the_terminal_only_where_there_is_one() {
-        let row = [Forward, Forward, Forward, Shutdown, Shutdown, Drop, Forward];
-        assert_eq!(actions_for(Signal::HUP), [row; 3]);
+    fn sighup_means_a_closed_terminal_if_the_kernel_or_a_shell_may_have_sent_it() {
+        let by_kernel = [Forward, Forward, Forward, Shutdown, Shutdown, Drop, Forward];
+        let by_others = [Forward, Forward, Forward, Forward, Shutdown, Drop, Forward];
+        assert_eq!(actions_for(Signal::HUP), [by_others, by_others, by_kernel, by_others]);
     }
 
     #[test]
     fn sighup_stays_ignored_without_a_terminal_too() {
         let context = RunContext { hup_ignored: true, ..SERVICE };
-        assert_eq!(routed(Signal::HUP, Sender::Process, context), Drop);
+        let received = SignalInfo { signal: Signal::HUP, sender: Sender::Process };
+        assert_eq!(route_signal(received, context), Drop);
     }
 
     #[test]
     fn a_stop_signal_of_the_terminal_suspends_only_a_job_of_a_shell() {
         let by_kernel = [Drop, Drop, Drop, Drop, Suspend, Suspend, Drop];
+        let by_pid1 = [Drop, Drop, Suspend, Drop, Suspend, Suspend, Drop];
         let by_others = [Drop, Drop, Suspend, Suspend, Suspend, Suspend, Drop];
         for signal in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
-            assert_eq!(actions_for(signal), [by_others, by_kernel, by_others], "{signal}");
+            assert_eq!(actions_for(signal), [by_others, by_pid1, by_kernel, by_others], "{signal}");
         }
     }
 
     #[test]
     fn sigwinch_of_a_resized_terminal_is_dropped() {
         let by_process = [Forward; 7];
+        let by_pid1 = [Forward, Forward, Forward, Drop, Forward, Forward, Forward];
         let by_kernel = [Drop; 7];
         let from_outside = [Forward, Drop, Forward, Drop, Drop, Drop, Drop];
-        assert_eq!(actions_for(Signal::WINCH), [by_process, by_kernel, from_outside]);
+        assert_eq!(actions_for(Signal::WINCH), [by_process, by_pid1, by_kernel, from_outside]);
     }
 }

@@ -95,11 +95,15 @@ impl Command {
         exit
     }
 
-    /// Stops rsup after the command was stopped, because the shell that started rsup waits for rsup's own stop.
+    /// Stops rsup after the command was stopped, because the process that started rsup waits for rsup's own stop.
     fn suspend_with_child(&self, signal: i32) {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
-        let has_shell = !self.is_pid1 && terminal::has_job_control();
+        let has_terminal = terminal::has_controlling_tty();
+        let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
+        // An init is not notified when rsup stops. If another process then continued only the command, rsup would stay
+        // stopped for good. So under an init rsup stops only for a signal that the init may have forwarded.
+        let would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.group);
@@ -114,6 +118,8 @@ impl Command {
                 // script that started rsup. SIGCONT later discards the copy of the signal that is pending for rsup.
                 sys::kill_own_group(signal);
             }
+            sys::kill_self(Signal::STOP.number());
+        } else if !self.is_pid1 && !has_terminal && !would_stay_stopped {
             sys::kill_self(Signal::STOP.number());
         }
     }

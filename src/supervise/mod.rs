@@ -20,8 +20,8 @@ use crate::config::{Config, Notice};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
-    Action, Level, ProcId, ProcessAction, ProcessSet, RunContext, Settings, Signal, SignalInfo, SignalTarget,
-    Time,
+    Action, Level, ProcId, ProcessAction, ProcessSet, RunContext, Sender, Settings, Signal, SignalInfo,
+    SignalTarget, Time,
 };
 use crate::sys::{self, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
@@ -114,6 +114,15 @@ const LOG: u64 = u64::MAX - 2;
 /// The number of actions that one iteration runs. The limit keeps the delay of new events short. The limit also makes
 /// rsup close the exec status pipe of a started program before many more children inherit the pipe.
 const ACTION_BATCH: usize = 8;
+
+fn sender(raw: RawSignal) -> Sender {
+    match raw.sender {
+        _ if raw.from_kernel => Sender::Kernel,
+        0 => Sender::Outside,
+        1 => Sender::Pid1,
+        _ => Sender::Process,
+    }
+}
 
 impl Supervisor {
     /// Keeps only the parts of the configuration that the loop needs, because a file may have thousands of programs.
@@ -245,9 +254,7 @@ impl Supervisor {
             return;
         }
         if let Some(signal) = Signal::from_number(raw.signal.into()) {
-            let from_outside = raw.sender == 0;
-            let info = SignalInfo { signal, from_kernel: raw.from_kernel, from_outside };
-            self.processes.receive(info, self.context, now);
+            self.processes.receive(SignalInfo { signal, sender: sender(raw) }, self.context, now);
         }
     }
 

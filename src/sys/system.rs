@@ -33,6 +33,38 @@ pub fn is_pid1() -> bool {
     std::process::id() == 1
 }
 
+/// Returns whether PID 1 of rsup's PID namespace is rsup's parent.
+#[must_use]
+pub fn is_child_of_pid1() -> bool {
+    nix::unistd::getppid().as_raw() == 1
+}
+
+/// Returns the parent of a process. Returns `None` if /proc does not show the process.
+pub(super) fn parent(pid: i32) -> Option<i32> {
+    status_field(&status(pid)?, "PPid")?.parse().ok()
+}
+
+/// Returns whether a process ignores a signal. Returns false if /proc does not show the process.
+pub(super) fn ignores_signal(pid: i32, signal: i32) -> bool {
+    let ignored = status(pid).and_then(|status| mask_field(&status, "SigIgn"));
+    ignored.is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0)
+}
+
+fn status(pid: i32) -> Option<String> {
+    // The name of a process may be any bytes.
+    fs::read(format!("/proc/{pid}/status")).ok().map(|status| String::from_utf8_lossy(&status).into_owned())
+}
+
+fn mask_field(status: &str, key: &str) -> Option<u64> {
+    u64::from_str_radix(status_field(status, key)?, 16).ok()
+}
+
+/// Returns the value of a key in the text of /proc/PID/status. A process cannot forge a line by its name, because the
+/// kernel escapes the newlines of the name.
+fn status_field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Makes rsup the parent of its orphaned descendants (`PR_SET_CHILD_SUBREAPER`). PID 1 is their parent in any case, so
 /// there this function does nothing.
 ///
@@ -77,6 +109,28 @@ pub fn close_inherited() {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_field_of_the_status_file_is_found_by_its_whole_key() {
+        let status = "Name:\ttini\nPid:\t7\nPPid:\t1\nSigBlk:\tfffffffe7ffbfeff\nSigIgn:\t0000000000300000\n";
+        assert_eq!(status_field(status, "PPid"), Some("1"));
+        assert_eq!(status_field(status, "Pid"), Some("7"));
+        assert_eq!(status_field(status, "Sig"), None);
+        assert_eq!(mask_field(status, "SigIgn"), Some(0x30_0000));
+        assert_eq!(mask_field(status, "Name"), None);
+    }
+
+    #[test]
+    fn the_parent_of_the_own_process_is_found_in_proc() {
+        let own = nix::unistd::getpid().as_raw();
+        assert_eq!(parent(own), Some(nix::unistd::getppid().as_raw()));
+        assert_eq!(parent(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_ignores_no_signal() {
+        assert!(!ignores_signal(i32::MAX, libc::SIGTSTP));
+    }
 
     #[test]
     fn arguments_are_copied_byte_by_byte() {

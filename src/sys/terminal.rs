@@ -4,9 +4,10 @@
 use super::errno::Errno;
 use super::kill::Pid;
 use super::stdio::{STDIN, STDOUT, is_writable_pipe, standard_fd};
+use super::system::{ignores_signal, parent};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::{getpgrp, getsid, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{getpgid, getpgrp, getppid, getsid, tcgetpgrp, tcsetpgrp};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Returns whether rsup has a controlling terminal.
@@ -15,19 +16,35 @@ pub fn has_controlling_tty() -> bool {
     on_terminal(|terminal| foreground(terminal).is_ok())
 }
 
-/// Returns whether rsup is a job of a shell with job control: such a shell is notified when rsup stops, and can
-/// continue rsup.
-#[must_use]
-pub fn has_job_control() -> bool {
-    has_controlling_tty() && is_shell_job()
-}
-
-/// Returns whether rsup, which must have a terminal, is a job of a shell. A shell puts each job into a process group
-/// that is not the process group of the session leader. A command that the terminal was opened for (`docker run -t`)
-/// leads the session itself.
+/// Returns whether rsup, which must have a terminal, is a job of a shell with job control. Such a shell is notified when
+/// rsup stops, and can continue rsup.
+///
+/// A shell puts each job into another process group than that of the session leader. A command that the terminal was
+/// opened for (`docker run -t`) leads the session itself. An init such as tini (`docker run --init`) also puts its
+/// command into another process group, but never continues the command.
 #[must_use]
 pub fn is_shell_job() -> bool {
-    getsid(None) != Ok(getpgrp())
+    getsid(None) != Ok(getpgrp()) && job_starter().is_some_and(is_shell)
+}
+
+/// Returns the process that started rsup's job: the nearest ancestor outside rsup's own process group. (A script that runs
+/// rsup is in rsup's process group.) Returns `None` if the nearest such ancestor is outside the PID namespace, or if
+/// /proc, which shows the parent of a script, is missing.
+fn job_starter() -> Option<i32> {
+    let mut ancestor = getppid().as_raw();
+    while ancestor > 0 && getpgid(Some(nix::unistd::Pid::from_raw(ancestor))) == Ok(getpgrp()) {
+        ancestor = parent(ancestor)?;
+    }
+    Some(ancestor).filter(|ancestor| *ancestor > 0)
+}
+
+/// Returns whether the process that started rsup's job is a shell that can continue the job. If that process is PID 1, it
+/// may be an init. An interactive shell ignores SIGTSTP; tini, dumb-init and catatonit do not. Without /proc, PID 1 is not
+/// taken for a shell, because a job that no process continues stays stopped for good.
+fn is_shell(job_starter: i32) -> bool {
+    // A shell is in the session of its jobs. After a reparenting, the nearest ancestor may be in another session.
+    getsid(Some(nix::unistd::Pid::from_raw(job_starter))) == getsid(None)
+        && (job_starter != 1 || ignores_signal(1, libc::SIGTSTP))
 }
 
 /// Returns whether a command gets the terminal at its start. A command gets the terminal if stdin is the terminal, with

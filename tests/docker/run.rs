@@ -7,6 +7,7 @@ use super::base::rsup_image;
 use super::{Engine, Out, on, shell_image, with_each_engine};
 use crate::resource_use::shipped_binary;
 use crate::support::probe::{build, static_programs};
+use crate::support::pty::Terminal;
 use crate::support::{eventually, needs, proc, root};
 use crate::terminal::job_control;
 
@@ -20,6 +21,9 @@ with_each_engine!(
     a_resized_terminal_sends_the_programs_no_sigwinch,
     processes_of_docker_exec_are_reaped_and_terminated,
     rsup_works_under_docker_init,
+    under_docker_init_signals_of_the_terminal_reach_no_program_and_docker_kill_does,
+    with_the_hosts_pids_docker_kill_s_hup_reaches_the_programs,
+    a_shell_in_docker_run_it_can_stop_and_continue_rsup,
     the_restart_policy_sees_the_exit_code_of_a_fatal_program,
 );
 
@@ -233,6 +237,94 @@ fn rsup_works_under_docker_init(engine: Engine) {
     container.stop();
     assert_eq!(container.exit_code(), 0);
     assert_eq!((out.read("web").as_str(), out.read("daemon").as_str()), ("TERM\n", "TERM\n"));
+}
+
+/// A configuration whose program writes the signals of a container's user into the file `web` of the volume.
+fn listener() -> String {
+    let trap = |signal: &str| format!("trap \"echo {signal} >> /out/web\" {signal}; ");
+    let traps = ["WINCH", "HUP", "USR1", "TSTP"].map(trap).concat();
+    format!("[program:web]\ncommand=sh -c '{traps}{}'\n", on("TERM", "web", "exit 0"))
+}
+
+fn under_docker_init_signals_of_the_terminal_reach_no_program_and_docker_kill_does(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let image = shell_image(engine, &listener());
+    for is_detached in [false, true] {
+        let out = Out::new();
+        let volume = out.volume();
+        let options = ["-i", "-t", "--init", "-v", &volume];
+        let (mut terminal, container) = if is_detached {
+            let container = image.start(&options, &["-e", "debug"]);
+            out.expect("web.ready", "ready");
+            let attach = [engine.words, &["attach", &container.id]].concat();
+            (Terminal::start(&attach, out.0.path()), container)
+        } else {
+            image.start_on_terminal(&options, &["-e", "debug"])
+        };
+        out.expect("web.ready", "ready");
+        terminal.resize(33, 99);
+        // The engine's client shows the output of the terminal, so rsup's line shows that the client is connected.
+        container.expect_log("success: web", 1);
+        terminal.resize(34, 100);
+        terminal.enter("\x1a");
+        terminal.expect("received SIGTSTP, which has no effect here");
+        for signal in ["USR1", "HUP"] {
+            container.signal(signal);
+            out.expect("web", &format!("{signal}\n"));
+            container.expect_log(&format!("passing SIG{signal} on to the programs"), 1);
+        }
+        assert_eq!(out.read("web"), "USR1\nHUP\n");
+        container.stop();
+        assert_eq!((container.exit_code(), out.read("web").as_str()), (0, "USR1\nHUP\nTERM\n"));
+    }
+}
+
+/// rsup is not PID 1 there, and leads the session of the terminal.
+fn with_the_hosts_pids_docker_kill_s_hup_reaches_the_programs(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let image = shell_image(engine, &listener());
+    let out = Out::new();
+    let container = image.start(&["-t", "--pid=host", "-v", &out.volume()], &[]);
+    out.expect("web.ready", "ready");
+    container.signal("HUP");
+    out.expect("web", "HUP\n");
+    container.signal("HUP");
+    out.expect("web", "HUP\nHUP\n");
+    container.stop();
+    assert_eq!((container.exit_code(), out.read("web").as_str()), (0, "HUP\nHUP\nTERM\n"));
+}
+
+fn a_shell_in_docker_run_it_can_stop_and_continue_rsup(engine: Engine) {
+    needs!(root(), shipped_binary());
+    let image = shell_image(engine, &listener());
+    for init in [&[][..], &["--init"]] {
+        let out = Out::new();
+        let volume = out.volume();
+        let options = [init, &["--entrypoint", "sh", "-e", "PS1=inner> ", "-v", &volume]].concat();
+        let (mut terminal, container) = image.start_on_terminal(&options, &["-i"]);
+        terminal.expect("inner> ");
+        terminal.enter("/sbin/rsup; echo co''de=$?.\n");
+        terminal.expect("success: web");
+        for _ in 0..2 {
+            terminal.enter("\x1a");
+            terminal.expect("Stopped");
+            terminal.expect("inner> ");
+            terminal.enter("fg; echo co''de=$?.\n");
+            let running = || {
+                let below = proc::descendants(container.pid());
+                (below.iter().any(|process| process.name == "rsup")
+                    && below.iter().all(|process| process.state != 'T'))
+                .then_some(())
+            };
+            eventually("rsup and its program run again", running);
+        }
+        terminal.enter("\x03");
+        terminal.expect("received SIGINT indicating exit request");
+        terminal.expect("code=0.");
+        terminal.expect("inner> ");
+        terminal.enter("exit 4\n");
+        assert_eq!(terminal.exit_code(), 4);
+    }
 }
 
 fn the_restart_policy_sees_the_exit_code_of_a_fatal_program(engine: Engine) {

@@ -15,6 +15,11 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn execv(path: *const c_char, argv: *const *const c_char) -> c_int;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn setpgid(pid: c_int, group: c_int) -> c_int;
+    fn setsid() -> c_int;
+    fn tcsetpgrp(fd: c_int, group: c_int) -> c_int;
+    fn ioctl(fd: c_int, request: c_int, ...) -> c_int;
 }
 
 /// The numbers of system calls. The C library's functions leave out some signals.
@@ -30,6 +35,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let text = |at: usize| words[at].to_str().unwrap();
     match text(0) {
         "listen" => listen(text(1), words.get(2).map_or(0, |last| last.to_str().unwrap().parse().unwrap())),
+        "init" => return init(text(1), &words[2..]),
         "with" => with(text(1), text(2), &words[3..]),
         "fill" => fill(),
         "orphans" => orphans(text(1).parse().unwrap()),
@@ -67,6 +73,57 @@ fn listen(file: &str, last: c_long) {
         }
         if signal == last {
             return;
+        }
+    }
+}
+
+/// `init KIND PATH WORDS…`: runs a program and forwards every signal to it, as an init does. KIND says where the program runs:
+/// in the init's own process group (`same-group`), in a process group of its own in the foreground (`own-group`, as under
+/// tini), or in a session of its own (`own-session`, as under dumb-init). Returns the program's exit code.
+fn init(kind: &str, words: &[&CStr]) -> c_int {
+    const TIOCSCTTY: c_int = 0x540E;
+    const TIOCNOTTY: c_int = 0x5422;
+    const WNOHANG: c_int = 1;
+    const SIGCHLD: c_long = 17;
+    set_mask(u64::MAX);
+    if kind == "own-session" {
+        unsafe { ioctl(0, TIOCNOTTY) };
+        // The kernel sends SIGHUP and SIGCONT to the process that gives up its terminal.
+        let at_once = [0 as c_long; 2];
+        let both = 1_u64 | 1 << 17;
+        for _ in 0..2 {
+            unsafe { syscall(SIGTIMEDWAIT, &raw const both, null::<u8>(), at_once.as_ptr(), SET_SIZE) };
+        }
+    }
+    let child = unsafe { fork() };
+    if child == 0 {
+        match kind {
+            "same-group" => {}
+            "own-group" => {
+                unsafe { setpgid(0, 0) };
+                // SIGTTOU is blocked, so the call works in the background.
+                unsafe { tcsetpgrp(0, std::process::id() as c_int) };
+            }
+            "own-session" => {
+                unsafe { setsid() };
+                unsafe { ioctl(0, TIOCSCTTY, 0 as c_long) };
+            }
+            _ => panic!("{kind}: unknown kind of init"),
+        }
+        set_mask(0);
+        execute(words);
+    }
+    let all = u64::MAX;
+    loop {
+        let signal = unsafe { syscall(SIGTIMEDWAIT, &raw const all, null::<u8>(), null::<u8>(), SET_SIZE) };
+        let mut status = 0;
+        while let reaped @ 1.. = unsafe { waitpid(-1, &raw mut status, WNOHANG) } {
+            if reaped == child {
+                return if status & 0x7f == 0 { status >> 8 } else { 128 + (status & 0x7f) };
+            }
+        }
+        if signal > 0 && signal != SIGCHLD {
+            unsafe { kill(child, signal as c_int) };
         }
     }
 }
