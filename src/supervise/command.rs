@@ -71,7 +71,7 @@ impl Command {
             {
                 match stop.due(now()) {
                     Some(SweepStep::Kill) => {
-                        let _ = sys::killpg(self.group, Signal::KILL.number());
+                        let _ = sys::kill_led_group(self.group, Signal::KILL.number());
                         stop.kill(now());
                     }
                     Some(SweepStep::GiveUp) => return self.abandon(),
@@ -139,7 +139,7 @@ impl Command {
                 self.stop_timeout.map(|seconds| now().plus_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
             self.stop = self.stop_deadline.map(Sweep::begin);
         }
-        let _ = sys::killpg(self.group, signal.number());
+        let _ = sys::kill_led_group(self.group, signal.number());
     }
 
     /// Terminates the processes that the command has left, after the command itself has ended. Returns the command's

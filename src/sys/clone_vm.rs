@@ -45,7 +45,7 @@
 
 use super::errno::Errno;
 use super::exec_status::{ExecFailure, ExecReport, FailureReader, failure_pipe, report_failure};
-use super::fork::{MAY_SHARE_MEMORY, SpawnError, raw_fork, set_process_group};
+use super::fork::{MAY_SHARE_MEMORY, SpawnError, is_clone_vm_refused, raw_fork, set_process_group};
 use super::kill::Pid;
 use std::cell::UnsafeCell;
 use std::convert::Infallible;
@@ -237,9 +237,7 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
         // SAFETY: the child keeps the rules at the top of this file. Its stack ends where the block begins,
         // and the caller passes both to an `ExecStatusPipe`.
         let pid = unsafe { libc::clone(child_main::<S>, block, flags, block) };
-        // qemu-user and seccomp filters may refuse this combination of flags with another errno; fork(2) may
-        // still work.
-        if pid != -1 || [Errno::EAGAIN, Errno::ENOMEM].contains(&Errno::last()) {
+        if pid != -1 || !is_clone_vm_refused(Errno::last()) {
             return Pid::new(pid).ok_or_else(Errno::last);
         }
     }

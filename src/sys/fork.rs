@@ -39,9 +39,16 @@ pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     Ok(pid)
 }
 
+/// Whether clone(2) with `CLONE_VM` was refused with this errno, so that fork(2) may still work. qemu-user
+/// and seccomp filters refuse the flag, each with an errno of their own. EAGAIN and ENOMEM mean that no
+/// process can be created at all.
+pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
+    ![Errno::EAGAIN, Errno::ENOMEM].contains(&errno)
+}
+
 /// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. The
 /// child uses rsup's memory meanwhile, and may allocate there: copying the memory would take a third of the
-/// time by which rsup delays a command.
+/// time by which rsup delays a command. Where `CLONE_VM` is refused, the child is forked.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -64,7 +71,11 @@ pub(super) fn vfork_exec<F: FnOnce() -> u8>(steps: F) -> Result<Pid, Errno> {
     // only the child uses `STACK` and `steps` meanwhile, and both stay valid for as long as the child uses
     // them.
     let pid = unsafe { libc::clone(child_main::<F>, stack_top.cast(), flags, (&raw mut steps).cast()) };
-    Pid::new(pid).ok_or_else(Errno::last)
+    match (Pid::new(pid), Errno::last(), steps) {
+        (Some(pid), _, _) => Ok(pid),
+        (None, errno, Some(steps)) if is_clone_vm_refused(errno) => fork_exec(steps),
+        (None, errno, _) => Err(errno),
+    }
 }
 
 fn lead_group_and_run(steps: impl FnOnce() -> u8) -> c_int {

@@ -44,6 +44,18 @@ pub fn killpg(group: Pid, signal: i32) -> Result<(), Errno> {
     raw_kill(-group.number(), signal)
 }
 
+/// Sends a signal to the process group of a leader that has not been reaped. Where a seccomp filter has refused
+/// setpgid(2), the leader leads no process group, and is the only process that gets the signal.
+///
+/// # Errors
+/// Returns the errno of kill(2): EPERM only if rsup may signal none of the members.
+pub fn kill_led_group(leader: Pid, signal: i32) -> Result<(), Errno> {
+    match killpg(leader, signal) {
+        Err(Errno::ESRCH) => kill(leader, signal),
+        result => result,
+    }
+}
+
 /// Returns whether a process group has a member. A zombie counts as a member, and so does a process that rsup may not
 /// signal.
 #[must_use]

@@ -32,7 +32,7 @@ pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, i
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecReport, ExecStep};
 pub use fork::SpawnError;
-pub use kill::{Pid, group_exists, kill, kill_all, kill_own_group, kill_self, killpg};
+pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;
 pub use poll::{Poller, sleep};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for};

@@ -113,11 +113,20 @@ impl Poller {
 
 /// Waits until `fd` is writable or `timeout` has passed. Returns whether `fd` is writable.
 pub(super) fn poll_writable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    poll_for(fd, PollFlags::POLLOUT, timeout)
+}
+
+/// Waits until `fd` is readable or `timeout` has passed. Returns whether `fd` is readable.
+pub(super) fn poll_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
+    poll_for(fd, PollFlags::POLLIN, timeout)
+}
+
+fn poll_for(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(fd, wanted)];
     // After an error there are no events, so the answer is no.
     let _ = poll(&mut fds, timeout);
     let [fd] = fds;
-    fd.revents().is_some_and(|events| events.contains(PollFlags::POLLOUT))
+    fd.revents().is_some_and(|events| events.contains(wanted))
 }
 
 /// Sleeps 50 ms before the caller repeats a call that has failed, so that the caller does not spin.
@@ -128,9 +137,17 @@ pub(super) fn back_off() {
 /// Sleeps for `time`, rounded up to milliseconds. Makes no system call if `time` is zero.
 pub fn sleep(time: Duration) {
     if !time.is_zero() {
-        // poll(2) without descriptors fails only if a signal handler interrupts the call, and no handler runs in rsup.
-        let _ = poll(&mut [], poll_timeout(time));
+        // poll(2) without descriptors fails only if a seccomp filter refuses the call: no handler runs in rsup that could
+        // interrupt the call.
+        if poll(&mut [], poll_timeout(time)).is_err() {
+            sleep_without_poll(time);
+        }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the callers of `sleep` must not spin")]
+fn sleep_without_poll(time: Duration) {
+    std::thread::sleep(time);
 }
 
 pub(super) fn poll_timeout(time: Duration) -> PollTimeout {

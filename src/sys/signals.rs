@@ -5,7 +5,8 @@
 //! itself; an init that leaves these three unblocked is killed by them, or loses them.
 
 use super::errno::{Errno, cvt};
-use super::poll::back_off;
+use super::poll::{back_off, poll_readable, poll_timeout};
+use nix::poll::PollTimeout;
 use std::ffi::{c_long, c_ulong};
 use std::mem::{MaybeUninit, offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -217,20 +218,19 @@ impl RawSignal {
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     // This system call takes a timespec of two longs, on 32-bit machines too.
     let long = |number: u64| c_long::try_from(number).unwrap_or(c_long::MAX);
-    let timeout = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
-    let timeout = timeout.as_ref().map_or(null(), from_ref);
+    let timespec = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
+    let timespec = timespec.as_ref().map_or(null(), from_ref);
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let all = ALL;
     let set = &raw const all;
     // A raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an interruption.
-    // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timeout` (unless null), and writes one
+    // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timespec` (unless null), and writes one
     // siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal =
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timeout, SET_SIZE) };
+        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timespec, SET_SIZE) };
+    // EAGAIN means that the time is over, EINTR that rsup was stopped and continued.
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
-        // EAGAIN means that the time is over, EINTR that rsup was stopped and continued. Any other errno should be
-        // impossible.
-        back_off();
+        return wait_for_signal_by_fd(timeout);
     }
     // SAFETY: all bytes are initialised (zero where the kernel has written nothing), and a siginfo consists of integers
     // and of pointers that this function does not read.
@@ -240,6 +240,21 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let from_kernel = info.si_code == SI_KERNEL;
     let signal = u32::try_from(signal).ok()?;
     Some(RawSignal { signal, sender: sender.cast_unsigned(), from_kernel })
+}
+
+/// Does the same as [`wait_for_signal`] with a signalfd(2), where a seccomp filter refuses rt_sigtimedwait(2).
+fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
+    let mut received = None;
+    match SignalFd::new() {
+        Ok(signals) if poll_readable(signals.as_fd(), timeout.map_or(PollTimeout::NONE, poll_timeout)) => {
+            signals.read_up_to(1, |signal| received = Some(signal));
+        }
+        // The time is over.
+        Ok(_) if timeout.is_some() => {}
+        // No call is left that could wait for a signal.
+        Ok(_) | Err(_) => back_off(),
+    }
+    received
 }
 
 /// A signalfd(2): the descriptor that pending signals are read from.
@@ -267,11 +282,16 @@ impl SignalFd {
 
     /// Takes up to 16 pending signals and calls `receive` with each. The limit exists because a process that sends
     /// signals without end must not block the loop.
-    pub fn read(&self, mut receive: impl FnMut(RawSignal)) {
+    pub fn read(&self, receive: impl FnMut(RawSignal)) {
+        self.read_up_to(BATCH, receive);
+    }
+
+    /// Takes up to `limit` pending signals, and at most 16.
+    fn read_up_to(&self, limit: usize, mut receive: impl FnMut(RawSignal)) {
         let mut batch = MaybeUninit::<[libc::signalfd_siginfo; BATCH]>::zeroed();
-        // SAFETY: read(2) writes at most `size_of_val(&batch)` bytes to `batch`, which has this size.
-        let length =
-            unsafe { libc::read(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), size_of_val(&batch)) };
+        let size = limit.min(BATCH) * size_of::<libc::signalfd_siginfo>();
+        // SAFETY: read(2) writes at most `size` bytes to `batch`, which is at least as large.
+        let length = unsafe { libc::read(self.0.as_raw_fd(), batch.as_mut_ptr().cast(), size) };
         // SAFETY: all bytes are initialised (zero where the kernel has written nothing), and the records consist of
         // integers.
         let batch = unsafe { batch.assume_init() };

@@ -319,7 +319,8 @@ fn resolve_executable<'a>(
             return failed(ExecStep::NotExecutable, Errno::EACCES);
         }
         return match nix::unistd::access(path, AccessFlags::X_OK) {
-            Ok(()) => Ok((candidate, path)),
+            // A seccomp filter that refuses access(2) says nothing about the file: execve(2) will.
+            Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => Ok((candidate, path)),
             Err(errno) => failed(ExecStep::NoPermission, errno),
         };
     }

@@ -7,6 +7,7 @@ use super::errno::{Errno, cvt};
 use super::kill::Pid;
 use super::poll::back_off;
 use std::fs;
+use std::mem::MaybeUninit;
 
 /// What waitpid(2) reports about a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +36,44 @@ pub struct ChildStatus {
 /// longer than the start of a program.
 ///
 /// # Errors
-/// Returns ECHILD if rsup has no child. Any other errno should be impossible: the call is repeated once after 50 ms,
-/// and returns the errno of the second attempt. There may still be dead children then.
+/// Returns ECHILD if rsup has no child. Any other errno means that a seccomp filter refuses waitpid(2), and waitid(2)
+/// replaces it. If waitid(2) fails too, this function waits 50 ms and returns its errno. There may still be dead
+/// children then.
 pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
     match waitpid_any() {
         // Without a second attempt, the child would stay a zombie until the next SIGCHLD.
-        Err(errno) if errno != Errno::ECHILD => {
-            back_off();
-            waitpid_any()
-        }
+        Err(errno) if errno != Errno::ECHILD => waitid_any().inspect_err(|errno| {
+            if *errno != Errno::ECHILD {
+                back_off();
+            }
+        }),
         result => result,
+    }
+}
+
+fn waitid_any() -> Result<Option<ChildStatus>, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
+    // SAFETY: waitid(2) writes one siginfo, and `info` is one that lives through the call.
+    cvt(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) }.into())?;
+    // SAFETY: all bytes are initialised (zero where the kernel has written nothing), and a siginfo consists of integers
+    // and of pointers that this function does not read.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: every byte of the union is initialised, and `si_pid` is an integer, for which all bytes are valid.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: every byte of the union is initialised, and `si_status` is an integer, for which all bytes are valid.
+    let value = unsafe { info.si_status() };
+    Ok(Pid::new(pid).map(|pid| ChildStatus { pid, status: status_of_siginfo(info.si_code, value) }))
+}
+
+fn status_of_siginfo(code: i32, value: i32) -> WaitStatus {
+    match code {
+        libc::CLD_EXITED => WaitStatus::Exited(u8::try_from(value).unwrap_or(u8::MAX)),
+        libc::CLD_KILLED | libc::CLD_DUMPED => {
+            WaitStatus::Signaled { signal: value, core: code == libc::CLD_DUMPED }
+        }
+        libc::CLD_STOPPED => WaitStatus::Stopped(value),
+        _ => WaitStatus::Other,
     }
 }
 
@@ -110,6 +139,20 @@ mod tests {
     #[test]
     fn the_status_of_a_continued_child_is_decoded_as_other() {
         assert_eq!(decode(0xffff), WaitStatus::Other);
+    }
+
+    #[test]
+    fn waitid_reports_what_waitpid_reports() {
+        for code in 0..=u8::MAX {
+            assert_eq!(status_of_siginfo(libc::CLD_EXITED, code.into()), WaitStatus::Exited(code));
+        }
+        for signal in 1..=64 {
+            let killed = |core| WaitStatus::Signaled { signal, core };
+            assert_eq!(status_of_siginfo(libc::CLD_KILLED, signal), killed(false));
+            assert_eq!(status_of_siginfo(libc::CLD_DUMPED, signal), killed(true));
+            assert_eq!(status_of_siginfo(libc::CLD_STOPPED, signal), WaitStatus::Stopped(signal));
+        }
+        assert_eq!(status_of_siginfo(libc::CLD_CONTINUED, libc::SIGCONT), WaitStatus::Other);
     }
 
     #[test]

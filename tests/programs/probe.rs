@@ -33,6 +33,11 @@ const SET_SIZE: usize = 8;
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let words: Vec<&CStr> = (1..argc as usize).map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }).collect();
     let text = |at: usize| words[at].to_str().unwrap();
+    if unsafe { CStr::from_ptr(*argv) } == c"sleep" {
+        loop {
+            std::thread::park();
+        }
+    }
     match text(0) {
         "listen" => listen(text(1), words.get(2).map_or(0, |last| last.to_str().unwrap().parse().unwrap())),
         "init" => return init(text(1), &words[2..]),
@@ -181,24 +186,31 @@ fn orphans(count: u32) {
     }
 }
 
-/// `without ERRNO NUMBERS PATH WORDS…`: executes a program under a seccomp filter that makes these system calls (numbers
-/// separated by commas) fail with an error, as a container's filter may.
-fn without(errno: &str, numbers: &str, words: &[&CStr]) {
+/// `without ERRNO CALLS PATH WORDS…`: executes a program under a seccomp filter that makes system calls fail with an error, as
+/// a container's filter may. `CALLS` are numbers, separated by commas. With `NUMBER:FLAGS`, the call fails only if its first
+/// argument has all of these flags.
+fn without(errno: &str, calls: &str, words: &[&CStr]) {
     #[repr(C)]
     struct Step(u16, u8, u8, u32);
     #[repr(C)]
     struct Program(u16, *const Step);
-    // BPF_LD | BPF_W | BPF_ABS of the number, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K.
-    let load = 0x20;
-    let jump = 0x15;
-    let answer = 0x06;
-    let numbers: Vec<u32> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
-    let left = |at: usize| (numbers.len() - at) as u8;
-    let jumps = numbers.iter().enumerate().map(|(at, number)| Step(jump, left(at), 0, *number));
+    // BPF_LD | BPF_W | BPF_ABS of an offset in struct seccomp_data, BPF_JMP | BPF_JEQ | BPF_K, BPF_ALU | BPF_AND | BPF_K, and
+    // BPF_RET | BPF_K. The two numbers after a jump are the steps to skip: if equal, and if not.
+    let number = || Step(0x20, 0, 0, 0);
+    let first_argument = || Step(0x20, 0, 0, 16);
+    let jump = |equal, other, value| Step(0x15, equal, other, value);
+    let and = |value| Step(0x54, 0, 0, value);
+    let answer = |value| Step(0x06, 0, 0, value);
     let allow = 0x7fff_0000;
-    let error = 0x0005_0000 | errno.parse::<u32>().unwrap();
-    let ends = [Step(answer, 0, 0, allow), Step(answer, 0, 0, error)];
-    let steps: Vec<Step> = [Step(load, 0, 0, 0)].into_iter().chain(jumps).chain(ends).collect();
+    let refuse = 0x0005_0000 | errno.parse::<u32>().unwrap();
+    let mut steps = vec![];
+    for call in calls.split(',') {
+        let (call, flags) = call.split_once(':').unwrap_or((call, "0"));
+        let flags = flags.parse().unwrap();
+        steps.extend([number(), jump(0, 4, call.parse().unwrap())]);
+        steps.extend([first_argument(), and(flags), jump(0, 1, flags), answer(refuse)]);
+    }
+    steps.push(answer(allow));
     let program = Program(steps.len() as u16, steps.as_ptr());
     // PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP to SECCOMP_MODE_FILTER.
     assert_eq!(unsafe { prctl(38, 1 as c_long, 0 as c_long, 0 as c_long, 0 as c_long) }, 0);
