@@ -37,6 +37,7 @@ build: ## build the static binary; PLAIN_FORK=1: without clone(CLONE_VM)
 	$(CARGO_BUILD) --target $(TARGET)
 
 test: build ## run every test that can run here; each skipped test prints a SKIP line with the reason
+	cargo test --locked --lib --target $(TARGET) sys::
 	RSUP_BIN=$(BIN) cargo test --locked $(SKIP:%=-- --skip %)
 
 # The tests that start no program, and the tests in containers, which `make docker PLAIN_FORK=1` runs.

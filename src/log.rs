@@ -1,7 +1,7 @@
 //! rsup's own log lines on stderr. Writing a line never waits for the reader.
 
 use crate::policy::Level;
-use crate::sys::{self, Errno, LocalTime, LogStream, WallClock};
+use crate::sys::{self, Errno, LocalTime, LogStream, TimeZone, WallClock};
 use std::fmt::{self, Write};
 use std::mem;
 
@@ -204,6 +204,8 @@ impl Backlog {
 /// The beginning of a line: the local time. The calendar is computed once per second.
 #[derive(Debug, Default)]
 struct Stamp {
+    /// Looked up for the first line.
+    zone: Option<TimeZone>,
     seconds: Option<u64>,
     text: String,
 }
@@ -214,7 +216,8 @@ impl Stamp {
         let clock = WallClock::now();
         if self.seconds != Some(clock.seconds()) {
             self.seconds = Some(clock.seconds());
-            let LocalTime { year, month, day, hour, minute, second } = clock.local_time();
+            let zone = self.zone.get_or_insert_with(TimeZone::of_environment);
+            let LocalTime { year, month, day, hour, minute, second } = clock.local_time(zone);
             self.text.clear();
             // Writing to a String never fails.
             let _ = write!(self.text, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");

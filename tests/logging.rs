@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::support::pty::Terminal;
 use crate::support::{
-    CONF, Line, Rsup, SIGKILL, SIGTERM, Setup, binary, both_ways, command, eventually, installed, kill,
-    needs, pid_namespace, proc, program, root, rsup, script, within,
+    CONF, Line, Rsup, SIGKILL, SIGTERM, Setup, binary, both_ways, command, each, eventually, files_below,
+    installed, kill, needs, pid_namespace, proc, program, root, rsup, script, within,
 };
 
 /// Makes stderr a full pipe whose reader does not read.
@@ -317,4 +317,42 @@ fn a_full_stderr_does_not_change_exit_code_2_for_a_wrong_file() {
         let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
         assert_eq!(setup.run_as(way).run().0, 2, "{way:?}");
     }
+}
+
+/// What date(1) of this machine prints for a time zone: the date, the hour and the minute.
+fn date(zone: &str) -> String {
+    let output = Command::new("date").env("TZ", zone).arg("+%Y-%m-%d %H:%M").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn log_lines_have_the_time_that_date_prints_in_every_time_zone() {
+    let database = Path::new("/usr/share/zoneinfo");
+    let all = if database.exists() { files_below(database) } else { vec![] };
+    let names = all.iter().map(|file| file.strip_prefix(database).unwrap().to_str().unwrap());
+    // `posix` repeats all names, and the zones of `right` count leap seconds.
+    let names = names.filter(|name| !name.starts_with("posix/") && !name.starts_with("right/"));
+    let posix_strings =
+        ["", "UTC", "EST5", "EST5EDT", "PST8PDT", "ABC5DEF", ":EST5EDT", "ABC5DEF,M4.1.0,M10.5.0", "x/y"];
+    let zones: Vec<_> = names.chain(posix_strings).collect();
+    each(&zones, |zone| {
+        let before = date(zone);
+        let (_, rsup) = rsup("[supervisord]\n").env("TZ", zone).run();
+        let after = date(zone);
+        let log = rsup.log();
+        let is_good = |line: &Line| [&before, &after].iter().any(|date| line.0.starts_with(*date));
+        let all_good = !log.is_empty() && log.iter().all(is_good);
+        all_good.then_some(()).ok_or_else(|| format!("TZ={zone}: {before} or {after}, not {log:?}"))
+    });
+}
+
+#[test]
+fn a_time_zone_reaches_the_programs_unchanged() {
+    let conf =
+        script("job", "echo \"$TZ\" %(ENV_TZ)s > job; env >> job") + "startsecs=0\nautorestart=false\n";
+    let (code, rsup) = rsup(&conf).env("TZ", "EST5EDT").env("AFTER", "kept").run();
+    assert_eq!((code, rsup.read("job").lines().next()), (0, Some("EST5EDT EST5EDT")));
+    let variables = rsup.read("job");
+    assert!(variables.lines().any(|line| line == "AFTER=kept"), "{variables}");
+    assert_eq!(variables.lines().filter(|line| line.starts_with("TZ=")).collect::<Vec<_>>(), ["TZ=EST5EDT"]);
 }

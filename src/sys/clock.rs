@@ -1,5 +1,6 @@
 //! Clocks: a monotonic clock for deadlines, a clock of processor time, and the clock of the time of day for log lines.
 
+use super::time_zone::TimeZone;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
@@ -69,16 +70,10 @@ impl WallClock {
         u32::try_from(self.0.tv_nsec / 1_000_000).unwrap_or(0)
     }
 
-    /// Converts to the time zone of the variable `TZ` or of /etc/localtime; to UTC if neither exists.
+    /// Converts to a time zone.
     #[must_use]
-    pub fn local_time(self) -> LocalTime {
-        let mut local = MaybeUninit::<libc::tm>::zeroed();
-        // SAFETY: localtime_r(3) reads the seconds from `self` and writes one tm to `local`; both stay valid during the
-        // call. rsup has one thread, so nothing changes the environment that localtime_r(3) reads.
-        unsafe { libc::localtime_r(&raw const self.0.tv_sec, local.as_mut_ptr()) };
-        // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
-        // tm.
-        let local = unsafe { local.assume_init() };
+    pub fn local_time(self, zone: &TimeZone) -> LocalTime {
+        let local = zone.local_time(self.0.tv_sec);
         LocalTime {
             year: local.tm_year + 1900,
             month: local.tm_mon + 1,
@@ -105,7 +100,7 @@ mod tests {
     fn every_field_of_the_local_time_is_in_its_range() {
         let now = WallClock::now();
         assert!(now.milliseconds() <= 999);
-        let local = now.local_time();
+        let local = now.local_time(&TimeZone::of_environment());
         assert!(local.year >= 2020);
         assert!((1..=12).contains(&local.month));
         assert!((1..=31).contains(&local.day));

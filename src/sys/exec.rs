@@ -49,7 +49,7 @@ impl<'a> CStrArray<'a> {
     /// rsup's own environment, including entries without `=`, which `std::env` leaves out.
     pub(super) fn environment() -> Self {
         let mut pointers = Vec::new();
-        // SAFETY: the C library has set `environ` before `main`, and rsup never writes to it.
+        // SAFETY: the C library has set `environ` before `main`, and `time_zone.rs` restores what it replaces.
         let mut next = unsafe { environ };
         loop {
             // SAFETY: `next` points to an element of `environ`: the loop ends at the null pointer that is the

@@ -23,6 +23,7 @@ mod spawn_program;
 mod stdio;
 mod system;
 pub mod terminal;
+mod time_zone;
 mod wait;
 
 pub use alloc::RetryingAllocator;
@@ -46,4 +47,5 @@ pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};
 pub use system::{
     arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, set_child_subreaper,
 };
+pub use time_zone::TimeZone;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};

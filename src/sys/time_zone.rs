@@ -1,0 +1,210 @@
+//! The time zone of the log's time stamps. The C library of the static binary (musl) reads `TZ` in another way than
+//! glibc, whose time stamps supervisord writes and date(1) prints.
+//!
+//! - A name such as `EST5EDT` is a file of the zone database to glibc, and a POSIX string to musl.
+//! - A POSIX string without rules for summer time has the rules of the United States in glibc, and none in musl.
+//! - glibc looks for files in the directory `TZDIR`.
+//!
+//! The zones below `right/` are not supported: they are for machines whose clock counts leap seconds.
+
+use std::borrow::Cow;
+use std::ffi::{CString, OsStr, c_char};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::{env, fs, ptr};
+
+/// Where the zone database is if the variable `TZDIR` is not set.
+const DATABASE: &str = "/usr/share/zoneinfo";
+
+/// The rules of a POSIX string that has none: those of the United States since 2007.
+const DEFAULT_RULES: &[u8] = b",M3.2.0,M11.1.0";
+
+unsafe extern "C" {
+    /// The C library's list of rsup's own environment variables.
+    static mut environ: *const *const c_char;
+
+    /// Reads `TZ`, which localtime_r(3) need not do.
+    safe fn tzset();
+}
+
+/// A time zone as the C library has to be asked for it.
+#[derive(Debug, Default)]
+pub struct TimeZone {
+    /// `TZ=` with a value that means in musl what rsup's own `TZ` means in glibc. `None` if rsup's own value does.
+    variable: Option<CString>,
+}
+
+impl TimeZone {
+    /// The time zone of the variables `TZ` and `TZDIR`, or of /etc/localtime.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let Some(value) = env::var_os("TZ").filter(|value| !value.is_empty()) else { return Self::default() };
+        let database = env::var_os("TZDIR").filter(|path| !path.is_empty());
+        Self::new(&value, database.as_deref().unwrap_or(OsStr::new(DATABASE)))
+    }
+
+    fn new(value: &OsStr, database: &OsStr) -> Self {
+        let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
+        let path = Path::new(database).join(OsStr::from_bytes(name));
+        let variable = match fs::read(&path) {
+            Ok(zone) if zone.starts_with(b"TZif") => Cow::Owned(file_variable(path)),
+            Ok(_) | Err(_) => posix_string(name),
+        };
+        Self { variable: CString::new([b"TZ=", &*variable].concat()).ok() }
+    }
+
+    /// Converts seconds since 1970 to this time zone.
+    pub(super) fn local_time(&self, seconds: libc::time_t) -> libc::tm {
+        let mut local = MaybeUninit::<libc::tm>::zeroed();
+        let variables = self.variable.as_ref().map(|variable| [variable.as_ptr(), ptr::null()]);
+        // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
+        let inherited = unsafe { environ };
+        if let Some(variables) = &variables {
+            // A list of its own, because the programs and `%(ENV_TZ)s` get the value that rsup was started with.
+            // SAFETY: the list ends in a null pointer, and lives until `environ` is restored below.
+            unsafe { environ = variables.as_ptr() };
+        }
+        tzset();
+        // SAFETY: localtime_r(3) reads `seconds` and the list `environ`, and writes one tm to `local`; all three live
+        // through the call.
+        unsafe { libc::localtime_r(&raw const seconds, local.as_mut_ptr()) };
+        // SAFETY: `inherited` is the list that the C library has made.
+        unsafe { environ = inherited };
+        // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
+        // tm.
+        unsafe { local.assume_init() }
+    }
+}
+
+/// A colon and the path of a file: to both C libraries, that is never a POSIX string.
+fn file_variable(path: PathBuf) -> Vec<u8> {
+    let mut variable = path.into_os_string().into_vec();
+    variable.insert(0, b':');
+    variable
+}
+
+/// What glibc makes of a value that names no file: a POSIX string, with [`DEFAULT_RULES`] if the string names summer time
+/// without a rule, or else UTC.
+fn posix_string(value: &[u8]) -> Cow<'_, [u8]> {
+    let with_rules = || Cow::Owned([value.strip_suffix(b",").unwrap_or(value), DEFAULT_RULES].concat());
+    match after_name(value).and_then(after_offset) {
+        None => Cow::Borrowed(b"UTC0"),
+        Some(b"") => Cow::Borrowed(value),
+        Some(summer_time) => match after_name(summer_time).map(|rest| after_offset(rest).unwrap_or(rest)) {
+            None => Cow::Borrowed(b"UTC0"),
+            Some(b"" | b",") => with_rules(),
+            Some(_) => Cow::Borrowed(value),
+        },
+    }
+}
+
+/// What follows the abbreviation of a zone: at least three letters, or any text in `<>`.
+fn after_name(text: &[u8]) -> Option<&[u8]> {
+    if let Some(quoted) = text.strip_prefix(b"<") {
+        let end = quoted.iter().position(|byte| *byte == b'>')?;
+        return quoted.get(end + 1..);
+    }
+    let length = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    if length < 3 { None } else { text.get(length..) }
+}
+
+/// What follows an offset: an optional sign, digits, and optional minutes and seconds after colons.
+fn after_offset(text: &[u8]) -> Option<&[u8]> {
+    let unsigned = text.strip_prefix(b"+").or_else(|| text.strip_prefix(b"-")).unwrap_or(text);
+    let length = unsigned.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b':').count();
+    if unsigned.first().is_some_and(u8::is_ascii_digit) { unsigned.get(length..) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    /// The names of all files of the zone database.
+    fn names() -> Vec<String> {
+        fn collect(directory: &Path, names: &mut Vec<String>) {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() && !path.ends_with("right") {
+                    collect(&path, names);
+                } else if let Some(name) = path.strip_prefix(DATABASE).ok().and_then(Path::to_str) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        let mut names = Vec::new();
+        collect(Path::new(DATABASE), &mut names);
+        names
+    }
+
+    /// What date(1) prints for these times.
+    fn date(zone: &str, times: &[i64]) -> Vec<String> {
+        let input: String = times.iter().map(|time| format!("@{time}\n")).collect();
+        let mut date = Command::new("date");
+        date.env("TZ", zone).args(["-f", "-", "+%Y-%m-%d %H:%M:%S"]);
+        #[allow(clippy::disallowed_methods, reason = "a test may start a process")]
+        let mut date = date.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        date.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = date.wait_with_output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn local_time(zone: &str, time: i64) -> String {
+        let tm = TimeZone::new(OsStr::new(zone), OsStr::new(DATABASE)).local_time(time);
+        let (year, month) = (tm.tm_year + 1900, tm.tm_mon + 1);
+        let (day, hour, minute, second) = (tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+
+    /// `environ` is shared by all threads, so one test makes all conversions.
+    #[test]
+    fn every_zone_has_the_time_that_date_prints_in_winter_and_in_summer() {
+        // 2026-01-15, 2026-07-15 and 2037-12-15 12:00 UTC, and the hours around a change of the clocks: 2026-03-08 in
+        // the United States, 2026-03-29 in Europe.
+        let times =
+            [1_768_478_400, 1_784_116_800, 2_144_491_200, 1_772_953_199, 1_772_953_200, 1_774_746_000];
+        let strings = [
+            "",
+            "UTC",
+            "GMT",
+            "EST5",
+            "EST5EDT",
+            ":EST5EDT",
+            "ABC5DEF",
+            ":ABC5DEF",
+            "ABC5DEF,",
+            "<-05>5<-04>",
+            "ABC5DEF,M4.1.0,M10.5.0",
+            "NZST-12NZDT,M9.5.0,M4.1.0/3",
+            "A5B",
+            "no/such/zone",
+            "GMT+3",
+            "UTC-2",
+        ];
+        let names = names();
+        for zone in names.iter().map(String::as_str).chain(strings) {
+            let ours = times.map(|time| local_time(zone, time));
+            assert_eq!(date(zone, &times), ours, "TZ={zone}");
+        }
+    }
+
+    #[test]
+    fn a_posix_string_with_summer_time_and_without_rules_gets_the_default_rules() {
+        for value in ["EST5EDT", "EST5EDT4", "EST+5:00:00EDT-4:30", "<-05>5<-04>", "EST5EDT,"] {
+            let expected = format!("{},M3.2.0,M11.1.0", value.trim_end_matches(','));
+            assert_eq!(*posix_string(value.as_bytes()), *expected.as_bytes());
+        }
+        for value in ["EST5", "EST+5:30", "EST5EDT,M3.2.0,M11.1.0"] {
+            assert_eq!(*posix_string(value.as_bytes()), *value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_neither_a_file_nor_a_posix_string_is_utc() {
+        for value in ["", "UTC", "Europe/Berlin", "<-05", "5EST", "ESTEDT", "EST5E", "iso3166.tab"] {
+            assert_eq!(*posix_string(value.as_bytes()), *b"UTC0");
+        }
+    }
+}
