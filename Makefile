@@ -23,7 +23,7 @@ rust_src = test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust/library" || r
 library = rustc --print target-libdir --target $1 | xargs test -d || rustup target add $1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-plain-fork lint audit size image docker man dist binaries bench peers soak fuzz clean
+.PHONY: help run build test test-plain-fork lint audit size image docker man dist binaries arm64 bench peers soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -41,7 +41,7 @@ test: build ## run every test that can run here; each skipped test prints a SKIP
 	RSUP_BIN=$(BIN) cargo test --locked $(SKIP:%=-- --skip %)
 
 # The tests that start no program, and the tests in containers, which `make docker PLAIN_FORK=1` runs.
-PLAIN_FORK_SKIP := architecture:: config_limits:: corpus:: dist:: docker:: imports:: manual:: oracle:: policy_walks::
+PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: corpus:: dist:: docker:: imports:: manual:: oracle:: policy_walks::
 
 test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1
 	@$(MAKE) build PLAIN_FORK=1
@@ -97,6 +97,16 @@ binaries:
 	done
 	cp docker/rsup.8 $(DIR)/dist/
 	cd $(DIR)/dist && sha256sum rsup* | tee SHA256SUMS
+
+ARM64 := aarch64-unknown-linux-musl
+
+arm64: ## boot an arm64 kernel in qemu with rsup as its init, and run tests in this virtual machine
+	@if $(call library,$(ARM64)); then \
+	    $(MAKE) build TARGET=$(ARM64) && mkdir -p $(DIR)/arm64 && cp $(BUILD_DIR)/$(ARM64)/release/rsup $(DIR)/arm64/; \
+	else \
+	    echo "SKIP $(ARM64): rustup cannot install Rust's standard library for it"; \
+	fi
+	RSUP_ARM64=$(abspath $(DIR)/arm64) cargo test --locked --test all arm64:: -- --nocapture
 
 # cargo also builds rsup itself for the benchmark, without build-std. A directory of its own keeps $(BIN) as it is.
 bench: build ## compare rsup with its peers: TABLES of life reap idle command events load size; then two images side by side

@@ -15,6 +15,7 @@
 )]
 
 mod architecture;
+mod arm64;
 mod cli;
 mod command;
 mod config_limits;

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 use std::ffi::{CString, OsStr, c_char};
+use std::fs::File;
+use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -47,10 +49,7 @@ impl TimeZone {
     fn new(value: &OsStr, database: &OsStr) -> Self {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));
-        let variable = match fs::read(&path) {
-            Ok(zone) if zone.starts_with(b"TZif") => Cow::Owned(file_variable(path)),
-            Ok(_) | Err(_) => posix_string(name),
-        };
+        let variable = if is_zone_file(&path) { Cow::Owned(file_variable(path)) } else { posix_string(name) };
         Self { variable: CString::new([b"TZ=", &*variable].concat()).ok() }
     }
 
@@ -75,6 +74,16 @@ impl TimeZone {
         // tm.
         unsafe { local.assume_init() }
     }
+}
+
+/// Whether a path names a file of the zone database. Anything but a regular file is not read, because a read of a FIFO may
+/// wait.
+fn is_zone_file(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let is_regular = fs::metadata(path).is_ok_and(|found| found.is_file());
+    is_regular
+        && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *b"TZif"
 }
 
 /// A colon and the path of a file: to both C libraries, that is never a POSIX string.

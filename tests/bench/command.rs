@@ -20,7 +20,10 @@ pub(crate) const INITS: [(&str, &[&str]); 6] = [
     ("tini-static", &["-s", "--"]),
 ];
 
-const ROUNDS: usize = 500;
+/// The number of runs of each init. The variable `ROUNDS` changes the number.
+fn rounds() -> usize {
+    std::env::var("ROUNDS").map_or(500, |text| text.parse().expect("ROUNDS is a number"))
+}
 
 pub(crate) fn measure() {
     let nothing = [tools::program().into_os_string(), "true".into()];
@@ -32,7 +35,7 @@ pub(crate) fn measure() {
         }
     }
     let mut samples = vec![vec![]; commands.len()];
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         for turn in 0..commands.len() {
             let place = (turn + round) % commands.len();
             samples[place].push(run(&commands[place].1));
