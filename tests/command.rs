@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
     Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever,
-    installed, kill, needs, pid_namespace, proc, root, within,
+    installed, kill, needs, never, pid_namespace, proc, root, within,
 };
 
 /// rsup with these arguments, in the foreground or as PID 1.
@@ -267,9 +267,9 @@ fn every_signal_that_can_be_caught_reaches_each_member_of_the_group_once() {
         assert_eq!(events(&rsup).len(), 2 * forwarded.len() + 4, "{way:?}: each once");
         let leader = proc::children(rsup.pid()).remove(0).pid;
         kill(leader, SIGKILL);
-        // The remaining member ignores SIGTERM and gets SIGKILL.
+        // The remaining member ignores the forwarded SIGTERM, is not sent another one, and gets SIGKILL.
         assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
-        assert_eq!(events(&rsup).iter().filter(|line| *line == "member 15").count(), 2, "{way:?}: once");
+        assert_eq!(events(&rsup).iter().filter(|line| *line == "member 15").count(), 1, "{way:?}: once");
     }
 }
 
@@ -568,6 +568,110 @@ fn stop_timeout_also_limits_the_wait_for_remaining_members() {
         let took = before.elapsed();
         assert!(took >= Duration::from_millis(990) && took < Duration::from_millis(1550), "{way:?} {took:?}");
     }
+}
+
+/// `node.sh`, a program that writes each SIGTERM into a file and ends `seconds` after the first one.
+fn node(seconds: &str) -> String {
+    format!(
+        "trap 'echo term >> events; if [ -z \"$again\" ]; then again=1; sleep {seconds}; echo clean >> events; exit; fi' TERM
+        {}",
+        forever("node")
+    )
+}
+
+/// The command of the report: `bash -c 'trap : TERM; node & wait $!'`.
+const LAUNCHER: [&str; 3] = ["sh", "-c", "trap : TERM; sh ./node.sh & wait $!"];
+
+#[test]
+fn a_remaining_member_gets_one_sigterm_and_the_time_that_stop_timeout_leaves() {
+    for way in both_ways() {
+        let setup = command(&LAUNCHER).args(&["--stop-timeout", "8"]).file("node.sh", &node("3"), 0o755);
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["node"]);
+        let before = Instant::now();
+        // The shell's wait ends by SIGTERM, and the shell exits at once.
+        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{way:?} {took:?}");
+        assert_eq!(events(&rsup), ["term", "clean"], "{way:?}");
+    }
+}
+
+#[test]
+fn without_stop_timeout_a_remaining_member_gets_one_sigterm_and_one_second() {
+    for way in both_ways() {
+        let setup = command(&LAUNCHER).file("node.sh", &node("0.5"), 0o755);
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["node"]);
+        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+        assert_eq!(events(&rsup), ["term", "clean"], "{way:?}");
+    }
+}
+
+#[test]
+fn a_member_that_was_forked_after_the_forwarded_sigterm_is_asked_when_the_command_ends() {
+    for way in both_ways() {
+        let leader = "trap 'sh ./node.sh & while [ ! -e node.ready ]; do sleep 0.02; done; exit 4' TERM; echo > up; sleep 1000 & wait";
+        let setup = command(&["sh", "-c", leader]).file("node.sh", &node("0.2"), 0o755);
+        let mut rsup = setup.run_as(way).start();
+        eventually("the command runs", || rsup.path("up").exists().then_some(()));
+        assert_eq!(rsup.stop(), 4, "{way:?}");
+        assert_eq!(events(&rsup), ["term", "clean"], "{way:?}");
+    }
+}
+
+#[test]
+fn a_stopped_member_that_was_sent_the_forwarded_sigterm_is_continued() {
+    for way in both_ways() {
+        let setup = command(&LAUNCHER).args(&["--stop-timeout", "20"]).file("node.sh", &node("0.2"), 0o755);
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["node"]);
+        let node = rsup
+            .tree()
+            .into_iter()
+            .find(|process| proc::words(process.pid).contains(&"./node.sh".to_owned()));
+        kill(node.unwrap().pid, SIGSTOP);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 128 + SIGTERM, "{way:?}");
+        assert!(before.elapsed() < Duration::from_secs(10), "{way:?}");
+        assert_eq!(events(&rsup), ["term", "clean"], "{way:?}");
+    }
+}
+
+#[test]
+fn pid_1_asks_processes_outside_the_group_of_the_command_before_the_stop_deadline() {
+    needs!(pid_namespace());
+    let daemon = format!("trap 'echo daemon >> events' TERM; {}", forever("daemon"));
+    let leader = format!("setsid sh ./daemon.sh & trap 'echo leader >> events' TERM; {}", forever("leader"));
+    let setup = command(&["sh", "-c", &leader]).args(&["--stop-timeout", "3"]);
+    let mut rsup = setup.file("daemon.sh", &daemon, 0o755).pid_1().start();
+    rsup.expect_ready(&["daemon", "leader"]);
+    let before = Instant::now();
+    rsup.signal(SIGTERM);
+    rsup.expect_in_file("events", "leader\n");
+    never("the daemon was asked too early", Duration::from_millis(1500), || {
+        rsup.read("events").contains("daemon")
+    });
+    assert_eq!(rsup.exit_code(), 128 + SIGKILL);
+    let took = before.elapsed();
+    assert!(took >= Duration::from_millis(2980) && took < Duration::from_millis(3900), "{took:?}");
+    assert_eq!(events(&rsup), ["leader", "daemon"], "each once");
+}
+
+#[test]
+fn pid_1_asks_processes_outside_the_group_of_the_command_when_the_command_ends() {
+    needs!(pid_namespace());
+    let daemon = format!(
+        "trap 'echo daemon >> events; sleep 0.5; echo clean >> events; exit' TERM; {}",
+        forever("daemon")
+    );
+    let leader =
+        format!("setsid sh ./daemon.sh & trap 'echo leader >> events; exit 3' TERM; {}", forever("leader"));
+    let setup = command(&["sh", "-c", &leader]).file("daemon.sh", &daemon, 0o755);
+    let mut rsup = setup.pid_1().start();
+    rsup.expect_ready(&["daemon", "leader"]);
+    assert_eq!(rsup.stop(), 3);
+    assert_eq!(events(&rsup), ["leader", "daemon", "clean"]);
 }
 
 #[test]

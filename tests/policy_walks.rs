@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rsup::policy::{
     Action, AutoRestart, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage, ProcessSet,
     ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal, SignalInfo, SignalTarget,
-    SupervisorMessage, Time,
+    StopStep, SupervisorMessage, Time,
 };
 
 const SECOND: u64 = 1_000_000_000;
 const WALKS: u64 = 20_000;
+/// The most seconds between the request and SIGKILL for a process that is asked later than its program.
+const LATE_REQUEST_SECS: i64 = 5;
 
 /// One process as the fake kernel sees it, and what rsup knows about it.
 #[derive(Clone, Default)]
@@ -31,10 +33,27 @@ struct FakeProcess {
     ignores_sigterm: bool,
     /// SIGKILL does not end the members either, as if they hung in the kernel.
     ignores_sigkill: bool,
+    /// rsup has no permission to signal the leader and the members.
+    refuses_signals: bool,
+    /// When the leader was sent the signal that asks it to stop.
+    leader_asked: Option<u64>,
+    leader_killed: bool,
+    /// When the other members of the process group were sent the signal that asks them to stop.
+    members_asked: Option<u64>,
     last_start: Option<u64>,
     up_since: Option<u64>,
     /// The number of failed starts in a row.
     failures: i64,
+}
+
+/// A child of rsup that is not a leader.
+#[derive(Clone, Copy)]
+struct Orphan {
+    /// When the orphan was sent SIGTERM.
+    asked: Option<u64>,
+    refuses_signals: bool,
+    /// The orphan was sent SIGKILL.
+    killed: bool,
 }
 
 /// Whether the exec of a leader is done.
@@ -52,8 +71,17 @@ struct Walk {
     processes: ProcessSet,
     specs: Vec<ProcessSpec>,
     fakes: Vec<FakeProcess>,
-    /// The number of children that are not leaders.
-    orphans: u32,
+    /// The children that are not leaders.
+    orphans: Vec<Orphan>,
+    /// rsup has adopted a child since it last reaped.
+    adopted: bool,
+    /// When the final sweep began.
+    sweep_began: Option<u64>,
+    /// When the first stop signal was received.
+    first_request: Option<u64>,
+    /// A second stop request asks for SIGKILL.
+    kill_requested: bool,
+    stop_timeout: Option<u64>,
     /// When a stop signal or `shutdown_on` began the stop.
     stop_began: Option<u64>,
     received_stop_signal: bool,
@@ -108,7 +136,12 @@ impl Walk {
             processes: ProcessSet::new(specs.clone(), Settings { stop_timeout }),
             fakes: vec![FakeProcess::default(); specs.len()],
             specs,
-            orphans: 0,
+            orphans: vec![],
+            adopted: false,
+            sweep_began: None,
+            first_request: None,
+            kill_requested: false,
+            stop_timeout,
             stop_began: None,
             received_stop_signal: false,
             passed_on: BTreeSet::new(),
@@ -157,7 +190,7 @@ impl Walk {
             if self.one_chance_in(4) {
                 self.change_processes();
             }
-            if self.exit_code.is_none() && (turn == 1_000 || self.one_chance_in(40)) {
+            if self.exit_code.is_none() && (turn == 1_000 || self.one_chance_in(30)) {
                 self.receive_signal(turn == 1_000);
             }
             self.run_due_timers();
@@ -246,8 +279,7 @@ impl Walk {
             }
         }
         if self.one_chance_in(30) {
-            self.coverage.count("unknown children");
-            self.orphans = self.random.u32(0..3);
+            self.change_orphans();
         }
         if self.one_chance_in(10) {
             let pid = self.free_pid();
@@ -255,6 +287,18 @@ impl Walk {
         }
         if self.one_chance_in(10) {
             self.foreign_pids.pop_first();
+        }
+    }
+
+    /// Some orphans exit, and rsup adopts others. `kill(-1)` by PID 1 has reached these others too.
+    fn change_orphans(&mut self) {
+        self.coverage.count("unknown children");
+        self.orphans.truncate(self.random.usize(0..3));
+        let asked = self.sweep_began.filter(|_| self.context.is_pid1);
+        for _ in 0..self.random.u32(0..3) {
+            let refuses_signals = self.random.u32(0..10) == 0;
+            self.orphans.push(Orphan { asked, refuses_signals, killed: false });
+            self.adopted = true;
         }
     }
 
@@ -371,10 +415,10 @@ impl Walk {
 
     /// Passes the result of reaping to policy. At random, an orphan was reaped as well.
     fn report_reaped(&mut self, leader_reaped: bool) {
-        let any_changed = leader_reaped || self.random.bool();
+        let any_changed = leader_reaped || std::mem::take(&mut self.adopted) || self.random.bool();
         let exists =
             |fake: &FakeProcess| fake.leader.is_some() || fake.members > 0 || fake.group_outlived_leader;
-        let any_child_left = self.orphans > 0 || self.fakes.iter().any(exists);
+        let any_child_left = !self.orphans.is_empty() || self.fakes.iter().any(exists);
         self.coverage.steps += 1;
         self.processes.on_reaped(any_changed, any_child_left, self.time());
         self.run_actions();
@@ -387,7 +431,11 @@ impl Walk {
             }
             match action {
                 Action::Process(ProcId(id), action) => self.run_process_action(id, action),
-                Action::Log(SupervisorMessage::Received(_)) => self.received_stop_signal = true,
+                Action::Log(SupervisorMessage::Received(_)) => {
+                    self.received_stop_signal = true;
+                    let first = *self.first_request.get_or_insert(self.now);
+                    self.kill_requested |= self.now >= first + SECOND;
+                }
                 Action::Log(SupervisorMessage::PassingOn(signal)) => {
                     if !self.passed_on.insert(signal) {
                         self.fail("the log says once that a signal is passed on");
@@ -402,6 +450,11 @@ impl Walk {
                 Action::Forward(signal) => self.forward(signal),
                 Action::Suspend if self.context.is_pid1 => self.fail("PID 1 does not suspend itself"),
                 Action::Suspend => self.coverage.count("suspended"),
+                Action::AskRemaining { members_of } => self.ask_remaining(&members_of),
+                Action::AskAdopted if self.context.is_pid1 || self.can_list_children => {
+                    self.ask_orphans();
+                }
+                Action::AskAdopted => {}
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
                 Action::Exit(code) => self.exit(code),
             }
@@ -454,6 +507,10 @@ impl Walk {
         fake.up_since = None;
         fake.ignores_sigterm = self.random.u32(0..4) == 0;
         fake.ignores_sigkill = self.random.u32(0..40) == 0;
+        fake.refuses_signals = self.random.u32(0..20) == 0;
+        fake.leader_asked = None;
+        fake.leader_killed = false;
+        fake.members_asked = None;
         if self.one_chance_in(6) {
             self.coverage.count("fork failed");
             self.count_failure(id);
@@ -484,12 +541,130 @@ impl Walk {
             // kill(2) succeeds or returns ESRCH. rsup learns of the exit only by reaping.
             self.coverage.count("signal to an exited process");
         }
+        self.check_stop_signal(id, signal, to);
+        let fake = &mut self.fakes[id];
+        if fake.refuses_signals {
+            self.coverage.count("signal refused");
+            return self.report_refusal(id, signal, to);
+        }
         let ends_members = !fake.ignores_sigkill
             && (signal == Signal::KILL || !fake.ignores_sigterm && signal != Signal::CONT);
         // The leader exits at random, and not here, so that signals and exits occur in every order.
         if to == SignalTarget::Group && ends_members {
             fake.members = 0;
         }
+    }
+
+    /// rsup learns that the kernel has refused a signal, and looks at the process group of a leader that refuses SIGKILL.
+    fn report_refusal(&mut self, id: usize, signal: Signal, to: SignalTarget) {
+        if to == SignalTarget::Leader && signal != Signal::KILL {
+            return;
+        }
+        self.coverage.steps += 1;
+        let state = self.processes.process(ProcId(id)).unwrap().state();
+        self.coverage.pairs.insert((state_name(state), event_name(Event::GroupRefused)));
+        self.processes.apply(ProcId(id), Event::GroupRefused, self.time());
+        let process = self.processes.process(ProcId(id)).unwrap();
+        let waits = match process.state() {
+            ProcessState::Stopping(_) => self.fakes[id].leader_killed && process.blocks_stop(),
+            ProcessState::Starting { .. } | ProcessState::Running => false,
+            _ => signal == Signal::KILL && process.blocks_stop(),
+        };
+        if waits {
+            self.fail("a process that refuses SIGKILL delays nothing");
+        }
+    }
+
+    /// The rules about SIGTERM (the stop signal of every process here) and SIGKILL.
+    fn check_stop_signal(&mut self, id: usize, signal: Signal, to: SignalTarget) {
+        let wait = nanoseconds(self.specs[id].stopwaitsecs);
+        let late_wait = nanoseconds(self.specs[id].stopwaitsecs.min(LATE_REQUEST_SECS));
+        let killasgroup = self.specs[id].killasgroup;
+        let now = self.now;
+        let is_exempt = self.kill_requested;
+        let deadline_passed = self.stop_deadline_passed();
+        let fake = &mut self.fakes[id];
+        let leader_is_alive = fake.leader.is_some();
+        let mut broken = None;
+        if signal == Signal::TERM {
+            if leader_is_alive && !fake.leader_killed && fake.leader_asked.replace(now).is_some() {
+                broken = Some("no leader is asked twice");
+            }
+            if to == SignalTarget::Group && fake.members_asked.replace(now).is_some() {
+                broken = Some("no member of a process group is asked twice");
+            }
+        } else if signal == Signal::KILL && !is_exempt {
+            let too_early = |asked: Option<u64>, wait: u64| {
+                asked.is_none_or(|asked| now < asked + wait && !deadline_passed)
+            };
+            if leader_is_alive && !fake.leader_killed && too_early(fake.leader_asked, wait) {
+                broken = Some("no leader is sent SIGKILL without a request and time");
+            }
+            // With `killasgroup`, SIGKILL reaches the whole process group of a leader that was asked.
+            let group_is_asked = killasgroup && leader_is_alive;
+            if to == SignalTarget::Group && !group_is_asked && too_early(fake.members_asked, late_wait) {
+                broken = Some("no member of a process group is sent SIGKILL without a request and time");
+            }
+        }
+        fake.leader_killed |= signal == Signal::KILL && leader_is_alive;
+        if let Some(invariant) = broken {
+            self.fail(invariant);
+        }
+    }
+
+    fn stop_deadline_passed(&self) -> bool {
+        let deadline =
+            self.stop_began.zip(self.stop_timeout).map(|(began, timeout)| began + timeout * SECOND);
+        deadline.is_some_and(|deadline| self.now >= deadline)
+    }
+
+    /// The stop deadline is near: rsup asks the members of these groups, and all orphans. Without a list of the processes
+    /// the leaders are asked again.
+    fn ask_remaining(&mut self, members_of: &[ProcId]) {
+        self.coverage.count("asked before the stop deadline");
+        for ProcId(id) in members_of {
+            if self.fakes[*id].members_asked.replace(self.now).is_some() {
+                self.fail("no member of a process group is asked twice");
+            }
+            if !self.fakes[*id].ignores_sigterm && !self.fakes[*id].refuses_signals {
+                self.fakes[*id].members = 0;
+            }
+        }
+        if self.context.is_pid1 || self.can_list_children {
+            self.ask_orphans();
+        }
+    }
+
+    /// Returns whether an orphan was asked that was not asked before.
+    fn ask_orphans(&mut self) -> bool {
+        let now = self.now;
+        let mut asked_new = false;
+        for orphan in &mut self.orphans {
+            asked_new |= orphan.asked.is_none();
+            orphan.asked.get_or_insert(now);
+        }
+        if self.random.bool() {
+            self.orphans.retain(|orphan| orphan.refuses_signals);
+        }
+        asked_new
+    }
+
+    fn kill_orphans(&mut self) {
+        let longest = self.specs.iter().map(|spec| spec.stopwaitsecs).max().unwrap_or(0);
+        let late_wait = nanoseconds(longest.min(LATE_REQUEST_SECS));
+        // A process that rsup finds after this time prolongs the sweep no more.
+        let sweep_end = self.sweep_began.map(|began| began + nanoseconds(longest) + late_wait);
+        let is_exempt = self.kill_requested || sweep_end.is_some_and(|end| self.now >= end);
+        for orphan in &self.orphans {
+            let is_early = |asked: u64| self.now < asked + late_wait && !self.stop_deadline_passed();
+            // At the stop deadline, a child that rsup has adopted at this moment gets SIGKILL at once.
+            let was_asked = orphan.asked.is_some() || self.stop_deadline_passed();
+            if !is_exempt && !orphan.killed && (!was_asked || orphan.asked.is_some_and(is_early)) {
+                self.fail("no remaining process is sent SIGKILL without a request and time");
+            }
+        }
+        self.orphans.retain(|orphan| orphan.refuses_signals);
+        self.orphans.iter_mut().for_each(|orphan| orphan.killed = true);
     }
 
     fn forward(&mut self, signal: Signal) {
@@ -509,8 +684,23 @@ impl Walk {
             self.coverage.count("children could not be listed");
             self.coverage.steps += 1;
             self.processes.on_sweep_unreachable(self.time());
-        } else if signal == Signal::KILL || self.random.bool() {
-            self.orphans = 0;
+        } else if signal == Signal::KILL {
+            self.kill_orphans();
+        } else {
+            self.sweep_began.get_or_insert(self.now);
+            if self.ask_orphans() {
+                self.coverage.steps += 1;
+                self.processes.on_sweep_asked(self.time());
+            }
+        }
+        let is_left = |fake: &FakeProcess| fake.leader.is_some() || fake.group_outlived_leader;
+        if !self.orphans.is_empty()
+            && self.orphans.iter().all(|orphan| orphan.killed)
+            && !self.fakes.iter().any(is_left)
+        {
+            self.coverage.count("only processes that refuse SIGKILL were left");
+            self.coverage.steps += 1;
+            self.processes.on_sweep_refused(self.time());
         }
         self.reap_requested = true;
     }
@@ -549,6 +739,7 @@ fn spec(random: &mut fastrand::Rng) -> ProcessSpec {
         stopsignal: Signal::TERM,
         stopwaitsecs: random.i64(-1..12),
         stopasgroup: random.bool(),
+        killasgroup: random.u32(0..4) == 0,
         group_priority: random.i64(1..4),
         shutdown_on: *random.choice(&shutdown).unwrap(),
     }
@@ -561,8 +752,10 @@ fn state_name(state: ProcessState) -> &'static str {
         ProcessState::Starting { up_since: Some(_) } => "STARTING",
         ProcessState::Running => "RUNNING",
         ProcessState::Backoff { .. } => "BACKOFF",
-        ProcessState::Stopping { kill_at: Some(_) } => "STOPPING",
-        ProcessState::Stopping { kill_at: None } => "STOPPING after SIGKILL",
+        ProcessState::Stopping(StopStep::LeaderAsked { .. }) => "STOPPING",
+        ProcessState::Stopping(StopStep::GroupAsked { .. }) => "STOPPING with its process group",
+        ProcessState::Stopping(StopStep::LeaderKilled { .. }) => "STOPPING after SIGKILL to the leader",
+        ProcessState::Stopping(StopStep::GroupKilled) => "STOPPING after SIGKILL",
         ProcessState::Exited { restart_at: Some(_) } => "EXITED before a restart",
         ProcessState::Exited { restart_at: None } => "EXITED",
         ProcessState::Fatal => "FATAL",
@@ -576,11 +769,13 @@ fn event_name(event: Event) -> &'static str {
         Event::Exited { group_alive: false, .. } => "exited",
         Event::Exited { group_alive: true, .. } => "exited with group alive",
         Event::GroupEmpty => "group empty",
+        Event::GroupRefused => "group refused",
         Event::Start
         | Event::SpawnCancelled
         | Event::Tick
         | Event::DisableStarts
         | Event::Stop
+        | Event::AskMembers
         | Event::Kill => "created by ProcessSet itself",
     }
 }
@@ -599,8 +794,8 @@ fn the_invariants_hold_in_random_walks() {
     println!("{} steps in {walks} walks: {:#?}", coverage.steps, coverage.incidents);
     assert!(codes.len() > 20, "too few different exit codes: {codes:?}");
     assert!(coverage.steps > 50 * walks, "only {} steps", coverage.steps);
-    // The kernel can cause its events in 19 combinations of state and event. The walks must reach all of them.
-    assert_eq!(coverage.pairs.len(), 19, "{:#?}", coverage.pairs);
+    // The kernel can cause its events in 36 combinations of state and event. The walks must reach all of them.
+    assert_eq!(coverage.pairs.len(), 36, "{:#?}", coverage.pairs);
     let incidents = [
         "forked",
         "fork failed",
@@ -614,6 +809,9 @@ fn the_invariants_hold_in_random_walks() {
         "forwarded",
         "suspended",
         "children could not be listed",
+        "signal refused",
+        "asked before the stop deadline",
+        "only processes that refuse SIGKILL were left",
     ];
     for incident in incidents {
         let count = coverage.incidents.get(incident).copied().unwrap_or(0);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Rsup, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Setup, Way, both_ways,
-    eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, rsup, script,
+    eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup,
+    script,
 };
 
 /// The lines that the programs of a test have written into the file `events`.
@@ -347,7 +348,7 @@ fn a_remaining_member_gets_sigterm_first_and_sigkill_at_stopwaitsecs() {
 }
 
 #[test]
-fn strace_sees_one_sigterm_to_the_leader_and_later_one_sigkill_to_the_group() {
+fn strace_sees_one_sigterm_to_the_leader_and_later_sigkill_to_the_leader_and_sigterm_to_the_group() {
     needs!(installed("strace"));
     let conf = handler("stubborn", "TERM", "") + "stopwaitsecs=1\n";
     let trace = ["strace", "-o", "trace", "-e", "trace=kill", "-e", "signal=none"];
@@ -364,12 +365,195 @@ fn strace_sees_one_sigterm_to_the_leader_and_later_one_sigkill_to_the_group() {
     let at =
         |call: String| calls.iter().position(|made| *made == call).unwrap_or_else(|| panic!("{calls:?}"));
     let asked = at(format!("kill({pid}, SIGTERM)"));
-    let killed = at(format!("kill(-{pid}, SIGKILL)"));
-    assert!(asked < killed, "{calls:?}");
-    assert_eq!(calls.iter().filter(|call| call.starts_with("kill(-") && call.contains("KILL")).count(), 1);
+    let killed = at(format!("kill({pid}, SIGKILL)"));
+    let members_asked = at(format!("kill(-{pid}, SIGTERM)"));
+    assert!(asked < killed && killed < members_asked, "{calls:?}");
+    for (process, signal) in [(pid, "TERM"), (pid, "KILL"), (-pid, "TERM")] {
+        let call = format!("kill({process}, SIG{signal})");
+        assert_eq!(calls.iter().filter(|made| **made == call).count(), 1, "{call}: {calls:?}");
+    }
     // rsup never signals every process, its own process group, or PID 1.
     for forbidden in ["kill(-1,", "kill(0,", "kill(1,"] {
         assert!(!calls.iter().any(|call| call.starts_with(forbidden)), "{calls:?}");
+    }
+}
+
+/// A script that waits for a child in the foreground, as `bash -c 'trap "echo cleanup; exit" TERM; python3 …'` does. The shell
+/// runs the trap only when the child has ended.
+const WAITS_FOR_CHILD: &str = "trap \"echo cleanup >> events; exit 0\" TERM; sh ./child.sh; :";
+
+/// A child that writes `told` when it receives SIGTERM, and ends.
+fn child() -> String {
+    format!("trap \"echo told >> events; exit\" TERM; {}", forever("child"))
+}
+
+#[test]
+fn a_foreground_child_of_a_leader_that_is_killed_at_stopwaitsecs_is_asked_to_stop() {
+    for way in both_ways() {
+        let conf = script("web", WAITS_FOR_CHILD) + "stopwaitsecs=2\n";
+        let mut rsup = rsup(&conf).file("child.sh", &child(), 0o755).run_as(way).start();
+        rsup.expect_ready(&["child"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["told"], "{way:?}");
+        assert_eq!(rsup.lines("stopped: web (terminated by SIGKILL)").len(), 1);
+    }
+}
+
+#[test]
+fn before_the_stop_deadline_the_child_of_a_leader_is_asked_and_then_the_leader_ends_by_itself() {
+    for way in both_ways() {
+        let conf = script("web", WAITS_FOR_CHILD) + "stopwaitsecs=600\n";
+        let setup = rsup(&conf).file("child.sh", &child(), 0o755).args(&["--stop-timeout", "3"]);
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["child"]);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_millis(1980) && took < Duration::from_secs(3), "{way:?} {took:?}");
+        assert_eq!(events(&rsup), ["told", "cleanup"], "{way:?}");
+        assert_eq!(rsup.lines("stopped: web (exit status 0)").len(), 1);
+    }
+}
+
+#[test]
+fn the_child_of_a_launcher_that_ignores_sigterm_gets_the_time_that_it_needs() {
+    // The launcher is like mysqld_safe. The child needs 3 s after SIGTERM, and gets 3 s and a little more.
+    let launcher = "trap : TERM; sh ./child.sh & while :; do wait; sleep 0.02; done";
+    let child = format!(
+        "trap \"echo told >> events; sleep 3; echo clean >> events; exit\" TERM; {}",
+        forever("child")
+    );
+    for way in both_ways() {
+        let conf = script("db", launcher) + "stopwaitsecs=4\n" + &program("other", "sleep 1000");
+        let mut rsup = rsup(&conf).file("child.sh", &child, 0o755).run_as(way).start();
+        rsup.expect_ready(&["child"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["told", "clean"], "{way:?}");
+        let killed = rsup.lines("killing 'db' (").remove(0);
+        let asked = rsup.lines("received SIGTERM").remove(0);
+        assert!((3990..4900).contains(&killed.since(&asked)), "{killed:?}");
+        assert_eq!(rsup.lines("killing").len(), 1, "the child is not killed: {:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_remaining_member_that_is_asked_late_gets_time_before_sigkill() {
+    // The leader ends 1.5 s after its stop signal. Without further time, the child would have 0.5 s.
+    let child = format!("trap \"sleep 1.2; echo clean >> events; exit\" TERM; {}", forever("child"));
+    let leader = format!("sh ./child.sh & trap \"sleep 1.5; exit 0\" TERM; {}", forever("leader"));
+    for way in both_ways() {
+        let conf = script("web", &leader) + "stopwaitsecs=2\n";
+        let mut rsup = rsup(&conf).file("child.sh", &child, 0o755).run_as(way).start();
+        rsup.expect_ready(&["child", "leader"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["clean"], "{way:?}");
+    }
+}
+
+#[test]
+fn killasgroup_kills_the_process_group_at_stopwaitsecs_without_a_request() {
+    for way in both_ways() {
+        let conf = script("web", WAITS_FOR_CHILD) + "stopwaitsecs=1\nkillasgroup=true\n";
+        let mut rsup = rsup(&conf).file("child.sh", &child(), 0o755).run_as(way).start();
+        rsup.expect_ready(&["child"]);
+        let before = Instant::now();
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert!(before.elapsed() < Duration::from_secs(2), "{way:?} {:?}", before.elapsed());
+        assert_eq!(events(&rsup), [""; 0], "{way:?}");
+    }
+}
+
+#[test]
+fn before_the_stop_deadline_every_process_is_asked_once() {
+    // `high` ignores its stop signal, so the turn of `low` never comes. Each process writes its name when it gets SIGTERM.
+    let asked = |name: &str| format!("trap \"echo {name} >> events\" TERM; {}", forever(name));
+    let with_member = |name: &str, priority: u32| {
+        let member = format!("{name}-member");
+        let body = format!("({}) & {}", asked(&member), asked(name));
+        script(name, &body) + &format!("priority={priority}\nstopwaitsecs=600\n")
+    };
+    let launcher = script("launcher", "setsid sh ./daemon.sh & exec sleep 1000") + "priority=1\n";
+    let conf = with_member("high", 900) + &with_member("low", 1) + &launcher;
+    for way in both_ways() {
+        let setup = rsup(&conf).file("daemon.sh", &asked("daemon"), 0o755).args(&["--stop-timeout", "3"]);
+        let mut rsup = setup.run_as(way).start();
+        let names = ["high", "high-member", "low", "low-member", "daemon"];
+        rsup.expect_ready(&names);
+        let before = Instant::now();
+        rsup.signal(SIGTERM);
+        rsup.expect_in_file("events", "high\n");
+        never("another process was asked too early", Duration::from_millis(1500), || {
+            events(&rsup) != ["high"]
+        });
+        assert_eq!(rsup.exit_code(), 0, "{way:?}");
+        let took = before.elapsed();
+        assert!(
+            took >= Duration::from_millis(2980) && took < Duration::from_millis(3900),
+            "{way:?} {took:?}"
+        );
+        let mut events = events(&rsup);
+        events.sort();
+        let mut expected = names.to_vec();
+        // When rsup is not PID 1, the daemon is a child of the launcher, and rsup adopts the daemon when the launcher has ended.
+        expected.sort();
+        assert_eq!(events, expected, "{way:?}: each once");
+    }
+}
+
+#[test]
+fn without_proc_every_process_is_asked_before_the_stop_deadline() {
+    needs!(root(), installed("unshare"));
+    let asked = |name: &str| format!("trap \"echo {name} >> events\" TERM; {}", forever(name));
+    let body = format!("({}) & {}", asked("member"), asked("leader"));
+    let conf = script("web", &body) + "stopwaitsecs=600\n";
+    for way in both_ways() {
+        let setup = rsup(&conf).args(&["--stop-timeout", "2"]).through(&["unshare", "-m"]);
+        let setup = setup.after("umount -l /proc; umount -l /proc; test ! -e /proc/1 || exit 99");
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["member", "leader"]);
+        rsup.signal(SIGTERM);
+        rsup.expect_in_file("events", "member\n");
+        rsup.expect("stopped: web (terminated by SIGKILL)");
+    }
+}
+
+#[test]
+fn the_members_that_a_crashed_program_leaves_get_sigterm_and_stopwaitsecs_before_sigkill() {
+    let child = format!(
+        "trap \"echo told >> events; sleep 1.5; echo clean >> events; exit\" TERM; {}",
+        forever("child")
+    );
+    // The first leader crashes; the second one finds the file `events`.
+    let body =
+        "[ -e events ] && exec sleep 1000; sh ./child.sh & while [ ! -e crash ]; do sleep 0.02; done; exit 1";
+    for way in both_ways() {
+        let conf = script("web", body) + "stopwaitsecs=3\nstartsecs=0\n";
+        let mut rsup = rsup(&conf).file("child.sh", &child, 0o755).run_as(way).start();
+        rsup.expect_ready(&["child"]);
+        rsup.touch("crash");
+        rsup.expect("exited: web (exit status 1; not expected)");
+        rsup.expect("spawned: 'web'");
+        assert_eq!(events(&rsup), ["told", "clean"], "{way:?}");
+        assert_eq!(rsup.stop(), 0);
+        assert_eq!(rsup.lines("killing"), []);
+    }
+}
+
+#[test]
+fn when_not_pid_1_the_child_of_a_daemon_that_is_killed_is_asked_to_stop() {
+    // The daemon is a launcher that ignores SIGTERM. rsup adopts the daemon's child when the daemon has been killed.
+    let daemon = format!("trap : TERM; sh ./child.sh & {}", forever("daemon"));
+    let child = format!(
+        "trap \"echo told >> events; sleep 1.2; echo clean >> events; exit\" TERM; {}",
+        forever("child")
+    );
+    for way in both_ways() {
+        let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=2\n";
+        let setup = rsup(&launcher).file("daemon.sh", &daemon, 0o755).file("child.sh", &child, 0o755);
+        let mut rsup = setup.run_as(way).start();
+        rsup.expect_ready(&["daemon", "child"]);
+        assert_eq!(rsup.stop(), 0, "{way:?}");
+        assert_eq!(events(&rsup), ["told", "clean"], "{way:?}");
     }
 }
 

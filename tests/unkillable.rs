@@ -51,6 +51,17 @@ fn exits_after(rsup: &mut Rsup, way: Way, code: i32, seconds: u64, release: impl
     assert_eq!(rsup.exit_code(), code, "{way:?}");
 }
 
+/// The same for a process that refuses SIGKILL: rsup exits after this number of seconds and waits no further second.
+#[track_caller]
+fn exits_within_a_second_of(seconds: u64, rsup: &mut Rsup, way: Way, code: i32, release: impl FnOnce()) {
+    let before = Instant::now();
+    exits_after(rsup, way, code, seconds, || {
+        let took = before.elapsed();
+        assert!(took < Duration::from_millis(seconds * 1000 + 900), "{way:?} {took:?}");
+        release();
+    });
+}
+
 #[test]
 fn rsup_exits_one_second_after_the_stop_deadline_although_a_program_is_frozen() {
     needs!(Freezer::new().map(drop));
@@ -135,7 +146,8 @@ fn rsup_exits_although_it_has_no_permission_to_signal_an_inherited_child() {
         let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
         rsup.expect("success: web");
         let foreign = rsup.host_pid(rsup.read("foreign").trim().parse().unwrap());
-        exits_after(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
+        // stopwaitsecs for the sweep. rsup does not wait after the SIGKILL that the kernel has refused.
+        exits_within_a_second_of(1, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
     }
 }
@@ -153,7 +165,8 @@ const BECOME_ROOT: &str = "./become-root --reuid=0 sleep 1000";
 
 /// The PID of the process that has become root. There is none if the file system ignores the setuid bit.
 fn root_process(rsup: &Rsup) -> Option<i32> {
-    let sleep = eventually("sleep runs", || rsup.tree().into_iter().find(|process| process.name == "sleep"));
+    let is_it = |process: &proc::Process| proc::words(process.pid) == ["sleep", "1000"];
+    let sleep = eventually("sleep runs", || rsup.tree().into_iter().find(is_it));
     let is_root = proc::status(sleep.pid, "Uid")?.split_whitespace().all(|uid| uid == "0");
     is_root.then_some(sleep.pid)
 }
@@ -169,7 +182,8 @@ fn rsup_exits_although_it_has_no_permission_to_signal_a_program() {
         let Some(foreign) = root_process(&rsup) else {
             return skip(&"needs a /tmp that is not mounted with nosuid");
         };
-        exits_after(&mut rsup, way, 0, 2, || kill(foreign, SIGKILL));
+        // The stop deadline. rsup does not wait after the SIGKILL that the kernel has refused.
+        exits_within_a_second_of(1, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert!(!rsup.lines("CRIT unknown problem killing web").is_empty(), "{:?}", rsup.log());
     }
 }
@@ -184,6 +198,78 @@ fn rsup_exits_although_it_has_no_permission_to_signal_the_command() {
         let Some(foreign) = root_process(&rsup) else {
             return skip(&"needs a /tmp that is not mounted with nosuid");
         };
-        exits_after(&mut rsup, way, 128 + SIGKILL, 2, || kill(foreign, SIGKILL));
+        exits_within_a_second_of(1, &mut rsup, way, 128 + SIGKILL, || kill(foreign, SIGKILL));
+        assert_eq!(rsup.lines("no permission to send SIGTERM to the command").len(), 1, "{:?}", rsup.log());
+        assert_eq!(rsup.lines("left behind: no permission to send SIGKILL").len(), 1, "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_program_that_refuses_sigkill_delays_the_exit_by_its_own_stopwaitsecs_only() {
+    needs!(root(), installed("setpriv"));
+    for way in both_ways() {
+        // The other program has ended long before, and its stopwaitsecs of 10 must not matter.
+        let conf = program("web", BECOME_ROOT) + "stopwaitsecs=2\n" + &program("other", "sleep 1001");
+        let mut rsup = unprivileged(rsup(&conf)).run_as(way).start();
+        rsup.expect_all(&["success: web", "success: other"]);
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        exits_within_a_second_of(2, &mut rsup, way, 0, || kill(foreign, SIGKILL));
+        assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_remaining_member_that_refuses_sigkill_delays_the_exit_by_stopwaitsecs_only() {
+    needs!(root(), installed("setpriv"));
+    for way in both_ways() {
+        let body = format!("{BECOME_ROOT} & exec sleep 1001");
+        let conf = script("web", &body) + "stopwaitsecs=2\n" + &program("other", "sleep 1001");
+        let mut rsup = unprivileged(rsup(&conf)).run_as(way).start();
+        rsup.expect_all(&["success: web", "success: other"]);
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        exits_within_a_second_of(2, &mut rsup, way, 0, || kill(foreign, SIGKILL));
+        assert_eq!(rsup.lines("left behind: web").len(), 1, "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_remaining_member_of_the_command_that_refuses_sigkill_is_reported_and_delays_nothing() {
+    needs!(root(), installed("setpriv"));
+    for way in both_ways() {
+        let body = format!("{BECOME_ROOT} & while [ ! -e go ]; do sleep 0.02; done; exit 3");
+        let mut rsup = unprivileged(command(&["sh", "-c", &body])).run_as(way).start();
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        let before = Instant::now();
+        rsup.touch("go");
+        rsup.expect("processes left behind: no permission to send SIGKILL");
+        let took = before.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1900), "{way:?} {took:?}");
+        kill(foreign, SIGKILL);
+        assert_eq!(rsup.exit_code(), 3, "{way:?}");
+    }
+}
+
+#[test]
+fn a_crashed_program_is_started_again_at_once_when_its_remaining_member_has_refused_sigkill() {
+    needs!(root(), installed("setpriv"));
+    for way in both_ways() {
+        let body = format!("{BECOME_ROOT} & while [ ! -e go ]; do sleep 0.02; done; rm go; exit 1");
+        let mut rsup = unprivileged(rsup(&(script("web", &body) + "stopwaitsecs=1\n"))).run_as(way).start();
+        rsup.expect("success: web");
+        let Some(foreign) = root_process(&rsup) else {
+            return skip(&"needs a /tmp that is not mounted with nosuid");
+        };
+        rsup.touch("go");
+        let exited = rsup.expect("exited: web");
+        let spawned = rsup.expect("spawned: 'web'");
+        // stopwaitsecs after the exit, and no further second.
+        assert!((990..1900).contains(&spawned.since(&exited)), "{way:?}: {exited:?} {spawned:?}");
+        kill(foreign, SIGKILL);
     }
 }

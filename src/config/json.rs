@@ -53,7 +53,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.number("stopsignal", Some(spec.stopsignal.number()));
     json.number("stopwaitsecs", Some(spec.stopwaitsecs));
     json.flag("stopasgroup", spec.stopasgroup);
-    json.flag("killasgroup", process.killasgroup);
+    json.flag("killasgroup", spec.killasgroup);
     json.optional("user", process.user.as_deref());
     let mut variables = EnvMap::default();
     variables.set_all(&supervisord.environment);

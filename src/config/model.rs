@@ -125,8 +125,6 @@ pub struct ProcessConfig {
     pub umask: Option<u32>,
     /// The priority of the process. The group's priority is in `spec`.
     pub priority: i64,
-    /// `--print-config` shows this key. rsup always kills the whole process group.
-    pub killasgroup: bool,
     pub user: Option<String>,
     /// The variables of the process's own section, which override those of `[supervisord]`. Each has the position at
     /// which its name is first set.

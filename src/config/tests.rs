@@ -59,7 +59,7 @@ fn names(config: &Config) -> String {
 fn the_defaults_are_those_of_supervisord() {
     let process = program("");
     let spec = &process.spec;
-    assert!(spec.autostart && !spec.stopasgroup && !process.killasgroup && !process.redirect_stderr);
+    assert!(spec.autostart && !spec.stopasgroup && !spec.killasgroup && !process.redirect_stderr);
     assert_eq!(spec.autorestart, AutoRestart::Unexpected);
     assert_eq!((spec.startsecs, spec.startretries, spec.stopwaitsecs), (1, 3, 10));
     assert_eq!((spec.stopsignal, &*spec.exitcodes), (Signal::TERM, [0].as_slice()));
@@ -77,7 +77,7 @@ fn the_values_of_a_program_are_read() {
         "priority=1\nstopasgroup=true\nexitcodes=\nuser=1000:1000\nserverurl=Auto\nredirect_stderr=yes\n\
          stderr_logfile=none\nstdout_logfile=/dev/stdout\numask=027\nshutdown_on=fatal",
     );
-    assert!(process.killasgroup && process.spec.exitcodes.is_empty());
+    assert!(process.spec.killasgroup && process.spec.exitcodes.is_empty());
     assert_eq!((process.spec.shutdown_on, process.umask), (ShutdownOn::Fatal, Some(0o27)));
     assert_eq!((process.user.as_deref(), process.serverurl), (Some("1000:1000"), None));
     assert_eq!(process.stdout_logfile, LogFile::Path("/dev/stdout".to_owned()));

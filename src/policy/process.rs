@@ -8,7 +8,7 @@ use super::exit::ExitStatus;
 use super::message::ProcessMessage;
 use super::signal::{Signal, SignalTarget};
 use super::spec::{AutoRestart, ProcessSpec};
-use super::sweep::KILL_GRACE_SECS;
+use super::sweep::{KILL_GRACE_SECS, MAX_LATE_REQUEST_SECS};
 use super::time::Time;
 
 /// The shortest time between two starts of one process. Without the minimum, a process with `startsecs=0` that exits at
@@ -33,10 +33,7 @@ pub enum ProcessState {
         until: Time,
     },
     /// The process was requested to stop, and the leader has not been reaped yet.
-    Stopping {
-        /// When SIGKILL is due. None once SIGKILL was sent.
-        kill_at: Option<Time>,
-    },
+    Stopping(StopStep),
     /// The leader exited from RUNNING.
     Exited {
         /// When the next start is due. None if the process will not be started again.
@@ -44,6 +41,30 @@ pub enum ProcessState {
     },
     /// The process could not be started, and will not be started again.
     Fatal,
+}
+
+/// Which signals the leader and the other members of its process group were sent by the stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopStep {
+    /// The leader was sent `stopsignal`. The other members were sent nothing.
+    LeaderAsked {
+        /// When SIGKILL to the leader is due.
+        kill_at: Time,
+    },
+    /// The leader and the other members were asked to stop.
+    GroupAsked {
+        /// When SIGKILL to the leader is due.
+        kill_at: Time,
+        /// When SIGKILL to the other members is due: at `kill_at` or later.
+        kill_members_at: Time,
+    },
+    /// The leader was sent SIGKILL. The other members were asked to stop.
+    LeaderKilled {
+        /// When SIGKILL to the other members is due.
+        kill_members_at: Time,
+    },
+    /// The leader and the other members were sent SIGKILL, or rsup may not signal the other members.
+    GroupKilled,
 }
 
 /// The remaining members of the process group after the leader was reaped.
@@ -90,8 +111,12 @@ pub enum Event {
     DisableStarts,
     /// The process is requested to stop.
     Stop,
+    /// The caller asks the members of the process group that were not asked to stop yet, because SIGKILL is near.
+    AskMembers,
     /// The leader and the remaining members must be sent SIGKILL now.
     Kill,
+    /// The kernel refused a signal to the process group: rsup may signal none of its members.
+    GroupRefused,
 }
 
 /// What the caller of [`Process::handle`] has to do.
@@ -151,7 +176,7 @@ impl Process {
     #[must_use]
     pub fn has_leader(&self) -> bool {
         match self.state {
-            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping { .. } => true,
+            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping(_) => true,
             ProcessState::Stopped
             | ProcessState::Backoff { .. }
             | ProcessState::Exited { .. }
@@ -166,7 +191,7 @@ impl Process {
         let leader_is_active = match self.state {
             ProcessState::Starting { .. }
             | ProcessState::Running
-            | ProcessState::Stopping { .. }
+            | ProcessState::Stopping(_)
             | ProcessState::Backoff { .. } => true,
             ProcessState::Exited { restart_at } => restart_at.is_some(),
             ProcessState::Stopped | ProcessState::Fatal => false,
@@ -178,8 +203,14 @@ impl Process {
     /// to exit first, and were not sent SIGKILL.
     #[must_use]
     pub fn blocks_stop(&self) -> bool {
-        let killed = matches!(self.state, ProcessState::Stopping { kill_at: None });
+        let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
         self.has_leader() && !killed || matches!(self.leftovers, Leftovers::Terminating { .. })
+    }
+
+    /// Whether the leader was asked to stop and the other members of its process group were not.
+    #[must_use]
+    pub fn has_unasked_members(&self) -> bool {
+        matches!(self.state, ProcessState::Stopping(StopStep::LeaderAsked { .. }))
     }
 
     fn awaits_leftovers(&self) -> bool {
@@ -192,7 +223,11 @@ impl Process {
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let of_leader = match self.state {
             ProcessState::Starting { up_since } => up_since.map(|since| since.plus_secs(spec.startsecs)),
-            ProcessState::Stopping { kill_at } => kill_at,
+            ProcessState::Stopping(
+                StopStep::LeaderAsked { kill_at } | StopStep::GroupAsked { kill_at, .. },
+            ) => Some(kill_at),
+            ProcessState::Stopping(StopStep::LeaderKilled { kill_members_at }) => Some(kill_members_at),
+            ProcessState::Stopping(StopStep::GroupKilled) => None,
             ProcessState::Backoff { until } => (!self.awaits_leftovers()).then_some(until),
             ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.awaits_leftovers()),
             ProcessState::Stopped | ProcessState::Running | ProcessState::Fatal => None,
@@ -210,10 +245,9 @@ impl Process {
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
-            Event::Spawned | Event::SpawnFailed => matches!(
-                self.state,
-                ProcessState::Starting { up_since: None } | ProcessState::Stopping { .. }
-            ),
+            Event::Spawned | Event::SpawnFailed => {
+                matches!(self.state, ProcessState::Starting { up_since: None } | ProcessState::Stopping(_))
+            }
             Event::SpawnCancelled => matches!(self.state, ProcessState::Starting { up_since: None }),
             Event::Exited { .. } => self.has_leader(),
             Event::Start
@@ -221,7 +255,9 @@ impl Process {
             | Event::Tick
             | Event::DisableStarts
             | Event::Stop
-            | Event::Kill => true,
+            | Event::AskMembers
+            | Event::Kill
+            | Event::GroupRefused => true,
         }
     }
 
@@ -238,12 +274,12 @@ impl Process {
         match event {
             Event::Start => match self.state {
                 Stopped => self.start(now, emit),
-                Starting { .. } | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
+                Starting { .. } | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
             },
             Event::Spawned => match self.state {
                 Starting { up_since: None } => self.exec_succeeded(spec, now, emit),
                 // The stop was requested while the exec was in progress.
-                Stopping { .. } => emit(ProcessAction::Log(ProcessMessage::Spawned)),
+                Stopping(_) => emit(ProcessAction::Log(ProcessMessage::Spawned)),
                 Starting { up_since: Some(_) }
                 | Stopped
                 | Running
@@ -256,7 +292,7 @@ impl Process {
                     emit(ProcessAction::Log(ProcessMessage::SpawnError));
                     self.start_failed(spec, now, emit);
                 }
-                Stopping { .. } => {
+                Stopping(_) => {
                     emit(ProcessAction::Log(ProcessMessage::SpawnError));
                     self.state = Stopped;
                 }
@@ -264,7 +300,7 @@ impl Process {
             },
             Event::SpawnCancelled => match self.state {
                 Starting { .. } => self.state = Stopped,
-                Stopped | Running | Backoff { .. } | Stopping { .. } | Exited { .. } | Fatal => {}
+                Stopped | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
             },
             Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {
@@ -277,9 +313,7 @@ impl Process {
                     }
                 }
                 Running => self.exited_from_running(spec, exit, group_alive, now, emit),
-                Stopping { kill_at } => {
-                    self.exited_from_stopping(spec, exit, group_alive, kill_at, now, emit)
-                }
+                Stopping(step) => self.exited_from_stopping(spec, exit, group_alive, step, now, emit),
                 // There is no leader that could have exited.
                 Stopped | Backoff { .. } | Exited { .. } | Fatal => {}
             },
@@ -291,26 +325,26 @@ impl Process {
                 Stopped | Fatal => self.leftovers = Leftovers::None,
                 // The event is about the process group of an earlier leader: rsup gave up waiting for that group and
                 // started the process again. The present leader is a member of its own group.
-                Starting { .. } | Running | Stopping { .. } => {}
+                Starting { .. } | Running | Stopping(_) => {}
             },
             Event::Tick => match self.state {
                 Starting { up_since: Some(since) } if now >= since.plus_secs(spec.startsecs) => {
                     self.enter_running(spec, emit);
                 }
-                Stopping { kill_at: Some(kill_at) } if now >= kill_at => self.kill_all(emit),
+                Stopping(step) => self.tick_stop(spec, step, now, emit),
                 Backoff { .. } | Exited { .. } => {
                     self.tick_leftovers(now, emit);
                     self.start_if_due(now, emit);
                 }
                 Stopped | Fatal => self.tick_leftovers(now, emit),
-                Starting { .. } | Running | Stopping { .. } => {}
+                Starting { .. } | Running => {}
             },
             Event::DisableStarts => {
                 self.starts_disabled = true;
                 match self.state {
                     Backoff { .. } => self.state = Fatal,
                     Exited { .. } => self.state = Exited { restart_at: None },
-                    Stopped | Starting { .. } | Running | Stopping { .. } | Fatal => {}
+                    Stopped | Starting { .. } | Running | Stopping(_) | Fatal => {}
                 }
             }
             Event::Stop => match self.state {
@@ -321,21 +355,61 @@ impl Process {
                     self.terminate_tolerated_leftovers(spec, now, emit);
                 }
                 Stopped | Fatal => self.terminate_tolerated_leftovers(spec, now, emit),
-                Stopping { .. } => {}
+                Stopping(_) => {}
             },
-            Event::Kill => match self.state {
-                Starting { .. } | Running | Stopping { kill_at: Some(_) } => self.kill_all(emit),
-                Backoff { .. } => {
-                    self.state = Fatal;
-                    self.kill_leftovers(now, emit);
-                }
-                Exited { .. } => {
-                    self.state = Exited { restart_at: None };
-                    self.kill_leftovers(now, emit);
-                }
-                Stopped | Fatal => self.kill_leftovers(now, emit),
-                Stopping { kill_at: None } => {}
-            },
+            Event::AskMembers => self.members_asked(spec, now),
+            Event::Kill => self.kill_requested(now, emit),
+            Event::GroupRefused => self.group_refused(now, emit),
+        }
+    }
+
+    /// Handles [`Event::AskMembers`].
+    fn members_asked(&mut self, spec: &ProcessSpec, now: Time) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        match self.state {
+            Stopping(StopStep::LeaderAsked { kill_at }) => {
+                let kill_members_at = kill_at.max(late_kill_time(spec, now));
+                self.state = Stopping(StopStep::GroupAsked { kill_at, kill_members_at });
+            }
+            Stopping(StopStep::GroupAsked { .. } | StopStep::LeaderKilled { .. } | StopStep::GroupKilled) => {
+            }
+            Stopped | Starting { .. } | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+        }
+    }
+
+    /// Handles [`Event::Kill`].
+    fn kill_requested(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        match self.state {
+            Starting { .. } | Running => self.kill_all(emit),
+            Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. }) => self.kill_all(emit),
+            Stopping(StopStep::LeaderKilled { .. }) => self.kill_members(emit),
+            Backoff { .. } => {
+                self.state = Fatal;
+                self.kill_leftovers(now, emit);
+            }
+            Exited { .. } => {
+                self.state = Exited { restart_at: None };
+                self.kill_leftovers(now, emit);
+            }
+            Stopped | Fatal => self.kill_leftovers(now, emit),
+            Stopping(StopStep::GroupKilled) => {}
+        }
+    }
+
+    /// Handles [`Event::GroupRefused`].
+    fn group_refused(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        match self.state {
+            Stopping(StopStep::LeaderKilled { .. }) => self.state = Stopping(StopStep::GroupKilled),
+            // A process that refuses the stop signal may still exit by itself before SIGKILL is due.
+            Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. } | StopStep::GroupKilled) => {}
+            Backoff { .. } | Exited { .. } => {
+                self.abandon_killed_leftovers(emit);
+                self.start_if_due(now, emit);
+            }
+            Stopped | Fatal => self.abandon_killed_leftovers(emit),
+            Starting { .. } | Running => {}
         }
     }
 
@@ -356,7 +430,7 @@ impl Process {
             ProcessState::Stopped
             | ProcessState::Starting { .. }
             | ProcessState::Running
-            | ProcessState::Stopping { .. }
+            | ProcessState::Stopping(_)
             | ProcessState::Fatal => None,
         };
         if due.is_some_and(|due| now >= due) && !self.awaits_leftovers() {
@@ -446,7 +520,7 @@ impl Process {
         spec: &ProcessSpec,
         exit: ExitStatus,
         group_alive: bool,
-        kill_at: Option<Time>,
+        step: StopStep,
         now: Time,
         emit: &mut impl FnMut(ProcessAction),
     ) {
@@ -454,14 +528,21 @@ impl Process {
         self.last_exit = Some((exit, expected));
         self.state = ProcessState::Stopped;
         emit(ProcessAction::Log(ProcessMessage::Stopped { exit, expected }));
-        match kill_at {
-            // The remaining members have the same deadline as the leader had.
-            Some(kill_at) if group_alive => self.terminate_leftovers(kill_at, emit),
-            // The whole process group was sent SIGKILL together with the leader.
-            None if group_alive => {
-                self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) }
+        if !group_alive {
+            self.leftovers = Leftovers::None;
+            return;
+        }
+        match step {
+            StopStep::LeaderAsked { kill_at } => {
+                self.terminate_leftovers(kill_at.max(late_kill_time(spec, now)), emit);
             }
-            Some(_) | None => self.leftovers = Leftovers::None,
+            // The remaining members were asked already. A second SIGTERM has another meaning to many programs.
+            StopStep::GroupAsked { kill_members_at, .. } | StopStep::LeaderKilled { kill_members_at } => {
+                self.leftovers = Leftovers::Terminating { kill_at: kill_members_at };
+            }
+            StopStep::GroupKilled => {
+                self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) };
+            }
         }
     }
 
@@ -506,15 +587,22 @@ impl Process {
             Leftovers::Terminating { kill_at } if now >= kill_at => self.kill_leftovers(now, emit),
             // A zombie whose parent does not reap it, or a process that hangs in the kernel, must not prevent the next
             // start for ever.
-            Leftovers::Killed { until } if now >= until => {
-                self.leftovers = Leftovers::None;
-                emit(ProcessAction::Log(ProcessMessage::LeftBehind));
-                emit(ProcessAction::AbandonGroup);
-            }
+            Leftovers::Killed { until } if now >= until => self.abandon_killed_leftovers(emit),
             Leftovers::None
             | Leftovers::Tolerated
             | Leftovers::Terminating { .. }
             | Leftovers::Killed { .. } => {}
+        }
+    }
+
+    fn abandon_killed_leftovers(&mut self, emit: &mut impl FnMut(ProcessAction)) {
+        match self.leftovers {
+            Leftovers::Killed { .. } => {
+                self.leftovers = Leftovers::None;
+                emit(ProcessAction::Log(ProcessMessage::LeftBehind));
+                emit(ProcessAction::AbandonGroup);
+            }
+            Leftovers::None | Leftovers::Tolerated | Leftovers::Terminating { .. } => {}
         }
     }
 
@@ -530,16 +618,65 @@ impl Process {
     }
 
     fn begin_stop(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
-        self.state = ProcessState::Stopping { kill_at: Some(now.plus_secs(spec.stopwaitsecs)) };
-        let to = if spec.stopasgroup { SignalTarget::Group } else { SignalTarget::Leader };
+        let kill_at = now.plus_secs(spec.stopwaitsecs);
+        let (step, to) = if spec.stopasgroup {
+            (StopStep::GroupAsked { kill_at, kill_members_at: kill_at }, SignalTarget::Group)
+        } else {
+            (StopStep::LeaderAsked { kill_at }, SignalTarget::Leader)
+        };
+        self.state = ProcessState::Stopping(step);
         emit(ProcessAction::Log(ProcessMessage::Sending { signal: spec.stopsignal, to }));
         emit(ProcessAction::Send(spec.stopsignal, to));
         emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
+    /// Sends SIGKILL to those whose time is over: to the leader, and to the other members of its process group if they
+    /// were asked to stop before.
+    fn tick_stop(
+        &mut self,
+        spec: &ProcessSpec,
+        step: StopStep,
+        now: Time,
+        emit: &mut impl FnMut(ProcessAction),
+    ) {
+        match step {
+            StopStep::LeaderAsked { kill_at } if now >= kill_at => {
+                if spec.killasgroup {
+                    return self.kill_all(emit);
+                }
+                self.kill_leader(late_kill_time(spec, now), emit);
+                emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
+                emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
+            }
+            StopStep::GroupAsked { kill_at, kill_members_at } if now >= kill_at => {
+                if spec.killasgroup || now >= kill_members_at {
+                    return self.kill_all(emit);
+                }
+                self.kill_leader(kill_members_at, emit);
+            }
+            StopStep::LeaderKilled { kill_members_at } if now >= kill_members_at => self.kill_members(emit),
+            StopStep::LeaderAsked { .. }
+            | StopStep::GroupAsked { .. }
+            | StopStep::LeaderKilled { .. }
+            | StopStep::GroupKilled => {}
+        }
+    }
+
+    fn kill_leader(&mut self, kill_members_at: Time, emit: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Stopping(StopStep::LeaderKilled { kill_members_at });
+        emit(ProcessAction::Log(ProcessMessage::Killing));
+        kill(SignalTarget::Leader, emit);
+    }
+
+    /// Sends SIGKILL to the process group of a leader that was sent SIGKILL before and has not been reaped.
+    fn kill_members(&mut self, emit: &mut impl FnMut(ProcessAction)) {
+        self.state = ProcessState::Stopping(StopStep::GroupKilled);
+        kill(SignalTarget::Group, emit);
+    }
+
     /// Sends SIGKILL to the leader and to its process group, because the leader may have moved to another group.
     fn kill_all(&mut self, emit: &mut impl FnMut(ProcessAction)) {
-        self.state = ProcessState::Stopping { kill_at: None };
+        self.state = ProcessState::Stopping(StopStep::GroupKilled);
         emit(ProcessAction::Log(ProcessMessage::Killing));
         emit(ProcessAction::Send(Signal::KILL, SignalTarget::Leader));
         kill(SignalTarget::Group, emit);
@@ -549,6 +686,11 @@ impl Process {
 fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Log(ProcessMessage::Sending { signal: Signal::KILL, to }));
     emit(ProcessAction::Send(Signal::KILL, to));
+}
+
+/// The earliest time of SIGKILL for members of a process group that are asked to stop later than the leader was.
+fn late_kill_time(spec: &ProcessSpec, now: Time) -> Time {
+    now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
 }
 
 /// What happens to the remaining members when the leader exits without a request to stop.

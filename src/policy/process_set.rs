@@ -6,7 +6,7 @@ use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::Signal;
 use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
 use super::spec::{ProcId, ProcessSpec, ShutdownOn};
-use super::sweep::{KILL_GRACE_SECS, Sweep, SweepStep};
+use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -30,8 +30,16 @@ pub enum Action {
     Forward(Signal),
     /// Stop rsup itself with SIGSTOP.
     Suspend,
+    /// Ask everything that no earlier request has reached to stop, because SIGKILL is near: the members of the process groups
+    /// of these processes, except the leaders, and every process that belongs to no process group of rsup's programs.
+    AskRemaining { members_of: Vec<ProcId> },
+    /// Ask the processes that rsup has adopted since [`Action::AskRemaining`] to stop, if they belong to no process group of
+    /// rsup's programs.
+    AskAdopted,
     /// Send a signal to everything that is still alive, but only once to each process; then reap as for [`Action::Reap`].
-    /// Call [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out what is still alive.
+    /// After SIGTERM, call [`ProcessSet::on_sweep_asked`] if a process was sent the signal. Call
+    /// [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out what is still alive, and
+    /// [`ProcessSet::on_sweep_refused`] if every process that is left has refused SIGKILL.
     SignalRemaining(Signal),
     /// Exit with this exit code.
     Exit(u8),
@@ -61,6 +69,8 @@ enum Phase {
         first_stopping: usize,
         /// When the next `waiting for` line is due.
         report_at: Time,
+        /// Whether everything was asked to stop, because the stop deadline is near.
+        all_asked: bool,
     },
     /// Everything that is still alive was sent SIGTERM or SIGKILL, for example orphans that rsup has adopted.
     TerminatingRemaining {
@@ -94,8 +104,8 @@ pub struct ProcessSet {
     first_fatal: Option<u8>,
     /// When the first signal that requests the stop was received.
     first_request: Option<Time>,
-    /// The end of `stop_timeout`.
-    stop_deadline: Option<Time>,
+    /// The deadlines of `stop_timeout`, once the stop has begun.
+    stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
     passed_on: BTreeSet<Signal>,
     actions: VecDeque<Action>,
@@ -177,14 +187,35 @@ impl ProcessSet {
             Phase::Running if self.active == 0 && !any_child_left => {
                 self.terminate_remaining(self.decision_when_all_ended(), now);
             }
+            // The children of a process that has exited may have become children of rsup, and no request has reached them.
+            Phase::Stopping { all_asked: true, .. } if any_changed => {
+                self.actions.push_back(Action::AskAdopted);
+            }
             Phase::Running | Phase::Stopping { .. } => {}
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
             // If rsup is not PID 1, the children of a process that has exited may have become children of rsup, and rsup
             // could not send them a signal before.
             Phase::TerminatingRemaining { sweep, .. } if any_changed => {
-                self.actions.push_back(Action::SignalRemaining(sweep.signal()));
+                self.actions.push_back(Action::SignalRemaining(sweep.signal(now)));
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+        }
+    }
+
+    /// Applies the success of the last [`Action::SignalRemaining`] with SIGTERM: a process that was not asked before was asked.
+    pub fn on_sweep_asked(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::TerminatingRemaining { sweep, .. } => sweep.asked(now),
+            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
+        }
+    }
+
+    /// Applies the result of the last [`Action::SignalRemaining`]: rsup has no permission to signal any child that is left.
+    /// rsup exits without waiting for these children.
+    pub fn on_sweep_refused(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::TerminatingRemaining { sweep, .. } => sweep.give_up_at(now),
+            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
     }
 
@@ -211,7 +242,11 @@ impl ProcessSet {
         let of_phase = match self.phase {
             Phase::Exited => return None,
             Phase::Running => None,
-            Phase::Stopping { report_at, .. } => earliest(Some(report_at), self.stop_deadline),
+            Phase::Stopping { report_at, all_asked, .. } => {
+                let of_timeout =
+                    self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
+                earliest(Some(report_at), of_timeout)
+            }
             Phase::TerminatingRemaining { sweep, .. } => sweep.deadline(),
         };
         earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
@@ -299,14 +334,12 @@ impl ProcessSet {
             Phase::Running => {}
             Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
         }
-        self.stop_deadline = self
-            .settings
-            .stop_timeout
-            .map(|seconds| now.plus_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        self.stop_deadline = self.settings.stop_timeout.map(|seconds| StopDeadline::begin(now, seconds));
         self.phase = Phase::Stopping {
             decision,
             first_stopping: self.processes.len(),
             report_at: now.plus_secs(REPORT_INTERVAL_SECS),
+            all_asked: false,
         };
         self.cancel_spawns(now);
         for id in self.ids(0) {
@@ -325,7 +358,8 @@ impl ProcessSet {
                 false
             }
             Action::Process(..) | Action::Log(_) | Action::Reap => true,
-            Action::Forward(_) | Action::Suspend | Action::SignalRemaining(_) | Action::Exit(_) => true,
+            Action::Forward(_) | Action::Suspend | Action::Exit(_) => true,
+            Action::AskRemaining { .. } | Action::AskAdopted | Action::SignalRemaining(_) => true,
         });
         for id in cancelled {
             self.handle(id, Event::SpawnCancelled, now);
@@ -335,7 +369,7 @@ impl ProcessSet {
     /// Requests the next lower priority to stop, as long as no process blocks the stop. After the lowest priority,
     /// terminates what is still alive.
     fn stop_next_priority(&mut self, now: Time) {
-        while let Phase::Stopping { decision, first_stopping, report_at } = self.phase
+        while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
         {
             let not_requested = self.processes.get(..first_stopping).unwrap_or_default();
@@ -345,34 +379,55 @@ impl ProcessSet {
             let priority = last.spec.group_priority;
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
-            let first = first_stopping - count;
-            self.phase = Phase::Stopping { decision, first_stopping: first, report_at };
-            for id in self.ids(first).take(count) {
-                // `handle` expects that `blocking_stop` includes the process already.
-                let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
-                self.blocking_stop += usize::from(blocks_stop);
-                self.handle(id, Event::Stop, now);
-            }
+            self.request_stop_from(first_stopping - count, now);
         }
+    }
+
+    /// Requests the processes from this index on to stop that were not requested before.
+    fn request_stop_from(&mut self, first: usize, now: Time) {
+        let Phase::Stopping { first_stopping, .. } = &mut self.phase else { return };
+        let count = first_stopping.saturating_sub(first);
+        *first_stopping = first;
+        for id in self.ids(first).take(count) {
+            // `handle` expects that `blocking_stop` includes the process already.
+            let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
+            self.blocking_stop += usize::from(blocks_stop);
+            self.handle(id, Event::Stop, now);
+        }
+    }
+
+    /// Asks everything that was not asked to stop yet, because the stop deadline is near: lower priorities, members of process
+    /// groups whose leader alone was asked, and processes outside these groups.
+    fn ask_all(&mut self, now: Time) {
+        let Phase::Stopping { all_asked, .. } = &mut self.phase else { return };
+        *all_asked = true;
+        self.request_stop_from(0, now);
+        let has_unasked_members = |id: &ProcId| self.process(*id).is_some_and(Process::has_unasked_members);
+        let members_of: Vec<ProcId> = self.ids(0).filter(has_unasked_members).collect();
+        for id in &members_of {
+            self.handle(*id, Event::AskMembers, now);
+        }
+        self.actions.push_back(Action::AskRemaining { members_of });
+        self.stop_next_priority(now);
     }
 
     /// Sends SIGTERM to everything that is still alive when all programs have ended.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
-        let longest_wait = now.plus_secs(wait_secs);
-        let kill_at = self.stop_deadline.map_or(longest_wait, |deadline| deadline.min(longest_wait));
-        self.phase = Phase::TerminatingRemaining { decision, sweep: Sweep::begin(kill_at) };
+        let stop_deadline = self.stop_deadline.map(|times| times.kill_at);
+        let sweep = Sweep::begin(now, wait_secs, stop_deadline);
+        self.phase = Phase::TerminatingRemaining { decision, sweep };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
     }
 
-    /// Sends SIGKILL to everything.
+    /// Sends SIGKILL to everything, because a second request or the stop deadline asks for it.
     fn kill(&mut self, now: Time) {
         let (decision, mut sweep) = match self.phase {
-            Phase::Stopping { decision, .. } => (decision, Sweep::begin(now)),
+            Phase::Stopping { decision, .. } => (decision, Sweep::until(now)),
             Phase::TerminatingRemaining { decision, sweep } => (decision, sweep),
             Phase::Running | Phase::Exited => return,
         };
-        sweep.kill(now);
+        sweep.force_kill(now);
         self.phase = Phase::TerminatingRemaining { decision, sweep };
         for id in self.ids(0) {
             self.handle(id, Event::Kill, now);
@@ -450,21 +505,31 @@ impl ProcessSet {
 
     /// Handles one deadline of the phase. Returns whether one was due.
     fn tick_phase(&mut self, now: Time) -> bool {
-        match self.phase {
-            Phase::Stopping { .. } if self.stop_deadline.is_some_and(|deadline| now >= deadline) => {
-                self.kill(now);
-            }
-            Phase::Stopping { decision, first_stopping, report_at } if now >= report_at => {
-                let report_at = now.plus_secs(REPORT_INTERVAL_SECS);
-                self.phase = Phase::Stopping { decision, first_stopping, report_at };
+        let is_due =
+            |time: fn(StopDeadline) -> Time| self.stop_deadline.is_some_and(|times| now >= time(times));
+        let asks_now = is_due(|times| times.ask_at);
+        let kills_now = is_due(|times| times.kill_at);
+        match &mut self.phase {
+            Phase::Stopping { all_asked: false, .. } if asks_now => self.ask_all(now),
+            Phase::Stopping { .. } if kills_now => self.kill(now),
+            Phase::Stopping { report_at, .. } if now >= *report_at => {
+                *report_at = now.plus_secs(REPORT_INTERVAL_SECS);
                 self.report_waiting();
             }
             Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
+                // The processes that a queued action asks get time before SIGKILL (`on_sweep_asked`).
+                Some(SweepStep::Kill)
+                    if sweep.signal(now) == Signal::TERM && asks_remaining(&self.actions) =>
+                {
+                    return false;
+                }
                 Some(SweepStep::Kill) => {
+                    sweep.kill(now);
                     self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
-                    self.kill(now);
+                    self.actions.push_back(Action::SignalRemaining(Signal::KILL));
                 }
                 Some(SweepStep::GiveUp) => {
+                    let decision = *decision;
                     self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
                     self.exit(decision);
                 }
@@ -500,6 +565,11 @@ impl ProcessSet {
     fn ids(&self, from: usize) -> impl Iterator<Item = ProcId> + use<> {
         (from..self.processes.len()).map(ProcId)
     }
+}
+
+/// Whether an action in the queue asks remaining processes to stop.
+fn asks_remaining(actions: &VecDeque<Action>) -> bool {
+    actions.iter().any(|action| matches!(action, Action::SignalRemaining(_)))
 }
 
 /// The process with this ID. An unknown ID is a bug of the caller.
@@ -544,6 +614,7 @@ mod tests {
             stopsignal: Signal::TERM,
             stopwaitsecs: 10,
             stopasgroup: false,
+            killasgroup: false,
             group_priority: 999,
             shutdown_on: ShutdownOn::Never,
         };

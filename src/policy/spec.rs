@@ -49,6 +49,8 @@ pub struct ProcessSpec {
     pub stopwaitsecs: i64,
     /// Whether `stopsignal` goes to the whole process group.
     pub stopasgroup: bool,
+    /// Whether SIGKILL goes to the whole process group at once, although only the leader was asked to stop.
+    pub killasgroup: bool,
     /// The priority of the process's supervisord group: a group with a lower number starts earlier and stops later.
     pub group_priority: i64,
     pub shutdown_on: ShutdownOn,

@@ -1,10 +1,34 @@
-//! The deadlines of the final sweep, in which everything that still runs gets SIGTERM, and later SIGKILL.
+//! The deadlines of the whole stop: those of the final sweep, in which everything that still runs gets SIGTERM and later
+//! SIGKILL, and those of `stop_timeout`.
 
 use super::signal::Signal;
 use super::time::Time;
+use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
+/// The most seconds between the stop signal and SIGKILL for a process that is asked to stop later than the program that
+/// it belongs to.
+pub(super) const MAX_LATE_REQUEST_SECS: i64 = 5;
+
+/// The deadlines that `stop_timeout` sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopDeadline {
+    /// When everything that was not asked to stop before is asked: a third of `stop_timeout` before the end, at most 5 s.
+    pub ask_at: Time,
+    /// When everything gets SIGKILL.
+    pub kill_at: Time,
+}
+
+impl StopDeadline {
+    /// The deadlines of a stop that begins now and may take this many seconds.
+    #[must_use]
+    pub fn begin(now: Time, stop_timeout: u64) -> Self {
+        let whole = Duration::from_secs(stop_timeout);
+        let last_part = (whole / 3).min(Duration::from_secs(MAX_LATE_REQUEST_SECS.unsigned_abs()));
+        Self { ask_at: now.plus(whole.saturating_sub(last_part)), kill_at: now.plus(whole) }
+    }
+}
 
 /// The deadlines of a sweep that has begun with SIGTERM.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +37,11 @@ pub struct Sweep {
     kill_at: Option<Time>,
     /// When rsup stops waiting. `None` before SIGKILL.
     give_up_at: Option<Time>,
+    /// Seconds from SIGTERM to SIGKILL for a process that is found after the beginning.
+    late_request_secs: i64,
+    /// From this time on, a process that is found gets SIGKILL at once. Otherwise processes that start others could
+    /// prolong the sweep for ever.
+    last_kill_at: Time,
 }
 
 /// What rsup has to do at a deadline of a sweep.
@@ -25,29 +54,58 @@ pub enum SweepStep {
 }
 
 impl Sweep {
-    /// Begins with SIGTERM. SIGKILL is due at `kill_at`.
+    /// Begins with SIGTERM. SIGKILL is due after `wait_secs`, or at the stop deadline if that is earlier.
     #[must_use]
-    pub fn begin(kill_at: Time) -> Self {
-        Self { kill_at: Some(kill_at), give_up_at: None }
+    pub fn begin(now: Time, wait_secs: i64, stop_deadline: Option<Time>) -> Self {
+        let late_request_secs = wait_secs.min(MAX_LATE_REQUEST_SECS);
+        let limit = |time: Time| stop_deadline.map_or(time, |deadline| deadline.min(time));
+        let kill_at = limit(now.plus_secs(wait_secs));
+        Self {
+            kill_at: Some(kill_at),
+            give_up_at: None,
+            late_request_secs,
+            last_kill_at: limit(kill_at.plus_secs(late_request_secs)),
+        }
     }
 
-    /// Notes that SIGKILL is sent. Further requests to kill do not postpone the end of the wait.
+    /// Begins with SIGTERM. SIGKILL is due at `kill_at` for every process, no matter when it is found.
+    #[must_use]
+    pub fn until(kill_at: Time) -> Self {
+        Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, last_kill_at: kill_at }
+    }
+
+    /// Notes that processes were found and sent SIGTERM after the beginning. They get time before SIGKILL.
+    pub fn asked(&mut self, now: Time) {
+        let kill_at = now.plus_secs(self.late_request_secs).min(self.last_kill_at);
+        if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {
+            self.kill_at = Some(kill_at);
+            self.give_up_at = None;
+        }
+    }
+
+    /// Notes that SIGKILL is sent.
     pub fn kill(&mut self, now: Time) {
         self.kill_at = None;
         self.give_up_at.get_or_insert(now.plus_secs(KILL_GRACE_SECS));
     }
 
-    /// Sets the end of the wait to `time`, or leaves an earlier end. No SIGKILL is sent, because no remaining
-    /// process can be reached.
+    /// Notes that SIGKILL is sent because a request or the stop deadline asks for it: a process that is found from now on
+    /// gets SIGKILL too. Further requests to kill do not postpone the end of the wait.
+    pub fn force_kill(&mut self, now: Time) {
+        self.last_kill_at = self.last_kill_at.min(now);
+        self.kill(now);
+    }
+
+    /// Ends the wait at this time at the latest, without SIGKILL: SIGKILL reaches no remaining process.
     pub fn give_up_at(&mut self, time: Time) {
         self.kill_at = None;
-        self.give_up_at.get_or_insert(time);
+        self.give_up_at = Some(self.give_up_at.map_or(time, |earlier| earlier.min(time)));
     }
 
     /// The signal for a process that is found only now.
     #[must_use]
-    pub fn signal(&self) -> Signal {
-        if self.kill_at.is_some() { Signal::TERM } else { Signal::KILL }
+    pub fn signal(&self, now: Time) -> Signal {
+        if now < self.last_kill_at { Signal::TERM } else { Signal::KILL }
     }
 
     /// When [`Sweep::due`] returns the next step.
@@ -78,26 +136,72 @@ mod tests {
 
     #[test]
     fn sigkill_follows_sigterm_and_one_second_later_the_wait_ends() {
-        let mut sweep = Sweep::begin(at(10));
-        assert_eq!((sweep.signal(), sweep.deadline(), sweep.due(at(9))), (Signal::TERM, Some(at(10)), None));
+        let mut sweep = Sweep::begin(at(0), 10, None);
+        assert_eq!((sweep.deadline(), sweep.due(at(9))), (Some(at(10)), None));
         assert_eq!(sweep.due(at(10)), Some(SweepStep::Kill));
         sweep.kill(at(10));
-        assert_eq!((sweep.signal(), sweep.deadline(), sweep.due(at(10))), (Signal::KILL, Some(at(11)), None));
+        assert_eq!((sweep.deadline(), sweep.due(at(10))), (Some(at(11)), None));
         assert_eq!(sweep.due(at(11)), Some(SweepStep::GiveUp));
     }
 
     #[test]
+    fn a_process_that_is_found_late_gets_five_seconds_once() {
+        let mut sweep = Sweep::begin(at(0), 10, None);
+        sweep.asked(at(4));
+        assert_eq!(sweep.deadline(), Some(at(10)), "there is time enough");
+        sweep.kill(at(10));
+        assert_eq!(sweep.signal(at(10)), Signal::TERM);
+        sweep.asked(at(10));
+        assert_eq!(sweep.deadline(), Some(at(15)));
+        sweep.asked(at(12));
+        assert_eq!(sweep.deadline(), Some(at(15)), "no process prolongs the sweep for ever");
+        sweep.kill(at(15));
+        assert_eq!((sweep.signal(at(15)), sweep.deadline()), (Signal::KILL, Some(at(16))));
+        sweep.asked(at(15));
+        assert_eq!(sweep.deadline(), Some(at(16)));
+    }
+
+    #[test]
+    fn the_stop_deadline_limits_the_sweep() {
+        let mut sweep = Sweep::begin(at(0), 10, Some(at(3)));
+        assert_eq!((sweep.deadline(), sweep.signal(at(3))), (Some(at(3)), Signal::KILL));
+        sweep.asked(at(2));
+        assert_eq!(sweep.deadline(), Some(at(3)));
+    }
+
+    #[test]
     fn a_second_kill_does_not_postpone_the_end() {
-        let mut sweep = Sweep::begin(at(10));
-        sweep.kill(at(3));
-        sweep.kill(at(4));
-        assert_eq!(sweep.deadline(), Some(at(4)));
+        let mut sweep = Sweep::begin(at(0), 10, None);
+        sweep.force_kill(at(3));
+        sweep.force_kill(at(4));
+        assert_eq!((sweep.deadline(), sweep.signal(at(3))), (Some(at(4)), Signal::KILL));
     }
 
     #[test]
     fn unreachable_processes_are_not_killed() {
-        let mut sweep = Sweep::begin(at(10));
+        let mut sweep = Sweep::until(at(10));
         sweep.give_up_at(at(2));
         assert_eq!((sweep.due(at(1)), sweep.due(at(2))), (None, Some(SweepStep::GiveUp)));
+    }
+
+    #[test]
+    fn the_wait_ends_at_once_when_sigkill_reaches_no_process() {
+        let mut sweep = Sweep::until(at(10));
+        sweep.kill(at(10));
+        sweep.give_up_at(at(10));
+        assert_eq!(sweep.due(at(10)), Some(SweepStep::GiveUp));
+    }
+
+    #[test]
+    fn a_third_of_stop_timeout_and_at_most_five_seconds_are_left_for_what_was_not_asked_before() {
+        let milliseconds = |stop_timeout| {
+            let StopDeadline { ask_at, kill_at } = StopDeadline::begin(at(7), stop_timeout);
+            (ask_at.duration_since(at(7)).as_millis(), kill_at.duration_since(at(7)).as_millis())
+        };
+        assert_eq!(milliseconds(0), (0, 0));
+        assert_eq!(milliseconds(1), (666, 1000));
+        assert_eq!(milliseconds(9), (6000, 9000));
+        assert_eq!(milliseconds(600), (595_000, 600_000));
+        assert_eq!(StopDeadline::begin(at(7), u64::MAX).kill_at, Time::from_nanos(u64::MAX));
     }
 }

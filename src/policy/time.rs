@@ -22,6 +22,12 @@ impl Time {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000_000)))
     }
 
+    /// The point `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// The time from `earlier` to this point, or zero if `earlier` is the later of the two.
     #[must_use]
     pub fn duration_since(self, earlier: Self) -> Duration {
@@ -46,6 +52,7 @@ mod tests {
     fn the_last_point_of_the_clock_is_never_passed() {
         let last = Time::from_nanos(u64::MAX);
         assert_eq!(last.plus_secs(1), last);
+        assert_eq!(last.plus(Duration::MAX), last);
         assert_eq!(Time::from_nanos(0).plus_secs(i64::MAX), last);
     }
 

@@ -5,9 +5,10 @@ use super::messages;
 use super::remaining::RemainingProcesses;
 use crate::error::Error;
 use crate::log::Escaped;
-use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, Sweep, SweepStep, Time};
+use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, StopDeadline, Sweep, SweepStep, Time};
 use crate::sys::{
-    self, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus, terminal,
+    self, Errno, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus,
+    terminal,
 };
 use std::ffi::OsString;
 
@@ -34,7 +35,19 @@ pub fn run_command(
     })
     .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let is_pid1 = sys::is_pid1();
-    Ok(Command { group, wants_foreground, is_pid1, stop_timeout, stop_deadline: None, stop: None }.run())
+    let command = Command {
+        group,
+        wants_foreground,
+        is_pid1,
+        stop_timeout,
+        term_forwarded: false,
+        stop_deadline: None,
+        stop: None,
+        outside_asked: false,
+        refusal_logged: false,
+        remaining: RemainingProcesses::of_command(group, is_pid1),
+    };
+    Ok(command.run())
 }
 
 struct Command {
@@ -46,16 +59,23 @@ struct Command {
     is_pid1: bool,
     /// Seconds between the first SIGTERM and SIGKILL.
     stop_timeout: Option<u64>,
-    /// The end of `stop_timeout`.
-    stop_deadline: Option<Time>,
+    /// The command's process group was sent a SIGTERM that rsup has received.
+    term_forwarded: bool,
+    /// The deadlines of `stop_timeout`, which runs from the first SIGTERM.
+    stop_deadline: Option<StopDeadline>,
     /// The deadlines for the command itself, after the first SIGTERM, if `stop_timeout` is set.
     stop: Option<Sweep>,
+    /// The processes outside the command's process group were asked to stop before the command has ended.
+    outside_asked: bool,
+    /// A line about a signal that the kernel has refused was logged.
+    refusal_logged: bool,
+    remaining: RemainingProcesses,
 }
 
 impl Command {
     fn run(mut self) -> u8 {
         loop {
-            let deadline = self.stop.and_then(|stop| stop.deadline());
+            let deadline = self.deadline();
             let received = sys::wait_for_signal(deadline.map(|deadline| deadline.duration_since(now())));
             // Children are reaped first, so that no signal is sent to a PID that is free again.
             if let Some(exit) = self.reap() {
@@ -64,6 +84,9 @@ impl Command {
             if let Some(signal) = received {
                 self.forward(signal);
             }
+            if self.ask_outside_at().is_some_and(|time| now() >= time) {
+                self.ask_outside();
+            }
             // A deadline that a SIGTERM has set in this iteration is handled only in the next iteration, which reaps
             // first. So a command that exits at once keeps its own exit code even with a timeout of 0.
             if deadline.is_some()
@@ -71,14 +94,47 @@ impl Command {
             {
                 match stop.due(now()) {
                     Some(SweepStep::Kill) => {
-                        let _ = sys::kill_led_group(self.group, Signal::KILL.number());
                         stop.kill(now());
+                        if self.kill_command() == Err(Errno::EPERM) {
+                            return self.abandon(REFUSED);
+                        }
                     }
-                    Some(SweepStep::GiveUp) => return self.abandon(),
+                    Some(SweepStep::GiveUp) => return self.abandon(LEFT_BEHIND),
                     None => {}
                 }
             }
         }
+    }
+
+    /// When the next step is due while the command runs.
+    fn deadline(&self) -> Option<Time> {
+        self.stop.and_then(|stop| stop.deadline()).into_iter().chain(self.ask_outside_at()).min()
+    }
+
+    /// When the processes outside the command's process group are due to be asked, although the command has not ended: they
+    /// get SIGKILL at the stop deadline too.
+    fn ask_outside_at(&self) -> Option<Time> {
+        let asks = self.is_pid1 && !self.outside_asked;
+        self.stop_deadline.filter(|_| asks).map(|times| times.ask_at)
+    }
+
+    /// Asks the processes outside the command's process group to stop, if /proc tells them from the command.
+    fn ask_outside(&mut self) {
+        self.outside_asked = true;
+        let command = self.group;
+        // The command is not a member of this group where a seccomp filter has refused setpgid(2).
+        self.remaining.ask_others(|pid, group, _| group != command && pid != command);
+    }
+
+    /// Sends SIGKILL to the command's process group.
+    ///
+    /// # Errors
+    /// Returns the errno of kill(2) for the command itself.
+    fn kill_command(&self) -> Result<(), Errno> {
+        let leader_killed = sys::kill(self.group, Signal::KILL.number());
+        // The command is a member of the group, unless it has moved to another one.
+        let _ = sys::killpg(self.group, Signal::KILL.number());
+        leader_killed
     }
 
     /// Reaps every child that has exited, and handles the stop of the command. Returns the exit status of the command,
@@ -87,9 +143,14 @@ impl Command {
         let mut exit = None;
         while let Ok(Some(child)) = sys::wait_any() {
             match child.status {
-                _ if child.pid != self.group => {}
-                WaitStatus::Stopped(signal) => self.suspend_with_child(signal),
-                status => exit = Some(messages::exit_status(status)),
+                WaitStatus::Stopped(signal) if child.pid == self.group => self.suspend_with_child(signal),
+                WaitStatus::Stopped(_) => {}
+                status => {
+                    self.remaining.forget(child.pid);
+                    if child.pid == self.group {
+                        exit = Some(messages::exit_status(status));
+                    }
+                }
             }
         }
         exit
@@ -134,17 +195,24 @@ impl Command {
         if signal == Signal::CONT && self.wants_foreground {
             terminal::give_foreground(self.group);
         }
-        if signal == Signal::TERM && self.stop.is_none() {
-            self.stop_deadline =
-                self.stop_timeout.map(|seconds| now().plus_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
-            self.stop = self.stop_deadline.map(Sweep::begin);
+        if signal == Signal::TERM {
+            if self.stop.is_none() {
+                self.stop_deadline = self.stop_timeout.map(|seconds| StopDeadline::begin(now(), seconds));
+                self.stop = self.stop_deadline.map(|times| Sweep::until(times.kill_at));
+            }
+            self.term_forwarded = true;
+            self.remaining.note_asked_group(self.group);
         }
-        let _ = sys::kill_led_group(self.group, signal.number());
+        let sent = sys::kill_led_group(self.group, signal.number());
+        if sent == Err(Errno::EPERM) && !self.refusal_logged {
+            self.refusal_logged = true;
+            log_line(&format!("no permission to send {signal} to the command"));
+        }
     }
 
     /// Terminates the processes that the command has left, after the command itself has ended. Returns the command's
     /// exit code.
-    fn finish(self, exit: ExitStatus) -> u8 {
+    fn finish(mut self, exit: ExitStatus) -> u8 {
         terminal::reclaim_foreground(self.group);
         self.terminate_remaining();
         exit.exit_code()
@@ -152,43 +220,74 @@ impl Command {
 
     /// Exits while the command is still alive: SIGKILL did not end the command, or rsup may not send SIGKILL to the
     /// command.
-    fn abandon(self) -> u8 {
+    fn abandon(self, why: &str) -> u8 {
         terminal::reclaim_foreground(self.group);
-        log_line(LEFT_BEHIND);
+        log_line(why);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// Sends SIGTERM to every remaining process, and SIGKILL 1 s later or at the stop deadline. Returns when no process is
-    /// left, or 1 s after SIGKILL.
-    fn terminate_remaining(&self) {
+    /// Asks every remaining process that was not asked before, and sends SIGKILL 1 s later or, while `stop_timeout` is
+    /// running, at the stop deadline. Returns when no process is left, 1 s after SIGKILL, or when only processes are left
+    /// that rsup has no permission to signal.
+    fn terminate_remaining(&mut self) {
         if !self.any_remaining() {
             return;
         }
-        let mut remaining = RemainingProcesses::of_command(self.group, self.is_pid1);
-        remaining.signal(Signal::TERM);
         let in_one_second = now().plus_secs(KILL_GRACE_SECS);
-        let mut sweep =
-            Sweep::begin(self.stop_deadline.map_or(in_one_second, |deadline| deadline.min(in_one_second)));
+        let mut kill_at = self.stop_deadline.map_or(in_one_second, |times| times.kill_at);
+        if !self.ask_remaining() {
+            kill_at = kill_at.max(in_one_second);
+        }
+        let mut sweep = Sweep::until(kill_at);
         while self.any_remaining() {
             match sweep.due(now()) {
                 Some(SweepStep::Kill) => {
-                    remaining.signal(Signal::KILL);
+                    self.remaining.signal(Signal::KILL);
                     sweep.kill(now());
                 }
                 Some(SweepStep::GiveUp) => return log_line(LEFT_BEHIND),
+                None if self.remaining.only_refused_are_left() => return log_line(REFUSED),
                 None => {
                     let _ =
                         sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.duration_since(now())));
+                    if self.term_forwarded {
+                        let command = self.group;
+                        let is_pid1 = self.is_pid1;
+                        self.remaining.ask_adopted(|_, group| is_pid1 || group == command);
+                    }
                 }
             }
         }
     }
 
+    /// Sends SIGTERM to every remaining process that was not sent it before. Returns false if processes may be among them
+    /// that should have been asked before the stop deadline.
+    fn ask_remaining(&mut self) -> bool {
+        if !self.term_forwarded {
+            self.remaining.signal(Signal::TERM);
+            return true;
+        }
+        // A stopped process handles the forwarded SIGTERM only when it is continued.
+        let _ = sys::killpg(self.group, Signal::CONT.number());
+        let command = self.group;
+        let is_pid1 = self.is_pid1;
+        // A member of the group that was forked after the forwarded SIGTERM is asked, unless its parent is alive.
+        let is_known =
+            self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
+        if !is_known && self.is_pid1 {
+            self.remaining.signal(Signal::TERM);
+        }
+        is_known || !self.is_pid1
+    }
+
     /// Reaps every zombie. Returns whether a process is left: as PID 1 any child, otherwise a member of the command's
     /// process group.
-    fn any_remaining(&self) -> bool {
+    fn any_remaining(&mut self) -> bool {
         let mut reaped = sys::wait_any();
-        while let Ok(Some(_)) = reaped {
+        while let Ok(Some(child)) = reaped {
+            if !matches!(child.status, WaitStatus::Stopped(_)) {
+                self.remaining.forget(child.pid);
+            }
             reaped = sys::wait_any();
         }
         if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
@@ -212,6 +311,7 @@ fn report_exec_failure(word: &str, failure: ExecFailure, interpreter: &str) -> u
 }
 
 const LEFT_BEHIND: &str = "processes left behind";
+const REFUSED: &str = "processes left behind: no permission to send SIGKILL";
 
 /// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {

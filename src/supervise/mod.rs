@@ -20,10 +20,10 @@ use crate::config::{Config, Notice};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
-    Action, Level, ProcId, ProcessAction, ProcessSet, RunContext, Sender, Settings, Signal, SignalInfo,
-    SignalTarget, Time,
+    Action, Event, Level, ProcId, ProcessAction, ProcessSet, RunContext, Sender, Settings, Signal,
+    SignalInfo, SignalTarget, Time,
 };
-use crate::sys::{self, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
+use crate::sys::{self, Errno, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
@@ -277,6 +277,8 @@ impl Supervisor {
                     self.flush_log();
                     sys::kill_self(Signal::STOP.number());
                 }
+                Action::AskRemaining { members_of } => self.ask_remaining(&members_of),
+                Action::AskAdopted => self.ask_adopted(),
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
                 Action::Exit(code) => return Some(code),
             }
@@ -304,13 +306,34 @@ impl Supervisor {
 
     fn send(&mut self, id: ProcId, signal: Signal, target: SignalTarget) {
         let Some(slot) = self.slots.get(id) else { return };
-        let sent = match target {
-            SignalTarget::Leader => slot.leader.map(|leader| sys::kill(leader, signal.number())),
-            SignalTarget::Group => slot.group.map(|group| sys::killpg(group, signal.number())),
+        let receiver = match target {
+            SignalTarget::Leader => slot.leader,
+            SignalTarget::Group => slot.group,
         };
-        if let Some(Err(errno)) = sent {
-            let (level, text) = messages::unsent(&slot.name, slot.logged_pid, errno);
-            self.log.line(level, text);
+        let Some(receiver) = receiver else { return };
+        let sent = match target {
+            SignalTarget::Leader => sys::kill(receiver, signal.number()),
+            SignalTarget::Group => sys::killpg(receiver, signal.number()),
+        };
+        let Err(errno) = sent else { return };
+        let (level, text) = messages::unsent(&slot.name, slot.logged_pid, errno);
+        self.log.line(level, text);
+        if errno != Errno::EPERM {
+            return;
+        }
+        let refused_group = match target {
+            SignalTarget::Leader if signal == Signal::KILL => {
+                self.remaining.note_refused(receiver);
+                slot.group.filter(|group| sys::killpg(*group, 0) == Err(Errno::EPERM))
+            }
+            SignalTarget::Leader => None,
+            SignalTarget::Group => Some(receiver),
+        };
+        if let Some(group) = refused_group {
+            if signal == Signal::KILL {
+                self.remaining.note_refused_group(group);
+            }
+            self.processes.apply(id, Event::GroupRefused, now());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The final sweep of configuration mode and one-command mode: rsup sends signals to every process that is still alive
-//! after the programs have ended.
+//! Signals to every process that remains after the programs, or that belongs to no process group of the programs. Both
+//! modes use them.
 
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
@@ -9,12 +9,21 @@ use std::collections::BTreeSet;
 /// a different meaning for many programs.
 pub(super) struct RemainingProcesses {
     target: Target,
-    /// The signal that was sent last.
-    last_signal: Option<Signal>,
-    /// The children that were sent that signal, for [`Target::Children`].
-    signalled: BTreeSet<Pid>,
+    /// The whole target was sent SIGTERM by one call.
+    all_asked: bool,
+    /// The whole target was sent SIGKILL by one call.
+    all_killed: bool,
+    /// The processes that were sent SIGTERM one by one.
+    asked: BTreeSet<Pid>,
+    /// The processes that were sent SIGKILL one by one.
+    killed: BTreeSet<Pid>,
+    /// The processes that rsup has no permission to send SIGKILL.
+    refused: BTreeSet<Pid>,
+    /// The process groups of which rsup may send SIGKILL to no member.
+    refused_groups: BTreeSet<Pid>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
 enum Target {
     /// Every process of the PID namespace, which only PID 1 may signal.
     Namespace,
@@ -22,6 +31,19 @@ enum Target {
     Children,
     /// The members of one process group.
     Group(Pid),
+}
+
+/// The result of [`RemainingProcesses::signal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// A process was sent the signal for the first time.
+    New,
+    /// Every process that was found had been sent the signal before.
+    NoneNew,
+    /// No process could be found, because /proc is missing and rsup is not PID 1.
+    Unknown,
+    /// Every process that rsup waits for has refused SIGKILL.
+    OnlyRefused,
 }
 
 impl RemainingProcesses {
@@ -36,41 +58,187 @@ impl RemainingProcesses {
     }
 
     fn new(target: Target) -> Self {
-        Self { target, last_signal: None, signalled: BTreeSet::new() }
+        Self {
+            target,
+            all_asked: false,
+            all_killed: false,
+            asked: BTreeSet::new(),
+            killed: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            refused_groups: BTreeSet::new(),
+        }
     }
 
-    /// Sends a signal to every remaining process that was not sent the signal before. Returns false if no process could
-    /// be reached, because /proc is missing and rsup is not PID 1.
-    pub(super) fn signal(&mut self, signal: Signal) -> bool {
-        let is_new = self.last_signal.replace(signal) != Some(signal);
-        if is_new {
-            self.signalled.clear();
+    /// Sends a signal, which is SIGTERM or SIGKILL, to every remaining process that was not sent it before.
+    pub(super) fn signal(&mut self, signal: Signal) -> Reached {
+        let is_new = if signal == Signal::KILL { self.kill() } else { self.ask() };
+        match is_new {
+            None => Reached::Unknown,
+            Some(_) if self.only_refused_are_left() => Reached::OnlyRefused,
+            Some(true) => Reached::New,
+            Some(false) => Reached::NoneNew,
         }
+    }
+
+    /// Returns whether a process was sent SIGTERM, or `None` if no process could be found.
+    fn ask(&mut self) -> Option<bool> {
+        let was_asked = self.all_asked;
         match self.target {
-            Target::Namespace if is_new => send_to(signal, sys::kill_all),
-            Target::Group(group) if is_new => send_to(signal, |number| sys::killpg(group, number)),
-            Target::Namespace | Target::Group(_) => {}
+            // `kill_all` would send a second SIGTERM to the processes that were asked one by one.
+            Target::Namespace if !was_asked && !self.asked.is_empty() => {
+                return Some(self.ask_adopted(|_, _| true));
+            }
+            Target::Namespace if !was_asked => {
+                self.all_asked = true;
+                ask_through(sys::kill_all);
+            }
+            Target::Group(group) if !was_asked => {
+                self.all_asked = true;
+                ask_through(|signal| sys::killpg(group, signal));
+            }
+            Target::Namespace | Target::Group(_) => return Some(false),
             Target::Children => {
-                let Some(children) = sys::children() else { return false };
-                for child in children.into_iter().filter(|child| self.signalled.insert(*child)) {
-                    send_to(signal, |number| sys::kill(child, number));
-                }
+                let children = sys::children()?;
+                let is_new = |child: &Pid| !self.killed.contains(child) && !self.asked.contains(child);
+                let new: Vec<Pid> = children.into_iter().filter(is_new).collect();
+                new.iter().for_each(|child| self.ask_process(*child));
+                return Some(!new.is_empty());
+            }
+        }
+        Some(true)
+    }
+
+    /// Asks the processes for which `must_ask` returns true, except those that were asked before. The arguments of `must_ask`
+    /// are a PID, the ID of that process's group, and whether the process is a child of rsup. Returns false if /proc does
+    /// not list the processes.
+    pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
+        let Some(processes) = sys::processes() else { return false };
+        let children: BTreeSet<Pid> = sys::children().unwrap_or_default().into_iter().collect();
+        for pid in processes.into_iter().filter(|pid| !self.asked.contains(pid)).collect::<Vec<_>>() {
+            let Some(group) = sys::process_group(pid) else { continue };
+            if must_ask(pid, group, children.contains(&pid)) {
+                self.ask_process(pid);
             }
         }
         true
     }
 
-    /// Forgets a child that has been reaped, because the next process with its PID has not been sent the signal.
+    /// Asks the processes that rsup has adopted since the others were asked one by one, if `in_scope` returns true for the PID
+    /// and for the ID of the process's group. A process whose parent is alive is not asked: the parent was asked, and the process may be a
+    /// part of the parent's own stop. Returns whether a process was asked.
+    pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
+        let mut any_asked = false;
+        if self.all_asked {
+            return any_asked;
+        }
+        for child in sys::children().unwrap_or_default() {
+            let is_in_scope = || sys::process_group(child).is_some_and(|group| in_scope(child, group));
+            if !self.asked.contains(&child) && is_in_scope() {
+                self.ask_process(child);
+                any_asked = true;
+            }
+        }
+        any_asked
+    }
+
+    /// Notes that the members of a process group were sent SIGTERM, if /proc lists them.
+    pub(super) fn note_asked_group(&mut self, group: Pid) {
+        let members = sys::processes().unwrap_or_default().into_iter();
+        self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
+    }
+
+    /// Asks without a list of the processes: as PID 1 every process, otherwise the members of these process groups.
+    pub(super) fn ask_groups(&mut self, groups: impl Iterator<Item = Pid>) {
+        if self.target == Target::Namespace {
+            if !self.all_asked {
+                self.all_asked = true;
+                ask_through(sys::kill_all);
+            }
+        } else {
+            groups.for_each(|group| ask_through(|signal| sys::killpg(group, signal)));
+        }
+    }
+
+    fn ask_process(&mut self, pid: Pid) {
+        self.asked.insert(pid);
+        ask_through(|signal| sys::kill(pid, signal));
+    }
+
+    /// Returns whether a process was sent SIGKILL, or `None` if no process could be found.
+    fn kill(&mut self) -> Option<bool> {
+        let was_killed = self.all_killed;
+        match self.target {
+            Target::Namespace | Target::Group(_) if was_killed => return Some(false),
+            Target::Namespace => {
+                self.all_killed = true;
+                let _ = sys::kill_all(Signal::KILL.number());
+                // The call does not say which processes refused the signal.
+                for child in sys::children().unwrap_or_default() {
+                    self.kill_process(child);
+                }
+            }
+            Target::Group(group) => {
+                self.all_killed = true;
+                let sent = sys::killpg(group, Signal::KILL.number());
+                if sent == Err(Errno::EPERM) {
+                    self.note_refused_group(group);
+                }
+            }
+            Target::Children => {
+                let children = sys::children()?;
+                let new: Vec<Pid> =
+                    children.into_iter().filter(|child| !self.killed.contains(child)).collect();
+                new.iter().for_each(|child| self.kill_process(*child));
+                return Some(!new.is_empty());
+            }
+        }
+        Some(true)
+    }
+
+    fn kill_process(&mut self, pid: Pid) {
+        self.killed.insert(pid);
+        if sys::kill(pid, Signal::KILL.number()) == Err(Errno::EPERM) {
+            self.note_refused(pid);
+        }
+    }
+
+    /// Notes that rsup has no permission to send SIGKILL to a child.
+    pub(super) fn note_refused(&mut self, child: Pid) {
+        self.refused.insert(child);
+    }
+
+    /// Notes that rsup has no permission to send SIGKILL to any member of a process group.
+    pub(super) fn note_refused_group(&mut self, group: Pid) {
+        self.refused_groups.insert(group);
+    }
+
+    /// Whether rsup waits only for processes that have refused SIGKILL. Without /proc the answer is no: rsup does not know
+    /// its children.
+    pub(super) fn only_refused_are_left(&self) -> bool {
+        if self.refused.is_empty() && self.refused_groups.is_empty() {
+            return false;
+        }
+        if let Target::Group(group) = self.target {
+            return self.refused_groups.contains(&group);
+        }
+        let has_refused = |child: &Pid| {
+            let group = || sys::process_group(*child);
+            self.refused.contains(child) || group().is_some_and(|group| self.refused_groups.contains(&group))
+        };
+        sys::children().is_some_and(|children| !children.is_empty() && children.iter().all(has_refused))
+    }
+
+    /// Forgets a child that has been reaped, because the next process with its PID has not been sent a signal.
     pub(super) fn forget(&mut self, child: Pid) {
-        self.signalled.remove(&child);
+        self.asked.remove(&child);
+        self.killed.remove(&child);
+        self.refused.remove(&child);
     }
 }
 
-/// Sends SIGCONT after SIGTERM, because a stopped process handles SIGTERM only when it is continued.
-fn send_to(signal: Signal, send: impl Fn(i32) -> Result<(), Errno>) {
+/// Sends SIGTERM, and then SIGCONT, because a stopped process handles SIGTERM only when it is continued.
+fn ask_through(send: impl Fn(i32) -> Result<(), Errno>) {
     // A process that has exited, or that rsup may not signal, needs no handling: the sweep's deadlines end the wait.
-    let _ = send(signal.number());
-    if signal == Signal::TERM {
-        let _ = send(Signal::CONT.number());
-    }
+    let _ = send(Signal::TERM.number());
+    let _ = send(Signal::CONT.number());
 }

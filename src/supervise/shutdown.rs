@@ -1,9 +1,12 @@
-//! Signals from rsup to many processes: forwarding, and the final sweep.
+//! Signals from rsup to many processes: forwarding, and the requests to stop that reach more than one program.
 
 use super::Supervisor;
 use super::clock::now;
-use crate::policy::Signal;
-use crate::sys;
+use super::remaining::Reached;
+use super::slots::Slot;
+use crate::policy::{ProcId, Signal};
+use crate::sys::{self, Pid};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Supervisor {
     /// Sends a signal to the process group of every process.
@@ -16,13 +19,46 @@ impl Supervisor {
         }
     }
 
+    /// Asks everything to stop that no request has reached: the members of the process groups of these processes, except
+    /// their leaders, and every process that belongs to no process group of rsup's programs.
+    pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
+        self.drop_empty_groups(now());
+        let leader_of = |slot: &Slot| slot.group.map(|group| (group, slot.leader));
+        let groups: BTreeMap<Pid, Option<Pid>> = self.slots.0.iter().filter_map(leader_of).collect();
+        let unasked: BTreeMap<Pid, Option<Pid>> =
+            members_of.iter().filter_map(|id| self.slots.get(*id)).filter_map(leader_of).collect();
+        let is_pid1 = self.context.is_pid1;
+        let leaders = &self.leaders;
+        let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
+            Some(leader) => *leader != Some(pid),
+            // A leader leads no process group where a seccomp filter has refused setpgid(2).
+            None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
+            None => is_pid1 || is_child,
+        });
+        if !is_known {
+            // Some leaders get SIGTERM after their stop signal. Otherwise the members would get SIGKILL without a request.
+            self.remaining.ask_groups(unasked.into_keys());
+        }
+    }
+
+    /// Asks the processes that rsup has adopted since [`Supervisor::ask_remaining`], if they belong to no process group of rsup's programs.
+    pub(super) fn ask_adopted(&mut self) {
+        self.drop_empty_groups(now());
+        let groups: BTreeSet<Pid> = self.slots.0.iter().filter_map(|slot| slot.group).collect();
+        let leaders = &self.leaders;
+        self.remaining.ask_adopted(|pid, group| !groups.contains(&group) && !leaders.contains_key(&pid));
+    }
+
     /// Sends a signal to every remaining process, and reaps those that have exited.
     pub(super) fn signal_remaining(&mut self, signal: Signal) {
         let reached = self.remaining.signal(signal);
         let now = now();
         self.reap(now);
-        if !reached {
-            self.processes.on_sweep_unreachable(now);
+        match reached {
+            Reached::New if signal == Signal::TERM => self.processes.on_sweep_asked(now),
+            Reached::New | Reached::NoneNew => {}
+            Reached::Unknown => self.processes.on_sweep_unreachable(now),
+            Reached::OnlyRefused => self.processes.on_sweep_refused(now),
         }
     }
 }

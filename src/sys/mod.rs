@@ -15,6 +15,7 @@ mod interpreter;
 mod kill;
 mod log_stream;
 mod poll;
+mod processes;
 mod rlimit;
 mod signals;
 mod socket;
@@ -36,6 +37,7 @@ pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;
 pub use poll::{Poller, sleep};
+pub use processes::{process_group, processes};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for};
 pub use signals::{
     RawSignal, SavedMask, SignalFd, block_all_signals, reset_dispositions, sigchld_pending, wait_for_signal,

@@ -164,8 +164,7 @@ fn shared_config(
     source: &ProgramSource<'_>,
 ) -> ProcessConfig {
     let spec = process_spec(reader, vars, defaults, source.group_priority);
-    let killasgroup = reader.value_or("killasgroup", vars, spec.stopasgroup, boolean);
-    if spec.stopasgroup && !killasgroup {
+    if spec.stopasgroup && !spec.killasgroup {
         reader.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
     }
     for keys in [&STDOUT_KEYS, &STDERR_KEYS] {
@@ -182,7 +181,6 @@ fn shared_config(
         directory: None,
         umask: reader.value("umask", vars, octal),
         priority: reader.value_or("priority", vars, 999, integer),
-        killasgroup,
         user: user(reader, vars),
         environment: Vec::new(),
         serverurl: reader.text("serverurl", vars).and_then(|text| server_url(&text)),
@@ -199,6 +197,7 @@ fn process_spec(
     defaults: &ProgramDefaults<'_>,
     group_priority: i64,
 ) -> ProcessSpec {
+    let stopasgroup = reader.value_or("stopasgroup", vars, false, boolean);
     ProcessSpec {
         autostart: reader.value_or("autostart", vars, true, boolean),
         autorestart: reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart),
@@ -209,7 +208,8 @@ fn process_spec(
             .unwrap_or_else(|| Rc::clone(&defaults.exitcodes)),
         stopsignal: reader.value_or("stopsignal", vars, Signal::TERM, signal),
         stopwaitsecs: reader.value_or("stopwaitsecs", vars, 10, integer),
-        stopasgroup: reader.value_or("stopasgroup", vars, false, boolean),
+        stopasgroup,
+        killasgroup: reader.value_or("killasgroup", vars, stopasgroup, boolean),
         group_priority,
         shutdown_on: reader.value_or("shutdown_on", vars, defaults.shutdown_on, shutdown_on),
     }

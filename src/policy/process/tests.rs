@@ -19,6 +19,7 @@ fn spec() -> ProcessSpec {
         stopsignal: Signal::QUIT,
         stopwaitsecs: 10,
         stopasgroup: false,
+        killasgroup: false,
         group_priority: 999,
         shutdown_on: ShutdownOn::Never,
     }
@@ -62,7 +63,9 @@ fn seconds(time: Time) -> u64 {
     time.duration_since(at(0)).as_secs()
 }
 
-/// The state as in supervisord's log, with `@` and the second that the state contains. `STOPPING!` was sent SIGKILL.
+/// The state as in supervisord's log, with `@` and the second that the state contains. The leader of `STOPPING!` was sent
+/// SIGKILL. `/` precedes what the other members of the process group were sent: `@` and the second at which SIGKILL is due
+/// if they were asked to stop, `!` if they were sent SIGKILL.
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),
@@ -70,8 +73,14 @@ fn state_word(state: ProcessState) -> String {
         ProcessState::Starting { up_since: Some(since) } => format!("STARTING@{}", seconds(since)),
         ProcessState::Running => "RUNNING".to_owned(),
         ProcessState::Backoff { until } => format!("BACKOFF@{}", seconds(until)),
-        ProcessState::Stopping { kill_at: Some(at) } => format!("STOPPING@{}", seconds(at)),
-        ProcessState::Stopping { kill_at: None } => "STOPPING!".to_owned(),
+        ProcessState::Stopping(StopStep::LeaderAsked { kill_at }) => format!("STOPPING@{}", seconds(kill_at)),
+        ProcessState::Stopping(StopStep::GroupAsked { kill_at, kill_members_at }) => {
+            format!("STOPPING@{}/@{}", seconds(kill_at), seconds(kill_members_at))
+        }
+        ProcessState::Stopping(StopStep::LeaderKilled { kill_members_at }) => {
+            format!("STOPPING!/@{}", seconds(kill_members_at))
+        }
+        ProcessState::Stopping(StopStep::GroupKilled) => "STOPPING!/!".to_owned(),
         ProcessState::Exited { restart_at: Some(at) } => format!("EXITED@{}", seconds(at)),
         ProcessState::Exited { restart_at: None } => "EXITED".to_owned(),
         ProcessState::Fatal => "FATAL".to_owned(),
@@ -87,14 +96,16 @@ fn leftovers_word(leftovers: Leftovers) -> String {
     }
 }
 
-const STATES: [ProcessState; 10] = [
+const STATES: [ProcessState; 12] = [
     ProcessState::Stopped,
     ProcessState::Starting { up_since: None },
     ProcessState::Starting { up_since: Some(at(0)) },
     ProcessState::Running,
     ProcessState::Backoff { until: at(10) },
-    ProcessState::Stopping { kill_at: Some(at(10)) },
-    ProcessState::Stopping { kill_at: None },
+    ProcessState::Stopping(StopStep::LeaderAsked { kill_at: at(10) }),
+    ProcessState::Stopping(StopStep::GroupAsked { kill_at: at(10), kill_members_at: at(25) }),
+    ProcessState::Stopping(StopStep::LeaderKilled { kill_members_at: at(15) }),
+    ProcessState::Stopping(StopStep::GroupKilled),
     ProcessState::Exited { restart_at: None },
     ProcessState::Exited { restart_at: Some(at(10)) },
     ProcessState::Fatal,
@@ -130,7 +141,11 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("tick late", Event::Tick, LATE),
         ("disable starts", Event::DisableStarts, EARLY),
         ("stop", Event::Stop, EARLY),
+        ("ask members", Event::AskMembers, EARLY),
+        ("ask members late", Event::AskMembers, LATE),
         ("kill", Event::Kill, EARLY),
+        ("group refused", Event::GroupRefused, EARLY),
+        ("group refused late", Event::GroupRefused, LATE),
     ]
 }
 
@@ -171,15 +186,21 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
     let every_state = STATES.map(state_word).join(" ");
     for (name, event, _) in events() {
         let expected = match event {
-            Event::Spawned | Event::SpawnFailed => "STARTING STOPPING@10 STOPPING!",
+            Event::Spawned | Event::SpawnFailed => {
+                "STARTING STOPPING@10 STOPPING@10/@25 STOPPING!/@15 STOPPING!/!"
+            }
             Event::SpawnCancelled => "STARTING",
-            Event::Exited { .. } => "STARTING STARTING@0 RUNNING STOPPING@10 STOPPING!",
+            Event::Exited { .. } => {
+                "STARTING STARTING@0 RUNNING STOPPING@10 STOPPING@10/@25 STOPPING!/@15 STOPPING!/!"
+            }
             Event::Start
             | Event::GroupEmpty
             | Event::Tick
             | Event::DisableStarts
             | Event::Stop
-            | Event::Kill => &every_state,
+            | Event::AskMembers
+            | Event::Kill
+            | Event::GroupRefused => &every_state,
         };
         assert_eq!(possible(event), expected, "{name}");
     }
@@ -325,9 +346,48 @@ fn no_process_is_started_once_starts_are_disabled() {
 fn stopasgroup_sends_the_stopsignal_to_the_process_group() {
     let spec = ProcessSpec { stopasgroup: true, stopwaitsecs: -1, ..spec() };
     let mut process = process(ProcessState::Running, Leftovers::None);
-    assert_eq!(outcome(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@5 SIGQUIT* SIGCONT*");
-    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(EARLY)), "STOPPING! 'killing' SIGKILL SIGKILL*");
-    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(LATE)), "STOPPING!", "SIGKILL is sent once");
+    assert_eq!(outcome(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@5/@5 SIGQUIT* SIGCONT*");
+    assert_eq!(
+        outcome(&mut process, &spec, Event::Tick, at(EARLY)),
+        "STOPPING!/! 'killing' SIGKILL SIGKILL*"
+    );
+    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(LATE)), "STOPPING!/!", "SIGKILL is sent once");
+}
+
+#[test]
+fn members_that_were_not_asked_get_sigterm_when_the_leader_gets_sigkill_and_five_seconds_at_most() {
+    for (stopwaitsecs, seconds) in [(100, 5), (2, 2), (0, 0), (-1, 0)] {
+        let spec = ProcessSpec { stopwaitsecs, ..spec() };
+        let mut process = process(ProcessState::Running, Leftovers::None);
+        let mut tick = |event, second| outcome(&mut process, &spec, event, at(second));
+        let killed = u64::try_from(stopwaitsecs).unwrap_or(0);
+        assert_eq!(tick(Event::Stop, 0), format!("STOPPING@{killed} SIGQUIT SIGCONT*"));
+        assert_eq!(
+            tick(Event::Tick, killed),
+            format!("STOPPING!/@{} 'killing' SIGKILL SIGTERM* SIGCONT*", killed + seconds)
+        );
+        assert_eq!(tick(Event::Tick, killed + seconds), "STOPPING!/! SIGKILL*");
+    }
+}
+
+#[test]
+fn remaining_members_of_a_leader_that_ends_late_get_five_seconds_at_most() {
+    for (stopwaitsecs, second, kill_at) in [(100, 99, 104), (100, 50, 100), (3, 2, 5), (3, 0, 3), (0, 0, 0)] {
+        let spec = ProcessSpec { stopwaitsecs, ..spec() };
+        let mut process = process(ProcessState::Running, Leftovers::None);
+        outcome(&mut process, &spec, Event::Stop, at(0));
+        let line = outcome(&mut process, &spec, exited(EXIT_0, true), at(second));
+        assert_eq!(line, format!("STOPPED+terminating@{kill_at} 'stopped:' SIGTERM* SIGCONT*"));
+    }
+}
+
+#[test]
+fn killasgroup_sends_sigkill_to_the_process_group_at_stopwaitsecs() {
+    let spec = ProcessSpec { killasgroup: true, ..spec() };
+    let mut process = process(ProcessState::Running, Leftovers::None);
+    assert_eq!(outcome(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@15 SIGQUIT SIGCONT*");
+    assert_eq!(outcome(&mut process, &spec, Event::AskMembers, at(12)), "STOPPING@15/@17");
+    assert_eq!(outcome(&mut process, &spec, Event::Tick, at(15)), "STOPPING!/! 'killing' SIGKILL SIGKILL*");
 }
 
 #[test]

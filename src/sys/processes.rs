@@ -1,0 +1,49 @@
+//! The processes of rsup's PID namespace.
+
+use super::kill::Pid;
+use nix::unistd::getpgid;
+use std::fs;
+
+/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is missing,
+/// or it belongs to another PID namespace, in which the processes have other numbers.
+#[must_use]
+pub fn processes() -> Option<Vec<Pid>> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    let own_entry = fs::read_link("/proc/self").ok()?;
+    if own_entry.to_str()?.parse() != Ok(own) {
+        return None;
+    }
+    let names =
+        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Some(names.filter(|number| *number != own).filter_map(Pid::new).collect())
+}
+
+/// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the
+/// ID is not a number of [`Pid`].
+#[must_use]
+pub fn process_group(pid: Pid) -> Option<Pid> {
+    let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number()))).ok()?;
+    Pid::new(group.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_is_listed_and_the_process_itself_is_not() {
+        let numbers: Vec<i32> = processes().unwrap().into_iter().map(Pid::number).collect();
+        assert!(numbers.iter().all(|number| *number > 1));
+        let parent = nix::unistd::getppid().as_raw();
+        assert!(parent <= 1 || numbers.contains(&parent), "{numbers:?}");
+        assert!(!numbers.contains(&nix::unistd::getpid().as_raw()), "{numbers:?}");
+    }
+
+    #[test]
+    fn the_process_group_of_a_process_is_known_until_the_process_is_gone() {
+        let own = Pid::new(nix::unistd::getpid().as_raw());
+        assert_eq!(own.and_then(process_group), Pid::new(nix::unistd::getpgrp().as_raw()));
+        // The kernel's limit on process IDs is 2^22.
+        assert_eq!(process_group(Pid::new(1 << 23).unwrap()), None);
+    }
+}
