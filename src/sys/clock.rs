@@ -73,7 +73,7 @@ impl WallClock {
     /// Converts to a time zone.
     #[must_use]
     pub fn local_time(self, zone: &TimeZone) -> LocalTime {
-        let local = zone.local_time(self.0.tv_sec);
+        let local = zone.local_time(&self.0);
         LocalTime {
             year: local.tm_year + 1900,
             month: local.tm_mon + 1,

@@ -53,8 +53,8 @@ impl TimeZone {
         Self { variable: CString::new([b"TZ=", &*variable].concat()).ok() }
     }
 
-    /// Converts seconds since 1970 to this time zone.
-    pub(super) fn local_time(&self, seconds: libc::time_t) -> libc::tm {
+    /// Converts a time since 1970 to this time zone.
+    pub(super) fn local_time(&self, time: &libc::timespec) -> libc::tm {
         let mut local = MaybeUninit::<libc::tm>::zeroed();
         let variables = self.variable.as_ref().map(|variable| [variable.as_ptr(), ptr::null()]);
         // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
@@ -65,9 +65,9 @@ impl TimeZone {
             unsafe { environ = variables.as_ptr() };
         }
         tzset();
-        // SAFETY: localtime_r(3) reads `seconds` and the list `environ`, and writes one tm to `local`; all three live
+        // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live
         // through the call.
-        unsafe { libc::localtime_r(&raw const seconds, local.as_mut_ptr()) };
+        unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
         // SAFETY: `inherited` is the list that the C library has made.
         unsafe { environ = inherited };
         // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
@@ -161,10 +161,11 @@ mod tests {
     }
 
     fn local_time(zone: &str, time: i64) -> String {
-        let tm = TimeZone::new(OsStr::new(zone), OsStr::new(DATABASE)).local_time(time);
-        let (year, month) = (tm.tm_year + 1900, tm.tm_mon + 1);
-        let (day, hour, minute, second) = (tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
-        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+        let tm = TimeZone::new(OsStr::new(zone), OsStr::new(DATABASE))
+            .local_time(&libc::timespec { tv_sec: time, tv_nsec: 0 });
+        let year = tm.tm_year + 1900;
+        let month = tm.tm_mon + 1;
+        format!("{year:04}-{month:02}-{:02} {:02}:{:02}:{:02}", tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec)
     }
 
     /// `environ` is shared by all threads, so one test makes all conversions.
