@@ -189,7 +189,7 @@ impl Command {
     fn forward(&mut self, raw: RawSignal) {
         let Some(signal) = Signal::from_number(raw.signal.into()) else { return };
         // SIGCHLD is about rsup's own children.
-        if signal == Signal::CHLD || raw.is_own_sigpipe() {
+        if signal == Signal::CHLD || raw.is_from_own_write() {
             return;
         }
         if signal == Signal::CONT && self.wants_foreground {

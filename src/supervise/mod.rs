@@ -249,8 +249,8 @@ impl Supervisor {
     }
 
     fn receive(&mut self, raw: RawSignal, now: Time) {
-        // A log line about rsup's own SIGPIPE would cause the next SIGPIPE.
-        if raw.is_own_sigpipe() {
+        // A log line about a signal that a log line has caused would cause the next signal.
+        if raw.is_from_own_write() {
             return;
         }
         if let Some(signal) = Signal::from_number(raw.signal.into()) {

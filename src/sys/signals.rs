@@ -203,11 +203,13 @@ pub struct RawSignal {
 }
 
 impl RawSignal {
-    /// Returns whether rsup caused this signal: the kernel sends SIGPIPE in rsup's name when rsup writes to a pipe without a
-    /// reader. Every other signal from rsup's PID was sent before rsup's exec, as in `kill -TERM $$; exec rsup`.
+    /// Returns whether a write of rsup caused this signal. The kernel sends SIGPIPE in rsup's name when rsup writes to a
+    /// pipe without a reader, and SIGXFSZ when rsup writes beyond RLIMIT_FSIZE. Every other signal from rsup's PID was
+    /// sent before rsup's exec, as in `kill -TERM $$; exec rsup`.
     #[must_use]
-    pub fn is_own_sigpipe(self) -> bool {
-        i32::try_from(self.signal) == Ok(libc::SIGPIPE) && self.sender == std::process::id()
+    pub fn is_from_own_write(self) -> bool {
+        let caused_by_writes = [libc::SIGPIPE.cast_unsigned(), libc::SIGXFSZ.cast_unsigned()];
+        caused_by_writes.contains(&self.signal) && self.sender == std::process::id()
     }
 }
 
