@@ -1,4 +1,4 @@
-//! What `--check` asks of the machine: steps of the start, tried in a child process.
+//! The steps of rsup's start that `--check` tries in a child process, to see whether they succeed on this machine.
 
 use super::{messages, prepare};
 use crate::config::{Address, Obstacle, Socket, StartStep};

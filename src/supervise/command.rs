@@ -77,7 +77,8 @@ impl Command {
         loop {
             let deadline = self.deadline();
             let received = sys::wait_for_signal(deadline.map(|deadline| deadline.duration_since(now())));
-            // Children are reaped first, so that no signal is sent to a PID that is free again.
+            // Children are reaped first. After the command is reaped, its PID may belong to another process, so rsup
+            // returns before it sends a signal.
             if let Some(exit) = self.reap() {
                 return self.finish(exit);
             }

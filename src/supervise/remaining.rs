@@ -80,7 +80,7 @@ impl RemainingProcesses {
         }
     }
 
-    /// Returns whether a process was sent SIGTERM, or `None` if no process could be found.
+    /// Returns whether a process was sent SIGTERM, or `None` if the kernel does not list the children of rsup.
     fn ask(&mut self) -> Option<bool> {
         let was_asked = self.all_asked;
         match self.target {
@@ -108,9 +108,9 @@ impl RemainingProcesses {
         Some(true)
     }
 
-    /// Asks the processes for which `must_ask` returns true, except those that were asked before. The arguments of `must_ask`
-    /// are a PID, the ID of that process's group, and whether the process is a child of rsup. Returns false if /proc does
-    /// not list the processes.
+    /// Asks the processes for which `must_ask` returns true, except those that were asked before. The arguments of
+    /// `must_ask` are a PID, the ID of that process's group, and whether the process is a child of rsup. Returns false if
+    /// /proc does not list the processes.
     pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = sys::processes() else { return false };
         let children: BTreeSet<Pid> = sys::children().unwrap_or_default().into_iter().collect();
@@ -123,9 +123,9 @@ impl RemainingProcesses {
         true
     }
 
-    /// Asks the processes that rsup has adopted since the others were asked one by one, if `in_scope` returns true for the PID
-    /// and for the ID of the process's group. A process whose parent is alive is not asked: the parent was asked, and the process may be a
-    /// part of the parent's own stop. Returns whether a process was asked.
+    /// Asks the processes that rsup has adopted since the others were asked one by one, if `in_scope` returns true for
+    /// the PID and for the ID of the process's group. A process whose parent is alive is not asked: the parent was
+    /// asked, and may need the process for its own stop. Returns whether a process was asked.
     pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
         let mut any_asked = false;
         if self.all_asked {
@@ -164,7 +164,7 @@ impl RemainingProcesses {
         ask_through(|signal| sys::kill(pid, signal));
     }
 
-    /// Returns whether a process was sent SIGKILL, or `None` if no process could be found.
+    /// Returns whether a process was sent SIGKILL, or `None` if the kernel does not list the children of rsup.
     fn kill(&mut self) -> Option<bool> {
         let was_killed = self.all_killed;
         match self.target {

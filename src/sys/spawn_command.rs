@@ -128,8 +128,9 @@ impl<'a> Shell<'a> {
     }
 }
 
-/// Executes the first candidate that can be executed, as `execvp` does. Returns the error of the last
-/// candidate that exists. Async-signal-safe.
+/// Executes the first candidate that can be executed, as `execvp` does: the next candidate is tried only if this one
+/// does not exist or the errno is EACCES. Returns the first other error, or else the last EACCES, or else ENOENT.
+/// Async-signal-safe.
 fn exec_first_candidate<'a>(
     candidates: &'a [CString],
     argv: &CStrArray<'_>,

@@ -245,7 +245,8 @@ impl<'a> DefaultKey<'a> {
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
         let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
-        // supervisord replaces `%(here)s` at the end of the first file at which both the section and the value exist.
+        // supervisord replaces `%(here)s` when a file ends. The section got its copy of the value in the later of two
+        // files: the one that sets the value, and the one that has the first header of the section.
         let copied_at = value.location.file.max(file);
         Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }

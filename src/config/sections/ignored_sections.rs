@@ -54,7 +54,8 @@ fn check_rpcinterface<'a>(
         let section = reader.section.name;
         reader.error("", format!("section [{section}] does not specify a {RPCINTERFACE_FACTORY}"));
     }
-    // The section's own values come before inherited values, and a later value of `[DEFAULT]` before an earlier value.
+    // If a key is set more than once, only one value counts: the section's own value, or else the last value that
+    // `[DEFAULT]` sets.
     let mut seen = NameIndex::default();
     let own = reader.section.values.iter().copied();
     for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.insert(key)) {
