@@ -237,7 +237,7 @@ impl Process {
             Leftovers::Killed { until } => Some(until),
             Leftovers::None | Leftovers::Tolerated => None,
         };
-        of_leader.into_iter().chain(of_leftovers).min()
+        Time::earliest(of_leader, of_leftovers)
     }
 
     /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts this condition: an
@@ -575,11 +575,9 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM and then SIGCONT, because a stopped process cannot act on SIGTERM before it is continued.
     fn terminate_leftovers(&mut self, kill_at: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.leftovers = Leftovers::Terminating { kill_at };
-        emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
-        emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
+        terminate_group(emit);
     }
 
     fn tick_leftovers(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
@@ -645,8 +643,7 @@ impl Process {
                     return self.kill_all(emit);
                 }
                 self.kill_leader(late_kill_time(spec, now), emit);
-                emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
-                emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
+                terminate_group(emit);
             }
             StopStep::GroupAsked { kill_at, kill_members_at } if now >= kill_at => {
                 if spec.killasgroup || now >= kill_members_at {
@@ -681,6 +678,12 @@ impl Process {
         emit(ProcessAction::Send(Signal::KILL, SignalTarget::Leader));
         kill(SignalTarget::Group, emit);
     }
+}
+
+/// Sends SIGTERM and then SIGCONT, because a stopped process cannot act on SIGTERM before it is continued.
+fn terminate_group(emit: &mut impl FnMut(ProcessAction)) {
+    emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
+    emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
 }
 
 fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {

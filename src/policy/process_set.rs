@@ -245,11 +245,11 @@ impl ProcessSet {
             Phase::Stopping { report_at, all_asked, .. } => {
                 let of_timeout =
                     self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
-                earliest(Some(report_at), of_timeout)
+                Time::earliest(Some(report_at), of_timeout)
             }
             Phase::TerminatingRemaining { sweep, .. } => sweep.deadline(),
         };
-        earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
+        Time::earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
     }
 
     /// Whether [`ProcessSet::tick`] is due now.
@@ -588,10 +588,6 @@ fn managed_mut(processes: &mut [ManagedProcess], id: ProcId) -> Option<&mut Mana
 fn update_count(count: &mut usize, before: bool, after: bool) {
     debug_assert!(*count > 0 || !before, "a process that has the property was not counted");
     *count = (*count + usize::from(after)).saturating_sub(usize::from(before));
-}
-
-fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Sweep {
     /// When [`Sweep::due`] returns the next step.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        self.kill_at.into_iter().chain(self.give_up_at).min()
+        Time::earliest(self.kill_at, self.give_up_at)
     }
 
     /// The step whose deadline has passed.

@@ -28,6 +28,12 @@ impl Time {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// The earlier of two points of which either may be missing.
+    #[must_use]
+    pub fn earliest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        a.into_iter().chain(b).min()
+    }
+
     /// The time from `earlier` to this point, or zero if `earlier` is the later of the two.
     #[must_use]
     pub fn duration_since(self, earlier: Self) -> Duration {

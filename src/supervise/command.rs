@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::log::Escaped;
 use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, StopDeadline, Sweep, SweepStep, Time};
 use crate::sys::{
-    self, Errno, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError, WaitStatus,
-    terminal,
+    self, ChildStatus, Errno, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError,
+    WaitStatus, terminal,
 };
 use std::ffi::OsString;
 
@@ -109,7 +109,7 @@ impl Command {
 
     /// When the next step is due while the command runs.
     fn deadline(&self) -> Option<Time> {
-        self.stop.and_then(|stop| stop.deadline()).into_iter().chain(self.ask_outside_at()).min()
+        Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.ask_outside_at())
     }
 
     /// When the processes outside the command's process group are due to be asked, although the command has not ended: they
@@ -142,19 +142,25 @@ impl Command {
     /// if the command has ended.
     fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
-        while let Ok(Some(child)) = sys::wait_any() {
+        while let Ok(Some(child)) = self.wait_any() {
             match child.status {
-                WaitStatus::Stopped(signal) if child.pid == self.group => self.suspend_with_child(signal),
-                WaitStatus::Stopped(_) => {}
-                status => {
-                    self.remaining.forget(child.pid);
-                    if child.pid == self.group {
-                        exit = Some(messages::exit_status(status));
-                    }
-                }
+                _ if child.pid != self.group => {}
+                WaitStatus::Stopped(signal) => self.suspend_with_child(signal),
+                status => exit = Some(messages::exit_status(status)),
             }
         }
         exit
+    }
+
+    /// Does the same as [`sys::wait_any`], and forgets a child that was reaped.
+    fn wait_any(&mut self) -> Result<Option<ChildStatus>, Errno> {
+        let changed = sys::wait_any()?;
+        if let Some(child) = changed
+            && !matches!(child.status, WaitStatus::Stopped(_))
+        {
+            self.remaining.forget(child.pid);
+        }
+        Ok(changed)
     }
 
     /// Stops rsup after the command was stopped, because the process that started rsup waits for rsup's own stop.
@@ -284,18 +290,18 @@ impl Command {
     /// Reaps every zombie. Returns whether a process is left: as PID 1 any child, otherwise a member of the command's
     /// process group.
     fn any_remaining(&mut self) -> bool {
-        let mut reaped = sys::wait_any();
-        while let Ok(Some(child)) = reaped {
-            if !matches!(child.status, WaitStatus::Stopped(_)) {
-                self.remaining.forget(child.pid);
+        let last = loop {
+            match self.wait_any() {
+                Ok(Some(_)) => {}
+                last => break last,
             }
-            reaped = sys::wait_any();
-        }
-        if self.is_pid1 { reaped.is_ok() } else { sys::group_exists(self.group) }
+        };
+        if self.is_pid1 { last.is_ok() } else { sys::group_exists(self.group) }
     }
 }
 
-/// Logs why a command could not be executed. `interpreter` is the interpreter that causes the failure, or empty. Returns the matching exit code.
+/// Logs why a command could not be executed. `interpreter` is the interpreter that causes the failure, or empty. Returns
+/// the exit code for this reason.
 fn report_exec_failure(word: &str, failure: ExecFailure, interpreter: &str) -> u8 {
     let (code, reason) = match failure.step {
         ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {

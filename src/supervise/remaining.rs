@@ -4,6 +4,7 @@
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
 use std::collections::BTreeSet;
+use std::mem;
 
 /// The processes that the final sweep signals. Each process is sent each signal once, because a second SIGTERM has
 /// a different meaning for many programs.
@@ -82,30 +83,37 @@ impl RemainingProcesses {
 
     /// Returns whether a process was sent SIGTERM, or `None` if the kernel does not list the children of rsup.
     fn ask(&mut self) -> Option<bool> {
-        let was_asked = self.all_asked;
         match self.target {
+            Target::Children => self.ask_children(|known, child| !known.killed.contains(&child)),
             // `kill_all` would send a second SIGTERM to the processes that were asked one by one.
-            Target::Namespace if !was_asked && !self.asked.is_empty() => {
-                return Some(self.ask_adopted(|_, _| true));
+            Target::Namespace if !self.all_asked && !self.asked.is_empty() => {
+                Some(self.ask_adopted(|_, _| true))
             }
-            Target::Namespace if !was_asked => {
-                self.all_asked = true;
-                ask_through(sys::kill_all);
-            }
-            Target::Group(group) if !was_asked => {
-                self.all_asked = true;
-                ask_through(|signal| sys::killpg(group, signal));
-            }
-            Target::Namespace | Target::Group(_) => return Some(false),
-            Target::Children => {
-                let children = sys::children()?;
-                let is_new = |child: &Pid| !self.killed.contains(child) && !self.asked.contains(child);
-                let new: Vec<Pid> = children.into_iter().filter(is_new).collect();
-                new.iter().for_each(|child| self.ask_process(*child));
-                return Some(!new.is_empty());
+            Target::Namespace => Some(self.ask_whole_target(sys::kill_all)),
+            Target::Group(group) => Some(self.ask_whole_target(|signal| sys::killpg(group, signal))),
+        }
+    }
+
+    /// Asks the whole target by one call, unless that was done before. Returns whether it is done now.
+    fn ask_whole_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
+        let was_asked = mem::replace(&mut self.all_asked, true);
+        if !was_asked {
+            ask_through(send);
+        }
+        !was_asked
+    }
+
+    /// Asks the children of rsup for which `must_ask` returns true, except those that were asked before. Returns whether a
+    /// child was asked, or `None` if the kernel does not list the children.
+    fn ask_children(&mut self, must_ask: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
+        let mut any_asked = false;
+        for child in sys::children()? {
+            if !self.asked.contains(&child) && must_ask(self, child) {
+                self.ask_process(child);
+                any_asked = true;
             }
         }
-        Some(true)
+        Some(any_asked)
     }
 
     /// Asks the processes for which `must_ask` returns true, except those that were asked before. The arguments of
@@ -114,7 +122,10 @@ impl RemainingProcesses {
     pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = sys::processes() else { return false };
         let children: BTreeSet<Pid> = sys::children().unwrap_or_default().into_iter().collect();
-        for pid in processes.into_iter().filter(|pid| !self.asked.contains(pid)).collect::<Vec<_>>() {
+        for pid in processes {
+            if self.asked.contains(&pid) {
+                continue;
+            }
             let Some(group) = sys::process_group(pid) else { continue };
             if must_ask(pid, group, children.contains(&pid)) {
                 self.ask_process(pid);
@@ -127,18 +138,12 @@ impl RemainingProcesses {
     /// the PID and for the ID of the process's group. A process whose parent is alive is not asked: the parent was
     /// asked, and may need the process for its own stop. Returns whether a process was asked.
     pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
-        let mut any_asked = false;
         if self.all_asked {
-            return any_asked;
+            return false;
         }
-        for child in sys::children().unwrap_or_default() {
-            let is_in_scope = || sys::process_group(child).is_some_and(|group| in_scope(child, group));
-            if !self.asked.contains(&child) && is_in_scope() {
-                self.ask_process(child);
-                any_asked = true;
-            }
-        }
-        any_asked
+        let must_ask =
+            |_: &Self, child| sys::process_group(child).is_some_and(|group| in_scope(child, group));
+        self.ask_children(must_ask).unwrap_or(false)
     }
 
     /// Notes that the members of a process group were sent SIGTERM, if /proc lists them.
@@ -150,10 +155,7 @@ impl RemainingProcesses {
     /// Asks without a list of the processes: as PID 1 every process, otherwise the members of these process groups.
     pub(super) fn ask_groups(&mut self, groups: impl Iterator<Item = Pid>) {
         if self.target == Target::Namespace {
-            if !self.all_asked {
-                self.all_asked = true;
-                ask_through(sys::kill_all);
-            }
+            self.ask_whole_target(sys::kill_all);
         } else {
             groups.for_each(|group| ask_through(|signal| sys::killpg(group, signal)));
         }
@@ -166,33 +168,37 @@ impl RemainingProcesses {
 
     /// Returns whether a process was sent SIGKILL, or `None` if the kernel does not list the children of rsup.
     fn kill(&mut self) -> Option<bool> {
-        let was_killed = self.all_killed;
+        if self.target != Target::Children && mem::replace(&mut self.all_killed, true) {
+            return Some(false);
+        }
         match self.target {
-            Target::Namespace | Target::Group(_) if was_killed => return Some(false),
+            Target::Children => return self.kill_children(),
             Target::Namespace => {
-                self.all_killed = true;
                 let _ = sys::kill_all(Signal::KILL.number());
                 // The call does not say which processes refused the signal.
-                for child in sys::children().unwrap_or_default() {
-                    self.kill_process(child);
-                }
+                self.kill_children();
             }
             Target::Group(group) => {
-                self.all_killed = true;
                 let sent = sys::killpg(group, Signal::KILL.number());
                 if sent == Err(Errno::EPERM) {
                     self.note_refused_group(group);
                 }
             }
-            Target::Children => {
-                let children = sys::children()?;
-                let new: Vec<Pid> =
-                    children.into_iter().filter(|child| !self.killed.contains(child)).collect();
-                new.iter().for_each(|child| self.kill_process(*child));
-                return Some(!new.is_empty());
-            }
         }
         Some(true)
+    }
+
+    /// Sends SIGKILL to the children of rsup, except those that were sent it before. Returns whether a child was sent it, or
+    /// `None` if the kernel does not list the children.
+    fn kill_children(&mut self) -> Option<bool> {
+        let mut any_killed = false;
+        for child in sys::children()? {
+            if !self.killed.contains(&child) {
+                self.kill_process(child);
+                any_killed = true;
+            }
+        }
+        Some(any_killed)
     }
 
     fn kill_process(&mut self, pid: Pid) {

@@ -41,7 +41,8 @@ impl Supervisor {
         }
     }
 
-    /// Asks the processes that rsup has adopted since [`Supervisor::ask_remaining`], if they belong to no process group of rsup's programs.
+    /// Asks the processes that rsup has adopted since [`Supervisor::ask_remaining`], if they belong to no process group of
+    /// rsup's programs.
     pub(super) fn ask_adopted(&mut self) {
         self.drop_empty_groups(now());
         let groups: BTreeSet<Pid> = self.slots.0.iter().filter_map(|slot| slot.group).collect();
