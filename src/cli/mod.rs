@@ -131,7 +131,7 @@ fn argh_argument(option: &ParsedOption) -> Result<Vec<String>, String> {
 /// The options that these arguments set.
 ///
 /// # Errors
-/// Returns argh's message.
+/// Returns the message that argh makes for the first argument that it refuses.
 fn read(arguments: &[String]) -> Result<Options, String> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     Options::from_args(&COMMAND_NAME, &arguments).map_err(|exit| exit.output)

@@ -136,7 +136,7 @@ pub(super) struct Options {
     _command: Vec<String>,
 }
 
-/// The table for `args`.
+/// The table of the options by which `args` splits the command line.
 pub(super) fn specs() -> Vec<OptionSpec> {
     Options::get_args_info().flags.iter().map(spec).collect()
 }

@@ -30,15 +30,15 @@ pub(crate) struct ExpansionVars<'a> {
     pub(crate) own: &'a [(String, String)],
     /// The names of variables that are set, but whose values are not UTF-8.
     pub(crate) not_utf8: &'a [String],
-    /// `here`: the directory of the main file.
+    /// The value of `here`: the directory of the main file.
     pub(crate) here: Option<&'a str>,
-    /// `host_node_name`.
+    /// The value of `host_node_name`: the name of the machine.
     pub(crate) host: Option<&'a str>,
-    /// `program_name`.
+    /// The value of `program_name`. `None` where supervisord does not define it.
     pub(crate) program: Option<&'a str>,
-    /// `group_name`.
+    /// The value of `group_name`. `None` where supervisord does not define it.
     pub(crate) group: Option<&'a str>,
-    /// `process_num` and `numprocs`.
+    /// The values of `process_num` and `numprocs`. `None` where supervisord does not define them.
     pub(crate) numbers: Option<(i64, i64)>,
 }
 
@@ -107,7 +107,7 @@ enum ExpandError {
 /// Expands a value. `option` is the name that messages give the value, such as `program:x.command`.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());

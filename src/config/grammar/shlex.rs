@@ -28,7 +28,7 @@ pub(crate) fn split(command: &str) -> Result<Vec<String>, &'static str> {
 /// key, `=`, value, separator. Any token is accepted as the separator.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut all = Vec::new();
     split_tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;

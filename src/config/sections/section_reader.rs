@@ -98,7 +98,7 @@ impl<'a> Context<'a> {
     /// Checks that the user, and the group if there is one, of a `user` or `user:group` value exist.
     ///
     /// # Errors
-    /// Returns supervisord's message.
+    /// Returns the message that supervisord writes for this value.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
         if self.known_users.get(user).is_none() {
             (self.inputs.check_user)(user)?;

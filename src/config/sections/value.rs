@@ -23,7 +23,7 @@ fn known_boolean(text: &str) -> Option<bool> {
 /// Parses an integer like Python's `int()`.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub fn integer(text: &str) -> Result<i64, String> {
     int(text, 10).ok_or_else(|| format!("invalid literal for int() with base 10: {}", repr(text)))
 }
@@ -40,7 +40,7 @@ pub fn seconds(text: &str) -> Result<u64, String> {
 /// bits of such a mode are used.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub fn octal(text: &str) -> Result<u32, String> {
     let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
     Ok(u32::try_from(mode).or_else(|_| u32::try_from(mode & 0o777)).unwrap_or(0))
@@ -49,7 +49,7 @@ pub fn octal(text: &str) -> Result<u32, String> {
 /// Parses a number of bytes with an optional suffix `KB`, `MB` or `GB` in any case.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub fn byte_size(text: &str) -> Result<i64, String> {
     if let Some(number) = int(text, 10) {
         return Ok(number);
@@ -108,7 +108,7 @@ pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
 /// Parses the name of a log level, in any case.
 ///
 /// # Errors
-/// Returns supervisord's message.
+/// Returns the message that supervisord writes for this value.
 pub fn log_level(text: &str) -> Result<Level, String> {
     Level::from_name(&text.to_ascii_lowercase())
         .ok_or_else(|| format!("bad logging level name {}", repr(text)))
