@@ -24,6 +24,7 @@ mod dist;
 mod docker;
 mod environment;
 mod faults;
+mod fifo_log_file;
 mod forwarding;
 mod imports;
 mod inject;

@@ -339,7 +339,8 @@ impl Walk {
         }
     }
 
-    /// The exec of a leader succeeds or fails. When rsup learns of the failure, the leader is reaped already.
+    /// The exec of a leader succeeds, fails, or must wait until rsup has opened a FIFO. When rsup learns of the last two, the
+    /// leader is reaped already.
     fn finish_exec(&mut self, id: usize) {
         if self.one_chance_in(6) {
             self.coverage.count("exec failed");
@@ -347,6 +348,13 @@ impl Walk {
             self.fakes[id].pid = None;
             self.count_failure(id);
             self.apply(id, Event::SpawnFailed);
+        } else if self.one_chance_in(10) {
+            self.coverage.count("exec deferred");
+            self.fakes[id].leader = None;
+            self.fakes[id].pid = None;
+            // The next start repeats this one, so the interval between two starts does not apply.
+            self.fakes[id].last_start = None;
+            self.apply(id, Event::SpawnDeferred);
         } else {
             self.fakes[id].leader = Some(Exec::Done);
             self.fakes[id].up_since = Some(self.now);
@@ -766,6 +774,7 @@ fn event_name(event: Event) -> &'static str {
     match event {
         Event::Spawned => "spawned",
         Event::SpawnFailed => "spawn failed",
+        Event::SpawnDeferred => "spawn deferred",
         Event::Exited { group_alive: false, .. } => "exited",
         Event::Exited { group_alive: true, .. } => "exited with group alive",
         Event::GroupEmpty => "group empty",
@@ -794,12 +803,13 @@ fn the_invariants_hold_in_random_walks() {
     println!("{} steps in {walks} walks: {:#?}", coverage.steps, coverage.incidents);
     assert!(codes.len() > 20, "too few different exit codes: {codes:?}");
     assert!(coverage.steps > 50 * walks, "only {} steps", coverage.steps);
-    // The kernel can cause its events in 36 combinations of state and event. The walks must reach all of them.
-    assert_eq!(coverage.pairs.len(), 36, "{:#?}", coverage.pairs);
+    // The kernel can cause its events in 41 combinations of state and event. The walks must reach all of them.
+    assert_eq!(coverage.pairs.len(), 41, "{:#?}", coverage.pairs);
     let incidents = [
         "forked",
         "fork failed",
         "exec failed",
+        "exec deferred",
         "leader exited",
         "signal to an exited process",
         "PID reused",

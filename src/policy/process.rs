@@ -95,6 +95,9 @@ pub enum Event {
     Spawned,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed, and its child, if there was one, was reaped.
     SpawnFailed,
+    /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program, because
+    /// rsup had to open a log file first. rsup has done so.
+    SpawnDeferred,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
     /// The leader was reaped.
@@ -122,7 +125,7 @@ pub enum Event {
 /// What the caller of [`Process::handle`] has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessAction {
-    /// Start the program, and report [`Event::Spawned`] or [`Event::SpawnFailed`].
+    /// Start the program, and report [`Event::Spawned`], [`Event::SpawnFailed`] or [`Event::SpawnDeferred`].
     Spawn,
     /// Send a signal.
     Send(Signal, SignalTarget),
@@ -245,7 +248,7 @@ impl Process {
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
-            Event::Spawned | Event::SpawnFailed => {
+            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred => {
                 matches!(self.state, ProcessState::Starting { up_since: None } | ProcessState::Stopping(_))
             }
             Event::SpawnCancelled => matches!(self.state, ProcessState::Starting { up_since: None }),
@@ -297,6 +300,16 @@ impl Process {
                     self.state = Stopped;
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+            },
+            Event::SpawnDeferred => match self.state {
+                Starting { up_since: None } if !self.starts_disabled => self.start(now, emit),
+                Starting { up_since: None } | Stopping(_) => self.state = Stopped,
+                Starting { up_since: Some(_) }
+                | Stopped
+                | Running
+                | Backoff { .. }
+                | Exited { .. }
+                | Fatal => {}
             },
             Event::SpawnCancelled => match self.state {
                 Starting { .. } => self.state = Stopped,

@@ -6,6 +6,7 @@ use crate::sys::{
     self, ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, Output, Pid, SpawnDefaults, SpawnError,
     SpawnSpec, WaitStatus,
 };
+use std::ffi::CStr;
 use std::fmt;
 
 /// The text after `spawnerr:` for a start without a child.
@@ -46,7 +47,8 @@ pub(super) fn failed_step(
                 program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
             format!("couldn't chdir to {directory}: {errno:?}")
         }
-        ExecStep::Stdout | ExecStep::Stderr | ExecStep::Streams => {
+        // A start that failed because of an unopened FIFO is repeated, so its text is never used.
+        ExecStep::Stdout | ExecStep::Stderr | ExecStep::Streams | ExecStep::UnopenedFifo => {
             format!("couldn't set up descriptors for {word}: {errno:?}")
         }
         ExecStep::Exec => {
@@ -114,6 +116,14 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
     format!(
         "can't open {stream}_logfile of '{name}': {:?}: {path}; it goes to rsup's own {stream}",
         report.errno
+    )
+}
+
+/// The text for a FIFO that rsup could not open. The program opens the FIFO itself.
+pub(super) fn unopened_fifo(name: &str, path: &CStr, errno: Errno) -> String {
+    let path = path.to_string_lossy();
+    format!(
+        "can't keep {path} of '{name}' open: {errno:?}; its reader gets end of file when the program exits"
     )
 }
 

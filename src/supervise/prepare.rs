@@ -35,7 +35,12 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
     let environment = variables.iter().map(|(name, value)| CString::new([&name[..], b"=", value].concat()));
     let environment = environment.collect::<Result<Vec<_>, _>>().map_err(|_| Error::NulInEnvironment)?;
     let processes = config.processes.len() as u64;
-    let nofile_soft_limit = sys::raise_nofile_for(OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes);
+    let log_files =
+        config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
+    // Each log file may be a FIFO, which rsup keeps open.
+    let fifos = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
+    let descriptors = OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes + fifos;
+    let nofile_soft_limit = sys::raise_nofile_for(descriptors);
     Ok(SpawnDefaults::new(environment, nofile_soft_limit))
 }
 

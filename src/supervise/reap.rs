@@ -3,7 +3,7 @@
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
 use crate::policy::{Event, ExitStatus, Level, ProcId, Time};
-use crate::sys::{self, ChildStatus, Errno, WaitStatus};
+use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, UnopenedFifos, WaitStatus};
 use std::mem;
 
 /// The number of children that one pass reaps, so that a stop request does not wait until thousands of exits have been
@@ -106,6 +106,13 @@ impl Supervisor {
             slot.group = None;
         }
         let event = match (slot.failure.take(), slot.program) {
+            (Some(ExecFailure { step: ExecStep::UnopenedFifo, .. }), Ok(program)) => {
+                slot.unopened_fifos = UnopenedFifos::Open;
+                for (path, errno) in self.defaults.open_fifos(program) {
+                    self.log.line(Level::Warn, messages::unopened_fifo(&slot.name, path, errno));
+                }
+                Event::SpawnDeferred
+            }
             (Some(failure), Ok(program)) => {
                 let text = messages::failed_step(program, &self.defaults, failure, &slot.interpreter);
                 slot.last_error = text.into();

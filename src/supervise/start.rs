@@ -3,14 +3,16 @@
 use super::clock::now;
 use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcId, Time};
-use crate::sys::{self, Child, ExecReport};
+use crate::sys::{self, Child, ExecReport, UnopenedFifos};
+use std::mem;
 
 impl Supervisor {
     /// Forks a program. The exec status pipe reports the result later; without a child the start has failed at once.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
+        let unopened_fifos = mem::replace(&mut slot.unopened_fifos, UnopenedFifos::Report);
         let spawned = match slot.program {
-            Ok(program) => sys::spawn(program, &mut self.defaults)
+            Ok(program) => sys::spawn(program, &mut self.defaults, unopened_fifos)
                 .map_err(|error| messages::spawn_error(&slot.name, error)),
             Err(text) => Err(text.clone()),
         };

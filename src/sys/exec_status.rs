@@ -48,6 +48,8 @@ pub enum ExecStep {
     Chdir = 10,
     /// execve(2) failed.
     Exec = 11,
+    /// A log file is a FIFO that rsup has not opened. The child opens no FIFO before rsup does, and exits.
+    UnopenedFifo = 12,
 }
 
 impl ExecStep {
@@ -80,6 +82,7 @@ impl ExecStep {
             9 => Self::Uid,
             10 => Self::Chdir,
             11 => Self::Exec,
+            12 => Self::UnopenedFifo,
             _ => return None,
         })
     }
@@ -223,7 +226,8 @@ mod tests {
             ExecStep::Gid => Some(ExecStep::Uid),
             ExecStep::Uid => Some(ExecStep::Chdir),
             ExecStep::Chdir => Some(ExecStep::Exec),
-            ExecStep::Exec => None,
+            ExecStep::Exec => Some(ExecStep::UnopenedFifo),
+            ExecStep::UnopenedFifo => None,
         }
     }
 
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_byte_that_stands_for_no_step_is_no_report() {
-        assert_eq!(ExecStep::from_byte(12), None);
+        assert_eq!(ExecStep::from_byte(13), None);
         assert_eq!(ExecFailure::from_bytes([u8::MAX; ExecFailure::SIZE]), None);
     }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod errno;
 mod exec;
 mod exec_status;
+mod fifo;
 mod fork;
 mod interpreter;
 mod kill;
@@ -44,7 +45,9 @@ pub use signals::{
 };
 pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;
-pub use spawn_program::{Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, spawn};
+pub use spawn_program::{
+    Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, UnopenedFifos, spawn,
+};
 pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};
 pub use system::{
     arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, set_child_subreaper,

@@ -17,6 +17,7 @@ use super::credentials::{Credentials, is_own_user, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
+use super::fifo::{OpenFifos, PipeId, has_unopened_fifo};
 use super::fork::SpawnError;
 use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
@@ -31,12 +32,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// What all programs have in common: the environment, the limit on descriptors, and memory for the next
-/// child.
+/// What all programs have in common: the environment, the limit on descriptors, the FIFOs that rsup has opened, and
+/// memory for the next child.
 #[derive(Debug)]
 pub struct SpawnDefaults {
     environment: &'static [CString],
     nofile_soft_limit: Option<u64>,
+    fifos: OpenFifos,
     /// The memory of a child that has executed its program or exited, for the next child.
     spare_memory: Option<ChildMemory<PreparedExec>>,
 }
@@ -46,7 +48,14 @@ impl SpawnDefaults {
     /// limit on descriptors; `None` is rsup's own limit.
     #[must_use]
     pub fn new(environment: Vec<CString>, nofile_soft_limit: Option<u64>) -> Self {
-        Self { environment: environment.leak(), nofile_soft_limit, spare_memory: None }
+        let fifos = OpenFifos::new();
+        Self { environment: environment.leak(), nofile_soft_limit, fifos, spare_memory: None }
+    }
+
+    /// Opens the log files of a program that are FIFOs, and keeps them open. Returns the paths that could not be opened.
+    pub fn open_fifos<'a>(&mut self, program: &'a SpawnSpec) -> Vec<(&'a CStr, Errno)> {
+        let failed = |path| Some((path, self.fifos.open(path).err()?));
+        program.log_files().filter_map(failed).collect()
     }
 
     /// Keeps the memory of a child whose pipe is at end of file for the next child.
@@ -91,6 +100,14 @@ impl SpawnSpec {
     #[must_use]
     pub fn candidate(&self, defaults: &SpawnDefaults, index: u16) -> Option<CString> {
         self.candidates(defaults.environment).nth(index.into())
+    }
+
+    /// The log files that the program opens. The other streams are passed on, or lead nowhere.
+    fn log_files(&self) -> impl Iterator<Item = &CStr> {
+        [&self.stdout, &self.stderr].into_iter().filter_map(|output| match output {
+            Output::File(path) => Some(path.as_c_str()),
+            Output::Inherit { .. } | Output::ClosedFd(_) | Output::Discard | Output::SameAsStdout => None,
+        })
     }
 
     fn candidates<'a>(&'a self, defaults: &'a [CString]) -> impl Iterator<Item = CString> {
@@ -166,11 +183,24 @@ pub struct Child {
     pub stdin_keeper: Option<OwnedFd>,
 }
 
+/// Whether a child may open a FIFO as a log file although rsup has not opened the FIFO before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnopenedFifos {
+    /// The child reports [`ExecStep::UnopenedFifo`] and exits.
+    Report,
+    /// The child opens the FIFO. rsup has tried to open the FIFO already.
+    Open,
+}
+
 /// Forks a child that executes the program. Does not wait for the exec.
 ///
 /// # Errors
 /// Returns the errno of the system call that failed.
-pub fn spawn(program: &'static SpawnSpec, defaults: &mut SpawnDefaults) -> Result<Child, SpawnError> {
+pub fn spawn(
+    program: &'static SpawnSpec,
+    defaults: &mut SpawnDefaults,
+    unopened_fifos: UnopenedFifos,
+) -> Result<Child, SpawnError> {
     let (_reader, stdin_keeper, stdin) = match &program.stdin {
         Stdin::IdlePipe => {
             let (reader, writer) = idle_pipe().map_err(SpawnError::Pipe)?;
@@ -186,7 +216,7 @@ pub fn spawn(program: &'static SpawnSpec, defaults: &mut SpawnDefaults) -> Resul
         stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
-    let setup = PreparedExec::new(program, defaults, streams);
+    let setup = PreparedExec::new(program, defaults, streams, unopened_fifos);
     let memory = match defaults.spare_memory.take() {
         Some(mut memory) => {
             memory.set_setup(setup);
@@ -246,6 +276,8 @@ pub struct PreparedExec {
     /// The user that the child has to become; `None` if the child keeps rsup's user.
     credentials: Option<&'static Credentials>,
     nofile_soft_limit: Option<u64>,
+    /// The pipes that rsup has opened; `None` if the child may open a FIFO that rsup has not opened.
+    open_fifos: Option<Vec<PipeId>>,
     streams: Streams,
     candidates: Vec<CString>,
     argv: CStrArray<'static>,
@@ -253,12 +285,18 @@ pub struct PreparedExec {
 }
 
 impl PreparedExec {
-    fn new(program: &'static SpawnSpec, defaults: &SpawnDefaults, streams: Streams) -> Self {
+    fn new(
+        program: &'static SpawnSpec,
+        defaults: &SpawnDefaults,
+        streams: Streams,
+        unopened_fifos: UnopenedFifos,
+    ) -> Self {
         let credentials = program.credentials.as_deref();
         Self {
             program,
             credentials: credentials.filter(|credentials| !is_own_user(credentials)),
             nofile_soft_limit: defaults.nofile_soft_limit,
+            open_fifos: (unopened_fifos == UnopenedFifos::Report).then(|| defaults.fifos.ids()),
             streams,
             candidates: program.candidates(defaults.environment).collect(),
             argv: program.argv.iter().map(CString::as_c_str).collect(),
@@ -278,6 +316,12 @@ impl ChildSetup for PreparedExec {
         // before it forks.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
+        // Before the program opens the FIFO: if the program exits first, the reader gets end of file.
+        if let Some(open) = &self.open_fifos
+            && has_unopened_fifo(self.program.log_files(), open)
+        {
+            return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
+        }
         install_stdio(self.program, &self.streams, status).map_err(failed(ExecStep::Streams))?;
         if let Some(limit) = self.nofile_soft_limit {
             set_nofile_soft_limit(limit);

@@ -129,6 +129,7 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("start", Event::Start, EARLY),
         ("spawned", Event::Spawned, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
+        ("spawn deferred", Event::SpawnDeferred, EARLY),
         ("spawn cancelled", Event::SpawnCancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
         ("exit 0, group alive", exited(EXIT_0, true), EARLY),
@@ -186,7 +187,7 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
     let every_state = STATES.map(state_word).join(" ");
     for (name, event, _) in events() {
         let expected = match event {
-            Event::Spawned | Event::SpawnFailed => {
+            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred => {
                 "STARTING STOPPING@10 STOPPING@10/@25 STOPPING!/@15 STOPPING!/!"
             }
             Event::SpawnCancelled => "STARTING",
