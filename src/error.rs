@@ -23,7 +23,7 @@ pub enum Error {
     BlockSignals(Errno),
     /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
     WatchSignals(Errno),
-    /// `[supervisord] user` has no entry in /etc/passwd.
+    /// `[supervisord] user` names a user or a group that does not exist.
     UnknownUser(String),
     /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
     DropPrivileges(String),
@@ -36,11 +36,11 @@ pub enum Error {
         /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
         error: io::Error,
     },
-    /// No process of the file has `autostart`.
+    /// No process of the file has `autostart=true`.
     NothingToStart,
     /// The text that an option asks for could not be written to stdout.
     Output(Errno),
-    /// The command of one-command mode could not be forked. The text is supervisord's message.
+    /// rsup could not create a process for the command that it was given. The text is supervisord's message.
     Spawn(String),
 }
 

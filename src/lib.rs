@@ -28,7 +28,8 @@ const FAILURE: u8 = 2;
 /// Runs rsup with the arguments of `main`, the program's name first. Returns the exit code.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    // The default hook waits for the reader of stderr, and prints a backtrace if RUST_BACKTRACE is set.
+    // This hook replaces the default one, which waits without a limit if the reader of stderr does not read, and which
+    // prints a backtrace if RUST_BACKTRACE is set.
     std::panic::set_hook(Box::new(|panic| log::write_final(format!("rsup: {panic}\n"))));
     start(arguments).unwrap_or_else(|error| {
         log::write_final(error_text(&error));
@@ -62,8 +63,8 @@ fn error_text(error: &Error) -> String {
 /// Carries out the task that the command line gives to rsup.
 fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
-        // These modes start no program, so SIGINT may end them. An error of rt_sigprocmask(2) is harmless, because the
-        // modes soon end without a signal.
+        // These modes start no program, so SIGINT may end them at once. They soon end anyway, so a failure to restore
+        // the signal mask is harmless.
         let _ = inherited_mask.restore();
     }
     match &cli.mode {
@@ -111,7 +112,8 @@ fn load(
     let mut environment = Vec::new();
     let mut not_utf8 = Vec::new();
     for (name, value) in env::vars_os() {
-        // A file is UTF-8 and cannot use a variable whose name is not. The programs inherit the variable.
+        // The file is UTF-8, so it cannot use a variable whose name is not UTF-8. The programs inherit such a variable
+        // all the same.
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
             Ok(value) => environment.push((name, value)),
@@ -128,7 +130,7 @@ fn load(
     Ok(config::load(&file, &cli.overrides, &inputs))
 }
 
-/// Searches supervisord's search path.
+/// Finds the configuration file in supervisord's search path.
 fn find_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
     // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is preferred.
     let executable = env::current_exe().unwrap_or_else(|_| argv0(arguments).into());
@@ -152,7 +154,7 @@ fn config_or_errors(loaded: Loaded) -> Result<(Config, Vec<config::Notice>), Err
     }
 }
 
-/// Returns supervisord's text for a user or group that does not exist.
+/// Checks that a user exists, and the group of `USER:GROUP` too. The error is supervisord's message.
 fn check_user(user: &str) -> Result<(), String> {
     sys::resolve_user(user).map(drop).map_err(|error| match error {
         sys::UserError::UnknownUser => format!("Invalid user name {user}"),

@@ -12,9 +12,9 @@ pub struct Log {
     threshold: Level,
     silent: bool,
     backlog: Backlog,
-    /// Lines are written by [`Log::flush`] only.
-    deferred: bool,
-    /// The backlog holds lines that rsup has not tried to write yet.
+    /// Whether [`Log::line`] leaves the writing to [`Log::flush`].
+    defers_writes: bool,
+    /// Whether a line was logged since the last [`Log::flush`].
     has_new_lines: bool,
     stamp: Stamp,
 }
@@ -28,7 +28,7 @@ impl Log {
             threshold,
             silent,
             backlog: Backlog::default(),
-            deferred: false,
+            defers_writes: false,
             has_new_lines: false,
             stamp: Stamp::default(),
         }
@@ -45,32 +45,33 @@ impl Log {
     /// Takes the text as a trait object, so that the code below exists once and not for every type of text.
     fn add(&mut self, level: Level, text: &dyn fmt::Display) {
         if !self.backlog.push(self.stamp.now(), level, text) {
-            // The stream may have room again, though perhaps not for the whole backlog.
+            // The stream may have room again. Even if the stream has no room for the whole backlog, the line may fit
+            // into the backlog now.
             let _ = self.drain();
             if !self.backlog.push(self.stamp.now(), level, text) {
                 self.backlog.lost += 1;
             }
         }
         self.has_new_lines = true;
-        if !self.deferred {
+        if !self.defers_writes {
             let _ = self.drain();
         }
     }
 
-    /// Makes [`Log::line`] leave all writing to [`Log::flush`] from now on. A write may wake the reader on rsup's own
-    /// processor, and the reader would then delay more urgent work such as a restart.
+    /// From now on, [`Log::line`] leaves the writing to [`Log::flush`], unless the backlog is full. A write can make
+    /// the kernel run the reader on rsup's own processor at once, which delays more urgent work such as a restart.
     pub fn defer_writes(&mut self) {
-        self.deferred = true;
+        self.defers_writes = true;
     }
 
-    /// Writes the lines that were logged since the last call. Returns the stream if it had no room for all of them, so that
-    /// the caller can watch it.
+    /// Writes the backlog if a line was logged since the last call. Returns the stream if the stream has no room for
+    /// the whole backlog, so that the caller can watch the stream.
     pub fn flush(&mut self) -> Option<&LogStream> {
         let is_full = mem::take(&mut self.has_new_lines) && self.drain() == Err(Errno::EAGAIN);
         is_full.then_some(&self.stream)
     }
 
-    /// The stream that [`Log::flush`] has returned.
+    /// The stream to which the lines are written. [`Log::flush`] returns the same stream.
     #[must_use]
     pub fn stream(&self) -> &LogStream {
         &self.stream
@@ -132,18 +133,19 @@ pub fn write_final(text: String) {
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: Vec<u8>,
-    /// The first `written` bytes have been written already.
+    /// How many of the `bytes`, counted from the first one, have been written.
     written: usize,
     /// The number of lines that were lost since the backlog was last empty.
     lost: u64,
 }
 
-/// The maximum size of the backlog in bytes, which is the capacity of a pipe. If the reader is slow, no line of a burst
-/// is lost. If the reader does not read at all, rsup uses no more memory than this.
+/// The maximum size of the backlog in bytes, which is the capacity of a pipe. This much can wait for a slow reader
+/// before lines are lost. If the reader does not read at all, the limit bounds rsup's memory.
 const MAX_BACKLOG: usize = 64 * 1024;
 
 impl Backlog {
-    /// Appends a line. Returns false if the line does not fit, or if lines were lost that have not been reported yet.
+    /// Appends a line. Returns false if the line does not fit, or if the loss of earlier lines has not been reported
+    /// yet.
     fn push(&mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) -> bool {
         if self.lost > 0 {
             return false;
@@ -201,10 +203,11 @@ impl Backlog {
     }
 }
 
-/// The beginning of a line: the local time. The calendar is computed once per second.
+/// The local time at the beginning of a line. Only the milliseconds are computed for each line, and the rest once per
+/// second.
 #[derive(Debug, Default)]
 struct Stamp {
-    /// Looked up for the first line.
+    /// The time zone, which is looked up when the first line is logged.
     zone: Option<TimeZone>,
     seconds: Option<u64>,
     text: String,
@@ -259,11 +262,11 @@ impl<'a> LineWriter<'a> {
     }
 }
 
-/// Escapes control characters in names and paths, so that one event is one line.
+/// Escapes control characters, so that each event is one line even if a name or a path contains a newline.
 impl Write for LineWriter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // This is only a pre-check. The control characters U+0080 to U+009F start with byte 0xC2 in UTF-8, as do some
-        // other characters.
+        // This test is fast, and may find more than the control characters. In UTF-8, byte 0xC2 begins the control
+        // characters U+0080 to U+009F, but also some printable characters.
         let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
         if !text.bytes().any(may_be_control) && self.put(text).is_ok() {
             return Ok(());
@@ -272,8 +275,8 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// Text from the command line or from the machine, with control characters escaped as in the log: a terminal does not act on
-/// it, and it takes one line.
+/// Text from the command line or from the machine. It is displayed with control characters escaped as in the log, so
+/// that it takes one line, and a terminal does not act on its escape sequences.
 #[derive(Debug)]
 pub struct Escaped<'a>(pub &'a str);
 

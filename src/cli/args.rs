@@ -15,24 +15,26 @@ pub(super) struct OptionSpec {
     pub(super) scope: Scope,
 }
 
-/// Where an option has an effect.
+/// The modes in which an option may be given: with a configuration file, or with a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// With a configuration file and with a command.
+    /// The option may be given with a configuration file or with a command.
     BothModes,
-    /// With a configuration file only.
+    /// The option may be given with a configuration file only. With a command it is an error.
     ConfigurationMode,
-    /// Nowhere: rsup accepts the option because supervisord has it.
+    /// The option may be given in both modes and has no effect. rsup accepts it because supervisord has it.
     Ignored,
 }
 
-/// The table of all options, which is made when the first option is looked up. `rsup -- COMMAND` has no option.
+/// The table of all options. It is made only when the first option is looked up, because `rsup -- COMMAND` needs no
+/// table.
 pub(super) type OptionTable = LazyCell<Vec<OptionSpec>>;
 
 /// An option on the command line.
 pub(super) struct ParsedOption {
     pub(super) spec: OptionSpec,
-    /// The name in getopt's messages: `-e`, or the whole long name even if a prefix was given.
+    /// The option's name in getopt's messages, with its dashes. If a prefix of a long name was given, this is the whole
+    /// name.
     pub(super) spelling: String,
     pub(super) value: Option<OsString>,
 }
@@ -111,8 +113,8 @@ fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
     }
 }
 
-/// The whole long name. supervisord's messages write the options of supervisord with `_`, so rsup does the same, unless
-/// the user wrote `-`.
+/// Returns the whole long name for messages. An option that has no effect in rsup is written with `_`, as in
+/// supervisord's messages, unless the user wrote `-`.
 fn long_spelling(spec: OptionSpec, typed: &str) -> String {
     let is_supervisords = spec.scope == Scope::Ignored && !typed.contains('-');
     if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }

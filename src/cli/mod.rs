@@ -1,6 +1,6 @@
-//! Turns argv into a [`Cli`]. `args` splits argv as getopt does, since Dockerfiles use getopt's spellings (`-nc FILE`,
-//! `-cFILE`, `--conf=FILE`, an option given twice); argh then reads the values by the declaration in `options`. This
-//! module prints nothing and never exits.
+//! Turns argv into a [`Cli`]. `args` splits argv as Python's getopt does, because Dockerfiles contain command lines
+//! that were written for supervisord (`-nc FILE`, `-cFILE`, `--conf=FILE`, an option given twice). argh then reads the
+//! values of the options that `options` declares. This module prints nothing and never exits.
 
 mod args;
 mod options;
@@ -15,7 +15,8 @@ use self::args::{ParsedArgs, ParsedOption, Scope};
 use self::options::{HELP, Options, VERSION};
 use crate::config::{Overrides, repr};
 
-/// What `supervisord -v` prints, for scripts that compare it when rsup is installed as `supervisord`.
+/// What `supervisord -v` prints. rsup prints the same if it was started under the name `supervisord`, because scripts
+/// may compare the version.
 const SUPERVISORD_VERSION: &str = "4.3.0";
 
 /// The name of the command in the usage line of the help.
@@ -26,7 +27,7 @@ const COMMAND_NAME: [&str; 1] = ["rsup"];
 pub struct Cli {
     /// [`Mode::Supervise`], unless a command or an option asks for something else.
     pub mode: Mode,
-    /// The value of `-c`. Without it, supervisord's search path applies.
+    /// The value of `-c`. If `-c` was not given, rsup looks for the file in supervisord's search path.
     pub file: Option<PathBuf>,
     /// The options that take precedence over the file.
     pub overrides: Overrides,
@@ -137,7 +138,7 @@ fn read(arguments: &[String]) -> Result<Options, String> {
     Options::from_args(&COMMAND_NAME, &arguments).map_err(|exit| exit.output)
 }
 
-/// The reason alone, as the parser of the value gives it. argh puts the option and its value before the reason.
+/// Returns the reason without argh's prefix, which names the option and its value.
 fn strip_argh_prefix<'a>(argument: &[String], error: &'a str) -> &'a str {
     let [name, value] = argument else { return error };
     let prefix = format!("Error parsing option '{name}' with value '{value}': ");

@@ -14,8 +14,9 @@ pub(super) const VERSION: &str = "version";
 /// The options that can be used together with a command, apart from supervisord's options without effect.
 const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
-// The doc comments are the text of `--help`. A field whose name begins with `_` is not read: `super::read_options` looks
-// for `--version` by its name, and `args` keeps the words of the command, which need not be UTF-8.
+// argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.
+// `super::read_options` finds `--version` by its name, and the words of the command come from `args`, because they need
+// not be UTF-8. The other such options have no effect.
 
 /// Runs the programs of a supervisord configuration file, or one command, for example as PID 1 of a container.
 #[derive(FromArgs, ArgsInfo)]
@@ -48,12 +49,12 @@ pub(super) struct Options {
     #[argh(switch)]
     pub(super) echo_config: bool,
 
-    /// when the exit of a program shuts everything down, unless its section sets shutdown_on: never, fatal (the
-    /// program entered FATAL) or exited
+    /// the state of a program that shuts everything down: never (none), fatal (FATAL) or exited (FATAL, or EXITED
+    /// without a restart); shutdown_on in the program's section takes precedence
     #[argh(option, arg_name = "WHEN", from_str_fn(value::shutdown_on))]
     pub(super) shutdown_on: Option<ShutdownOn>,
 
-    /// SIGKILL everything still running SECONDS after shutdown starts
+    /// send SIGKILL to everything that still runs SECONDS after the shutdown began
     #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
 
@@ -69,11 +70,11 @@ pub(super) struct Options {
     #[argh(option, short = 'u', arg_name = "USER")]
     pub(super) user: Option<String>,
 
-    /// without effect, because rsup stays in the foreground
+    /// without effect: supervisord uses MASK only when it daemonizes, and rsup never does
     #[argh(option, short = 'm', arg_name = "MASK", from_str_fn(value::octal))]
     pub(super) umask: Option<u32>,
 
-    /// without effect, because rsup stays in the foreground
+    /// without effect: supervisord uses DIRECTORY only when it daemonizes, and rsup never does
     #[argh(option, short = 'd', arg_name = "DIRECTORY")]
     pub(super) directory: Option<String>,
 
@@ -89,8 +90,9 @@ pub(super) struct Options {
     #[argh(switch, short = 'v')]
     _version: bool,
 
-    // supervisord's options without effect. [`specs`] recognises them by `hidden_help`. argh requires their descriptions,
-    // although no help shows them. A value that supervisord refuses is an error in rsup as well.
+    // supervisord has these options too, and rsup accepts them without effect. `hidden_help` keeps them out of
+    // `--help`, and is how [`specs`] recognises them. argh requires a description of every option. A value that
+    // supervisord refuses is an error in rsup as well.
     /// stay in the foreground
     #[argh(switch, short = 'n', hidden_help)]
     _nodaemon: bool,
@@ -136,7 +138,7 @@ pub(super) struct Options {
     _command: Vec<String>,
 }
 
-/// The table of the options by which `args` splits the command line.
+/// Returns the table of the options, which `args` needs to split the command line.
 pub(super) fn specs() -> Vec<OptionSpec> {
     Options::get_args_info().flags.iter().map(spec).collect()
 }

@@ -20,8 +20,8 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// Whether `exitcodes` lists this exit status. A signal is never listed: supervisord counts termination by a signal
-    /// as exit code -1.
+    /// Whether `exitcodes` lists the exit code. Returns false if a signal terminated the process: supervisord then uses
+    /// the exit code -1, which `exitcodes` cannot contain.
     #[must_use]
     pub fn is_expected(self, exitcodes: &[u8]) -> bool {
         match self {
@@ -30,7 +30,8 @@ impl ExitStatus {
         }
     }
 
-    /// The exit code that a shell would report: the code of `exit`, or 128 + n for signal n. An unknown exit status is 1.
+    /// The exit code that a shell would report: the code of `exit`, or 128 + n for signal n. Returns 1 if the exit
+    /// status is unknown.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -41,7 +42,8 @@ impl ExitStatus {
     }
 }
 
-/// supervisord's words: `exit status 1`, `terminated by SIGKILL`, `terminated by SIGSEGV (core dumped)`.
+/// Writes the exit status in supervisord's words: `exit status 1`, `terminated by SIGKILL`, `terminated by SIGSEGV
+/// (core dumped)`.
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,7 @@
 //! supervisord's log levels.
 
-/// A log level of supervisord, most urgent first: a line is written when its level is at most `loglevel`.
+/// A log level of supervisord. The most urgent level comes first and compares as the smallest. A log line is written if
+/// its level is at least as urgent as `loglevel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Critical,
@@ -36,7 +37,7 @@ impl Level {
         }
     }
 
-    /// The level's name in a log line.
+    /// The abbreviation of the level in a log line, for example `CRIT`.
     #[must_use]
     pub fn tag(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! The log messages about processes and their levels. Where supervisord has the message, the text is byte for byte the
-//! same, because people search logs for it.
+//! Log messages and their levels. If supervisord logs the same message, the text is byte for byte the same, because
+//! people search logs for it.
 
 use super::exit::ExitStatus;
 use super::level::Level;
@@ -17,27 +17,29 @@ pub enum ProcessMessage {
         /// The value of `startsecs` in the configuration file, even if it is negative.
         startsecs: i64,
     },
-    /// The leader exited without a request to stop.
+    /// The leader, which is the child that rsup forked for the program, exited. The process had not been requested to
+    /// stop.
     Exited {
         exit: ExitStatus,
         /// Whether `exitcodes` lists the exit code and `startsecs` had elapsed.
         expected: bool,
     },
-    /// The leader exited after a request to stop.
+    /// The leader exited after the process had been requested to stop.
     Stopped {
         exit: ExitStatus,
         /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
-    /// `startretries` is used up.
+    /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,
     /// The fork or the exec of the program failed.
     SpawnError,
-    /// rsup sends a signal that ends the process.
+    /// rsup sends `stopsignal` or SIGKILL to the process.
     Sending { signal: Signal, to: SignalTarget },
-    /// The process did not stop in time, and rsup sends SIGKILL.
+    /// rsup sends SIGKILL, because the process did not stop in time or because rsup has to kill every process now.
     Killing,
-    /// Members of the process group are still alive some time after SIGKILL.
+    /// Members of the process group did not exit in time after SIGKILL, or rsup has no permission to signal them. rsup
+    /// no longer waits for them.
     LeftBehind,
 }
 
@@ -54,8 +56,8 @@ impl ProcessMessage {
         }
     }
 
-    /// The text of the message about the process `name`. `pid` is the PID of the process's last leader, which
-    /// is also the ID of its process group. `last_error` is the reason why the last start failed.
+    /// The text of the message. `name` is the name of the process. `pid` is the PID of its last leader, which is also
+    /// the ID of the leader's process group. `last_error` is the reason why the last start failed.
     #[must_use]
     pub fn about<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
         ProcessText { message: self, name, pid, last_error }
@@ -105,17 +107,18 @@ impl fmt::Display for ProcessText<'_> {
 pub enum SupervisorMessage {
     /// rsup received a signal that makes rsup stop every process and exit.
     Received(Signal),
-    /// These processes still have a leader while rsup stops every process.
+    /// rsup is stopping every process, and the leaders of these processes have not exited yet.
     Waiting(Vec<ProcId>),
     /// No process has `autostart`.
     NothingToStart,
-    /// rsup exits although some processes are still alive or cannot be reached.
+    /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send it to them.
     LeftBehind,
-    /// Every program is stopped, but other processes did not exit in time: rsup sends SIGKILL to all of them.
+    /// The processes that remained after the programs had been stopped did not exit in time, and rsup sends them
+    /// SIGKILL.
     KillingRemaining,
-    /// rsup received a signal that has no effect in the present context.
+    /// rsup received a signal that it neither obeys nor forwards: `route_signal` returned `SignalAction::Drop`.
     Dropped(Signal),
-    /// rsup sends a signal that it received to the programs, for the first time.
+    /// rsup received a signal and forwards it to the programs. For each signal, only the first time is logged.
     PassingOn(Signal),
     /// rsup received SIGCHLD.
     ChildQuit,
@@ -130,7 +133,7 @@ pub enum ExitCause {
     Signal(Signal),
     /// This process entered FATAL, and its `shutdown_on` is `fatal` or `exited`.
     Fatal(ProcId),
-    /// This process entered EXITED and is not started again, and its `shutdown_on` is `exited`.
+    /// This process entered EXITED and will not be started again. Its `shutdown_on` is `exited`.
     Exited(ProcId),
     /// No process runs, and none will be started.
     AllEnded,

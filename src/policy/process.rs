@@ -22,7 +22,8 @@ pub enum ProcessState {
     Stopped,
     /// The process is being started.
     Starting {
-        /// When the exec succeeded, and `startsecs` began. None while the exec is not known to have succeeded.
+        /// When the exec succeeded. `startsecs` counts from this time. None until rsup knows that the exec has
+        /// succeeded.
         up_since: Option<Time>,
     },
     /// The process stayed up for `startsecs`.
@@ -43,7 +44,7 @@ pub enum ProcessState {
     Fatal,
 }
 
-/// Which signals the leader and the other members of its process group were sent by the stop.
+/// The signals that a stop has sent so far to the leader and to the other members of its process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopStep {
     /// The leader was sent `stopsignal`. The other members were sent nothing.
@@ -51,19 +52,19 @@ pub enum StopStep {
         /// When SIGKILL to the leader is due.
         kill_at: Time,
     },
-    /// The leader and the other members were asked to stop.
+    /// The leader was sent `stopsignal`. The other members were sent `stopsignal` or SIGTERM.
     GroupAsked {
         /// When SIGKILL to the leader is due.
         kill_at: Time,
         /// When SIGKILL to the other members is due: at `kill_at` or later.
         kill_members_at: Time,
     },
-    /// The leader was sent SIGKILL. The other members were asked to stop.
+    /// The leader was sent SIGKILL. The other members were sent `stopsignal` or SIGTERM.
     LeaderKilled {
         /// When SIGKILL to the other members is due.
         kill_members_at: Time,
     },
-    /// The leader and the other members were sent SIGKILL, or rsup may not signal the other members.
+    /// The leader and the other members were sent SIGKILL, except those that rsup has no permission to signal.
     GroupKilled,
 }
 
@@ -93,7 +94,7 @@ pub enum Event {
     Start,
     /// The exec of the last [`ProcessAction::Spawn`] succeeded.
     Spawned,
-    /// The fork or the exec of the last [`ProcessAction::Spawn`] failed, and its child, if there was one, was reaped.
+    /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
     /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program, because
     /// rsup had to open a log file first. rsup has done so.
@@ -114,11 +115,13 @@ pub enum Event {
     DisableStarts,
     /// The process is requested to stop.
     Stop,
-    /// The caller asks the members of the process group that were not asked to stop yet, because SIGKILL is near.
+    /// The stop deadline is near, so the caller sends SIGTERM to the members of the process group that were not asked
+    /// to stop yet.
     AskMembers,
     /// The leader and the remaining members must be sent SIGKILL now.
     Kill,
-    /// The kernel refused a signal to the process group: rsup may signal none of its members.
+    /// The kernel refused a signal to the process group with EPERM: rsup has no permission to signal any of its
+    /// members.
     GroupRefused,
 }
 
@@ -143,7 +146,7 @@ pub struct Process {
     /// The number of failed starts in a row.
     failures: i64,
     /// When the last start was attempted.
-    started: Option<Time>,
+    started_at: Option<Time>,
     /// Whether rsup is stopping every process.
     starts_disabled: bool,
     /// The exit status of the last leader, and whether that exit status was expected.
@@ -156,7 +159,7 @@ impl Default for Process {
             state: ProcessState::Stopped,
             leftovers: Leftovers::None,
             failures: 0,
-            started: None,
+            started_at: None,
             starts_disabled: false,
             last_exit: None,
         }
@@ -187,8 +190,7 @@ impl Process {
         }
     }
 
-    /// Whether the state will change without a request: the process has a leader, will be started again, or rsup waits
-    /// for its remaining members to exit.
+    /// Whether the process has a leader or will be started again, or rsup waits for its remaining members to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
         let leader_is_active = match self.state {
@@ -202,8 +204,8 @@ impl Process {
         leader_is_active || self.awaits_leftovers()
     }
 
-    /// Whether processes of lower priority must not be requested to stop yet: the leader or the remaining members have
-    /// to exit first, and were not sent SIGKILL.
+    /// Whether rsup must not stop the processes with a lower group priority yet. This is the case until the leader, and
+    /// the remaining members that rsup waits for, have exited or were sent SIGKILL.
     #[must_use]
     pub fn blocks_stop(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
@@ -220,8 +222,8 @@ impl Process {
         matches!(self.leftovers, Leftovers::Terminating { .. } | Leftovers::Killed { .. })
     }
 
-    /// When [`Event::Tick`] is due. A start that waits for the remaining members to exit has no deadline: either
-    /// [`Event::GroupEmpty`] or the deadline of the remaining members makes the start possible.
+    /// When [`Event::Tick`] is due. While rsup waits for the remaining members to exit, the time of the next start is
+    /// left out, because the process cannot be started before this wait ends.
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let of_leader = match self.state {
@@ -264,8 +266,8 @@ impl Process {
         }
     }
 
-    /// Applies `event`, and passes every action that follows to `emit`, in order. The match covers every pair of event
-    /// and state. A pair that `can_receive` excludes never panics: PID 1 must survive its own bugs.
+    /// Applies `event`, and passes the resulting actions to `emit`, in order. An event that `can_receive` excludes
+    /// causes no panic, because a bug must not end rsup when it is PID 1.
     pub fn handle(
         &mut self,
         spec: &ProcessSpec,
@@ -317,8 +319,9 @@ impl Process {
             },
             Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {
-                    // Children are reaped before any deadline is handled, so a process that has exited never enters
-                    // RUNNING. If `startsecs` had already elapsed, the process counts as having run.
+                    // rsup reaps children before it handles deadlines, so a process that has exited does not enter
+                    // RUNNING any more. If `startsecs` had already elapsed, the exit is handled like an exit from
+                    // RUNNING.
                     if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
                         self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
@@ -336,8 +339,9 @@ impl Process {
                     self.start_if_due(now, emit);
                 }
                 Stopped | Fatal => self.leftovers = Leftovers::None,
-                // The event is about the process group of an earlier leader: rsup gave up waiting for that group and
-                // started the process again. The present leader is a member of its own group.
+                // The event is about the process group of an earlier leader. rsup stopped waiting for that group and
+                // started the process again. The present leader's group is not empty, because the leader is a member of
+                // it.
                 Starting { .. } | Running | Stopping(_) => {}
             },
             Event::Tick => match self.state {
@@ -381,7 +385,7 @@ impl Process {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Stopping(StopStep::LeaderAsked { kill_at }) => {
-                let kill_members_at = kill_at.max(late_kill_time(spec, now));
+                let kill_members_at = kill_at.max(earliest_member_kill(spec, now));
                 self.state = Stopping(StopStep::GroupAsked { kill_at, kill_members_at });
             }
             Stopping(StopStep::GroupAsked { .. } | StopStep::LeaderKilled { .. } | StopStep::GroupKilled) => {
@@ -415,7 +419,8 @@ impl Process {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Stopping(StopStep::LeaderKilled { .. }) => self.state = Stopping(StopStep::GroupKilled),
-            // A process that refuses the stop signal may still exit by itself before SIGKILL is due.
+            // rsup has no permission to signal the process group, but the processes may still exit by themselves before
+            // SIGKILL is due.
             Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. } | StopStep::GroupKilled) => {}
             Backoff { .. } | Exited { .. } => {
                 self.abandon_killed_leftovers(emit);
@@ -430,12 +435,12 @@ impl Process {
         if !self.starts_disabled {
             self.state = ProcessState::Starting { up_since: None };
             self.leftovers = Leftovers::None;
-            self.started = Some(now);
+            self.started_at = Some(now);
             emit(ProcessAction::Spawn);
         }
     }
 
-    /// Starts the process again if the start is due and no remaining members of the last leader's group are awaited.
+    /// Starts the process again if its next start is due and rsup does not wait for remaining members to exit.
     fn start_if_due(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         let due = match self.state {
             ProcessState::Backoff { until } => Some(until),
@@ -512,11 +517,11 @@ impl Process {
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let earliest = self.started.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
+        let earliest = self.started_at.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
         let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
         self.state = ProcessState::Exited { restart_at };
-        // The remaining members may be the daemon that the leader was meant to start. They must exit only if the process
-        // is started again or if rsup is stopping every process.
+        // The remaining members may be the daemon that the leader was meant to start. rsup terminates them only if it
+        // starts the process again or is stopping every process.
         let terminate = restart_at.is_some() || self.starts_disabled;
         self.handle_leftovers(
             group_alive,
@@ -547,9 +552,10 @@ impl Process {
         }
         match step {
             StopStep::LeaderAsked { kill_at } => {
-                self.terminate_leftovers(kill_at.max(late_kill_time(spec, now)), emit);
+                self.terminate_leftovers(kill_at.max(earliest_member_kill(spec, now)), emit);
             }
-            // The remaining members were asked already. A second SIGTERM has another meaning to many programs.
+            // The remaining members were asked to stop before. rsup sends them no second SIGTERM, because many programs
+            // treat it differently from the first one.
             StopStep::GroupAsked { kill_members_at, .. } | StopStep::LeaderKilled { kill_members_at } => {
                 self.leftovers = Leftovers::Terminating { kill_at: kill_members_at };
             }
@@ -641,8 +647,9 @@ impl Process {
         emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    /// Sends SIGKILL to those whose time is over: to the leader, and to the other members of its process group if they
-    /// were asked to stop before.
+    /// Sends SIGKILL to the leader and to the other members of its process group, to each of them when it is due. When
+    /// the leader gets SIGKILL, members that were not asked to stop before get SIGTERM. With `killasgroup`, all of them
+    /// get SIGKILL at the same time.
     fn tick_stop(
         &mut self,
         spec: &ProcessSpec,
@@ -655,7 +662,7 @@ impl Process {
                 if spec.killasgroup {
                     return self.kill_all(emit);
                 }
-                self.kill_leader(late_kill_time(spec, now), emit);
+                self.kill_leader(earliest_member_kill(spec, now), emit);
                 terminate_group(emit);
             }
             StopStep::GroupAsked { kill_at, kill_members_at } if now >= kill_at => {
@@ -693,7 +700,8 @@ impl Process {
     }
 }
 
-/// Sends SIGTERM and then SIGCONT, because a stopped process cannot act on SIGTERM before it is continued.
+/// Sends SIGTERM and then SIGCONT, because a process that a signal has stopped cannot act on SIGTERM before it is
+/// continued.
 fn terminate_group(emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Send(Signal::TERM, SignalTarget::Group));
     emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
@@ -704,8 +712,9 @@ fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Send(Signal::KILL, to));
 }
 
-/// The earliest time of SIGKILL for members of a process group that are asked to stop later than the leader was.
-fn late_kill_time(spec: &ProcessSpec, now: Time) -> Time {
+/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop only now, which is
+/// later than the leader was asked.
+fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
     now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
 }
 

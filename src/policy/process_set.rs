@@ -10,9 +10,10 @@ use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
 
-/// Seconds between two `waiting for` lines.
+/// Seconds between two log lines `waiting for ... to die`, which name the processes that have not exited yet.
 const REPORT_INTERVAL_SECS: i64 = 3;
-/// A second signal that requests the stop kills every process, if this many seconds have passed since the first one.
+/// The least number of seconds between two signals that request the stop if the second one is to count as a second
+/// request. A second request kills every process.
 const FORCE_AFTER_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -30,16 +31,18 @@ pub enum Action {
     Forward(Signal),
     /// Stop rsup itself with SIGSTOP.
     Suspend,
-    /// Ask everything that no earlier request has reached to stop, because SIGKILL is near: the members of the process groups
-    /// of these processes, except the leaders, and every process that belongs to no process group of rsup's programs.
-    AskRemaining { members_of: Vec<ProcId> },
-    /// Ask the processes that rsup has adopted since [`Action::AskRemaining`] to stop, if they belong to no process group of
+    /// SIGKILL is near. Send SIGTERM and SIGCONT to every process that no request to stop has reached: the members of
+    /// the process groups of these processes, except the leaders, and every process that belongs to no process group of
     /// rsup's programs.
+    AskRemaining { members_of: Vec<ProcId> },
+    /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemaining`], unless they
+    /// belong to a process group of rsup's programs.
     AskAdopted,
-    /// Send a signal to everything that is still alive, but only once to each process; then reap as for [`Action::Reap`].
-    /// After SIGTERM, call [`ProcessSet::on_sweep_asked`] if a process was sent the signal. Call
-    /// [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out what is still alive, and
-    /// [`ProcessSet::on_sweep_refused`] if every process that is left has refused SIGKILL.
+    /// Send a signal to every process that is still alive and was not sent this signal before. Then reap the children
+    /// that have exited, and call [`ProcessSet::on_reaped`]. After that, call:
+    /// - [`ProcessSet::on_sweep_asked`] if the signal is SIGTERM and a process was sent it now.
+    /// - [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out which processes are still alive.
+    /// - [`ProcessSet::on_sweep_refused`] if rsup has no permission to send SIGKILL to any process that is left.
     SignalRemaining(Signal),
     /// Exit with this exit code.
     Exit(u8),
@@ -48,11 +51,12 @@ pub enum Action {
 /// The settings that apply to all processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
-    /// Seconds from the beginning of the stop until the stop deadline. None if there is no stop deadline.
+    /// Seconds from the beginning of the stop until rsup sends SIGKILL to everything (the stop deadline). None if there
+    /// is no such limit.
     pub stop_timeout: Option<u64>,
 }
 
-/// The exit code of rsup and its cause. The first cause of the stop decides both.
+/// rsup's exit code, and the reason why rsup exits. The first cause fixes both; a later cause changes neither.
 #[derive(Clone, Copy, Debug)]
 struct ExitDecision {
     cause: ExitCause,
@@ -62,17 +66,17 @@ struct ExitDecision {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Running,
-    /// rsup stops the processes, and begins with the highest group priority.
+    /// rsup stops the processes. The groups with the highest priority number are stopped first.
     Stopping {
         decision: ExitDecision,
         /// The processes from this index on were requested to stop.
         first_stopping: usize,
-        /// When the next `waiting for` line is due.
+        /// When the next log line `waiting for ... to die` is due.
         report_at: Time,
         /// Whether everything was asked to stop, because the stop deadline is near.
         all_asked: bool,
     },
-    /// Everything that is still alive was sent SIGTERM or SIGKILL, for example orphans that rsup has adopted.
+    /// rsup sends SIGTERM or SIGKILL to everything that is still alive, for example to orphans that it has adopted.
     TerminatingRemaining {
         decision: ExitDecision,
         sweep: Sweep,
@@ -83,7 +87,8 @@ enum Phase {
 struct ManagedProcess {
     spec: ProcessSpec,
     process: Process,
-    /// The number of exits of all processes up to and including this process's last exit.
+    /// The position of this process's last exit in the order of all exits, counted from 1. 0 if the process has not
+    /// exited.
     exit_order: u64,
 }
 
@@ -95,15 +100,16 @@ pub struct ProcessSet {
     deadlines: BTreeSet<(Time, ProcId)>,
     /// The number of processes that are [active](Process::is_active).
     active: usize,
-    /// The number of processes that were requested to stop and [block the stop](Process::blocks_stop) of lower
-    /// priorities.
+    /// The number of processes that were requested to stop and for which the processes with a lower group priority
+    /// still have to wait (see [`Process::blocks_stop`]).
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
-    /// The last exit code of the process that entered FATAL first, or 1 if that process has no exit code other than 0.
-    first_fatal: Option<u8>,
+    /// The last exit code of the process that entered FATAL first. It is 1 if that exit code is 0 or if that process
+    /// never had one.
+    first_fatal_code: Option<u8>,
     /// When the first signal that requests the stop was received.
-    first_request: Option<Time>,
+    first_request_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
@@ -125,8 +131,8 @@ impl ProcessSet {
             active: 0,
             blocking_stop: 0,
             exits: 0,
-            first_fatal: None,
-            first_request: None,
+            first_fatal_code: None,
+            first_request_at: None,
             stop_deadline: None,
             passed_on: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -155,7 +161,7 @@ impl ProcessSet {
         self.handle(id, event, now);
         self.stop_next_priority(now);
         match self.phase {
-            // If rsup has no child left, `on_reaped` then makes rsup exit.
+            // The caller reaps and then calls `on_reaped`, which makes rsup exit if no child is left.
             Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
             Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
@@ -167,8 +173,9 @@ impl ProcessSet {
         match route_signal(received, context) {
             SignalAction::Shutdown => self.shutdown(signal, now),
             SignalAction::Forward => {
-                // The signal may be the STOPSIGNAL of a base image, whose user expects a stop. One line says it; a line for
-                // every signal of a periodic task would fill the log.
+                // The signal may be the STOPSIGNAL of the base image, and the user may expect that it stops rsup. One
+                // log line shows that rsup only forwards it. A line for every signal of a periodic task would fill the
+                // log.
                 if self.passed_on.insert(signal) {
                     self.actions.push_back(Action::Log(SupervisorMessage::PassingOn(signal)));
                 }
@@ -176,25 +183,27 @@ impl ProcessSet {
             }
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
             SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
-            // The caller reaps before it applies the received signals, so only the message is left to do.
+            // The caller has reaped the children before it applies a received signal, so rsup only logs SIGCHLD here.
             SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::ChildQuit)),
         }
     }
 
-    /// Applies the result of reaping: whether any child was reaped or has stopped, and whether rsup has any child left.
+    /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
+    /// `any_child_left` says whether rsup still has a child.
     pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
             Phase::Running if self.active == 0 && !any_child_left => {
                 self.terminate_remaining(self.decision_when_all_ended(), now);
             }
-            // The children of a process that has exited may have become children of rsup, and no request has reached them.
+            // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
+            // them.
             Phase::Stopping { all_asked: true, .. } if any_changed => {
                 self.actions.push_back(Action::AskAdopted);
             }
             Phase::Running | Phase::Stopping { .. } => {}
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
-            // If rsup is not PID 1, the children of a process that has exited may have become children of rsup, and rsup
-            // could not send them a signal before.
+            // If a process that has exited had children, rsup may have adopted them. If rsup is not PID 1, it signals
+            // only its own children, so these processes were sent no signal before.
             Phase::TerminatingRemaining { sweep, .. } if any_changed => {
                 self.actions.push_back(Action::SignalRemaining(sweep.signal(now)));
             }
@@ -202,10 +211,10 @@ impl ProcessSet {
         }
     }
 
-    /// Applies the success of the last [`Action::SignalRemaining`] with SIGTERM: a process that was not asked before was asked.
+    /// Notes that the last [`Action::SignalRemaining`] has sent SIGTERM to a process that was not asked to stop before.
     pub fn on_sweep_asked(&mut self, now: Time) {
         match &mut self.phase {
-            Phase::TerminatingRemaining { sweep, .. } => sweep.asked(now),
+            Phase::TerminatingRemaining { sweep, .. } => sweep.note_asked(now),
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
     }
@@ -219,13 +228,14 @@ impl ProcessSet {
         }
     }
 
-    /// Applies the failure of the last [`Action::SignalRemaining`]: rsup cannot list its children. rsup exits without
-    /// waiting for children that it cannot list, but first gives its own processes time to disappear after SIGKILL.
+    /// Notes that the last [`Action::SignalRemaining`] failed, because rsup cannot list its children. rsup exits
+    /// without waiting for them. If a process of the configuration file is still active, rsup first waits for it for
+    /// `KILL_GRACE_SECS`.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
-        let has_own_processes = self.active > 0;
+        let any_active = self.active > 0;
         match &mut self.phase {
             Phase::TerminatingRemaining { sweep, .. } => {
-                sweep.give_up_at(if has_own_processes { now.plus_secs(KILL_GRACE_SECS) } else { now });
+                sweep.give_up_at(if any_active { now.plus_secs(KILL_GRACE_SECS) } else { now });
             }
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
@@ -283,15 +293,16 @@ impl ProcessSet {
 
 /// The transitions from one phase to the next.
 impl ProcessSet {
-    /// Begins the stop for the first signal that requests it. A later signal kills every process.
+    /// Begins the stop at the first signal that requests it. A signal that comes at least `FORCE_AFTER_SECS` later
+    /// kills every process.
     fn shutdown(&mut self, signal: Signal, now: Time) {
         if self.has_exited() {
             return;
         }
         self.actions.push_back(Action::Log(SupervisorMessage::Received(signal)));
-        match self.first_request {
+        match self.first_request_at {
             None => {
-                self.first_request = Some(now);
+                self.first_request_at = Some(now);
                 self.stop(ExitDecision { cause: ExitCause::Signal(signal), code: 0 }, now);
             }
             Some(first) if now >= first.plus_secs(FORCE_AFTER_SECS) => self.kill(now),
@@ -310,7 +321,7 @@ impl ProcessSet {
         match (process.state(), spec.shutdown_on) {
             (ProcessState::Fatal, shutdown_on) => {
                 let code = last_code.filter(|code| *code != 0).unwrap_or(1);
-                self.first_fatal.get_or_insert(code);
+                self.first_fatal_code.get_or_insert(code);
                 match shutdown_on {
                     ShutdownOn::Never => {}
                     ShutdownOn::Fatal | ShutdownOn::Exited => {
@@ -366,8 +377,9 @@ impl ProcessSet {
         }
     }
 
-    /// Requests the next lower priority to stop, as long as no process blocks the stop. After the lowest priority,
-    /// terminates what is still alive.
+    /// If no process blocks the stop, requests the processes with the next lower group priority to stop, and repeats
+    /// this until a process blocks the stop. After the lowest group priority, terminates everything that is still
+    /// alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
@@ -383,21 +395,23 @@ impl ProcessSet {
         }
     }
 
-    /// Requests the processes from this index on to stop that were not requested before.
+    /// Requests the processes from the index `first` on to stop, except those that were requested before.
     fn request_stop_from(&mut self, first: usize, now: Time) {
         let Phase::Stopping { first_stopping, .. } = &mut self.phase else { return };
         let count = first_stopping.saturating_sub(first);
         *first_stopping = first;
         for id in self.ids(first).take(count) {
-            // `handle` expects that `blocking_stop` includes the process already.
+            // `handle` applies only the change of this process to `blocking_stop`, so the process must be counted
+            // before the call.
             let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
             self.blocking_stop += usize::from(blocks_stop);
             self.handle(id, Event::Stop, now);
         }
     }
 
-    /// Asks everything that was not asked to stop yet, because the stop deadline is near: lower priorities, members of process
-    /// groups whose leader alone was asked, and processes outside these groups.
+    /// The stop deadline is near: requests everything to stop that was not asked before. These are the processes with a
+    /// lower group priority, the other members of process groups in which only the leader was asked, and the processes
+    /// outside the programs' process groups.
     fn ask_all(&mut self, now: Time) {
         let Phase::Stopping { all_asked, .. } = &mut self.phase else { return };
         *all_asked = true;
@@ -423,7 +437,7 @@ impl ProcessSet {
     /// Sends SIGKILL to everything, because a second request or the stop deadline asks for it.
     fn kill(&mut self, now: Time) {
         let (decision, mut sweep) = match self.phase {
-            Phase::Stopping { decision, .. } => (decision, Sweep::until(now)),
+            Phase::Stopping { decision, .. } => (decision, Sweep::with_kill_at(now)),
             Phase::TerminatingRemaining { decision, sweep } => (decision, sweep),
             Phase::Running | Phase::Exited => return,
         };
@@ -441,8 +455,9 @@ impl ProcessSet {
         self.actions.push_back(Action::Exit(code));
     }
 
-    /// The exit code when no process runs and none will be started: the exit code of the first process that entered
-    /// FATAL, otherwise of the first process whose last exit was not expected, otherwise 0.
+    /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered FATAL.
+    /// Otherwise it is the exit code of the process whose last exit was the first unexpected one, or 0 if there is
+    /// none.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
@@ -451,15 +466,15 @@ impl ProcessSet {
         let first_unexpected = || self.processes.iter().filter_map(unexpected).min().map(|(_, code)| code);
         ExitDecision {
             cause: ExitCause::AllEnded,
-            code: self.first_fatal.or_else(first_unexpected).unwrap_or(0),
+            code: self.first_fatal_code.or_else(first_unexpected).unwrap_or(0),
         }
     }
 }
 
 /// Helpers of the functions above.
 impl ProcessSet {
-    /// Passes an event to one process, and updates what depends on the state of the process: the deadlines, the counts,
-    /// and `shutdown_on`.
+    /// Passes an event to one process, and then updates the deadlines and the counts. Begins the stop if `shutdown_on`
+    /// names the new state of the process.
     fn handle(&mut self, id: ProcId, event: Event, now: Time) {
         let counts_as_blocking = self.was_requested_to_stop(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
@@ -517,9 +532,10 @@ impl ProcessSet {
                 self.report_waiting();
             }
             Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
-                // The processes that a queued action asks get time before SIGKILL (`on_sweep_asked`).
+                // An action in the queue will send SIGTERM to processes that were not asked before. SIGKILL waits for
+                // that action, because `on_sweep_asked` then gives these processes time.
                 Some(SweepStep::Kill)
-                    if sweep.signal(now) == Signal::TERM && asks_remaining(&self.actions) =>
+                    if sweep.signal(now) == Signal::TERM && has_signal_remaining(&self.actions) =>
                 {
                     return false;
                 }
@@ -549,7 +565,8 @@ impl ProcessSet {
         }
     }
 
-    /// Whether the process counts in `blocking_stop`, which only the phase Stopping uses.
+    /// Whether rsup has requested the process to stop, so that it counts in `blocking_stop`. False outside the phase
+    /// Stopping, because no other phase uses that number.
     fn was_requested_to_stop(&self, id: ProcId) -> bool {
         match self.phase {
             Phase::Stopping { first_stopping, .. } => id.0 >= first_stopping,
@@ -568,7 +585,7 @@ impl ProcessSet {
 }
 
 /// Whether an action in the queue asks remaining processes to stop.
-fn asks_remaining(actions: &VecDeque<Action>) -> bool {
+fn has_signal_remaining(actions: &VecDeque<Action>) -> bool {
     actions.iter().any(|action| matches!(action, Action::SignalRemaining(_)))
 }
 

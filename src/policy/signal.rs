@@ -51,7 +51,7 @@ impl Signal {
     }
 }
 
-/// `SIGTERM`, or supervisord's `signal 40` for a number without a name.
+/// Writes the name, for example `SIGTERM`. A signal without a name is written as supervisord writes it: `signal 40`.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match named_signals().find(|(_, number)| *number == self.0) {

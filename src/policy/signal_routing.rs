@@ -1,4 +1,5 @@
-//! What rsup does with a signal that it receives while it runs a configuration file (src/README.md lists the signals).
+//! What rsup does with a signal that it receives while it runs the programs of a configuration file (src/README.md
+//! lists the signals).
 
 use super::signal::Signal;
 
@@ -28,10 +29,10 @@ pub struct RunContext {
     pub is_pid1: bool,
     /// rsup has a controlling terminal.
     pub has_terminal: bool,
-    /// A shell on that terminal runs rsup as a job: the shell can continue rsup after a stop, and sends SIGHUP to its jobs
-    /// when the terminal is closed. An init that started rsup (`docker run --init`) is not a shell.
+    /// A shell on rsup's controlling terminal runs rsup as a job. Such a shell can continue rsup after ^Z, and sends
+    /// SIGHUP to its jobs when the terminal is closed. An init that started rsup (`docker run --init`) is not a shell.
     pub has_shell: bool,
-    /// SIGHUP was ignored when rsup was started, as `nohup` does.
+    /// SIGHUP was ignored when rsup was started. `nohup` starts programs in this way.
     pub hup_ignored: bool,
 }
 
@@ -55,7 +56,8 @@ pub enum SignalAction {
 pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
     let RunContext { is_pid1, has_terminal, has_shell, hup_ignored } = context;
     let from_kernel = received.sender == Sender::Kernel;
-    // An init that started rsup forwards the signals that it receives, and some of these are signals of the terminal.
+    // If PID 1 is an init that started rsup, it forwards its own signals to rsup. The terminal may have caused such a
+    // signal.
     let from_init = received.sender == Sender::Pid1 && !is_pid1 && !has_shell;
     match received.signal {
         Signal::CHLD => SignalAction::Reap,
@@ -65,16 +67,17 @@ pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
         // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for the
         // programs: many of them read their configuration again.
         Signal::HUP if has_terminal && !is_pid1 && (from_kernel || has_shell) => SignalAction::Shutdown,
-        // The kernel does not stop PID 1 either.
+        // The kernel ignores the default action of these signals for PID 1. rsup behaves in the same way, so it is not
+        // stopped.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if is_pid1 => SignalAction::Drop,
         // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a process
         // of an orphaned process group.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !has_shell => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_init && has_terminal => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,
-        // Apache, nginx and php-fpm take SIGWINCH as the request for a graceful stop, so the SIGWINCH of a resized terminal
-        // must not reach them. The client of `docker run -it` also sends its own SIGWINCH to PID 1: from outside if rsup is
-        // PID 1, and otherwise the init that is PID 1 forwards it.
+        // Apache, nginx and php-fpm take SIGWINCH as the request for a graceful stop, so rsup does not forward the
+        // SIGWINCH of a resized terminal. The client of `docker run -it` also sends SIGWINCH to PID 1. If rsup is PID
+        // 1, this signal comes from outside the PID namespace. Otherwise the init that is PID 1 forwards it to rsup.
         Signal::WINCH if from_kernel => SignalAction::Drop,
         Signal::WINCH if has_terminal && (from_init || received.sender == Sender::Outside) => {
             SignalAction::Drop

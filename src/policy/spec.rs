@@ -26,7 +26,7 @@ pub enum ShutdownOn {
     Never,
     /// The state FATAL.
     Fatal,
-    /// FATAL, or EXITED without a further start by `autorestart`.
+    /// The state FATAL, or the state EXITED if `autorestart` does not start the process again.
     Exited,
 }
 
@@ -39,7 +39,8 @@ pub struct ProcessSpec {
     pub autorestart: AutoRestart,
     /// Seconds from the exec until the process counts as RUNNING.
     pub startsecs: i64,
-    /// The number of failed starts in a row that are followed by another start.
+    /// The number of failed starts in a row after which the process is still started again. One more failure leads to
+    /// FATAL.
     pub startretries: i64,
     /// The exit codes that are expected.
     pub exitcodes: Rc<[u8]>,
@@ -49,7 +50,8 @@ pub struct ProcessSpec {
     pub stopwaitsecs: i64,
     /// Whether `stopsignal` goes to the whole process group.
     pub stopasgroup: bool,
-    /// Whether SIGKILL goes to the whole process group at once, although only the leader was asked to stop.
+    /// Whether SIGKILL goes to the leader and the whole process group at the same time, even if only the leader was
+    /// sent `stopsignal`.
     pub killasgroup: bool,
     /// The priority of the process's supervisord group: a group with a lower number starts earlier and stops later.
     pub group_priority: i64,

@@ -1,5 +1,5 @@
-//! The deadlines of the whole stop: those of the final sweep, in which everything that still runs gets SIGTERM and later
-//! SIGKILL, and those of `stop_timeout`.
+//! The deadlines for the stop of all processes. Some are set by `stop_timeout`. The others belong to the final sweep,
+//! in which rsup sends SIGTERM and later SIGKILL to everything that still runs.
 
 use super::signal::Signal;
 use super::time::Time;
@@ -7,14 +7,15 @@ use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
-/// The most seconds between the stop signal and SIGKILL for a process that is asked to stop later than the program that
-/// it belongs to.
+/// The longest time in seconds between SIGTERM and SIGKILL for a process that rsup asks to stop later than the
+/// programs' leaders, for example for an orphan.
 pub(super) const MAX_LATE_REQUEST_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopDeadline {
-    /// When everything that was not asked to stop before is asked: a third of `stop_timeout` before the end, at most 5 s.
+    /// When rsup asks everything to stop that was not asked before. The time from then to `kill_at` is a third of
+    /// `stop_timeout`, but at most 5 s.
     pub ask_at: Time,
     /// When everything gets SIGKILL.
     pub kill_at: Time,
@@ -37,10 +38,10 @@ pub struct Sweep {
     kill_at: Option<Time>,
     /// When rsup stops waiting. `None` before SIGKILL.
     give_up_at: Option<Time>,
-    /// Seconds from SIGTERM to SIGKILL for a process that is found after the beginning.
+    /// Seconds from SIGTERM to SIGKILL for a process that rsup finds after the sweep has begun.
     late_request_secs: i64,
-    /// From this time on, a process that is found gets SIGKILL at once. Otherwise processes that start others could
-    /// prolong the sweep for ever.
+    /// From this time on, a process that rsup finds gets SIGKILL at once. Without this limit, processes that start
+    /// other processes could prolong the sweep for ever.
     last_kill_at: Time,
 }
 
@@ -54,7 +55,8 @@ pub enum SweepStep {
 }
 
 impl Sweep {
-    /// Begins with SIGTERM. SIGKILL is due after `wait_secs`, or at the stop deadline if that is earlier.
+    /// The deadlines of a sweep that begins with SIGTERM at `now`. SIGKILL is due after `wait_secs`, or at the stop
+    /// deadline if that is earlier.
     #[must_use]
     pub fn begin(now: Time, wait_secs: i64, stop_deadline: Option<Time>) -> Self {
         let late_request_secs = wait_secs.min(MAX_LATE_REQUEST_SECS);
@@ -68,14 +70,15 @@ impl Sweep {
         }
     }
 
-    /// Begins with SIGTERM. SIGKILL is due at `kill_at` for every process, no matter when it is found.
+    /// The deadlines of a sweep in which SIGKILL is due at `kill_at` for every process, no matter when rsup finds it.
     #[must_use]
-    pub fn until(kill_at: Time) -> Self {
+    pub fn with_kill_at(kill_at: Time) -> Self {
         Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, last_kill_at: kill_at }
     }
 
-    /// Notes that processes were found and sent SIGTERM after the beginning. They get time before SIGKILL.
-    pub fn asked(&mut self, now: Time) {
+    /// Notes that rsup has just sent SIGTERM to processes that were not asked before. If they need more time, SIGKILL
+    /// is postponed, but not beyond `last_kill_at`.
+    pub fn note_asked(&mut self, now: Time) {
         let kill_at = now.plus_secs(self.late_request_secs).min(self.last_kill_at);
         if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {
             self.kill_at = Some(kill_at);
@@ -89,20 +92,22 @@ impl Sweep {
         self.give_up_at.get_or_insert(now.plus_secs(KILL_GRACE_SECS));
     }
 
-    /// Notes that SIGKILL is sent because a request or the stop deadline asks for it: a process that is found from now on
-    /// gets SIGKILL too. Further requests to kill do not postpone the end of the wait.
+    /// Notes that SIGKILL is sent because a second stop request or the stop deadline requires it. A process that rsup
+    /// finds from now on gets SIGKILL at once. If this function is called again, the end of the wait stays the same.
     pub fn force_kill(&mut self, now: Time) {
         self.last_kill_at = self.last_kill_at.min(now);
         self.kill(now);
     }
 
-    /// Ends the wait at this time at the latest, without SIGKILL: SIGKILL reaches no remaining process.
+    /// Ends the wait at `time` at the latest. SIGKILL is no longer due, because rsup cannot send it to any remaining
+    /// process.
     pub fn give_up_at(&mut self, time: Time) {
         self.kill_at = None;
         self.give_up_at = Some(self.give_up_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// The signal for a process that is found only now.
+    /// The first signal for a process that rsup finds at `now`: SIGTERM before `last_kill_at`, and SIGKILL from then
+    /// on.
     #[must_use]
     pub fn signal(&self, now: Time) -> Signal {
         if now < self.last_kill_at { Signal::TERM } else { Signal::KILL }
@@ -147,17 +152,17 @@ mod tests {
     #[test]
     fn a_process_that_is_found_late_gets_five_seconds_once() {
         let mut sweep = Sweep::begin(at(0), 10, None);
-        sweep.asked(at(4));
+        sweep.note_asked(at(4));
         assert_eq!(sweep.deadline(), Some(at(10)), "there is time enough");
         sweep.kill(at(10));
         assert_eq!(sweep.signal(at(10)), Signal::TERM);
-        sweep.asked(at(10));
+        sweep.note_asked(at(10));
         assert_eq!(sweep.deadline(), Some(at(15)));
-        sweep.asked(at(12));
+        sweep.note_asked(at(12));
         assert_eq!(sweep.deadline(), Some(at(15)), "no process prolongs the sweep for ever");
         sweep.kill(at(15));
         assert_eq!((sweep.signal(at(15)), sweep.deadline()), (Signal::KILL, Some(at(16))));
-        sweep.asked(at(15));
+        sweep.note_asked(at(15));
         assert_eq!(sweep.deadline(), Some(at(16)));
     }
 
@@ -165,7 +170,7 @@ mod tests {
     fn the_stop_deadline_limits_the_sweep() {
         let mut sweep = Sweep::begin(at(0), 10, Some(at(3)));
         assert_eq!((sweep.deadline(), sweep.signal(at(3))), (Some(at(3)), Signal::KILL));
-        sweep.asked(at(2));
+        sweep.note_asked(at(2));
         assert_eq!(sweep.deadline(), Some(at(3)));
     }
 
@@ -179,14 +184,14 @@ mod tests {
 
     #[test]
     fn unreachable_processes_are_not_killed() {
-        let mut sweep = Sweep::until(at(10));
+        let mut sweep = Sweep::with_kill_at(at(10));
         sweep.give_up_at(at(2));
         assert_eq!((sweep.due(at(1)), sweep.due(at(2))), (None, Some(SweepStep::GiveUp)));
     }
 
     #[test]
     fn the_wait_ends_at_once_when_sigkill_reaches_no_process() {
-        let mut sweep = Sweep::until(at(10));
+        let mut sweep = Sweep::with_kill_at(at(10));
         sweep.kill(at(10));
         sweep.give_up_at(at(10));
         assert_eq!(sweep.due(at(10)), Some(SweepStep::GiveUp));

@@ -1,10 +1,10 @@
-//! Time as a number that the caller passes in: policy reads no clock.
+//! A point in time that the caller passes in, because the module `policy` reads no clock.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// A point of a monotonic clock, in nanoseconds since the clock's start. The stored number is one more, so that
-/// `Option<Time>` is as small as `Time`.
+/// A point in time of a monotonic clock, in nanoseconds since the clock's start. The stored number is one larger, so it
+/// is never 0 and `Option<Time>` needs no more memory than `Time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(NonZeroU64);
 
@@ -28,7 +28,7 @@ impl Time {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The earlier of two points of which either may be missing.
+    /// The earlier of two points. If one is missing, the other one; None if both are missing.
     #[must_use]
     pub fn earliest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         a.into_iter().chain(b).min()

@@ -3,7 +3,7 @@
 use crate::policy::Time;
 use crate::sys;
 
-/// CLOCK_MONOTONIC.
+/// Reads CLOCK_MONOTONIC.
 pub(super) fn now() -> Time {
     Time::from_nanos(sys::monotonic_nanos())
 }

@@ -45,29 +45,33 @@ pub fn run_command(
         stop: None,
         outside_asked: false,
         refusal_logged: false,
-        remaining: RemainingProcesses::of_command(group, is_pid1),
+        remaining: RemainingProcesses::of_one_command(group, is_pid1),
     };
     Ok(command.run())
 }
 
 struct Command {
-    /// The leader's PID, which is also the number of its process group.
+    /// The PID of the command, which is also the ID of its process group.
     group: Pid,
-    /// If rsup is in the foreground, the command becomes the terminal's foreground process group at its start and after
-    /// SIGCONT. Without this flag, the command becomes the foreground process group only after SIGTTIN or SIGTTOU.
+    /// Whether rsup makes the command the terminal's foreground process group at the start and after SIGCONT, if rsup
+    /// itself is in the foreground. If this is false, rsup does so only when SIGTTIN or SIGTTOU has stopped the
+    /// command.
     wants_foreground: bool,
     is_pid1: bool,
     /// Seconds between the first SIGTERM and SIGKILL.
     stop_timeout: Option<u64>,
-    /// The command's process group was sent a SIGTERM that rsup has received.
+    /// Whether rsup has received SIGTERM and forwarded it to the command's process group.
     term_forwarded: bool,
-    /// The deadlines of `stop_timeout`, which runs from the first SIGTERM.
+    /// When the processes outside the command's process group are asked to stop, and when everything gets SIGKILL. The
+    /// first SIGTERM sets these times if `stop_timeout` is set.
     stop_deadline: Option<StopDeadline>,
-    /// The deadlines for the command itself, after the first SIGTERM, if `stop_timeout` is set.
+    /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
+    /// `stop_deadline`.
     stop: Option<Sweep>,
-    /// The processes outside the command's process group were asked to stop before the command has ended.
+    /// Whether rsup has asked the processes outside the command's process group to stop while the command was still
+    /// running.
     outside_asked: bool,
-    /// A line about a signal that the kernel has refused was logged.
+    /// Whether rsup has logged that it has no permission to signal the command. The line is logged only once.
     refusal_logged: bool,
     remaining: RemainingProcesses,
 }
@@ -88,8 +92,8 @@ impl Command {
             if self.ask_outside_at().is_some_and(|time| now() >= time) {
                 self.ask_outside();
             }
-            // A deadline that a SIGTERM has set in this iteration is handled only in the next iteration, which reaps
-            // first. So a command that exits at once keeps its own exit code even with a timeout of 0.
+            // With a timeout of 0, a SIGTERM of this iteration has set a deadline that has passed already. The next
+            // iteration handles it after it has reaped, so that a command that exits at once keeps its own exit code.
             if deadline.is_some()
                 && let Some(stop) = &mut self.stop
             {
@@ -107,23 +111,24 @@ impl Command {
         }
     }
 
-    /// When the next step is due while the command runs.
+    /// Returns the earliest time at which rsup must act even if no signal arrives, while the command runs.
     fn deadline(&self) -> Option<Time> {
         Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.ask_outside_at())
     }
 
-    /// When the processes outside the command's process group are due to be asked, although the command has not ended: they
-    /// get SIGKILL at the stop deadline too.
+    /// When the processes outside the command's process group get SIGTERM, even if the command still runs. SIGKILL
+    /// reaches these processes at the stop deadline too, so they need time to stop before it.
     fn ask_outside_at(&self) -> Option<Time> {
         let asks = self.is_pid1 && !self.outside_asked;
         self.stop_deadline.filter(|_| asks).map(|times| times.ask_at)
     }
 
-    /// Asks the processes outside the command's process group to stop, if /proc tells them from the command.
+    /// Sends SIGTERM and SIGCONT to the processes outside the command's process group. Does nothing if /proc does not
+    /// list the processes.
     fn ask_outside(&mut self) {
         self.outside_asked = true;
         let command = self.group;
-        // The command is not a member of this group where a seccomp filter has refused setpgid(2).
+        // The PID is compared too: if a seccomp filter has refused setpgid(2), the command leads no process group.
         self.remaining.ask_others(|pid, group, _| group != command && pid != command);
     }
 
@@ -133,26 +138,28 @@ impl Command {
     /// Returns the errno of kill(2) for the command itself.
     fn kill_command(&self) -> Result<(), Errno> {
         let leader_killed = sys::kill(self.group, Signal::KILL.number());
-        // The command is a member of the group, unless it has moved to another one.
+        // The command may have moved to another process group, so it was signalled by itself. An error of killpg means
+        // that no member is left, or that rsup may signal none, and needs no handling.
         let _ = sys::killpg(self.group, Signal::KILL.number());
         leader_killed
     }
 
-    /// Reaps every child that has exited, and handles the stop of the command. Returns the exit status of the command,
-    /// if the command has ended.
+    /// Reaps every child that has exited. If a signal has stopped the command, decides whether rsup stops too. Returns
+    /// the exit status of the command if the command has ended.
     fn reap(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
         while let Ok(Some(child)) = self.wait_any() {
             match child.status {
                 _ if child.pid != self.group => {}
-                WaitStatus::Stopped(signal) => self.suspend_with_child(signal),
+                WaitStatus::Stopped(signal) => self.on_command_stopped(signal),
                 status => exit = Some(messages::exit_status(status)),
             }
         }
         exit
     }
 
-    /// Does the same as [`sys::wait_any`], and forgets a child that was reaped.
+    /// Does the same as [`sys::wait_any`]. Also removes a reaped child from `remaining`, because its PID may be used
+    /// again.
     fn wait_any(&mut self) -> Result<Option<ChildStatus>, Errno> {
         let changed = sys::wait_any()?;
         if let Some(child) = changed
@@ -164,26 +171,28 @@ impl Command {
     }
 
     /// Stops rsup after the command was stopped, because the process that started rsup waits for rsup's own stop.
-    fn suspend_with_child(&self, signal: i32) {
+    fn on_command_stopped(&self, signal: i32) {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
-        // An init is not notified when rsup stops. If another process then continued only the command, rsup would stay
-        // stopped for good. So under an init rsup stops only for a signal that the init may have forwarded.
+        // rsup does not follow a SIGSTOP if its parent is PID 1, because that may be an init, which does not react when
+        // rsup stops. If another process then continued only the command, rsup would stay stopped for good. The init
+        // may have forwarded any other stop signal, so rsup follows those.
         let would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.group);
-        // Without a shell, no process could continue a command that the terminal's key has stopped.
+        // If rsup is not the job of a shell, no process would continue a command that Ctrl-Z has stopped.
         let cannot_be_continued = by_key && !has_shell;
         if got_terminal || cannot_be_continued {
             let _ = sys::killpg(self.group, Signal::CONT.number());
         } else if has_shell {
             terminal::reclaim_foreground(self.group);
             if needs_terminal || by_key {
-                // A terminal stops all processes of a job. So rsup also stops the other processes of a pipeline, or the
-                // script that started rsup. SIGCONT later discards the copy of the signal that is pending for rsup.
+                // A terminal stops all processes of a job together. So rsup also stops the other processes of its
+                // pipeline, or the script that started it. In rsup itself the signal is blocked, and SIGCONT discards
+                // the signal later.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
@@ -195,7 +204,7 @@ impl Command {
     /// Forwards a signal to the command's process group.
     fn forward(&mut self, raw: RawSignal) {
         let Some(signal) = Signal::from_number(raw.signal.into()) else { return };
-        // SIGCHLD is about rsup's own children.
+        // SIGCHLD is about rsup's own children. SIGPIPE and SIGXFSZ are dropped if a write of rsup has caused them.
         if signal == Signal::CHLD || raw.is_from_own_write() {
             return;
         }
@@ -205,7 +214,7 @@ impl Command {
         if signal == Signal::TERM {
             if self.stop.is_none() {
                 self.stop_deadline = self.stop_timeout.map(|seconds| StopDeadline::begin(now(), seconds));
-                self.stop = self.stop_deadline.map(|times| Sweep::until(times.kill_at));
+                self.stop = self.stop_deadline.map(|times| Sweep::with_kill_at(times.kill_at));
             }
             self.term_forwarded = true;
             self.remaining.note_asked_group(self.group);
@@ -217,8 +226,7 @@ impl Command {
         }
     }
 
-    /// Terminates the processes that the command has left, after the command itself has ended. Returns the command's
-    /// exit code.
+    /// Terminates the processes that remain after the command has ended. Returns the command's exit code.
     fn finish(mut self, exit: ExitStatus) -> u8 {
         terminal::reclaim_foreground(self.group);
         self.terminate_remaining();
@@ -233,9 +241,9 @@ impl Command {
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// Asks every remaining process that was not asked before, and sends SIGKILL 1 s later or, while `stop_timeout` is
-    /// running, at the stop deadline. Returns when no process is left, 1 s after SIGKILL, or when only processes are left
-    /// that rsup has no permission to signal.
+    /// Sends SIGTERM to every remaining process that has not been sent it before. SIGKILL follows 1 s later, or at the
+    /// stop deadline if `stop_timeout` has begun. Returns when no process is left, 1 s after SIGKILL, or when rsup has
+    /// no permission to send SIGKILL to any process that is left.
     fn terminate_remaining(&mut self) {
         if !self.any_remaining() {
             return;
@@ -245,7 +253,7 @@ impl Command {
         if !self.ask_remaining() {
             kill_at = kill_at.max(in_one_second);
         }
-        let mut sweep = Sweep::until(kill_at);
+        let mut sweep = Sweep::with_kill_at(kill_at);
         while self.any_remaining() {
             match sweep.due(now()) {
                 Some(SweepStep::Kill) => {
@@ -267,8 +275,9 @@ impl Command {
         }
     }
 
-    /// Sends SIGTERM to every remaining process that was not sent it before. Returns false if processes may be among them
-    /// that should have been asked before the stop deadline.
+    /// Sends SIGTERM to every remaining process that has not been sent it before. Returns false if rsup is PID 1 and
+    /// cannot list the processes: those outside the command's process group were then not asked before the command
+    /// ended, and need time before SIGKILL.
     fn ask_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);
@@ -278,7 +287,8 @@ impl Command {
         let _ = sys::killpg(self.group, Signal::CONT.number());
         let command = self.group;
         let is_pid1 = self.is_pid1;
-        // A member of the group that was forked after the forwarded SIGTERM is asked, unless its parent is alive.
+        // A member that was forked after the forwarded SIGTERM has not been sent it. It is asked only if it is a child
+        // of rsup: while its parent lives, the parent may need it for its own stop.
         let is_known =
             self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
         if !is_known && self.is_pid1 {
@@ -287,8 +297,8 @@ impl Command {
         is_known || !self.is_pid1
     }
 
-    /// Reaps every zombie. Returns whether a process is left: as PID 1 any child, otherwise a member of the command's
-    /// process group.
+    /// Reaps every zombie. Returns whether a process is left. If rsup is PID 1, every child counts; otherwise every
+    /// member of the command's process group counts.
     fn any_remaining(&mut self) -> bool {
         let last = loop {
             match self.wait_any() {

@@ -1,4 +1,5 @@
-//! The texts of log lines about what the kernel has reported, with supervisord's texts where supervisord has the line.
+//! The texts of log lines about children and about results of system calls. If supervisord logs the same event, the
+//! text is supervisord's.
 
 use crate::config::repr;
 use crate::policy::{ExitStatus, Level, Signal};
@@ -9,7 +10,7 @@ use crate::sys::{
 use std::ffi::CStr;
 use std::fmt;
 
-/// The text after `spawnerr:` for a start without a child.
+/// The text after `spawnerr:` if rsup could not create the pipes or the child for a start.
 pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
     match error {
         SpawnError::Pipe(Errno::EMFILE) => format!("too many open files to spawn '{name}'"),
@@ -61,8 +62,9 @@ pub(super) fn failed_step(
     }
 }
 
-/// The end of a text about an exec that failed with ENOENT. The file at a relative path was found in rsup's directory, but
-/// the exec comes after the change to the program's directory, as in supervisord.
+/// The end of a text about an exec that failed with ENOENT, if the program's path is relative. rsup has found the file
+/// at this path in its own directory, but executes the path after the change to the program's directory, as supervisord
+/// does.
 fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
     match &program.directory {
         Some(directory) if errno == Errno::ENOENT && !path.starts_with('/') => {
@@ -72,7 +74,8 @@ fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
     }
 }
 
-/// The end of a text about a failed exec: the interpreter that causes the failure, if `path` is not empty.
+/// The end of a text about a failed exec. `path` is the path of the interpreter that caused the failure. If `path` is
+/// empty, no interpreter caused it.
 pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
     if path.is_empty() {
         return String::new();
@@ -85,9 +88,9 @@ pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
     format!(" (its interpreter {} {why})", repr(path))
 }
 
-/// Why a process could not switch to another user. `was_root` says whether the real user was root before. supervisord has a
-/// text for every user but root, and for the groups; it has none for setuid(2), and none for another errno than EPERM, so
-/// that the errno is appended there.
+/// Why a process could not switch to another user. `was_root` says whether the real user was root before. The texts are
+/// supervisord's, except the text for a failed setuid(2) of root, for which supervisord has none. supervisord's texts
+/// stand for EPERM, so any other errno is appended.
 pub(super) fn failed_credentials(step: CredentialStep, errno: Errno, was_root: bool) -> String {
     let text = match step {
         _ if errno == Errno::EPERM && !was_root => return "Can't drop privilege as nonroot user".to_owned(),
@@ -98,7 +101,7 @@ pub(super) fn failed_credentials(step: CredentialStep, errno: Errno, was_root: b
     if errno == Errno::EPERM { text.to_owned() } else { format!("{text}: {errno:?}") }
 }
 
-/// The text for a kernel that does not make rsup a child subreaper.
+/// The text for a failure of prctl(2) with `PR_SET_CHILD_SUBREAPER`.
 pub(super) fn no_subreaper(errno: Errno) -> String {
     format!("can't adopt orphans, their parent will be PID 1: {errno:?}")
 }
@@ -110,7 +113,7 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
         _ => ("stderr", &program.stderr),
     };
     let path = match output {
-        Output::File(path) | Output::ClosedFd(path) => path.to_string_lossy(),
+        Output::File(path) | Output::RefusedFd(path) => path.to_string_lossy(),
         Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => "/dev/null".into(),
     };
     format!(
@@ -127,7 +130,8 @@ pub(super) fn unopened_fifo(name: &str, path: &CStr, errno: Errno) -> String {
     )
 }
 
-/// The text about a child that is not a leader. The text is formatted only if the log shows its level.
+/// The text about a child that rsup did not start, such as an adopted orphan. The text is formatted only if the log
+/// shows its level.
 pub(super) struct UnknownChild(pub(super) ChildStatus);
 
 impl fmt::Display for UnknownChild {
@@ -142,13 +146,13 @@ impl fmt::Display for UnknownChild {
     }
 }
 
-/// The text about a leader that a signal has stopped.
+/// The text about a process of a program that a signal has stopped.
 pub(super) fn stopped_child(name: &str, pid: Pid, signal: i32) -> String {
     format!("{name} ({}) stopped by {}", pid.number(), signal_name(signal))
 }
 
-/// The level and text for a signal that could not be sent. ESRCH is normal: the process has exited, and rsup has not reaped
-/// the process yet.
+/// The level and text for a signal that could not be sent. ESRCH is normal: the last member of a process group may have
+/// ended, and rsup notices that only at its next test of the group.
 pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
     match errno {
         Errno::ESRCH => (

@@ -88,31 +88,35 @@ struct Supervisor {
     /// The PIDs, the descriptors and the last error of every process.
     slots: Slots,
     defaults: SpawnDefaults,
-    /// The leaders that have not been reaped.
+    /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
+    /// of the configuration.
     leaders: BTreeMap<Pid, ProcId>,
-    /// The processes whose leader has been reaped and whose process group still has members.
+    /// The processes of the configuration whose child (the leader) has been reaped, but whose process group still has
+    /// members.
     leaderless: BTreeSet<ProcId>,
     poller: Poller,
     signals: SignalFd,
     context: RunContext,
-    /// The last pass of reaping ended before every zombie was reaped.
+    /// Whether the last pass of reaping ended before every zombie was reaped.
     reap_incomplete: bool,
     pacer: ReapPacer,
     /// How long rsup pauses before the next pass of reaping, if it has nothing else to do.
     reap_delay: Duration,
-    /// rsup has stopped its programs and itself, and has not been continued.
+    /// Whether rsup has stopped its programs and itself with SIGSTOP, and has not been continued yet.
     suspended: bool,
-    /// The processes that the final sweep signals.
+    /// The processes that get SIGTERM and then SIGKILL after all programs have been stopped, and the signals that they
+    /// were sent already.
     remaining: RemainingProcesses,
 }
 
-/// The poller's tag of the signal descriptor. The tag of an exec status pipe is the index of its process.
-const SIGNALS: u64 = u64::MAX - 1;
-/// The poller's tag of the log's stream.
-const LOG: u64 = u64::MAX - 2;
+/// The number that the poller reports when a signal can be read. For an exec status pipe, the poller reports the index
+/// of the process.
+const SIGNAL_TAG: u64 = u64::MAX - 1;
+/// The number that the poller reports when the log's stream has room.
+const LOG_TAG: u64 = u64::MAX - 2;
 
-/// The number of actions that one iteration runs. The limit keeps the delay of new events short. The limit also makes
-/// rsup close the exec status pipe of a started program before many more children inherit the pipe.
+/// The number of actions that one iteration runs. The limit keeps the delay of new events short. Between iterations
+/// rsup also closes the exec status pipes of programs that have started, so that fewer children inherit copies of them.
 const ACTION_BATCH: usize = 8;
 
 fn sender(raw: RawSignal) -> Sender {
@@ -138,7 +142,7 @@ impl Supervisor {
         }
         let signals = SignalFd::new().map_err(Error::WatchSignals)?;
         let poller = Poller::new().map_err(Error::WatchSignals)?;
-        poller.add(&signals, SIGNALS).map_err(Error::WatchSignals)?;
+        poller.add(&signals, SIGNAL_TAG).map_err(Error::WatchSignals)?;
         let is_pid1 = sys::is_pid1();
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = has_terminal && terminal::is_shell_job();
@@ -147,7 +151,7 @@ impl Supervisor {
         let programs: Vec<_> = config.processes.iter().map(|process| preparer.prepare(process)).collect();
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
-        // A child may read its specification at any time before its exec, so rsup never frees the specifications.
+        // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
         for (process, program) in config.processes.into_iter().zip(programs.leak()) {
             slots.push(Slot::new(process.name.into(), program));
             specs.push(process.spec);
@@ -166,11 +170,11 @@ impl Supervisor {
             pacer: ReapPacer::default(),
             reap_delay: Duration::ZERO,
             suspended: false,
-            remaining: RemainingProcesses::all(is_pid1),
+            remaining: RemainingProcesses::of_configuration(is_pid1),
         })
     }
 
-    /// The loop. Returns rsup's exit code.
+    /// Runs the loop until an action [`Action::Exit`]. Returns rsup's exit code.
     fn run(mut self) -> u8 {
         let mut ready = Vec::new();
         self.log.defer_writes();
@@ -203,25 +207,26 @@ impl Supervisor {
     }
 
     /// Turns what has happened into events, in this order:
-    /// 1. The results of execs, because a program that has started and exited was started first.
-    /// 2. Every exited child, even if its SIGCHLD has not been read yet. A signal must not be sent to a PID that is free
-    ///    again, and a program that has exited must not become RUNNING by its deadline.
+    /// 1. The results of execs, because a program has started before it exits.
+    /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
+    ///    empty now, so that no signal goes to a number that other processes use. A deadline then cannot make a program
+    ///    RUNNING that has exited.
     /// 3. Signals, and then deadlines.
     fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let mut received = Vec::new();
         let mut has_signals = false;
         for tag in ready.drain(..) {
-            if tag == SIGNALS || tag == Poller::ANY {
+            if tag == SIGNAL_TAG || tag == Poller::WAIT_FAILED {
                 has_signals = true;
                 self.signals.read(|signal| received.push(signal));
             }
-            if tag == LOG || tag == Poller::ANY {
+            if tag == LOG_TAG || tag == Poller::WAIT_FAILED {
                 self.drain_log();
             }
             match tag {
-                SIGNALS | LOG => {}
-                Poller::ANY => self.read_all_exec_statuses(now),
+                SIGNAL_TAG | LOG_TAG => {}
+                Poller::WAIT_FAILED => self.read_all_exec_statuses(now),
                 index => self.read_exec_status(ProcId(usize::try_from(index).unwrap_or(usize::MAX)), now),
             }
         }
@@ -238,7 +243,7 @@ impl Supervisor {
     fn flush_log(&mut self) {
         if let Some(stream) = self.log.flush() {
             // If the stream cannot be watched, rsup writes the backlog when it logs the next line.
-            let _ = self.poller.watch_writable(stream, LOG);
+            let _ = self.poller.watch_writable(stream, LOG_TAG);
         }
     }
 
@@ -249,7 +254,8 @@ impl Supervisor {
     }
 
     fn receive(&mut self, raw: RawSignal, now: Time) {
-        // A log line about a signal that a log line has caused would cause the next signal.
+        // rsup's own writes of log lines can cause SIGPIPE or SIGXFSZ. A log line about such a signal would cause the
+        // next one.
         if raw.is_from_own_write() {
             return;
         }

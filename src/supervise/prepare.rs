@@ -19,9 +19,9 @@ const OWN_DESCRIPTORS: u64 = 16;
 /// fork to the exec, the exec status pipe.
 const DESCRIPTORS_PER_PROCESS: u64 = 2;
 
-/// Returns what all programs have in common: rsup's own environment, in which the variables of
-/// `[supervisord] environment` replace those of the same names, and the soft limit on descriptors with which
-/// rsup was started. Raises rsup's own soft limit to the number of descriptors that the processes need.
+/// Returns what all programs have in common: an environment, and the soft limit on descriptors that rsup was started
+/// with. The environment is rsup's own, with the variables of `[supervisord] environment` added or replaced. Raises
+/// rsup's own soft limit to the number of descriptors that the processes need.
 ///
 /// # Errors
 /// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
@@ -110,9 +110,9 @@ impl Preparer {
         credentials.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
     }
 
-    /// The process's own variables: the variables that describe the process, unless the file sets a variable
-    /// of the same name, followed by the variables of the process's section. supervisord gives the file
-    /// precedence, too, although supervisord's manual says the opposite.
+    /// The process's own variables. First come those that describe the process, such as SUPERVISOR_PROCESS_NAME, and
+    /// then those of its section. A describing variable is left out if the file sets a variable of the same name.
+    /// supervisord does the same, although its manual says the opposite.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
         let descriptions = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
@@ -128,8 +128,9 @@ impl Preparer {
         descriptions.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }
 
-    /// Where a stream goes. A path that names one of rsup's own streams makes the program inherit the stream:
-    /// opening the path fails if the stream is a socket, or if it belongs to another user.
+    /// Returns where a stream of a program goes. If the path names rsup's own stdout or stderr, such as `/dev/stdout`,
+    /// the program inherits that stream. Opening such a path fails if the stream is a socket or belongs to another
+    /// user.
     fn output(&self, file: &LogFile, own: &Output) -> Output {
         match file {
             LogFile::Auto | LogFile::Syslog => own.clone(),
@@ -138,7 +139,7 @@ impl Preparer {
                 ("" | "/dev/null", _) => Output::Discard,
                 (_, Some("1")) => self.stdout.clone(),
                 (_, Some("2")) => self.stderr.clone(),
-                (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::ClosedFd),
+                (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::RefusedFd),
                 (path, None) => CString::new(expand_home(path)).map_or_else(|_| own.clone(), Output::File),
             },
         }

@@ -14,7 +14,8 @@ impl Supervisor {
     /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
     /// still a member of its process group.
     pub(super) fn reap(&mut self, now: Time) {
-        // The pass that reaps the last zombie also reports the exits of the incomplete passes before it.
+        // An incomplete pass does not call `on_reaped`. The pass that completes it also reports the children that the
+        // incomplete pass has reaped.
         let mut any_changed = mem::replace(&mut self.reap_incomplete, true);
         let mut any_left = true;
         let mut changed_leaders = Vec::new();
@@ -34,10 +35,12 @@ impl Supervisor {
                     any_left = false;
                     break;
                 }
-                // waitpid(2) documents no other error. Some zombies may be left, so the loop calls `reap` again.
+                // Any other errno means that a seccomp filter refuses the call. Some zombies may be left, so the loop
+                // calls `reap` again.
                 Err(_) => break,
             }
-            // A pause delays only orphans: the exit of a leader is handled at once.
+            // A pass that has reaped a program's own process does not pause, so that the exit of that process is
+            // handled at once.
             if count.is_multiple_of(SAMPLE_SIZE)
                 && changed_leaders.is_empty()
                 && let Some(delay) = self.pacer.sample(sys::processor_time(), sys::sigchld_pending)
@@ -59,8 +62,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns the process that `child` leads, if there is one. A child that has exited is removed from every table,
-    /// because its PID is free from now on.
+    /// Returns the process of the configuration that `child` was forked for, or `None` for an orphan. A child that has
+    /// exited is removed from every table, because its PID is free from now on.
     fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
         let id = match child.status {
             WaitStatus::Stopped(_) => self.leaders.get(&child.pid).copied(),
@@ -77,7 +80,7 @@ impl Supervisor {
 
     fn leader_changed(&mut self, id: ProcId, child: ChildStatus, now: Time) {
         match child.status {
-            // rsup itself has stopped this leader, together with all other leaders.
+            // rsup itself has stopped all programs, so no line is logged.
             WaitStatus::Stopped(_) if self.suspended => {}
             WaitStatus::Stopped(signal) => {
                 let name = self.slots.name(id);
@@ -92,13 +95,13 @@ impl Supervisor {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
-        // The child has closed the pipe, so no report can arrive later, and the reports are handled before the exit.
-        // rsup cannot distinguish a child that was killed before its exec from a program that was killed right after
-        // its exec.
+        // The child has exited, so its end of the pipe is closed and no report can arrive later. The reports must be
+        // handled before the exit. Without a report rsup assumes that the exec has succeeded: it cannot distinguish a
+        // child that was killed before its exec from a program that was killed right after its exec.
         self.read_exec_status(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.exec_status = None;
-        slot.stdin_keeper = None;
+        slot.stdin_writer = None;
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
             self.leaderless.insert(id);

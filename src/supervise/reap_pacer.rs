@@ -12,12 +12,13 @@ use std::time::Duration;
 pub(super) const SAMPLE_SIZE: u32 = 48;
 /// The processor time for one orphan above which reaping counts as slow.
 const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
-/// A pause is this many times as long as the processor time that was spent above the limit.
+/// A pause is this many times as long as the excess: the processor time of a sample minus `SLOW_PER_ORPHAN` for each
+/// orphan of the sample.
 const PAUSE_FACTOR: u32 = 64;
 /// The longest pause. Signals and deadlines wait for the end of a pause.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
-/// The number of pauses before rsup reaps every zombie without a pause. On a slow machine reaping is always slow, and
-/// without this limit the zombies would accumulate.
+/// The most pauses until a pass reaps every zombie. After that many, rsup reaps without pauses: on a slow machine
+/// reaping is always slow, and otherwise the zombies would accumulate.
 const MAX_PAUSES: u32 = 60;
 
 /// Decides how long rsup pauses between two passes of reaping.
@@ -35,9 +36,9 @@ impl ReapPacer {
         self.last_sample = None;
     }
 
-    /// Returns how long rsup pauses now, if it pauses at all. The caller asks after every [`SAMPLE_SIZE`] orphans of a
-    /// pass, with the processor time that rsup has used so far. `more_exits_pending` returns whether further children
-    /// have exited since; the pacer calls `more_exits_pending` only when reaping is slow.
+    /// Returns how long rsup pauses now, or `None` for no pause. The caller asks after every [`SAMPLE_SIZE`] orphans of
+    /// a pass, with the processor time that rsup has used so far. `more_exits_pending` returns whether more children
+    /// have exited; the pacer calls it only when reaping is slow.
     pub(super) fn sample(
         &mut self,
         processor_time: Duration,

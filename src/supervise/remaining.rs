@@ -1,18 +1,18 @@
-//! Signals to every process that remains after the programs, or that belongs to no process group of the programs. Both
-//! modes use them.
+//! Sends signals to the processes that remain after the programs, and to those outside the programs' process groups.
+//! Configuration mode and one-command mode both use this module.
 
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
 use std::collections::BTreeSet;
 use std::mem;
 
-/// The processes that the final sweep signals. Each process is sent each signal once, because a second SIGTERM has
-/// a different meaning for many programs.
+/// The processes that rsup signals when the programs have been stopped, and the signals that they were sent already.
+/// Each process is sent each signal once, because many programs treat a second SIGTERM differently.
 pub(super) struct RemainingProcesses {
     target: Target,
-    /// The whole target was sent SIGTERM by one call.
+    /// Whether one call has sent SIGTERM to the whole target.
     all_asked: bool,
-    /// The whole target was sent SIGKILL by one call.
+    /// Whether one call has sent SIGKILL to the whole target.
     all_killed: bool,
     /// The processes that were sent SIGTERM one by one.
     asked: BTreeSet<Pid>,
@@ -20,15 +20,15 @@ pub(super) struct RemainingProcesses {
     killed: BTreeSet<Pid>,
     /// The processes that rsup has no permission to send SIGKILL.
     refused: BTreeSet<Pid>,
-    /// The process groups of which rsup may send SIGKILL to no member.
+    /// The process groups in which rsup has no permission to send SIGKILL to any member.
     refused_groups: BTreeSet<Pid>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Target {
-    /// Every process of the PID namespace, which only PID 1 may signal.
+    /// Every process of the PID namespace except rsup. This is the target if rsup is PID 1.
     Namespace,
-    /// The children of rsup, and the orphans that rsup has adopted since.
+    /// The children of rsup, including the orphans that rsup adopts later.
     Children,
     /// The members of one process group.
     Group(Pid),
@@ -43,18 +43,19 @@ pub(super) enum Reached {
     NoneNew,
     /// No process could be found, because /proc is missing and rsup is not PID 1.
     Unknown,
-    /// Every process that rsup waits for has refused SIGKILL.
+    /// rsup has no permission to send SIGKILL to any process that it waits for.
     OnlyRefused,
 }
 
 impl RemainingProcesses {
-    /// Every process that rsup is responsible for.
-    pub(super) fn all(is_pid1: bool) -> Self {
+    /// The target is every process that rsup is responsible for: the PID namespace if rsup is PID 1, otherwise rsup's
+    /// children.
+    pub(super) fn of_configuration(is_pid1: bool) -> Self {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Children })
     }
 
-    /// The remaining members of the one command's process group; as PID 1, every process of the PID namespace.
-    pub(super) fn of_command(group: Pid, is_pid1: bool) -> Self {
+    /// The target is the command's process group. If rsup is PID 1, the target is every process of the PID namespace.
+    pub(super) fn of_one_command(group: Pid, is_pid1: bool) -> Self {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Group(group) })
     }
 
@@ -70,7 +71,7 @@ impl RemainingProcesses {
         }
     }
 
-    /// Sends a signal, which is SIGTERM or SIGKILL, to every remaining process that was not sent it before.
+    /// Sends SIGTERM or SIGKILL to every remaining process that has not been sent this signal before.
     pub(super) fn signal(&mut self, signal: Signal) -> Reached {
         let is_new = if signal == Signal::KILL { self.kill() } else { self.ask() };
         match is_new {
@@ -81,11 +82,13 @@ impl RemainingProcesses {
         }
     }
 
-    /// Returns whether a process was sent SIGTERM, or `None` if the kernel does not list the children of rsup.
+    /// Asks the remaining processes to stop. Returns whether one was sent SIGTERM now, or `None` if the kernel does not
+    /// list rsup's children.
     fn ask(&mut self) -> Option<bool> {
         match self.target {
             Target::Children => self.ask_children(|known, child| !known.killed.contains(&child)),
-            // `kill_all` would send a second SIGTERM to the processes that were asked one by one.
+            // `sys::kill_all` signals every process, so the processes that were asked one by one would get a second
+            // SIGTERM.
             Target::Namespace if !self.all_asked && !self.asked.is_empty() => {
                 Some(self.ask_adopted(|_, _| true))
             }
@@ -94,17 +97,17 @@ impl RemainingProcesses {
         }
     }
 
-    /// Asks the whole target by one call, unless that was done before. Returns whether it is done now.
+    /// Sends SIGTERM and SIGCONT to the whole target, unless that was done before. Returns whether they were sent now.
     fn ask_whole_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
         let was_asked = mem::replace(&mut self.all_asked, true);
         if !was_asked {
-            ask_through(send);
+            send_term_and_cont(send);
         }
         !was_asked
     }
 
-    /// Asks the children of rsup for which `must_ask` returns true, except those that were asked before. Returns whether a
-    /// child was asked, or `None` if the kernel does not list the children.
+    /// Sends SIGTERM and SIGCONT to the children of rsup for which `must_ask` returns true, except those that were
+    /// asked before. Returns whether a child was asked, or `None` if the kernel does not list the children.
     fn ask_children(&mut self, must_ask: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
         let mut any_asked = false;
         for child in sys::children()? {
@@ -116,9 +119,9 @@ impl RemainingProcesses {
         Some(any_asked)
     }
 
-    /// Asks the processes for which `must_ask` returns true, except those that were asked before. The arguments of
-    /// `must_ask` are a PID, the ID of that process's group, and whether the process is a child of rsup. Returns false if
-    /// /proc does not list the processes.
+    /// Sends SIGTERM and SIGCONT to the processes for which `must_ask` returns true, except those that were asked
+    /// before. The arguments of `must_ask` are a PID, the ID of that process's group, and whether the process is a
+    /// child of rsup. Returns false if /proc does not list the processes.
     pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = sys::processes() else { return false };
         let children: BTreeSet<Pid> = sys::children().unwrap_or_default().into_iter().collect();
@@ -134,9 +137,10 @@ impl RemainingProcesses {
         true
     }
 
-    /// Asks the processes that rsup has adopted since the others were asked one by one, if `in_scope` returns true for
-    /// the PID and for the ID of the process's group. A process whose parent is alive is not asked: the parent was
-    /// asked, and may need the process for its own stop. Returns whether a process was asked.
+    /// Asks the children of rsup that were not asked before, if `in_scope` returns true for the PID and for the ID of
+    /// the process group. Such a child is normally an orphan that rsup has adopted since the other processes were
+    /// asked. It was not asked while its parent was alive, because the parent may have needed it for its own stop.
+    /// Returns whether a process was asked.
     pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
         if self.all_asked {
             return false;
@@ -152,21 +156,23 @@ impl RemainingProcesses {
         self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
     }
 
-    /// Asks without a list of the processes: as PID 1 every process, otherwise the members of these process groups.
+    /// Asks processes to stop if rsup cannot list them. If rsup is PID 1, every process is asked; otherwise the members
+    /// of these process groups are asked.
     pub(super) fn ask_groups(&mut self, groups: impl Iterator<Item = Pid>) {
         if self.target == Target::Namespace {
             self.ask_whole_target(sys::kill_all);
         } else {
-            groups.for_each(|group| ask_through(|signal| sys::killpg(group, signal)));
+            groups.for_each(|group| send_term_and_cont(|signal| sys::killpg(group, signal)));
         }
     }
 
     fn ask_process(&mut self, pid: Pid) {
         self.asked.insert(pid);
-        ask_through(|signal| sys::kill(pid, signal));
+        send_term_and_cont(|signal| sys::kill(pid, signal));
     }
 
-    /// Returns whether a process was sent SIGKILL, or `None` if the kernel does not list the children of rsup.
+    /// Sends SIGKILL to the remaining processes. Returns whether one was sent it now, or `None` if the kernel does not
+    /// list rsup's children.
     fn kill(&mut self) -> Option<bool> {
         if self.target != Target::Children && mem::replace(&mut self.all_killed, true) {
             return Some(false);
@@ -175,7 +181,7 @@ impl RemainingProcesses {
             Target::Children => return self.kill_children(),
             Target::Namespace => {
                 let _ = sys::kill_all(Signal::KILL.number());
-                // The call does not say which processes refused the signal.
+                // kill(2) has not said which processes rsup may not signal, so each child is signalled again by itself.
                 self.kill_children();
             }
             Target::Group(group) => {
@@ -188,8 +194,8 @@ impl RemainingProcesses {
         Some(true)
     }
 
-    /// Sends SIGKILL to the children of rsup, except those that were sent it before. Returns whether a child was sent it, or
-    /// `None` if the kernel does not list the children.
+    /// Sends SIGKILL to the children of rsup, except those to which rsup has sent it before. Returns whether there was
+    /// such a child, or `None` if the kernel does not list the children.
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
         for child in sys::children()? {
@@ -218,8 +224,8 @@ impl RemainingProcesses {
         self.refused_groups.insert(group);
     }
 
-    /// Whether rsup waits only for processes that have refused SIGKILL. Without /proc the answer is no: rsup does not know
-    /// its children.
+    /// Whether rsup has no permission to send SIGKILL to any of the processes that it waits for. If rsup cannot list
+    /// its children, because /proc is missing, the answer is no.
     pub(super) fn only_refused_are_left(&self) -> bool {
         if self.refused.is_empty() && self.refused_groups.is_empty() {
             return false;
@@ -243,8 +249,9 @@ impl RemainingProcesses {
 }
 
 /// Sends SIGTERM, and then SIGCONT, because a stopped process handles SIGTERM only when it is continued.
-fn ask_through(send: impl Fn(i32) -> Result<(), Errno>) {
-    // A process that has exited, or that rsup may not signal, needs no handling: the sweep's deadlines end the wait.
+fn send_term_and_cont(send: impl Fn(i32) -> Result<(), Errno>) {
+    // An error means that the process has exited or that rsup may not signal it. Neither needs handling, because rsup
+    // waits only until a deadline.
     let _ = send(Signal::TERM.number());
     let _ = send(Signal::CONT.number());
 }

@@ -9,7 +9,7 @@ use crate::sys::{self, Pid};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Supervisor {
-    /// Sends a signal to the process group of every process.
+    /// Forwards a signal to the process groups of all programs.
     pub(super) fn forward(&mut self, signal: Signal) {
         // A process group's number belongs to rsup's programs only while the group has a member.
         self.drop_empty_groups(now());
@@ -19,8 +19,9 @@ impl Supervisor {
         }
     }
 
-    /// Asks everything to stop that no request has reached: the members of the process groups of these processes, except
-    /// their leaders, and every process that belongs to no process group of rsup's programs.
+    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. These are the members of the
+    /// process groups of `members_of`, except the leaders, and the processes that belong to no process group of rsup's
+    /// programs.
     pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.drop_empty_groups(now());
         let leader_of = |slot: &Slot| slot.group.map(|group| (group, slot.leader));
@@ -31,18 +32,20 @@ impl Supervisor {
         let leaders = &self.leaders;
         let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
             Some(leader) => *leader != Some(pid),
-            // A leader leads no process group where a seccomp filter has refused setpgid(2).
+            // The PID is compared too: if a seccomp filter has refused setpgid(2), a program's process leads no process
+            // group.
             None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
             None => is_pid1 || is_child,
         });
         if !is_known {
-            // Some leaders get SIGTERM after their stop signal. Otherwise the members would get SIGKILL without a request.
+            // Without /proc, rsup can only signal whole process groups, so some leaders get SIGTERM after their stop
+            // signal. Otherwise the other members would get SIGKILL without a request to stop.
             self.remaining.ask_groups(unasked.into_keys());
         }
     }
 
-    /// Asks the processes that rsup has adopted since [`Supervisor::ask_remaining`], if they belong to no process group of
-    /// rsup's programs.
+    /// Sends SIGTERM and SIGCONT to the processes that rsup has adopted since the call of
+    /// [`Supervisor::ask_remaining`], unless they belong to a process group of rsup's programs.
     pub(super) fn ask_adopted(&mut self) {
         self.drop_empty_groups(now());
         let groups: BTreeSet<Pid> = self.slots.0.iter().filter_map(|slot| slot.group).collect();

@@ -28,7 +28,7 @@ pub(super) struct Slot {
     /// Whether the next child may open a FIFO that rsup has not opened.
     pub(super) unopened_fifos: UnopenedFifos,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
-    pub(super) stdin_keeper: Option<OwnedFd>,
+    pub(super) stdin_writer: Option<OwnedFd>,
 }
 
 impl Slot {
@@ -44,7 +44,7 @@ impl Slot {
             interpreter: Box::default(),
             last_error: Box::default(),
             unopened_fifos: UnopenedFifos::Report,
-            stdin_keeper: None,
+            stdin_writer: None,
         }
     }
 
@@ -62,7 +62,8 @@ impl Slot {
 pub(super) struct Slots(pub(super) Vec<Slot>);
 
 impl Slots {
-    /// The slot of a process. Every `ProcId` is an index into this table: `None` would be a bug, which debug builds report.
+    /// The slot of a process. Every `ProcId` is an index into this table. Only a bug can lead to `None`, and debug
+    /// builds panic then.
     pub(super) fn get(&self, id: ProcId) -> Option<&Slot> {
         let slot = self.0.get(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);

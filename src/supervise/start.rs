@@ -7,7 +7,8 @@ use crate::sys::{self, Child, ExecReport, UnopenedFifos};
 use std::mem;
 
 impl Supervisor {
-    /// Forks a program. The exec status pipe reports the result later; without a child the start has failed at once.
+    /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child could be
+    /// created, the start has failed already.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let unopened_fifos = mem::replace(&mut slot.unopened_fifos, UnopenedFifos::Report);
@@ -17,11 +18,11 @@ impl Supervisor {
             Err(text) => Err(text.clone()),
         };
         match spawned {
-            Ok(Child { pid, status, stdin_keeper }) => {
+            Ok(Child { pid, status, stdin_writer }) => {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.logged_pid = pid.number();
-                slot.stdin_keeper = stdin_keeper;
+                slot.stdin_writer = stdin_writer;
                 slot.failure = None;
                 slot.interpreter = Box::default();
                 if let Err(errno) = self.poller.add_oneshot(&status, id.0 as u64) {
@@ -37,7 +38,8 @@ impl Supervisor {
         }
     }
 
-    /// Reads every exec status pipe, because the poller could not report which pipe is ready.
+    /// Reads every exec status pipe. The caller does this after an error of the poller, because any pipe may be ready
+    /// then.
     pub(super) fn read_all_exec_statuses(&mut self, now: Time) {
         for index in 0..self.slots.0.len() {
             self.read_exec_status(ProcId(index), now);

@@ -6,7 +6,8 @@ use super::poll::back_off;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The C library's allocator. A call that fails is repeated until it succeeds.
+/// The C library's allocator. A call that fails is repeated until it succeeds. If no program has been started, rsup
+/// exits after a few attempts.
 #[derive(Debug)]
 pub struct RetryingAllocator;
 
@@ -42,8 +43,7 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
 }
 
 // SAFETY: every method forwards its arguments to the method of `System` of the same name and returns the
-// result of that method. A call of `System` that has failed changes nothing, so that the method may be called
-// again.
+// result of that method. A call of `System` that fails changes nothing, so it may be repeated.
 unsafe impl GlobalAlloc for RetryingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller guarantees that the size of `layout` is not zero.
@@ -56,8 +56,8 @@ unsafe impl GlobalAlloc for RetryingAllocator {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller guarantees that `System` has allocated `pointer` with `layout`, and that `size`
-        // is valid. A `realloc` that fails leaves `pointer` allocated.
+        // SAFETY: the caller guarantees that `System` has allocated `pointer` with `layout`, and that `size` is neither
+        // zero nor too large. A `realloc` that fails leaves `pointer` allocated, so the call may be repeated.
         retry(|| unsafe { System.realloc(pointer, layout, size) })
     }
 

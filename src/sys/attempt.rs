@@ -1,4 +1,5 @@
-//! Tries steps of the start in a child process: the answer is the kernel's own, and nothing changes for rsup.
+//! Tries steps of rsup's start in a child process, for `--check`. The child makes the real system calls, so the kernel
+//! decides whether a step succeeds. rsup's own user and working directory do not change.
 
 use super::credentials::{CredentialStep, Credentials, drop_privileges};
 use super::errno::Errno;
@@ -8,10 +9,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::ptr::null_mut;
 
-/// Tries to change to a user, after the change to rsup's own user `own`, if there is one.
+/// Tries in a child to change to `user`. `own` is the user that rsup itself changes to at its start; if `own` is given,
+/// the child changes to `own` first.
 ///
 /// # Errors
-/// Returns the step of the last change that failed, and its errno.
+/// Returns the step that failed, and its errno.
 pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (CredentialStep, Errno)> {
     let failure = in_child(|| {
         change_user(own)?;
@@ -28,11 +30,12 @@ pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (Cr
     ))
 }
 
-/// Tries to create a socket, after the change to rsup's own user `own`, if there is one. `create` runs in a child and may change
-/// the working directory.
+/// Tries in a child to create a socket. `own` is the user that rsup itself changes to at its start; if `own` is given,
+/// the child changes to `own` first. `create` may change the working directory, because only the child runs it.
 ///
 /// # Errors
-/// Returns the errno of the system call that failed; EINVAL for a path that is no path.
+/// Returns the errno of the system call that failed, or EINVAL if `create` fails without one, such as for a path with a
+/// NUL byte.
 pub fn try_socket(own: Option<&Credentials>, create: impl FnOnce() -> io::Result<()>) -> Result<(), Errno> {
     let failure = in_child(|| {
         change_user(own)?;
@@ -51,7 +54,8 @@ fn change_user(user: Option<&Credentials>) -> Result<(), ExecFailure> {
     })
 }
 
-/// Runs `steps` in a child and waits for its end. Returns the step that failed. Without a child the steps count as possible.
+/// Runs `steps` in a child and waits until the child has ended. Returns the step that failed. If no child can be
+/// created, returns `None`, as if all steps had succeeded.
 fn in_child(steps: impl FnOnce() -> Result<(), ExecFailure>) -> Option<ExecFailure> {
     let (mut reader, status) = failure_pipe().ok()?;
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.

@@ -70,7 +70,7 @@ impl WallClock {
         u32::try_from(self.0.tv_nsec / 1_000_000).unwrap_or(0)
     }
 
-    /// Converts to a time zone.
+    /// Converts this time to the local time of `zone`.
     #[must_use]
     pub fn local_time(self, zone: &TimeZone) -> LocalTime {
         let local = zone.local_time(&self.0);

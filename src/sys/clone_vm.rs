@@ -1,22 +1,23 @@
 //! Starts a child that uses rsup's own memory until its exec: clone(2) with `CLONE_VM`, but without
 //! `CLONE_VFORK`.
 //!
-//! fork(2) spends most of its time copying page tables, and later copying every page that parent or child
-//! writes to: with fork(2) a restart takes 0.90 ms instead of 0.71 ms, and the start of 200 programs 49-58 ms
-//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec, and a program on a
-//! hung mount must not suspend PID 1.
+//! fork(2) copies the page tables. After a fork(2) the kernel also copies every page that the parent or the child
+//! writes to. With fork(2), a restart takes 0.90 ms instead of 0.71 ms, and the start of 200 programs takes 49-58 ms
+//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec. An exec from a mount that
+//! does not answer would therefore suspend PID 1.
 //!
 //! The child has its own stack, descriptor table, signal dispositions and working directory, and runs at the
 //! same time as rsup. Until it has executed its program or exited, these rules apply to it:
 //!
-//! - **It must not panic.** A panic runs the hook, which formats text and allocates from rsup's heap while
+//! - **It must not panic.** A panic runs the panic hook, which formats text and allocates from rsup's heap while
 //!   rsup uses that heap. With `overflow-checks`, an unchecked `+` can panic. The files that contain the
-//!   child's steps therefore deny the lints for arithmetic, indexing and `unwrap`; the few functions of other
-//!   files that the steps call make one system call each.
-//! - **It must not allocate or free.** The allocator takes no locks, because rsup has one thread.
-//!   [`ChildSetup::run`] gets only a shared reference, and what it returns has no drop glue.
-//! - **It must not change its user.** setuid(2) clears the dumpable flag of the shared memory, which would
-//!   make /proc/1/fd permanently unreadable; and if the flag stayed set, the new user could ptrace the child
+//!   child's steps therefore forbid, by clippy lints, arithmetic that can overflow, indexing and `unwrap`. The few
+//!   functions of other files that the steps call make one or two system calls and do nothing else.
+//! - **It must not allocate or free.** The allocator takes no locks, because rsup has one thread. So the child and
+//!   rsup would corrupt the heap if both used the allocator at the same time. The child also frees nothing at the
+//!   end of [`ChildSetup::run`], which gets only a shared reference, and whose result has no drop glue.
+//! - **It must not change its user.** setuid(2) clears the dumpable flag of the memory, which rsup shares. This
+//!   would make /proc/1/fd permanently unreadable. If rsup set the flag again, the new user could ptrace the child
 //!   and write to rsup's memory. A child that changes its user is forked: see [`ChildSetup::changes_user`].
 //! - **It must not dump core.** Before Linux 5.16 a core dump kills every process that shares the memory.
 //!   `signals::reset_dispositions` therefore installs handlers that exit for the signals that dump core.
@@ -27,9 +28,9 @@
 //!   [`ChildBlock`], and the heap memory that the block points to. [`ExecStatusPipe`] prevents rsup's access
 //!   to the block until the pipe is at end of file.
 //!
-//! One risk remains: the OOM killer kills every process that shares the victim's memory, so killing a child
-//! before its exec also kills rsup. The OOM killer chooses the process that uses most memory, and a child
-//! before its exec uses no more than rsup does.
+//! One risk remains: the OOM killer kills every process that shares the victim's memory, so rsup also ends if the OOM
+//! killer chooses a child before its exec. This is unlikely: the OOM killer chooses the process that uses most
+//! memory, and a child before its exec uses no more than rsup does.
 //!
 //! If `fork::MAY_SHARE_MEMORY` is false, no child uses rsup's memory: every child is forked.
 
@@ -73,16 +74,17 @@ const MAPPING_SIZE: usize = 16 * 1024;
 /// AVX-512).
 const MIN_STACK_SIZE: usize = 12 * 1024;
 
-/// The memory of one child: its stack and its [`ChildBlock`]. rsup may change this memory while there is no
-/// child.
+/// The memory of one child: its stack and its [`ChildBlock`]. rsup may change this memory only while no child
+/// uses it.
 #[derive(Debug)]
 pub(super) struct ChildMemory<S>(NonNull<ChildBlock<S>>);
 
-/// What the child reads. The stack begins directly below, so the block has the alignment of a stack.
+/// The values that rsup passes to the child. The child's stack starts at the address of the block and grows
+/// downwards, so the block has the alignment that a stack needs.
 #[repr(align(16))]
 struct ChildBlock<S> {
     setup: S,
-    /// The last child's end of the status pipe; `None` before the first child.
+    /// The writing end of the status pipe of the last child that was created. `None` before the first child.
     status: Option<BorrowedFd<'static>>,
     tcb: FakeTcb,
 }
@@ -130,9 +132,10 @@ mod machine {
     const ARCH_SET_FS: super::c_int = 0x1002;
 
     pub(super) fn set_thread_pointer(tcb: *const super::c_void) {
-        // musl has made the same system call when rsup started, and would have ended rsup if it had failed.
-        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`, which is all that libc reads or writes through
-        // it from here on.
+        // The result is not checked: musl has made the same system call when rsup started, and would have ended
+        // rsup if that call had failed.
+        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`. From now on libc uses the thread pointer only to reach
+        // the bytes of this `FakeTcb`.
         unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_FS, tcb) };
     }
 }
@@ -142,8 +145,8 @@ mod machine {
     pub(super) const IS_SUPPORTED: bool = true;
 
     pub(super) fn set_thread_pointer(tcb: *const super::c_void) {
-        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`, which is all that libc reads or writes through
-        // it from here on.
+        // SAFETY: `tcb` is the thread pointer of a `FakeTcb`. From now on libc uses the thread pointer only to reach
+        // the bytes of this `FakeTcb`.
         unsafe { core::arch::asm!("msr tpidr_el0, {}", in(reg) tcb, options(nostack, preserves_flags)) };
     }
 }
@@ -157,8 +160,8 @@ mod machine {
 }
 
 impl<S: ChildSetup> ChildMemory<S> {
-    /// Maps memory for a child that runs `setup`. The memory is not taken from the heap, where the memory of
-    /// a hundred children at once would leave gaps.
+    /// Maps memory for a child that runs `setup`. The memory is not taken from the heap, because the memory of a
+    /// hundred children at once would fragment the heap.
     ///
     /// # Errors
     /// Returns the errno of mmap(2).
@@ -177,8 +180,8 @@ impl<S: ChildSetup> ChildMemory<S> {
             NonNull::new(mapping).filter(|_| mapping != libc::MAP_FAILED).ok_or_else(Errno::last)?;
         // SAFETY: STACK_SIZE is less than the size of the mapping.
         let block = unsafe { mapping.byte_add(Self::STACK_SIZE) }.cast();
-        // SAFETY: from here to the end of the mapping there are as many bytes as a block has, and the
-        // assertions above make the address a multiple of its alignment.
+        // SAFETY: from `block` to the end of the mapping there are as many bytes as a `ChildBlock` has, and the
+        // assertions above make the address a multiple of the alignment of `ChildBlock`.
         unsafe { block.write(ChildBlock { setup, status: None, tcb: FakeTcb::new() }) };
         Ok(Self(block))
     }
@@ -193,8 +196,8 @@ impl<S> ChildMemory<S> {
         unsafe { self.0.as_mut() }
     }
 
-    /// Reuses the memory for the next child.
-    pub(super) fn set_setup(&mut self, setup: S) {
+    /// Replaces the setup, so that the memory can be used for the next child.
+    pub(super) fn replace_setup(&mut self, setup: S) {
         self.block().setup = setup;
     }
 }
@@ -234,8 +237,9 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
     let block = memory.0.as_ptr().cast::<c_void>();
     if shares_memory {
         let flags = libc::CLONE_VM | libc::SIGCHLD;
-        // SAFETY: the child keeps the rules at the top of this file. Its stack ends where the block begins,
-        // and the caller passes both to an `ExecStatusPipe`.
+        // SAFETY: the child keeps the rules at the top of this file. Its stack is the part of the mapping below
+        // `block`. The caller passes the mapping to an `ExecStatusPipe`, which keeps the mapping while the child may
+        // use it.
         let pid = unsafe { libc::clone(child_main::<S>, block, flags, block) };
         if pid != -1 || !is_clone_vm_refused(Errno::last()) {
             return Pid::new(pid).ok_or_else(Errno::last);
@@ -256,7 +260,7 @@ extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
     // writes to the block until this child has executed its program or exited, and the child itself writes
     // only to fields in an `UnsafeCell`.
     let block = unsafe { &*block.cast::<ChildBlock<S>>() };
-    // This call comes first, because every later system call may set errno.
+    // This call comes first: every later system call may set errno, and must not set rsup's errno.
     block.tcb.install();
     set_process_group(0);
     if let Some(status) = block.status {
@@ -267,9 +271,9 @@ extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-/// Reads the reports of a child, and keeps the memory that the child may still use. The memory of a pipe that
-/// is dropped before end of file is never freed: only end of file proves that the child no longer uses rsup's
-/// memory.
+/// Reads the reports of a child, and keeps the child's memory while the child may use it. If this value is dropped
+/// before end of file, the child's memory is never freed: only end of file proves that the child no longer uses
+/// it.
 #[derive(Debug)]
 pub struct ExecStatusPipe<S> {
     failures: FailureReader,
@@ -277,16 +281,17 @@ pub struct ExecStatusPipe<S> {
 }
 
 impl<S> ExecStatusPipe<S> {
-    /// Passes every report that has arrived to `receive`. Returns whether there will be no more. The exec has
-    /// then succeeded, unless a report was about a step that is not [harmless](super::ExecStep::is_harmless).
+    /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file. At
+    /// end of file the exec has succeeded, unless a report was about a step that is not
+    /// [harmless](super::ExecStep::is_harmless).
     #[must_use]
     pub fn read(&mut self, receive: impl FnMut(ExecReport)) -> bool {
         self.failures.read(receive)
     }
 
-    /// Returns the child's memory, if the pipe is at end of file. The child no longer uses the memory then:
-    /// exec switches to the new memory before it closes close-on-exec descriptors, and exit releases the
-    /// memory before the descriptors.
+    /// Returns the child's memory if the pipe is at end of file. End of file proves that the child no longer uses
+    /// this memory: an exec switches to new memory before it closes the close-on-exec descriptors, and an exit
+    /// releases the memory before it closes the descriptors.
     pub(super) fn reclaim(self) -> Option<ChildMemory<S>> {
         self.failures.is_at_eof().then(|| ManuallyDrop::into_inner(self.memory))
     }

@@ -18,7 +18,7 @@ pub struct Credentials {
     pub gid: u32,
     /// The argument of setgroups(2): `gid` comes first, and the other groups of the user follow.
     pub groups: Vec<u32>,
-    /// The configuration names the group, so `gid` is not just the user's primary group.
+    /// Whether the configuration names the group. If not, `gid` is the user's primary group.
     pub names_group: bool,
 }
 
@@ -87,7 +87,7 @@ fn group_id(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| Some(Group::from_name(group).ok().flatten()?.gid.as_raw()))
 }
 
-/// The step of a change of user that failed.
+/// The step because of which a change of the user and the groups failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialStep {
     /// setgroups(2).
@@ -107,7 +107,8 @@ pub enum CredentialStep {
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.
 pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
     let groups = &credentials.groups;
-    // Raw system calls: libc's functions make the change in every thread, and are not async-signal-safe.
+    // These are raw system calls, because libc's functions make the change in every thread and are not
+    // async-signal-safe.
     // SAFETY: setgroups(2) reads `groups.len()` IDs of 32 bits from `groups`, which stays valid during the call.
     let changed = cvt(unsafe { libc::syscall(SYS_setgroups, groups.len(), groups.as_ptr()) });
     changed.map_err(|errno| (CredentialStep::Groups, errno))?;
@@ -153,14 +154,14 @@ fn has_uid(wanted: u32) -> bool {
     getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
-/// Returns whether rsup's real user is root, which decides about supervisord's text for a failed change of the user.
+/// Returns whether rsup's real user ID is 0. supervisord's message for a failed change of the user depends on this.
 #[must_use]
 pub fn is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 
-/// Permanently changes rsup's own user (the key `user` of the section `[supervisord]`). Like supervisord, this function
-/// does nothing if rsup runs as that user already, unless the configuration names a group.
+/// Permanently changes rsup's own user (the key `user` of the section `[supervisord]`). If rsup already runs as that
+/// user, this function does nothing, like supervisord. If the configuration names a group, the change is always made.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

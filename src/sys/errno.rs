@@ -2,8 +2,8 @@
 
 pub use nix::errno::Errno;
 
-/// Turns the result of a raw system call into a `Result` (the standard library has a function of the same
-/// name).
+/// Turns the result of a raw system call into a `Result`. The standard library has a private function of the same name,
+/// which does the same.
 ///
 /// # Errors
 /// Returns errno where the result is -1.

@@ -15,9 +15,9 @@ use std::ffi::{CStr, CString, c_char};
 use std::marker::PhantomData;
 use std::ptr::null;
 
-/// Yields the paths at which a command may be found, in supervisord's order: a word with a slash is itself
-/// the path; any other word is looked for in every directory of `path`, where an empty entry means the
-/// current directory.
+/// Yields the paths at which a command may be found, in supervisord's order. A word with a slash is itself the path.
+/// Any other word is looked for in every directory of `path`, which is a value of PATH. An empty entry of `path` means
+/// the current directory.
 pub(super) fn path_candidates(word: &[u8], path: &[u8]) -> impl Iterator<Item = CString> {
     let directories = if word.contains(&b'/') { b"" } else { path };
     directories.split(|byte| *byte == b':').filter_map(move |directory| {
@@ -49,11 +49,12 @@ impl<'a> CStrArray<'a> {
     /// rsup's own environment, including entries without `=`, which `std::env` leaves out.
     pub(super) fn environment() -> Self {
         let mut pointers = Vec::new();
-        // SAFETY: the C library has set `environ` before `main`, and `time_zone.rs` restores what it replaces.
+        // SAFETY: the C library has set `environ` before `main`. The functions of `time_zone.rs` that replace `environ`
+        // restore it before they return.
         let mut next = unsafe { environ };
         loop {
-            // SAFETY: `next` points to an element of `environ`: the loop ends at the null pointer that is the
-            // last one.
+            // SAFETY: `next` points to an element of `environ`. The last element is a null pointer, and the loop ends
+            // there.
             let pointer = unsafe { *next };
             pointers.push(pointer);
             if pointer.is_null() {

@@ -1,7 +1,8 @@
-//! The pipe through which a child reports why it did not become its program.
+//! The pipe through which a child reports the steps before its exec that failed.
 //!
-//! The writing end is close-on-exec. So end of file without a report means that the exec has succeeded, and
-//! end of file after a fatal report means that the child has exited.
+//! The writing end is close-on-exec, so the parent reads end of file after the exec or after the child has exited.
+//! After a report about a step that is not [harmless](ExecStep::is_harmless), end of file means that the child has
+//! exited. Otherwise the exec has succeeded, or a signal has killed the child.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -28,13 +29,14 @@ pub enum ExecStep {
     Stdout = 0,
     /// The file for stderr could not be opened. The program gets rsup's own stderr instead.
     Stderr = 1,
-    /// None of the candidates exists.
+    /// None of the paths at which the command is looked for exists.
     NotFound = 2,
-    /// The candidate is a directory.
+    /// The path at which the command was found is a directory.
     Directory = 3,
-    /// The candidate has no x bit.
+    /// The file that was found for the command has no x bit.
     NotExecutable = 4,
-    /// The candidate has an x bit, but access(2) does not allow rsup to execute it.
+    /// access(2) does not allow rsup to execute the file that was found for the command, although the file has an x
+    /// bit. In one-command mode: execve(2) failed with EACCES.
     NoPermission = 5,
     /// Descriptors 0 to 2 could not be put in place.
     Streams = 6,
@@ -59,7 +61,7 @@ impl ExecStep {
         matches!(self, Self::Stdout | Self::Stderr)
     }
 
-    /// The step of a change of the user.
+    /// Converts the step of `set_credentials` that failed.
     pub(super) fn of_credentials(step: CredentialStep) -> Self {
         match step {
             CredentialStep::Groups => Self::Groups,
@@ -92,7 +94,8 @@ impl ExecStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecReport {
     Failure(ExecFailure),
-    /// The path of an interpreter because of which the exec fails. The failure of [`ExecStep::Exec`] follows.
+    /// The path of the interpreter because of which the exec fails. A report of the failure, with [`ExecStep::Exec`],
+    /// follows this report.
     UnusableInterpreter(Vec<u8>),
 }
 
@@ -100,7 +103,8 @@ pub enum ExecReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecFailure {
     pub step: ExecStep,
-    /// The index of the PATH candidate that the step was about; 0 for the steps before a candidate is found.
+    /// The index of the file that was found for the command, in the list of paths at which the command is looked for. 0
+    /// if the step came before the file was found.
     pub candidate: u16,
     pub errno: Errno,
 }
@@ -121,8 +125,8 @@ impl ExecFailure {
     }
 }
 
-/// The beginning of a report about an interpreter, in the place of a step. The next byte is the length of the path, which
-/// follows the report.
+/// The first byte of a report about an interpreter. In a report about a failed step, this byte is the step. The second
+/// byte is the length of the path. The path comes after the [`ExecFailure::SIZE`] bytes that every report has.
 const INTERPRETER: u8 = 255;
 /// The longest path in a report.
 const MAX_PATH: usize = 255;
@@ -165,7 +169,8 @@ impl FailureReader {
         true
     }
 
-    /// Reads the path that the child has written together with the bytes before it.
+    /// Reads the path of an interpreter. The child writes the path and the bytes before it with one write(2), so the
+    /// path has arrived if those bytes have arrived.
     fn read_path(&self, length: usize) -> Vec<u8> {
         let mut path = vec![0; length];
         let read = nix::unistd::read(&self.pipe, &mut path).unwrap_or(0);
@@ -188,7 +193,7 @@ impl AsFd for FailureReader {
 pub(super) fn report_interpreter(status: BorrowedFd<'_>, path: &CStr) {
     let path = path.to_bytes();
     let path = path.get(..MAX_PATH).unwrap_or(path);
-    // One write of less than PIPE_BUF bytes, which the kernel writes whole.
+    // The report is written with one write(2). It has less than PIPE_BUF bytes, so the kernel writes it as a whole.
     let mut report = [0; ExecFailure::SIZE + MAX_PATH];
     let mut unwritten = report.as_mut_slice();
     let head = [INTERPRETER, u8::try_from(path.len()).unwrap_or(u8::MAX), 0, 0, 0, 0, 0, 0];

@@ -1,9 +1,9 @@
 //! Makes child processes that have a copy of rsup's memory (fork), or that use it while rsup is suspended
 //! (vfork).
 //!
-//! Programs of a configuration file are started in [`super::clone_vm`], which falls back to [`raw_fork`]. The
-//! one command of one-command mode may be started by [`vfork_exec`], because rsup has nothing else to do
-//! until the exec.
+//! [`super::clone_vm`] starts the programs of a configuration file, and uses [`raw_fork`] where clone(2) with
+//! `CLONE_VM` is not possible. In one-command mode, rsup runs one command and no configuration file. [`vfork_exec`] may
+//! start this command, because rsup has nothing else to do until the exec.
 
 use super::errno::{Errno, cvt};
 use super::kill::Pid;
@@ -14,7 +14,7 @@ use std::ffi::{c_int, c_void};
 /// use in one build. To forbid this use in every build, set the constant to `false`.
 pub(super) const MAY_SHARE_MEMORY: bool = !cfg!(rsup_plain_fork);
 
-/// Why there is no child.
+/// Why a child could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpawnError {
     /// pipe2(2) failed.
@@ -39,16 +39,16 @@ pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     Ok(pid)
 }
 
-/// Whether clone(2) with `CLONE_VM` was refused with this errno, so that fork(2) may still work. qemu-user
-/// and seccomp filters refuse the flag, each with an errno of their own. EAGAIN and ENOMEM mean that no
-/// process can be created at all.
+/// Returns whether `errno`, set by clone(2) with `CLONE_VM`, means that the flag was refused and that fork(2) may still
+/// work. qemu-user and seccomp filters refuse the flag, each with an errno of its own. So every errno counts except
+/// EAGAIN and ENOMEM: these two mean that no process can be created at all.
 pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
     ![Errno::EAGAIN, Errno::ENOMEM].contains(&errno)
 }
 
-/// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. The
-/// child uses rsup's memory meanwhile, and may allocate there: copying the memory would take a third of the
-/// time by which rsup delays a command. Where `CLONE_VM` is refused, the child is forked.
+/// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. Until then
+/// the child uses rsup's memory, and may allocate there. rsup's memory is not copied, because that would take a third
+/// of all the time by which rsup delays the command. If the kernel refuses `CLONE_VM`, the child is forked.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -93,9 +93,9 @@ pub(super) fn set_process_group(pid: i32) {
     let _ = nix::unistd::setpgid(pid, pid);
 }
 
-/// The stack of the child of [`vfork_exec`]: enough for a few nested calls and the formatting of one line of
-/// text. The child does not continue on rsup's own stack, because every further page of rsup's stack would
-/// cost a page fault.
+/// The stack of the child of [`vfork_exec`]: enough for a few nested calls and the formatting of one line of text.
+/// The stack is not a local array of `vfork_exec`, because Rust's stack probes would touch every page of such an array,
+/// and each page would cost a page fault.
 static STACK: Stack = Stack(UnsafeCell::new([0; 16 * 1024]));
 
 /// clone(2) requires this alignment on x86_64 and aarch64.
@@ -109,8 +109,8 @@ unsafe impl Sync for Stack {}
 /// fails. Returns the child in the parent, and `None` in the child.
 ///
 /// # Safety
-/// The child may use only what is in the memory of the calling thread: no other thread exists in the child,
-/// and locks that other threads hold stay locked.
+/// Only the calling thread exists in the child. A lock that another thread held at the time of the call stays locked
+/// in the child, so the child must not wait for such a lock.
 ///
 /// # Errors
 /// Returns the errno of clone(2).

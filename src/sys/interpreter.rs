@@ -1,5 +1,5 @@
-//! What the beginning of a file says about how execve(2) executes the file: text for a shell, or an interpreter that the file
-//! names.
+//! Reads the beginning of a file for which execve(2) has failed. The beginning shows whether a shell can run the file,
+//! and which interpreter the file names.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -19,8 +19,9 @@ use std::ffi::CStr;
 /// The number of bytes that the kernel reads to decide how to execute a file (`BINPRM_BUF_SIZE`).
 const HEAD_SIZE: usize = 256;
 
-/// Whether a file can be a script for /bin/sh: a file that can be read and whose beginning contains no NUL byte. A program for
-/// another machine contains one, and a shell would only report a syntax error in it. Async-signal-safe.
+/// Returns whether a file can be a script for /bin/sh: the file can be read, and its beginning contains no NUL byte.
+/// The beginning of a program for another machine contains a NUL byte, and a shell would only report a syntax error in
+/// such a program. Async-signal-safe.
 pub(super) fn is_text(path: &CStr) -> bool {
     let mut head = [0; HEAD_SIZE];
     read_at(path, 0, &mut head).is_some_and(|read| !read.contains(&0))
@@ -56,8 +57,9 @@ impl Interpreter {
 /// The number of interpreters that the kernel tries one after the other (`exec_binprm`).
 const MAX_INTERPRETERS: usize = 5;
 
-/// Returns the interpreter because of which execve(2) fails for the file at `path`: one that does not exist or may not be
-/// executed. The error of execve(2) then reads as if it were about the file. Async-signal-safe.
+/// Returns the interpreter because of which execve(2) fails for the file at `path`: an interpreter that does not exist
+/// or may not be executed. The errno of execve(2) does not tell whether the interpreter or the file itself is the
+/// cause. Async-signal-safe.
 pub(super) fn unusable_interpreter(path: &CStr) -> Option<Interpreter> {
     let mut interpreter = interpreter_of(path)?;
     for _ in 0..MAX_INTERPRETERS {
@@ -87,7 +89,8 @@ fn interpreter_of_script(line: &[u8]) -> Option<Interpreter> {
     Interpreter::new(words.next()?)
 }
 
-/// Where elf(5) has the fields that lead to the path of the loader: offsets in bytes, and the size of an address.
+/// The offsets, in bytes, of the fields of an ELF file (see elf(5)) that lead to the path of its dynamic loader, and
+/// the size of an address in the file.
 struct ElfLayout {
     address_size: usize,
     table_offset: usize,
@@ -122,16 +125,16 @@ const MAX_ENTRIES: u64 = 64;
 /// Reads the segment PT_INTERP. The byte order is that of this machine: execve(2) refuses any other with ENOEXEC.
 fn loader_of_program(path: &CStr, head: &[u8]) -> Option<Interpreter> {
     let layout = if *head.get(4)? == libc::ELFCLASS64 { &ELF64 } else { &ELF32 };
-    let table_offset = number(head, layout.table_offset, layout.address_size)?;
-    let entry_size = number(head, layout.entry_size, 2)?;
-    let entry_count = number(head, layout.entry_count, 2)?.min(MAX_ENTRIES);
+    let table_offset = read_number(head, layout.table_offset, layout.address_size)?;
+    let entry_size = read_number(head, layout.entry_size, 2)?;
+    let entry_count = read_number(head, layout.entry_count, 2)?.min(MAX_ENTRIES);
     for index in 0..entry_count {
         let offset = table_offset.checked_add(index.checked_mul(entry_size)?)?;
         let mut entry = [0; ENTRY_SIZE];
         let entry = read_at(path, offset.try_into().ok()?, &mut entry)?;
-        if number(entry, 0, 4)? == u64::from(libc::PT_INTERP) {
-            let offset = number(entry, layout.segment_offset, layout.address_size)?;
-            let size = number(entry, layout.segment_size, layout.address_size)?;
+        if read_number(entry, 0, 4)? == u64::from(libc::PT_INTERP) {
+            let offset = read_number(entry, layout.segment_offset, layout.address_size)?;
+            let size = read_number(entry, layout.segment_size, layout.address_size)?;
             let mut loader = [0; HEAD_SIZE];
             let loader = loader.get_mut(..size.try_into().ok()?)?;
             let loader = read_at(path, offset.try_into().ok()?, loader)?;
@@ -141,8 +144,8 @@ fn loader_of_program(path: &CStr, head: &[u8]) -> Option<Interpreter> {
     None
 }
 
-/// An unsigned number of 2, 4 or 8 bytes.
-fn number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
+/// Reads an unsigned number of `size` bytes (2, 4 or 8) at `offset`, in the byte order of this machine.
+fn read_number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
     let bytes = bytes.get(offset..offset.checked_add(size)?)?;
     match size {
         2 => Some(u16::from_ne_bytes(bytes.try_into().ok()?).into()),
@@ -151,7 +154,8 @@ fn number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
     }
 }
 
-/// Reads the bytes of a file from an offset on, as many as there are up to the size of the buffer.
+/// Reads a file from `offset` on. Returns the bytes read: as many as `buffer` has space for, or fewer if the file ends
+/// before.
 fn read_at<'a>(path: &CStr, offset: libc::off_t, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
@@ -168,7 +172,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
 
-    /// A file with these bytes.
+    /// A temporary file, in a directory that is deleted when the value is dropped.
     struct File {
         path: PathBuf,
         _directory: tempfile::TempDir,
@@ -241,7 +245,7 @@ mod tests {
         assert!(unusable_interpreter(&file.name()).is_none());
     }
 
-    /// A program of this machine whose second segment is PT_INTERP with this path.
+    /// Returns the bytes of an ELF file whose second segment is PT_INTERP and contains the path `loader`.
     fn program(layout: &ElfLayout, class: u8, loader: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 300];
         let mut put = |offset: usize, number: u64, size: usize| {

@@ -22,7 +22,8 @@ impl Pid {
     }
 }
 
-/// kill(2). The callers pass the number of a [`Pid`], or deliberately one of the special arguments.
+/// Calls kill(2). Unlike a [`Pid`], `pid` may be 1, and may have a special meaning to kill(2): 0, -1 or the negative ID
+/// of a process group.
 fn raw_kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two integers and reads or writes no memory of rsup.
     cvt(unsafe { libc::kill(pid, signal) }.into()).map(drop)

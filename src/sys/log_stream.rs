@@ -1,5 +1,5 @@
-//! Writes of log lines to stderr that never wait for the reader. The reader may be slow or stopped, or may be a program
-//! that rsup itself has to restart.
+//! Writes log lines to stderr without waiting for the reader of stderr. The reader may be slow or stopped, or may be a
+//! program that rsup itself has to restart.
 //!
 //! rsup never sets O_NONBLOCK on descriptor 2, because the programs share its open file description, and their writes
 //! would fail with EAGAIN. So each kind of stream needs its own method to write without waiting.
@@ -18,8 +18,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct LogStream {
     kind: StreamKind,
-    /// The same terminal with a non-blocking open file description of rsup's own. There is no other way to write to a
-    /// terminal without waiting. `None` for other streams, and where /proc does not allow it.
+    /// The terminal on descriptor 2, opened again through /proc with O_NONBLOCK, so that the flag affects only rsup.
+    /// There is no other way to write to a terminal without waiting. `None` if stderr is not a character device, or if
+    /// it cannot be opened again.
     reopened: Option<OwnedFd>,
 }
 
@@ -66,7 +67,8 @@ impl AsFd for LogStream {
     }
 }
 
-/// Uses pwritev2(2), the only call that writes to a pipe without waiting while other writers of the same pipe do wait.
+/// Uses pwritev2(2), because its flag RWF_NOWAIT affects only this one write. O_NONBLOCK would also affect the writes
+/// of the programs to the same pipe.
 fn write_to_pipe(bytes: &[u8]) -> Result<usize, Errno> {
     let buffer = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let buffers = &raw const buffer;

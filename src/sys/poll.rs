@@ -1,7 +1,8 @@
 //! Waiting for descriptors and for time to pass.
 //!
-//! A supervising rsup waits in [`Poller::wait`], and rsup in one-command mode in `signals::wait_for_signal`.
-//! [`poll_writable`] waits for room in stdout or stderr, and [`sleep`] for a fixed time.
+//! If rsup runs the programs of a configuration file, it waits in [`Poller::wait`]. If rsup runs one command
+//! (one-command mode), it waits in `signals::wait_for_signal`. [`poll_writable`] waits for room in stdout or stderr,
+//! and [`sleep`] waits for a fixed time.
 
 use super::errno::{Errno, cvt};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,9 +19,9 @@ const BATCH: usize = 64;
 
 impl Poller {
     /// The tag that [`Poller::wait`] reports if the wait itself fails: any descriptor may be ready then.
-    pub const ANY: u64 = u64::MAX;
+    pub const WAIT_FAILED: u64 = u64::MAX;
 
-    /// Creates an empty list.
+    /// Creates a poller without descriptors.
     ///
     /// # Errors
     /// Returns the errno of epoll_create1(2).
@@ -32,7 +33,7 @@ impl Poller {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Reports `tag` whenever `fd` is readable.
+    /// Makes [`Poller::wait`] report `tag` whenever `fd` is readable.
     ///
     /// # Errors
     /// Returns the errno of epoll_ctl(2).
@@ -40,11 +41,11 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN)
     }
 
-    /// Reports `tag` once when `fd` is readable.
+    /// Makes [`Poller::wait`] report `tag` once, when `fd` is readable. [`Poller::rearm`] repeats this.
     ///
     /// A child that is stuck before its exec may hold a copy of the descriptor. While such a copy exists, the
     /// descriptor stays in the epoll set even after rsup has closed its own copy. Without EPOLLONESHOT, epoll would
-    /// then report the descriptor as ready again and again.
+    /// report such a descriptor as ready again and again.
     ///
     /// # Errors
     /// Returns the errno of epoll_ctl(2).
@@ -52,7 +53,7 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    /// Reports `tag` once more when a descriptor of [`Poller::add_oneshot`] is readable.
+    /// Makes [`Poller::wait`] report `tag` once more, when `fd` is readable. `fd` was added by [`Poller::add_oneshot`].
     ///
     /// # Errors
     /// Returns the errno of epoll_ctl(2).
@@ -60,7 +61,7 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, tag, libc::EPOLLIN | libc::EPOLLONESHOT)
     }
 
-    /// Reports `tag` if `fd` is writable, and later every time that `fd` becomes writable again.
+    /// Makes [`Poller::wait`] report `tag` if `fd` is writable, and later every time that `fd` becomes writable again.
     ///
     /// # Errors
     /// Returns the errno of epoll_ctl(2): EPERM for a regular file, which is always writable.
@@ -72,7 +73,7 @@ impl Poller {
         }
     }
 
-    /// Stops reporting `fd`.
+    /// Makes [`Poller::wait`] no longer report `fd`.
     pub fn remove(&self, fd: &impl AsFd) {
         // If the descriptor stays in the list, the only consequence is that a later wait ends early.
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
@@ -82,12 +83,12 @@ impl Poller {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: tag };
         let epoll = self.0.as_raw_fd();
         let fd = fd.as_fd().as_raw_fd();
-        // SAFETY: epoll_ctl(2) reads one record from `event`, which is a record and stays valid during the call.
+        // SAFETY: epoll_ctl(2) reads one `epoll_event` from `event`, which stays valid during the call.
         cvt(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) }.into()).map(drop)
     }
 
     /// Waits until a descriptor is ready or `timeout` has passed; without a timeout, until a descriptor is ready. Calls
-    /// `ready` with the tag of each ready descriptor, or with [`Poller::ANY`] after an error.
+    /// `ready` with the tag of each ready descriptor, or with [`Poller::WAIT_FAILED`] after an error.
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
         let mut batch = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         let capacity = i32::try_from(BATCH).unwrap_or(1);
@@ -97,13 +98,13 @@ impl Poller {
         };
         let mut count = epoll_wait(timeout.map_or(-1, milliseconds));
         if count == -1 {
-            // SIGSTOP and SIGCONT interrupt the wait (EINTR) although all signals are blocked. Time has passed, so the
-            // second call only collects what is ready.
+            // SIGSTOP and SIGCONT interrupt the wait (EINTR) although all signals are blocked. The timeout may have
+            // passed while rsup was stopped, so the second call does not wait, but reports what is ready now.
             count = epoll_wait(0);
         }
         if count == -1 {
             back_off();
-            ready(Self::ANY);
+            ready(Self::WAIT_FAILED);
         }
         for event in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
             ready(event.u64);
@@ -137,15 +138,16 @@ pub(super) fn back_off() {
 /// Sleeps for `time`, rounded up to milliseconds. Makes no system call if `time` is zero.
 pub fn sleep(time: Duration) {
     if !time.is_zero() {
-        // poll(2) without descriptors fails only if a seccomp filter refuses the call: no handler runs in rsup that could
-        // interrupt the call.
+        // poll(2) fails here only if a seccomp filter refuses the call. The call has no descriptors, and no signal
+        // handler runs in rsup that could interrupt it.
         if poll(&mut [], poll_timeout(time)).is_err() {
             sleep_without_poll(time);
         }
     }
 }
 
-/// Sleeps without poll(2), for a kernel that refuses it: the caller must not spin.
+/// Sleeps with usleep(3) where a seccomp filter refuses poll(2). If this function returned at once, a caller that
+/// repeats a failed call would use all processor time.
 fn sleep_without_poll(time: Duration) {
     let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     // SAFETY: usleep(3) takes a number and accesses no memory.
@@ -156,7 +158,7 @@ pub(super) fn poll_timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(milliseconds(time)).unwrap_or(PollTimeout::MAX)
 }
 
-/// Rounds up, so that a deadline has passed when the wait ends.
+/// Converts `time` to milliseconds. Rounds up, because a wait must not end before its deadline.
 fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

@@ -25,7 +25,7 @@ pub fn processes() -> Option<Vec<Pid>> {
 }
 
 /// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the
-/// ID is not a number of [`Pid`].
+/// ID is 0 or 1, which a [`Pid`] cannot be. The ID is 0 if the group is outside rsup's PID namespace.
 #[must_use]
 pub fn process_group(pid: Pid) -> Option<Pid> {
     let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number()))).ok()?;

@@ -10,13 +10,13 @@ pub struct Limit {
     pub name: &'static str,
     /// The configured minimum: a number of descriptors or of processes.
     pub wanted: u64,
-    /// Whether the soft limit is `wanted` now; if not, the errno of setrlimit(2).
+    /// `Ok` if the soft limit is `wanted` now. Otherwise the errno of the setrlimit(2) that failed.
     pub raised: Result<(), Errno>,
 }
 
 /// Raises the soft limits on descriptors and processes to at least `minfds` and `minprocs`, as supervisord does with
-/// its keys of these names. A hard limit that is lower is raised too; where the kernel refuses that, the soft limit
-/// becomes the hard limit. Calls `report` for every soft limit that was too low.
+/// the keys of these names. If the hard limit is too low, raises the hard limit too. If the kernel refuses that, raises
+/// the soft limit only up to the hard limit. Calls `report` for every soft limit that was too low.
 pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
     let minima = [
         (Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE", minfds),
@@ -29,7 +29,8 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
         {
             let raised = setrlimit(resource, wanted, hard.max(wanted));
             if raised.is_err() {
-                // The hard limit is below `wanted`, and only a privileged process may raise it. `report` has the errno.
+                // The hard limit is below `wanted`, and only a privileged process may raise a hard limit. An error of
+                // this call is ignored, because `report` gets the errno of the first call.
                 let _ = setrlimit(resource, hard, hard);
             }
             report(Limit { name, wanted, raised });
@@ -38,7 +39,8 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
 }
 
 /// Raises rsup's own soft limit on descriptors to `descriptors`, or to the hard limit if the hard limit is lower.
-/// Returns the former soft limit if the limit has changed: programs are started with the former soft limit.
+/// Returns the former soft limit if this call has changed the limit. rsup's programs must be started with the former
+/// soft limit.
 pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = descriptors.min(hard);

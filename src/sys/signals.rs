@@ -1,8 +1,8 @@
-//! The signals that rsup receives. All signals are blocked, and rsup reads the pending ones when it is ready for them:
-//! no handler runs in rsup, no handler interrupts a system call, and no signal is lost while rsup is busy.
+//! The signals that rsup receives. All signals are blocked, and rsup reads the pending signals when it is ready for
+//! them. So no handler runs in rsup, no handler interrupts a system call, and no signal is lost while rsup is busy.
 //!
-//! This file makes raw system calls. The signal sets and `sigaction` of libc omit the signals 32 to 34, which musl uses
-//! itself; an init that leaves these three unblocked is killed by them, or loses them.
+//! This file makes raw system calls, because the signal sets and `sigaction` of libc omit the signals 32 to 34, which
+//! musl uses itself. If these three signals were not blocked, they would kill rsup, or would be lost if rsup is PID 1.
 
 use super::errno::{Errno, cvt};
 use super::poll::{back_off, poll_readable, poll_timeout};
@@ -25,8 +25,8 @@ pub struct SavedMask {
 }
 
 impl SavedMask {
-    /// Sets this mask again: in a child just before its exec, or in rsup itself if rsup starts no program.
-    /// Async-signal-safe.
+    /// Sets this mask again. A child calls this function just before its exec. rsup itself calls it in a mode that
+    /// starts no program, so that signals can end rsup. Async-signal-safe.
     ///
     /// # Errors
     /// Returns the errno of rt_sigprocmask(2).
@@ -48,18 +48,21 @@ pub fn block_all_signals() -> Result<SavedMask, Errno> {
     Ok(inherited)
 }
 
-/// Sets every signal to its default disposition for the programs that are started later. Returns whether SIGHUP was
-/// ignored before, as nohup(1) arranges.
+/// Sets every signal to its default disposition, which the programs that are started later inherit. Returns whether
+/// SIGHUP was ignored before: nohup(1) starts a command with SIGHUP ignored.
 ///
 /// The signals that dump core get a handler that exits. exec(2) resets a handler to the default disposition, so the
-/// handler only acts in a child before its exec. Such a child may share rsup's memory: a core dump would contain rsup's
-/// memory, and before Linux 5.16 it would kill rsup too.
+/// handler runs only in a child before its exec. Such a child may share rsup's memory. If the child dumped core, the
+/// dump would contain rsup's memory, and Linux before 5.16 would also kill rsup.
 pub fn reset_dispositions() -> bool {
     let mut hup_ignored = false;
     for signal in 1..=64 {
-        let handler =
-            if CORE_SIGNALS.contains(&signal) { exit_on_signal as *const () as usize } else { libc::SIG_DFL };
-        // SIGKILL and SIGSTOP fail, and their disposition is always the default.
+        let handler = if CORE_SIGNALS.contains(&signal) {
+            exit_on_core_signal as *const () as usize
+        } else {
+            libc::SIG_DFL
+        };
+        // rt_sigaction(2) fails for SIGKILL and SIGSTOP, whose disposition is always the default.
         let old = set_disposition(signal, handler);
         hup_ignored |= signal == libc::SIGHUP && old == Ok(libc::SIG_IGN);
     }
@@ -80,8 +83,9 @@ const CORE_SIGNALS: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// Ends a child that a core signal reaches before its exec. rsup itself has these signals blocked.
-extern "C" fn exit_on_signal(signal: i32) {
+/// The handler of `CORE_SIGNALS`. It ends a child that gets one of these signals before its exec. It never runs in rsup
+/// itself, which has these signals blocked.
+extern "C" fn exit_on_core_signal(signal: i32) {
     // SAFETY: _exit(2) takes one integer and does not return. Unlike exit(3), it runs no function that rsup has
     // registered.
     unsafe { libc::_exit(signal.saturating_add(128)) };
@@ -118,7 +122,8 @@ pub fn sigchld_pending() -> bool {
     result == 0 && pending & (1 << (libc::SIGCHLD - 1)) != 0
 }
 
-/// The kernel's `struct sigaction` has the field `sa_restorer`, which RISC-V and LoongArch do not have.
+/// Whether the kernel's `struct sigaction` has the field `sa_restorer` on this machine. RISC-V and LoongArch do not
+/// have this field.
 const HAS_RESTORER: bool = cfg!(any(
     target_arch = "x86",
     target_arch = "x86_64",
@@ -186,7 +191,8 @@ fn sigaction(signal: i32, new: &KernelSigaction) -> Result<KernelSigaction, Errn
     let new_place = from_ref(new);
     let old_place = &raw mut old;
     // SAFETY: the kernel reads its `struct sigaction` from `new` and writes one to `old`. Both have the layout of that
-    // struct and stay valid during the call. A handler in `new` does not return (`KernelSigaction::new`).
+    // struct and stay valid during the call. A handler in `new` never returns (see `KernelSigaction::new`), so its
+    // invalid restorer is never called.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new_place, old_place, SET_SIZE) };
     cvt(result).map(|_| old)
 }
@@ -198,7 +204,7 @@ pub struct RawSignal {
     pub signal: u32,
     /// The process ID of the sender. 0 is the kernel, or a process outside the PID namespace.
     pub sender: u32,
-    /// `si_code` is SI_KERNEL: no process has sent the signal.
+    /// Whether `si_code` is SI_KERNEL, which means that the kernel and no process has sent the signal.
     pub from_kernel: bool,
 }
 
@@ -213,19 +219,20 @@ impl RawSignal {
     }
 }
 
-/// Takes one pending signal, or waits for one until `timeout` has passed; without a timeout, until a signal arrives.
-/// Returns `None` if the time is over, or if a stop and continue of rsup interrupts the wait. [`block_all_signals`]
-/// must have been called.
+/// Takes one pending signal. If there is none, waits until a signal arrives or until `timeout`, if it is given, has
+/// passed. Returns `None` after `timeout`, or if rsup was stopped and continued during the wait. [`block_all_signals`]
+/// must have been called before.
 #[must_use]
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
-    // This system call takes a timespec of two longs, on 32-bit machines too.
+    // The kernel's rt_sigtimedwait takes two longs as its timespec. On 32-bit machines, libc's timespec may be larger.
     let long = |number: u64| c_long::try_from(number).unwrap_or(c_long::MAX);
     let timespec = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
     let timespec = timespec.as_ref().map_or(null(), from_ref);
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let all = ALL;
     let set = &raw const all;
-    // A raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an interruption.
+    // rsup makes a raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an
+    // interruption.
     // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timespec` (unless null), and writes one
     // siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal =
@@ -244,7 +251,7 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     Some(RawSignal { signal, sender: sender.cast_unsigned(), from_kernel })
 }
 
-/// Does the same as [`wait_for_signal`] with a signalfd(2), where a seccomp filter refuses rt_sigtimedwait(2).
+/// Does what [`wait_for_signal`] does, but uses signalfd(2), because a seccomp filter refuses rt_sigtimedwait(2).
 fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
     let mut received = None;
     match SignalFd::new() {
@@ -253,7 +260,8 @@ fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
         }
         // The time is over.
         Ok(_) if timeout.is_some() => {}
-        // No call is left that could wait for a signal.
+        // No system call works that could wait for a signal. The pause keeps the caller's loop from using all processor
+        // time.
         Ok(_) | Err(_) => back_off(),
     }
     received
@@ -267,7 +275,7 @@ pub struct SignalFd(OwnedFd);
 const BATCH: usize = 16;
 
 impl SignalFd {
-    /// Creates a descriptor for every signal. [`block_all_signals`] must have been called.
+    /// Creates one descriptor, which reports all signals. [`block_all_signals`] must have been called before.
     ///
     /// # Errors
     /// Returns the errno of signalfd(2).
@@ -282,8 +290,8 @@ impl SignalFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Takes up to 16 pending signals and calls `receive` with each. The limit exists because a process that sends
-    /// signals without end must not block the loop.
+    /// Takes up to 16 pending signals and calls `receive` with each. The limit lets rsup's main loop continue even if a
+    /// process sends signals without end.
     pub fn read(&self, receive: impl FnMut(RawSignal)) {
         self.read_up_to(BATCH, receive);
     }
@@ -298,7 +306,8 @@ impl SignalFd {
         // integers.
         let batch = unsafe { batch.assume_init() };
         if length < 0 {
-            // The descriptor was reported as readable, so the loop comes back here at once.
+            // If the descriptor is readable although read(2) fails, rsup's main loop calls this function again at once.
+            // The pause keeps the loop from using all processor time.
             back_off();
         }
         let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
@@ -344,7 +353,7 @@ mod tests {
     #[test]
     fn the_kernel_has_every_field_of_the_struct_where_rsup_writes_it() {
         let signal = 41;
-        let written = KernelSigaction::new(exit_on_signal as *const () as usize);
+        let written = KernelSigaction::new(exit_on_core_signal as *const () as usize);
         sigaction(signal, &written).unwrap();
         let read_back = sigaction(signal, &KernelSigaction::new(libc::SIG_DFL)).unwrap();
         // The kernel never blocks SIGKILL and SIGSTOP, which are in the first word of the mask.

@@ -10,8 +10,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-/// Listens on a TCP port of an IPv4 address, as supervisord does. The only host name is `localhost`, because a query to
-/// a name server has no time limit. Without `backlog`, the standard library chooses the length of the queue.
+/// Listens on a TCP port of an IPv4 address, as supervisord does. The only host name that `host` may be is `localhost`,
+/// because a query to a name server has no time limit. Without `backlog`, the standard library chooses the length of
+/// the queue.
 ///
 /// # Errors
 /// Returns EADDRNOTAVAIL if `host` is neither an IPv4 address nor `localhost`, and otherwise the errno of socket(2),
@@ -25,19 +26,19 @@ pub fn listen_tcp(host: &str, port: u16, backlog: Option<u16>) -> io::Result<Own
     set_backlog(listener.into(), backlog)
 }
 
-/// Listens on the path of a UNIX socket with the permissions `mode` and the owner `owner`. Replaces a socket at this
-/// path, which an earlier process has left.
+/// Listens on a UNIX socket at `path`, which gets the permissions `mode` and the owner `owner`. If an earlier process
+/// has left a socket at this path, the new socket replaces that socket.
 ///
 /// # Errors
-/// Returns the errno of the system call that failed: EADDRINUSE if the path is a file that is not a socket. If the
-/// owner, the permissions or the backlog cannot be set, the new socket is removed from the path.
+/// Returns the errno of the system call that failed. The errno is EADDRINUSE if the file at the path is not a socket.
+/// If the owner, the permissions or the backlog cannot be set, the new socket is removed from the path.
 pub fn listen_unix(
     path: &Path,
     mode: u32,
     owner: Option<&Credentials>,
     backlog: Option<u16>,
 ) -> io::Result<OwnedFd> {
-    // The configuration says where to listen, not which file to delete: only a socket is removed.
+    // Only a socket is removed, because a wrong path in the configuration must not delete another file.
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         fs::remove_file(path)?;
     }
@@ -53,12 +54,12 @@ pub fn listen_unix(
     prepared
 }
 
-/// Tries whether [`listen_unix`] can create this socket. Leaves the path alone: the socket there may be in use. The trial
-/// socket is in the same directory and is removed. Changes the working directory, so that a long path does not make the
-/// name of the trial socket too long.
+/// Checks whether [`listen_unix`] can create this socket. Does not touch the file at `path`, because a socket there may
+/// be in use. Creates a trial socket in the same directory and removes it. Changes the working directory to that
+/// directory, because the whole path of the trial socket may be too long for bind(2).
 ///
 /// # Errors
-/// Returns what [`listen_unix`] would return.
+/// Returns the error that [`listen_unix`] would return.
 pub fn try_listen_unix(
     path: &Path,
     mode: u32,
@@ -81,7 +82,8 @@ pub fn try_listen_unix(
 /// The longest path of a socket in bytes, as unix(7) describes: `sun_path` has 108 bytes, of which the last one is NUL.
 const MAX_PATH: usize = 107;
 
-/// listen(2) may be called again to change the length of the queue.
+/// Sets the length of a listening socket's queue, if `backlog` is given. listen(2) may be called again to change the
+/// length.
 fn set_backlog(socket: OwnedFd, backlog: Option<u16>) -> io::Result<OwnedFd> {
     if let Some(backlog) = backlog {
         // SAFETY: listen(2) takes two integers and touches no memory of rsup.

@@ -1,5 +1,6 @@
-//! Starts one command as a shell would: with everything that rsup was started with, in its own process group,
-//! and in the foreground of the terminal if rsup is in the foreground.
+//! Starts one command as a shell would. The command inherits the environment, the descriptors and the signal mask that
+//! rsup was started with. It gets its own process group, which can replace rsup's process group in the foreground of
+//! the terminal.
 
 use super::errno::Errno;
 use super::exec::{CStrArray, exec, path_candidates};
@@ -17,13 +18,13 @@ use std::ffi::{CStr, CString, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Where a command is looked for if PATH is unset, as in `execvp`.
+/// The directories in which a command is looked for if PATH is unset, as in musl's `execvp`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Starts the command. If `wants_foreground` is set and rsup's process group is the foreground process group
-/// of the terminal on stdin, the command's process group becomes the foreground process group instead. If the
-/// exec fails, `report_error` runs in the child and returns its exit status; the second argument of `report_error` is
-/// the interpreter because of which the exec failed, or empty.
+/// Starts the command. If `wants_foreground` is set and rsup's process group is the foreground process group of the
+/// terminal on stdin, the command's process group becomes the foreground process group instead. If the exec fails, the
+/// child calls `report_error`, which returns the child's exit status. If the exec fails because of an interpreter, the
+/// second argument of `report_error` is the interpreter's path; otherwise it is empty.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -55,23 +56,24 @@ pub fn spawn_command(
         let Err(failure) = restored
             .map_err(mask_failed)
             .and_then(|()| exec_first_candidate(&candidates, &argv, &mut shell, &envp));
-        // `stty tostop` stops a background process that writes a line to the terminal. rsup could not notice
-        // that stop while it is suspended by vfork.
+        // With `stty tostop`, a background process that writes an error message to the terminal gets SIGTTOU, which
+        // stops the process. Signals are blocked to prevent this stop, because rsup cannot notice it while vfork
+        // suspends rsup.
         let _ = block_all();
         let path =
             candidates.get(usize::from(failure.candidate)).filter(|_| failure.step != ExecStep::NotFound);
         let interpreter = path.and_then(|path| unusable_interpreter(path));
         report_error(failure, interpreter.as_ref().map_or(c"", Interpreter::path))
     };
-    // A key of the terminal can stop a process in the foreground before its exec. rsup notices that stop only
-    // if rsup is not suspended by vfork.
+    // A terminal key such as ^Z can stop a foreground process before its exec. rsup can notice this stop only if vfork
+    // does not suspend rsup, so a command in the foreground is forked.
     if wants_foreground { fork_exec(steps) } else { vfork_exec(steps) }
 }
 
 fn command_candidates(words: &[CString]) -> Vec<CString> {
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
     if word.is_empty() {
-        // Appended to a directory, the empty word would name the directory itself.
+        // A path of a directory and the empty word would name the directory itself, so there are no candidates.
         return Vec::new();
     }
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
@@ -82,8 +84,8 @@ const LISTEN_PID_KEY: &[u8] = b"LISTEN_PID=";
 /// Room for the key, the digits of a 32-bit number, and NUL.
 const LISTEN_PID_SIZE: usize = LISTEN_PID_KEY.len() + 10 + 1;
 
-/// Whether the descriptors of sd_listen_fds(3) were passed to rsup. They then belong to the command, which
-/// has another pid.
+/// Whether LISTEN_PID contains rsup's PID. If it does, the descriptors of sd_listen_fds(3) were passed to rsup, which
+/// passes them on to the command. LISTEN_PID must then contain the command's PID.
 fn has_own_listen_pid() -> bool {
     env::var_os("LISTEN_PID").is_some_and(|pid| *pid == *std::process::id().to_string())
 }
@@ -110,16 +112,18 @@ impl<'a> Shell<'a> {
     /// Prepares the arguments of the shell before the fork. The path of the script is not known yet.
     fn new(words: &'a [CString]) -> Self {
         let word = words.first().map_or(&b""[..], |word| word.as_bytes());
-        // The shell would take such a path for an option.
+        // The shell would take a path that begins with `-` or `+` for an option.
         let end_of_options = matches!(word, [b'-' | b'+', ..]).then_some(c"--");
-        // The name of the shell is not the first word of the command, because busybox runs the applet that its name says.
+        // The shell's argv[0] is its own path and not the first word of the command: busybox runs the applet that
+        // argv[0] names.
         let options = [Self::PATH].into_iter().chain(end_of_options);
         let script = options.clone().count();
         let arguments = words.iter().skip(1).map(CString::as_c_str);
         Self { argv: options.chain([c""]).chain(arguments).collect(), script }
     }
 
-    /// Executes the shell with the script at `path`. Returns if that fails, or if the file is no text. Async-signal-safe.
+    /// Executes the shell with the script at `path`, if the file at `path` is text. Returns only if the file is not
+    /// text or the exec fails. Async-signal-safe.
     fn exec(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
         if is_text(path) {
             self.argv.replace(self.script, path);
@@ -128,9 +132,9 @@ impl<'a> Shell<'a> {
     }
 }
 
-/// Executes the first candidate that can be executed, as `execvp` does: the next candidate is tried only if this one
-/// does not exist or the errno is EACCES. Returns the first other error, or else the last EACCES, or else ENOENT.
-/// Async-signal-safe.
+/// Executes the first candidate that can be executed, as `execvp` does. Tries the next candidate only if this candidate
+/// does not exist or its errno is EACCES. Returns at once after any other errno. If no candidate is left, returns the
+/// last EACCES, or ENOENT if there was no EACCES. Async-signal-safe.
 fn exec_first_candidate<'a>(
     candidates: &'a [CString],
     argv: &CStrArray<'_>,

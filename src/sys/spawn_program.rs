@@ -39,13 +39,13 @@ pub struct SpawnDefaults {
     environment: &'static [CString],
     nofile_soft_limit: Option<u64>,
     fifos: OpenFifos,
-    /// The memory of a child that has executed its program or exited, for the next child.
+    /// The memory of an earlier child that has executed its program or has exited. The next child uses this memory.
     spare_memory: Option<ChildMemory<PreparedExec>>,
 }
 
 impl SpawnDefaults {
-    /// Takes the environment, in which no name occurs twice and which is never freed, and the programs' soft
-    /// limit on descriptors; `None` is rsup's own limit.
+    /// Takes the environment of all programs and their soft limit on descriptors. No name may occur twice in the
+    /// environment. The environment is never freed. If the limit is `None`, programs get rsup's own limit.
     #[must_use]
     pub fn new(environment: Vec<CString>, nofile_soft_limit: Option<u64>) -> Self {
         let fifos = OpenFifos::new();
@@ -58,7 +58,7 @@ impl SpawnDefaults {
         program.log_files().filter_map(failed).collect()
     }
 
-    /// Keeps the memory of a child whose pipe is at end of file for the next child.
+    /// Keeps the memory of a child, so that the next child can use it, if the child's pipe is at end of file.
     pub fn reclaim(&mut self, status: ExecStatusPipe) {
         self.spare_memory = status.reclaim().or(self.spare_memory.take());
     }
@@ -72,8 +72,8 @@ pub type ExecStatusPipe = clone_vm::ExecStatusPipe<PreparedExec>;
 pub struct SpawnSpec {
     /// The arguments, starting with the command's name.
     pub argv: Vec<CString>,
-    /// The program's own environment variables as `NAME=value`. They replace the common ones of the same
-    /// names.
+    /// The program's own environment variables as `NAME=value`. A variable replaces the variable of the same name in
+    /// the environment that all programs have in common.
     pub environment: Vec<CString>,
     /// The working directory; `None` is rsup's own.
     pub directory: Option<CString>,
@@ -90,13 +90,14 @@ pub struct SpawnSpec {
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin:/usr/local/bin";
 
 impl SpawnSpec {
-    /// The first word of the command, as it is written in the file.
+    /// The first word of the command, which has not been looked up in PATH.
     #[must_use]
     pub fn argv0(&self) -> &CStr {
         self.argv.first().map(CString::as_c_str).unwrap_or_default()
     }
 
-    /// The path whose index an [`ExecFailure`] contains.
+    /// Returns one of the paths at which the command is looked for. `index` is the index that an [`ExecFailure`]
+    /// contains.
     #[must_use]
     pub fn candidate(&self, defaults: &SpawnDefaults, index: u16) -> Option<CString> {
         self.candidates(defaults.environment).nth(index.into())
@@ -106,7 +107,7 @@ impl SpawnSpec {
     fn log_files(&self) -> impl Iterator<Item = &CStr> {
         [&self.stdout, &self.stderr].into_iter().filter_map(|output| match output {
             Output::File(path) => Some(path.as_c_str()),
-            Output::Inherit { .. } | Output::ClosedFd(_) | Output::Discard | Output::SameAsStdout => None,
+            Output::Inherit { .. } | Output::RefusedFd(_) | Output::Discard | Output::SameAsStdout => None,
         })
     }
 
@@ -117,8 +118,8 @@ impl SpawnSpec {
         path_candidates(self.argv0().to_bytes(), path)
     }
 
-    /// The whole environment: the defaults, in which the program's own variables replace those of the same
-    /// names, followed by the program's other variables.
+    /// Returns the program's whole environment: the defaults, followed by the program's own variables. If a default has
+    /// the same name as an own variable, the own variable takes the default's place.
     fn merged_environment<'a>(&'a self, defaults: &'a [CString]) -> CStrArray<'a> {
         let mut merged: Vec<&CStr> = defaults.iter().map(CString::as_c_str).collect();
         for own in &self.environment {
@@ -149,15 +150,16 @@ pub enum Output {
     Inherit {
         /// 1 or 2.
         fd: RawFd,
-        /// Whether the stream is opened again through /proc, so that programs do not share its open file
-        /// description and the flag O_NONBLOCK of that description.
+        /// Whether rsup opens the stream again through /proc for each program. Each program then has its own open file
+        /// description, so a program that sets O_NONBLOCK does not affect the others.
         reopen: bool,
     },
     /// This file, opened for appending.
     File(CString),
-    /// The path of a descriptor other than 1 and 2, which rsup never passes to a program: rsup has closed all
-    /// inherited descriptors above 2, so a descriptor of this number is now one of rsup's own.
-    ClosedFd(CString),
+    /// A path such as /dev/fd/3, which names a descriptor other than 1 and 2. rsup reports EBADF instead of opening the
+    /// path: rsup has closed all inherited descriptors above 2, so a descriptor of this number is now one of rsup's
+    /// own.
+    RefusedFd(CString),
     /// /dev/null.
     Discard,
     /// The program's stdout.
@@ -165,7 +167,8 @@ pub enum Output {
 }
 
 impl Output {
-    /// rsup's own stream. Where /proc allows it, a pipe is opened again for each program.
+    /// Returns the output to rsup's own stdout (1) or stderr (2). If the stream is a pipe, it is opened again for each
+    /// program, where /proc allows it.
     #[must_use]
     pub fn inherit(fd: RawFd) -> Self {
         Self::Inherit { fd, reopen: is_writable_pipe(fd) }
@@ -175,12 +178,12 @@ impl Output {
 /// A child that was forked for a program.
 #[derive(Debug)]
 pub struct Child {
-    /// The leader of the process group of the same number.
+    /// The PID of the child. It is also the ID of the process group that the child leads.
     pub pid: Pid,
     pub status: ExecStatusPipe,
     /// The writing end of [`Stdin::IdlePipe`], if rsup has to keep the writing end. Reads from the program's
     /// stdin wait until rsup closes the writing end.
-    pub stdin_keeper: Option<OwnedFd>,
+    pub stdin_writer: Option<OwnedFd>,
 }
 
 /// Whether a child may open a FIFO as a log file although rsup has not opened the FIFO before.
@@ -201,7 +204,7 @@ pub fn spawn(
     defaults: &mut SpawnDefaults,
     unopened_fifos: UnopenedFifos,
 ) -> Result<Child, SpawnError> {
-    let (_reader, stdin_keeper, stdin) = match &program.stdin {
+    let (_reader, stdin_writer, stdin) = match &program.stdin {
         Stdin::IdlePipe => {
             let (reader, writer) = idle_pipe().map_err(SpawnError::Pipe)?;
             let stdin = reader.as_raw_fd();
@@ -219,14 +222,14 @@ pub fn spawn(
     let setup = PreparedExec::new(program, defaults, streams, unopened_fifos);
     let memory = match defaults.spare_memory.take() {
         Some(mut memory) => {
-            memory.set_setup(setup);
+            memory.replace_setup(setup);
             memory
         }
         None => ChildMemory::new(setup).map_err(SpawnError::Fork)?,
     };
     let (pid, status) = spawn_with_status(memory)?;
     retry_allocations();
-    Ok(Child { pid, status, stdin_keeper })
+    Ok(Child { pid, status, stdin_writer })
 }
 
 /// Makes a pipe that never reaches end of file. Returns the reading end, and the writing end if rsup has to
@@ -243,12 +246,12 @@ fn idle_pipe() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     Ok(both_ends.map_or((reader, Some(writer)), |both_ends| (both_ends, None)))
 }
 
-/// Opens rsup's own stream again, if `output` has `reopen` set. Fails without /proc, and if the pipe belongs to
-/// another user.
+/// Opens rsup's own stream again, if `output` has `reopen` set. Returns `None` otherwise, or if /proc is missing, or if
+/// the pipe belongs to another user.
 fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
         Output::Inherit { fd, reopen: true } => reopen(*fd),
-        Output::Inherit { .. } | Output::File(_) | Output::ClosedFd(_) => None,
+        Output::Inherit { .. } | Output::File(_) | Output::RefusedFd(_) => None,
         Output::Discard | Output::SameAsStdout => None,
     }
 }
@@ -260,8 +263,8 @@ fn reopen(fd: RawFd) -> Option<OwnedFd> {
     open_for_writing(path, OFlag::empty()).ok()
 }
 
-/// Descriptors that rsup opens before the fork, because opening them through /proc in the child would make
-/// the kernel create the child's entries in /proc first.
+/// The descriptors for a program. rsup opens them before the fork, because that is less work for the kernel: if the
+/// child opened them through /proc, the kernel would first have to create the child's entries in /proc.
 #[derive(Debug)]
 struct Streams {
     stdin: RawFd,
@@ -310,10 +313,10 @@ impl ChildSetup for PreparedExec {
         self.credentials.is_some()
     }
 
-    /// The steps are in supervisord's order.
+    /// Prepares the child and executes the program. The steps are in the same order as in supervisord.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure> {
-        // This step uses rsup's own rights and rsup's own directory, because supervisord looks for the file
-        // before it forks.
+        // The executable is looked for before the child changes its user and its directory, because supervisord looks
+        // for it before it forks.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
         // Before the program opens the FIFO: if the program exits first, the reader gets end of file.
@@ -334,7 +337,7 @@ impl ChildSetup for PreparedExec {
             nix::unistd::chdir(directory.as_c_str()).map_err(failed(ExecStep::Chdir))?;
         }
         if let Some(umask) = self.program.umask {
-            // Not nix's umask, which can panic.
+            // nix's umask is not used, because it can panic.
             // SAFETY: umask(2) takes a number and cannot fail.
             unsafe { libc::umask(umask) };
         }
@@ -349,7 +352,8 @@ impl ChildSetup for PreparedExec {
     }
 }
 
-/// Returns the first candidate that exists, and its index, if it is executable.
+/// Returns the index and the path of the first candidate that exists. Fails if none exists, or if this one is not
+/// executable.
 fn resolve_executable<'a>(
     candidates: impl Iterator<Item = &'a CStr>,
 ) -> Result<(u16, &'a CStr), ExecFailure> {
@@ -363,7 +367,8 @@ fn resolve_executable<'a>(
             return failed(ExecStep::NotExecutable, Errno::EACCES);
         }
         return match nix::unistd::access(path, AccessFlags::X_OK) {
-            // A seccomp filter that refuses access(2) says nothing about the file: execve(2) will.
+            // EPERM and ENOSYS mean that a seccomp filter refuses access(2). execve(2) decides later whether the file
+            // is executable.
             Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => Ok((candidate, path)),
             Err(errno) => failed(ExecStep::NoPermission, errno),
         };
@@ -371,7 +376,7 @@ fn resolve_executable<'a>(
     Err(ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT })
 }
 
-/// Puts descriptors 0 to 2 in place.
+/// Makes the program's stdin, stdout and stderr the descriptors 0, 1 and 2.
 fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
     // Both are opened before one of them is put in place, because the program's stdout may be rsup's stderr,
     // and the program's stderr may be rsup's stdout.
@@ -409,7 +414,7 @@ fn open_output(
             };
         }
         Output::File(path) => open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND),
-        Output::ClosedFd(_) => Err(Errno::EBADF),
+        Output::RefusedFd(_) => Err(Errno::EBADF),
         Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()),
     };
     match opened {
@@ -422,8 +427,8 @@ fn open_output(
     }
 }
 
-/// Returns a descriptor of rsup's own stream: `fd` itself if `fd` keeps its number, otherwise a duplicate,
-/// because `fd` is about to be replaced.
+/// Returns `fd`, one of rsup's own streams, if `to` is the same number. Otherwise returns a duplicate, because the
+/// caller may replace `fd` before it uses the result.
 fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
         return Ok(to);
@@ -433,7 +438,8 @@ fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     cvt(duplicate.into()).map(|_| duplicate)
 }
 
-/// Opens a file for writing, without waiting for the reader of a FIFO. Later writes may wait.
+/// Opens a file for writing. If the file is a FIFO without a reader, fails instead of waiting for a reader. Later
+/// writes may wait.
 fn open_for_writing(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
     let always = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(path, flags | always, Mode::from_bits_truncate(0o666))?;

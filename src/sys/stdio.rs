@@ -40,7 +40,7 @@ pub(super) fn standard_fd(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// What decides how rsup can write to a descriptor without waiting.
+/// The kind of a descriptor's file. It decides how rsup can write to the descriptor without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamKind {
     Pipe,
@@ -72,7 +72,8 @@ pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
 /// asks for; log lines use `LogStream`.
 ///
 /// # Errors
-/// Returns the errno of write(2) after which the rest of the text was not written: EPIPE if no process reads it.
+/// Returns the errno of the write(2) that failed. The rest of the text is not written. The errno is EPIPE if no process
+/// reads the stream.
 pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
     let fd = standard_fd(fd);
     while !text.is_empty() {

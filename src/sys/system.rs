@@ -51,7 +51,7 @@ pub(super) fn ignores_signal(pid: i32, signal: i32) -> bool {
 }
 
 fn status(pid: i32) -> Option<String> {
-    // The name of a process may be any bytes.
+    // The file contains the name of the process, which may be invalid UTF-8.
     fs::read(format!("/proc/{pid}/status")).ok().map(|status| String::from_utf8_lossy(&status).into_owned())
 }
 
@@ -65,8 +65,8 @@ fn status_field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// Makes rsup the parent of its orphaned descendants (`PR_SET_CHILD_SUBREAPER`). PID 1 is their parent in any case, so
-/// there this function does nothing.
+/// Makes rsup the parent of its orphaned descendants (`PR_SET_CHILD_SUBREAPER`). Does nothing if rsup is PID 1, because
+/// PID 1 is the parent of orphans anyway.
 ///
 /// # Errors
 /// Returns the errno of prctl(2): EINVAL before Linux 3.4.
@@ -89,8 +89,8 @@ pub fn host_name() -> String {
     names.ok().and_then(|names| names.nodename().to_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Closes every descriptor above 2, because PID 1 must not keep listeners and locks open that it was started with. Call
-/// this before rsup opens any descriptor.
+/// Closes every descriptor above 2. rsup may inherit listening sockets and locked files, which PID 1 must not keep
+/// open. Call this function before rsup opens any descriptor.
 pub fn close_inherited() {
     // SAFETY: close_range(2) touches no memory, and at this time no value of rsup owns a descriptor above 2.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };

@@ -1,5 +1,5 @@
-//! The controlling terminal and its foreground process group. rsup may have no terminal, so every errno of these calls
-//! only means "no".
+//! The controlling terminal and its foreground process group. The functions treat every error as the answer "no",
+//! because rsup may have no terminal.
 
 use super::errno::Errno;
 use super::kill::Pid;
@@ -16,20 +16,21 @@ pub fn has_controlling_tty() -> bool {
     on_terminal(|terminal| foreground(terminal).is_ok())
 }
 
-/// Returns whether rsup, which must have a terminal, is a job of a shell with job control. Such a shell is notified when
-/// rsup stops, and can continue rsup.
+/// Returns whether rsup is a job of a shell with job control. Such a shell is notified when rsup stops, and can
+/// continue rsup. rsup must have a controlling terminal.
 ///
-/// A shell puts each job into another process group than that of the session leader. A command that the terminal was
-/// opened for (`docker run -t`) leads the session itself. An init such as tini (`docker run --init`) also puts its
-/// command into another process group, but never continues the command.
+/// A job of a shell is not in the process group of the session leader. A command that the terminal was opened for
+/// (`docker run -t`) is itself the session leader, so the command is not such a job. An init such as tini
+/// (`docker run --init`) also puts its command into another process group than its own, but never continues the
+/// command.
 #[must_use]
 pub fn is_shell_job() -> bool {
     getsid(None) != Ok(getpgrp()) && job_starter().is_some_and(is_shell)
 }
 
-/// Returns the process that started rsup's job: the nearest ancestor outside rsup's own process group. (A script that runs
-/// rsup is in rsup's process group.) Returns `None` if the nearest such ancestor is outside the PID namespace, or if
-/// /proc, which shows the parent of a script, is missing.
+/// Returns the process that started rsup's job: the nearest ancestor outside rsup's own process group. A script that
+/// runs rsup is in rsup's process group, so this function looks up the script's parent in /proc. Returns `None` if the
+/// ancestor is outside the PID namespace, or if /proc is needed but missing.
 fn job_starter() -> Option<i32> {
     let mut ancestor = getppid().as_raw();
     while ancestor > 0 && getpgid(Some(nix::unistd::Pid::from_raw(ancestor))) == Ok(getpgrp()) {
@@ -38,23 +39,23 @@ fn job_starter() -> Option<i32> {
     Some(ancestor).filter(|ancestor| *ancestor > 0)
 }
 
-/// Returns whether the process that started rsup's job is a shell that can continue the job. If that process is PID 1, it
-/// may be an init. An interactive shell ignores SIGTSTP; tini, dumb-init and catatonit do not. Without /proc, PID 1 is not
-/// taken for a shell, because a job that no process continues stays stopped for good.
+/// Returns whether the process that started rsup's job is a shell that can continue the job. PID 1 may be a shell or an
+/// init. It counts as a shell if it ignores SIGTSTP, as interactive shells do; tini, dumb-init and catatonit do not
+/// ignore it. Without /proc, PID 1 counts as an init, because a job that no process continues stays stopped for good.
 fn is_shell(job_starter: i32) -> bool {
     // A shell is in the session of its jobs. After a reparenting, the nearest ancestor may be in another session.
     getsid(Some(nix::unistd::Pid::from_raw(job_starter))) == getsid(None)
         && (job_starter != 1 || ignores_signal(1, libc::SIGTSTP))
 }
 
-/// Returns whether a command gets the terminal at its start. A command gets the terminal if stdin is the terminal, with
-/// two exceptions:
+/// Returns whether a command's process group becomes the foreground process group at the start of the command. It does
+/// if stdin is the terminal, with two exceptions:
 ///
-/// - stdout is a pipe: the other end may be a pager that needs the terminal;
-/// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace: rsup may be in the
+/// - stdout is a pipe. The process at the other end may be a pager that needs the terminal.
+/// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace. rsup may then be in the
 ///   background.
 ///
-/// A command that does not get the terminal at its start gets the terminal when the command uses it (SIGTTIN, SIGTTOU).
+/// In these cases the command gets the terminal later, when SIGTTIN or SIGTTOU has stopped the command.
 #[must_use]
 pub fn wants_foreground() -> bool {
     foreground(standard_fd(STDIN)).is_ok_and(|group| group > 0) && !is_writable_pipe(STDOUT)
@@ -96,16 +97,16 @@ pub(super) fn own_group() -> i32 {
     getpgrp().as_raw()
 }
 
-/// Calls `act` with the controlling terminal, opened by its name: in `x | rsup less`, descriptor 0 is not the terminal.
-/// If /dev/tty cannot be opened, `act` gets descriptor 0.
+/// Calls `act` with the controlling terminal. Opens /dev/tty, because descriptor 0 may be another file, as in
+/// `x | rsup less`. If /dev/tty cannot be opened, `act` gets descriptor 0.
 fn on_terminal<T>(act: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open("/dev/tty", flags, Mode::empty());
     act(opened.as_ref().map_or_else(|_| standard_fd(STDIN), AsFd::as_fd))
 }
 
-/// Returns whether tcsetpgrp(3) has worked. In a background process group, tcsetpgrp(3) works only while SIGTTOU is
-/// blocked, and rsup blocks every signal.
+/// Makes `group` the foreground process group. Returns whether tcsetpgrp(3) has worked. If the caller is in the
+/// background, tcsetpgrp(3) works only while SIGTTOU is blocked, and rsup blocks every signal.
 fn set_foreground(terminal: BorrowedFd<'_>, group: i32) -> bool {
     tcsetpgrp(terminal, nix::unistd::Pid::from_raw(group)).is_ok()
 }

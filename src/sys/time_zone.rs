@@ -1,9 +1,10 @@
-//! The time zone of the log's time stamps. The C library of the static binary (musl) reads `TZ` in another way than
-//! glibc, whose time stamps supervisord writes and date(1) prints.
+//! The time zone of the log's time stamps. They must be the same as the time stamps of supervisord and date(1), which
+//! use glibc. musl, the C library of rsup's static binary, reads `TZ` in another way than glibc:
 //!
-//! - A name such as `EST5EDT` is a file of the zone database to glibc, and a POSIX string to musl.
-//! - A POSIX string without rules for summer time has the rules of the United States in glibc, and none in musl.
-//! - glibc looks for files in the directory `TZDIR`.
+//! - A name such as `EST5EDT` means a file of the zone database in glibc, and a POSIX string in musl.
+//! - A POSIX string that names summer time without rules gets the rules of the United States in glibc, and none in
+//!   musl.
+//! - glibc looks for files in the directory that the variable `TZDIR` names, and musl does not.
 //!
 //! The zones below `right/` are not supported: they are for machines whose clock counts leap seconds.
 
@@ -19,7 +20,8 @@ use std::{env, fs, ptr};
 /// Where the zone database is if the variable `TZDIR` is not set.
 const DATABASE: &str = "/usr/share/zoneinfo";
 
-/// The rules of a POSIX string that has none: those of the United States since 2007.
+/// The rules that glibc adds to a POSIX string that names summer time without rules: those of the United States since
+/// 2007.
 const DEFAULT_RULES: &[u8] = b",M3.2.0,M11.1.0";
 
 unsafe extern "C" {
@@ -30,15 +32,17 @@ unsafe extern "C" {
     safe fn tzset();
 }
 
-/// A time zone as the C library has to be asked for it.
+/// A time zone, in the form of the variable `TZ` that the C library reads.
 #[derive(Debug, Default)]
 pub struct TimeZone {
-    /// `TZ=` with a value that means in musl what rsup's own `TZ` means in glibc. `None` if rsup's own value does.
+    /// `TZ=` with a value that means in musl what rsup's own `TZ` means in glibc. `None` if rsup's own `TZ` is unset or
+    /// empty, which means the same in both.
     variable: Option<CString>,
 }
 
 impl TimeZone {
-    /// The time zone of the variables `TZ` and `TZDIR`, or of /etc/localtime.
+    /// Returns the time zone of the variables `TZ` and `TZDIR`. If `TZ` is unset, this is the time zone of
+    /// /etc/localtime.
     #[must_use]
     pub fn of_environment() -> Self {
         let Some(value) = env::var_os("TZ").filter(|value| !value.is_empty()) else { return Self::default() };
@@ -49,7 +53,7 @@ impl TimeZone {
     fn new(value: &OsStr, database: &OsStr) -> Self {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));
-        let variable = if is_zone_file(&path) { Cow::Owned(file_variable(path)) } else { posix_string(name) };
+        let variable = if is_zone_file(&path) { Cow::Owned(file_value(path)) } else { posix_string(name) };
         Self { variable: CString::new([b"TZ=", &*variable].concat()).ok() }
     }
 
@@ -60,7 +64,8 @@ impl TimeZone {
         // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
         let inherited = unsafe { environ };
         if let Some(variables) = &variables {
-            // A list of its own, because the programs and `%(ENV_TZ)s` get the value that rsup was started with.
+            // The value is not set in the inherited list, because the programs and `%(ENV_TZ)s` get the value that rsup
+            // was started with.
             // SAFETY: the list ends in a null pointer, and lives until `environ` is restored below.
             unsafe { environ = variables.as_ptr() };
         }
@@ -86,30 +91,33 @@ fn is_zone_file(path: &Path) -> bool {
         && magic == *b"TZif"
 }
 
-/// A colon and the path of a file: to both C libraries, that is never a POSIX string.
-fn file_variable(path: PathBuf) -> Vec<u8> {
+/// Returns the value of `TZ` that names the file at `path`. The colon says that the value is not a POSIX string.
+fn file_value(path: PathBuf) -> Vec<u8> {
     let mut variable = path.into_os_string().into_vec();
     variable.insert(0, b':');
     variable
 }
 
-/// What glibc makes of a value that names no file: a POSIX string, with [`DEFAULT_RULES`] if the string names summer time
-/// without a rule, or else UTC.
+/// Returns the POSIX string that glibc makes of a value that names no file. If the value names summer time without
+/// rules, [`DEFAULT_RULES`] are appended. A value that is not a POSIX string becomes UTC.
 fn posix_string(value: &[u8]) -> Cow<'_, [u8]> {
     let with_rules = || Cow::Owned([value.strip_suffix(b",").unwrap_or(value), DEFAULT_RULES].concat());
-    match after_name(value).and_then(after_offset) {
+    match after_abbreviation(value).and_then(after_offset) {
         None => Cow::Borrowed(b"UTC0"),
         Some(b"") => Cow::Borrowed(value),
-        Some(summer_time) => match after_name(summer_time).map(|rest| after_offset(rest).unwrap_or(rest)) {
-            None => Cow::Borrowed(b"UTC0"),
-            Some(b"" | b",") => with_rules(),
-            Some(_) => Cow::Borrowed(value),
-        },
+        Some(summer_time) => {
+            match after_abbreviation(summer_time).map(|rest| after_offset(rest).unwrap_or(rest)) {
+                None => Cow::Borrowed(b"UTC0"),
+                Some(b"" | b",") => with_rules(),
+                Some(_) => Cow::Borrowed(value),
+            }
+        }
     }
 }
 
-/// What follows the abbreviation of a zone: at least three letters, or any text in `<>`.
-fn after_name(text: &[u8]) -> Option<&[u8]> {
+/// Returns the text after the abbreviation at the start of `text`. An abbreviation is at least three letters, or any
+/// text in `<>`.
+fn after_abbreviation(text: &[u8]) -> Option<&[u8]> {
     if let Some(quoted) = text.strip_prefix(b"<") {
         let end = quoted.iter().position(|byte| *byte == b'>')?;
         return quoted.get(end + 1..);
@@ -118,7 +126,8 @@ fn after_name(text: &[u8]) -> Option<&[u8]> {
     if length < 3 { None } else { text.get(length..) }
 }
 
-/// What follows an offset: an optional sign, digits, and optional minutes and seconds after colons.
+/// Returns the text after the offset at the start of `text`. An offset is an optional sign, digits, and optional
+/// minutes and seconds after colons.
 fn after_offset(text: &[u8]) -> Option<&[u8]> {
     let unsigned = text.strip_prefix(b"+").or_else(|| text.strip_prefix(b"-")).unwrap_or(text);
     let length = unsigned.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b':').count();

@@ -25,23 +25,23 @@ pub enum WaitStatus {
 /// A child that has changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildStatus {
-    /// The kernel may use this number again, unless the child is only stopped.
+    /// The PID of the child. The kernel may give this PID to a new process, unless the child is only stopped.
     pub pid: Pid,
     pub status: WaitStatus,
 }
 
 /// Reaps one dead child, or reports one stopped child, without waiting. Returns `None` if there is neither.
 ///
-/// The kernel searches the list of all children. With a thousand living children, a search that finds nothing takes
+/// The kernel searches the list of all children. If a thousand children live, a call that finds none to report takes
 /// longer than the start of a program.
 ///
 /// # Errors
-/// Returns ECHILD if rsup has no child. Any other errno means that a seccomp filter refuses waitpid(2), and waitid(2)
-/// replaces it. If waitid(2) fails too, this function waits 50 ms and returns its errno. There may still be dead
-/// children then.
+/// Returns ECHILD if rsup has no child. After any other errno of waitpid(2), which means that a seccomp filter refuses
+/// it, this function calls waitid(2). If waitid(2) fails too, this function waits 50 ms and returns the errno of
+/// waitid(2). Dead children may be left in that case.
 pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
     match waitpid_any() {
-        // Without a second attempt, the child would stay a zombie until the next SIGCHLD.
+        // A seccomp filter refuses waitpid(2). Without waitid(2), rsup could not reap any child.
         Err(errno) if errno != Errno::ECHILD => waitid_any().inspect_err(|errno| {
             if *errno != Errno::ECHILD {
                 back_off();
@@ -98,8 +98,8 @@ fn decode(status: i32) -> WaitStatus {
     }
 }
 
-/// Lists the children of rsup, zombies included. Returns `None` if the kernel does not list them: without /proc, or
-/// built without CONFIG_PROC_CHILDREN.
+/// Lists the children of rsup, zombies included. Returns `None` if /proc is missing, or if the kernel was built without
+/// CONFIG_PROC_CHILDREN.
 #[must_use]
 pub fn children() -> Option<Vec<Pid>> {
     // rsup has one thread, so the children of the thread are all children.

@@ -30,7 +30,7 @@ const EXIT_1: ExitStatus = ExitStatus::Code(1);
 const KILLED: ExitStatus = ExitStatus::Signal { signal: Signal::KILL, core: false };
 
 fn process(state: ProcessState, leftovers: Leftovers) -> Process {
-    Process { state, leftovers, started: Some(at(0)), ..Process::default() }
+    Process { state, leftovers, started_at: Some(at(0)), ..Process::default() }
 }
 
 /// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, and the
