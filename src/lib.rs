@@ -124,6 +124,7 @@ fn load(
         environment: &environment,
         not_utf8: &not_utf8,
         host: &sys::host_name(),
+        list_directory: &sys::list_directory,
         check_user,
         try_step,
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::resource_use::shipped_binary;
 use crate::support::cgroup::Cgroup;
 use crate::support::probe::{probe, static_programs};
-use crate::support::two_programs::{TwoPrograms, two_programs};
+use crate::support::two_programs::{TwoPrograms, two_programs, two_programs_with_an_include};
 use crate::support::{
     CONF, PATIENCE, SIGKILL, SIGQUIT, Setup, both_ways, command, each, eventually, installed, kill, needs,
     pid_namespace, proc, program, root, rsup, script, skip, within,
@@ -189,7 +189,7 @@ const NO_FILE: Refused = Ends("Error: could not ");
 /// in one-command mode. The number is followed by the flags of the call's first argument that the filter looks for.
 ///
 /// Four calls are not in the table: clone(2) without CLONE_VM, execve(2), kill(2) and exit_group(2), which have no substitute.
-/// arch_prctl(2) is called by the C library before `main`.
+/// arch_prctl(2) is called by the C library before `main`. getdents64(2) has a test of its own.
 const CALLS: &[(i64, i32, Refused, Refused)] = &[
     (libc::SYS_clone, libc::CLONE_VM, Works, Works),
     (libc::SYS_clone, libc::CLONE_VFORK, Works, Works),
@@ -308,7 +308,7 @@ fn rsup_works_or_says_why_not_when_a_filter_refuses_one_system_call() {
         let (number, flags, configuration, command_mode) = call;
         let calls = format!("{number}:{flags}");
         let under = |setup: Setup| filtered(setup, *errno, &calls).run_as(**way);
-        let supervised = || under(rsup(&two_programs("")));
+        let supervised = || under(two_programs_with_an_include());
         let supervises = match configuration {
             Works => TwoPrograms::start(supervised()).serves_and_ends(),
             Ends(text) => ends(supervised(), text),
@@ -323,6 +323,19 @@ fn rsup_works_or_says_why_not_when_a_filter_refuses_one_system_call() {
             .map_err(|why| failed("configuration mode", why))
             .and_then(|()| runs.map_err(|why| failed("one-command mode", why)))
     });
+}
+
+#[test]
+fn a_pattern_of_include_matches_nothing_where_a_filter_refuses_getdents64() {
+    needs!(static_programs(), shipped_binary());
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let setup = filtered(two_programs_with_an_include(), errno, &libc::SYS_getdents64.to_string());
+        let mut life = TwoPrograms::start(setup);
+        life.runs(TwoPrograms::WEB, &[]).unwrap();
+        life.rsup.expect("WARN No file matches via include");
+        assert!(life.running(TwoPrograms::JOB).is_empty());
+        life.ends().unwrap();
+    }
 }
 
 /// System calls that a seccomp filter may refuse together, and that rsup can work without.
@@ -353,7 +366,7 @@ fn rsup_works_under_a_seccomp_filter() {
         both_ways().into_iter().flat_map(|way| errors.iter().map(move |errno| (*errno, way))).collect();
     each(&cases, |(errno, way)| {
         let under = |setup: Setup| filtered(setup, *errno, &numbers).run_as(*way);
-        TwoPrograms::start(under(rsup(&two_programs(""))))
+        TwoPrograms::start(under(two_programs_with_an_include()))
             .serves_and_ends()
             .and_then(|()| runs_a_command(|words| under(command(words))))
             .map_err(|why| format!("errno {errno} {way:?}: {why}"))

@@ -148,8 +148,14 @@ fn environment() -> Vec<(String, String)> {
 
 /// Loads a file with rsup. Returns the processes as JSON, or the error messages.
 fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> {
-    let inputs =
-        Inputs { environment, not_utf8: &[], host: "node1", check_user: &|_| Ok(()), try_step: None };
+    let inputs = Inputs {
+        environment,
+        not_utf8: &[],
+        host: "node1",
+        list_directory: &rsup::sys::list_directory,
+        check_user: &|_| Ok(()),
+        try_step: None,
+    };
     let loaded = config::load(file, &Overrides::default(), &inputs);
     let config = loaded.config.ok_or_else(|| loaded.report.lines(false).collect::<Vec<_>>().join("\n"))?;
     let mut shown: Value = serde_json::from_str(&config.to_json()).unwrap();

@@ -1,5 +1,5 @@
 //! Finds the configuration file, and reads it and its includes. This is the only file of `config` that uses the file
-//! system.
+//! system. `sys` lists the directories, because `std::fs::read_dir` can panic.
 //!
 //! The order of the search, of the includes and of the messages is that of supervisord's `Options.default_configfile`
 //! and `ServerOptions.read_config`. rsup differs in this: it reads only regular files, always as UTF-8, up to a limit;
@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::model::{Inputs, Loaded, Overrides};
+use super::model::{Inputs, ListDirectory, Loaded, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
 use super::warnings;
 use crate::config::grammar::document::{Document, SourceLocation};
@@ -66,7 +66,7 @@ fn first_existing(paths: &[PathBuf]) -> Result<PathBuf, String> {
 /// configuration.
 #[must_use]
 pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
-    let mut loader = Loader::new(file);
+    let mut loader = Loader::new(file, inputs);
     let main = loader.read_main_file(file);
     let mut document = Document::default();
     loader.merge(&mut document, 0, &main);
@@ -88,26 +88,26 @@ struct IncludedFile {
     text: String,
 }
 
-struct Loader {
+struct Loader<'a> {
     /// The directory of the main file. Symbolic links in the path of the directory are not resolved.
     here: String,
     report: Report,
     notices: Vec<Notice>,
     /// How many more bytes may be read.
     bytes_left: u64,
-    glob: Glob,
+    glob: Glob<'a>,
     included: Vec<IncludedFile>,
 }
 
-impl Loader {
-    fn new(file: &Path) -> Self {
+impl<'a> Loader<'a> {
+    fn new(file: &Path, inputs: &Inputs<'a>) -> Self {
         Loader {
             here: directory(file),
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
             // One path more than the limit, so that zero means that the limit is exceeded.
-            glob: Glob { paths_left: MAX_PATHS.saturating_add(1) },
+            glob: Glob { paths_left: MAX_PATHS.saturating_add(1), list_directory: inputs.list_directory },
             included: Vec::new(),
         }
     }
@@ -260,12 +260,13 @@ impl Loader {
 }
 
 /// Python's `glob.glob`, with sorted results and a limit on the number of paths.
-struct Glob {
+struct Glob<'a> {
     /// How many more paths may match.
     paths_left: usize,
+    list_directory: &'a ListDirectory,
 }
 
-impl Glob {
+impl Glob<'_> {
     /// Returns the paths that match, sorted by their text, as supervisord sorts them. A pattern without wildcards
     /// matches a path that exists.
     fn paths(&mut self, pattern: &str) -> Vec<PathBuf> {
@@ -294,8 +295,7 @@ impl Glob {
             return self.if_it_exists(directory.join(pattern));
         }
         let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        let Ok(entries) = fs::read_dir(listed) else { return Vec::new() };
-        let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+        let names = (self.list_directory)(listed);
         let visible =
             names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
         let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
@@ -312,10 +312,11 @@ impl Glob {
 }
 
 /// Returns the absolute directory of a file, without `.` and `..`. Symbolic links are not resolved
-/// (`os.path.abspath(os.path.dirname(file))`).
+/// (`os.path.abspath(os.path.dirname(file))`). Where a seccomp filter refuses getcwd(2), the directory of a relative path is
+/// relative to rsup's own, for example `./`.
 fn directory(file: &Path) -> String {
-    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    normal(&absolute.parent().unwrap_or(Path::new("/")).to_string_lossy())
+    let parent = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    std::path::absolute(file).map_or_else(|_| join(".", &parent(file)), |file| normal(&parent(&file)))
 }
 
 fn comment_inside_quotes(kept: &str) -> String {

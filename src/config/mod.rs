@@ -14,6 +14,7 @@
 //!     environment: &environment,
 //!     not_utf8: &[],
 //!     host: "web1",
+//!     list_directory: &rsup::sys::list_directory,
 //!     check_user: &check_user,
 //!     try_step: None,
 //! };
@@ -44,8 +45,8 @@ mod warnings;
 pub use grammar::python::repr;
 pub use load::{find, load};
 pub use model::{
-    Address, Config, Inputs, Loaded, LogFile, Obstacle, Overrides, ProcessConfig, SectionKind, Socket,
-    StartStep, Supervisord, TryStep,
+    Address, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, Overrides, ProcessConfig, SectionKind,
+    Socket, StartStep, Supervisord, TryStep,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

@@ -2,7 +2,9 @@
 //!
 //! A field that has the name of a key holds the value of that key.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
 use super::report::{Notice, Report};
 use crate::policy::{Level, ProcessSpec, ShutdownOn};
@@ -17,6 +19,8 @@ pub struct Inputs<'a> {
     pub not_utf8: &'a [String],
     /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
+    /// Lists a directory, for the wildcards of `[include]`.
+    pub list_directory: &'a ListDirectory,
     /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if the user or
     /// the group does not exist. `--print-config` accepts every value, so that its output does not depend on the
     /// machine.
@@ -24,6 +28,9 @@ pub struct Inputs<'a> {
     /// Tries a step of the start, for `--check`. `None` where nothing is tried.
     pub try_step: Option<&'a TryStep<'a>>,
 }
+
+/// A function that returns the names in a directory, without `.` and `..`. A directory that cannot be read has no names.
+pub type ListDirectory = dyn Fn(&Path) -> Box<dyn Iterator<Item = OsString>>;
 
 /// A function that tries a step of the start, and returns what is in the way.
 pub type TryStep<'a> = dyn Fn(StartStep<'_>) -> Result<(), Obstacle> + 'a;

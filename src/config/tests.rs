@@ -19,6 +19,7 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
             environment: &environment,
             not_utf8: &[],
             host: "node1",
+            list_directory: &crate::sys::list_directory,
             check_user: &check_user,
             try_step: None,
         },

@@ -1,14 +1,13 @@
 //! The processes of rsup's PID namespace.
 
+use super::directory::Names;
 use super::kill::Pid;
-use nix::dir::Dir;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use nix::unistd::getpgid;
 use std::fs;
+use std::path::Path;
 
-/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is missing,
-/// or it belongs to another PID namespace, in which the processes have other numbers.
+/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is missing, it
+/// cannot be read, or it belongs to another PID namespace, in which the processes have other numbers.
 #[must_use]
 pub fn processes() -> Option<Vec<Pid>> {
     let own = i32::try_from(std::process::id()).ok()?;
@@ -16,12 +15,11 @@ pub fn processes() -> Option<Vec<Pid>> {
     if own_entry.to_str()?.parse() != Ok(own) {
         return None;
     }
-    // `std::fs::read_dir` panics where a seccomp filter refuses close(2).
-    let directory =
-        Dir::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let numbers =
-        directory.into_iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
-    Some(numbers.filter(|number| *number != own).filter_map(Pid::new).collect())
+    let numbers = Names::of(Path::new("/proc"))?.filter_map(|name| name.to_str()?.parse().ok());
+    let numbers: Vec<i32> = numbers.collect();
+    // Where a seccomp filter refuses getdents64(2), the list does not even contain rsup.
+    numbers.contains(&own).then_some(())?;
+    Some(numbers.into_iter().filter(|number| *number != own).filter_map(Pid::new).collect())
 }
 
 /// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the

@@ -137,14 +137,14 @@ fn after_offset(text: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::list_directory;
     use std::io::Write;
     use std::process::{Command, Stdio};
 
     /// The names of all files of the zone database.
     fn names() -> Vec<String> {
         fn collect(directory: &Path, names: &mut Vec<String>) {
-            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                let path = entry.path();
+            for path in list_directory(directory).map(|name| directory.join(name)) {
                 if path.is_dir() && !path.ends_with("right") {
                     collect(&path, names);
                 } else if let Some(name) = path.strip_prefix(DATABASE).ok().and_then(Path::to_str) {

@@ -20,8 +20,14 @@ pub(crate) fn is_requested() -> bool {
 pub(crate) fn load_once() {
     let file = env::var_os(FILE).expect("is_requested has returned true");
     let file = Path::new(&file);
-    let inputs =
-        Inputs { environment: &[], not_utf8: &[], host: "host", check_user: &|_| Ok(()), try_step: None };
+    let inputs = Inputs {
+        environment: &[],
+        not_utf8: &[],
+        host: "host",
+        list_directory: &rsup::sys::list_directory,
+        check_user: &|_| Ok(()),
+        try_step: None,
+    };
     let start = Instant::now();
     let loaded = config::load(file, &Overrides::default(), &inputs);
     println!("{}", start.elapsed().as_micros());

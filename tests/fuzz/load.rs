@@ -17,7 +17,14 @@ fuzz_target!(|bytes: &[u8]| {
         let file = directory.path().join("supervisord.conf");
         fs::write(&file, bytes).unwrap();
         let environment = [("HOME".to_owned(), "/root".to_owned())];
-        let inputs = Inputs { environment: &environment, not_utf8: &[], host: "node", check_user: &|_| Ok(()), try_step: None };
+        let inputs = Inputs {
+            environment: &environment,
+            not_utf8: &[],
+            host: "node",
+            list_directory: &rsup::sys::list_directory,
+            check_user: &|_| Ok(()),
+            try_step: None,
+        };
         let loaded = config::load(&file, &Overrides::default(), &inputs);
         let report = loaded.report.to_string();
         match loaded.config {

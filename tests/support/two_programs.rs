@@ -2,13 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Rsup, SIGKILL, SIGTERM, Setup, kill, proc, program, within};
+use super::{PATIENCE, Rsup, SIGKILL, SIGTERM, Setup, kill, proc, program, rsup, within};
 
 /// The programs `web` and `job`, which keep running and are always restarted. `keys` are further keys of `job`.
 pub(crate) fn two_programs(keys: &str) -> String {
     let always = "autorestart=true\nstartsecs=0\nstartretries=1000\nstopwaitsecs=1\n";
     let sleep = |name, mark| program(name, &format!("sleep {mark}")) + always;
     sleep("web", TwoPrograms::WEB) + &sleep("job", TwoPrograms::JOB) + keys
+}
+
+/// A set-up with the two programs, of which `job` is in a file that a pattern of `[include]` matches.
+pub(crate) fn two_programs_with_an_include() -> Setup {
+    let conf = two_programs("");
+    let (web, job) = conf.split_at(conf.find("[program:job]").unwrap());
+    rsup(&format!("[include]\nfiles=included/*.conf\n{web}")).file("included/job.conf", job, 0o644)
 }
 
 /// rsup with the two programs.
