@@ -339,7 +339,7 @@ fn a_pattern_of_include_matches_nothing_where_a_filter_refuses_getdents64() {
 }
 
 /// System calls that a seccomp filter may refuse together, and that rsup can work without.
-const DISPENSABLE: [i64; 14] = [
+const DISPENSABLE: [i64; 15] = [
     libc::SYS_prctl,
     libc::SYS_prlimit64,
     libc::SYS_getrlimit,
@@ -354,6 +354,11 @@ const DISPENSABLE: [i64; 14] = [
     libc::SYS_rt_sigtimedwait,
     libc::SYS_wait4,
     libc::SYS_sendto,
+    // What the C library's poll(3) calls.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(not(target_arch = "x86_64"))]
+    libc::SYS_ppoll,
 ];
 
 #[test]

@@ -114,20 +114,22 @@ impl Poller {
 
 /// Waits until `fd` is writable or `timeout` has passed. Returns whether `fd` is writable.
 pub(super) fn poll_writable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
-    poll_for(fd, PollFlags::POLLOUT, timeout)
+    poll_for(fd, PollFlags::POLLOUT, timeout).unwrap_or(false)
 }
 
 /// Waits until `fd` is readable or `timeout` has passed. Returns whether `fd` is readable.
-pub(super) fn poll_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
+///
+/// # Errors
+/// Returns the errno of poll(2): EINTR if rsup was stopped and continued, or that of a seccomp filter.
+pub(super) fn poll_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, Errno> {
     poll_for(fd, PollFlags::POLLIN, timeout)
 }
 
-fn poll_for(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: PollTimeout) -> bool {
+fn poll_for(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: PollTimeout) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(fd, wanted)];
-    // After an error there are no events, so the answer is no.
-    let _ = poll(&mut fds, timeout);
+    poll(&mut fds, timeout)?;
     let [fd] = fds;
-    fd.revents().is_some_and(|events| events.contains(wanted))
+    Ok(fd.revents().is_some_and(|events| events.contains(wanted)))
 }
 
 /// Sleeps 50 ms before the caller repeats a call that has failed, so that the caller does not spin.

@@ -253,17 +253,20 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
 
 /// Does what [`wait_for_signal`] does, but uses signalfd(2), because a seccomp filter refuses rt_sigtimedwait(2).
 fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
-    let mut received = None;
-    match SignalFd::new() {
-        Ok(signals) if poll_readable(signals.as_fd(), timeout.map_or(PollTimeout::NONE, poll_timeout)) => {
-            signals.read_up_to(1, |signal| received = Some(signal));
-        }
+    let Ok(signals) = SignalFd::new() else {
+        // No system call is left that could receive a signal.
+        back_off();
+        return None;
+    };
+    match poll_readable(signals.as_fd(), timeout.map_or(PollTimeout::NONE, poll_timeout)) {
+        Ok(true) => {}
         // The time is over.
-        Ok(_) if timeout.is_some() => {}
-        // No system call works that could wait for a signal. The pause keeps the caller's loop from using all processor
-        // time.
-        Ok(_) | Err(_) => back_off(),
+        Ok(false) => return None,
+        // A filter refuses poll(2) too: rsup looks for a signal after a pause instead.
+        Err(_) => back_off(),
     }
+    let mut received = None;
+    signals.read_up_to(1, |signal| received = Some(signal));
     received
 }
 

@@ -6,6 +6,7 @@ mod examples;
 mod kubernetes;
 mod limits;
 mod run;
+mod seccomp;
 
 use std::fs;
 use std::io::{Read, Write};

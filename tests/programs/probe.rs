@@ -49,6 +49,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         "descriptors" => descriptors(),
         "environment" => std::env::vars().for_each(|(key, value)| println!("{key}={value}")),
         "words" => words[1..].iter().for_each(|word| println!("{:02x?}", word.to_bytes())),
+        "errno" => return errno(text(1)),
         "exit" => return text(1).parse().unwrap(),
         word => panic!("{word}: unknown command"),
     }
@@ -216,6 +217,14 @@ fn without(errno: &str, calls: &str, words: &[&CStr]) {
     assert_eq!(unsafe { prctl(38, 1 as c_long, 0 as c_long, 0 as c_long, 0 as c_long) }, 0);
     assert_eq!(unsafe { prctl(22, 2 as c_long, &raw const program) }, 0);
     execute(words);
+}
+
+/// `errno uname`: calls uname(2) with a null pointer. Returns the errno: EFAULT, or that of a filter.
+fn errno(call: &str) -> c_int {
+    const UNAME: c_long = if cfg!(target_arch = "x86_64") { 63 } else { 160 };
+    assert_eq!(call, "uname", "unknown system call");
+    unsafe { syscall(UNAME, null::<u8>()) };
+    std::io::Error::last_os_error().raw_os_error().unwrap()
 }
 
 /// `sets`: prints the blocked and the ignored signals that the program was started with.
