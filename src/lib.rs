@@ -1,8 +1,8 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
-//! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys` is
-//! the interface to the kernel, `log` writes rsup's own lines, and `supervise` is the loop that joins them. Data flows
-//! one way: command line and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
+//! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys`
+//! is the interface to the kernel, `log` writes rsup's own lines, and `supervise` is the loop that joins them. Data
+//! flows one way: command line and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
 //! src/README.md is the design document.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
@@ -133,7 +133,8 @@ fn load(
 
 /// Finds the configuration file in supervisord's search path.
 fn find_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
-    // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is preferred.
+    // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is
+    // preferred.
     let executable = env::current_exe().unwrap_or_else(|_| argv0(arguments).into());
     config::find(&executable).map_err(|reason| usage_error(reason, arguments))
 }

@@ -1,6 +1,6 @@
-//! A virtual machine with Debian's kernel for arm64, in which rsup is the init. The kernel starts rsup as the real PID 1, and
-//! rsup runs 50 programs, a program of another user, and other tests of this test binary, which is built for arm64 too.
-//! qemu-user refuses clone(CLONE_VM), so the tests of `make dist` never share memory with a child on arm64.
+//! A virtual machine with Debian's kernel for arm64, in which rsup is the init. The kernel starts rsup as the real PID
+//! 1, and rsup runs 50 programs, a program of another user, and other tests of this test binary, which is built for
+//! arm64 too. qemu-user refuses clone(CLONE_VM), so the tests of `make dist` never share memory with a child on arm64.
 //!
 //! `make arm64` builds the binary. `RSUP_ARM64` names the directory that contains it.
 
@@ -18,7 +18,8 @@ use crate::support::{installed, needs, root, skip, within};
 
 const TARGET: &str = "aarch64-unknown-linux-musl";
 
-/// Debian's packages in the virtual machine: the kernel, the commands that the tests use, and other inits for the benchmark.
+/// Debian's packages in the virtual machine: the kernel, the commands that the tests use, and other inits for the
+/// benchmark.
 const PACKAGES: &str =
     "linux-image-cloud-arm64,busybox-static,dash,coreutils,util-linux,mount,grep,sed,strace,tini,catatonit";
 
@@ -56,8 +57,8 @@ const TESTS: [&str; 22] = [
 const STORM: usize = 50;
 const ROUNDS: usize = 5;
 
-/// The first program that the kernel executes: a script, which becomes rsup. The kernel's trace records the flags of each
-/// clone(2) in the virtual machine.
+/// The first program that the kernel executes: a script, which becomes rsup. The kernel's trace records the flags of
+/// each clone(2) in the virtual machine.
 const INIT: &str = "#!/bin/busybox sh
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
@@ -228,8 +229,8 @@ fn rsup_is_the_init_of_an_arm64_kernel() {
     let console = boot(&root, directory.path());
     let count = |text: &str| console.matches(text).count();
 
-    // Each line of the kernel's trace is one start by the real PID 1. Flag 100 is CLONE_VM. A child that changes its user is
-    // forked.
+    // Each line of the kernel's trace is one start by the real PID 1. Flag 100 is CLONE_VM. A child that changes its
+    // user is forked.
     let with_flags = |flags: &str| console.lines().filter(|line| line.ends_with(flags)).count();
     let starts = ROUNDS + 1;
     assert_eq!(with_flags("clone of PID 1 with flags 100"), starts * STORM + 1, "{console}");

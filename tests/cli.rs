@@ -208,8 +208,8 @@ fn check_fails_if_no_program_would_start() {
 /// Runs rsup as a user without any rights.
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"];
 
-/// Returns the exit code of `--check` and what it prints. Also checks that rsup starts if and only if `--check` finds no
-/// error.
+/// Returns the exit code of `--check` and what it prints. Also checks that rsup starts if and only if `--check` finds
+/// no error.
 fn checked(setup: impl Fn() -> Setup) -> (i32, Vec<String>) {
     let (code, check) = setup().args(&["--check"]).run();
     let starts = setup().run().0;

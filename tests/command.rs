@@ -193,7 +193,8 @@ fn a_script_without_a_first_line_cannot_run_if_there_is_no_shell() {
 
 #[test]
 fn a_file_in_path_without_an_x_bit_is_skipped() {
-    // Like execvp, rsup executes the first file that can be executed. If EACCES is the last error, the exit code is 126.
+    // Like execvp, rsup executes the first file that can be executed. If EACCES is the last error, the exit code is
+    // 126.
     let dir = tempfile::tempdir().unwrap();
     for place in ["a", "b"] {
         std::fs::create_dir(dir.path().join(place)).unwrap();

@@ -150,7 +150,8 @@ fn rsup_works_whatever_state_it_was_started_in() {
         });
         let served = life.serves().and_then(|()| {
             let web = life.running(TwoPrograms::WEB)[0];
-            // The three standard descriptors, the epoll and signal descriptors, and rsup's own description of /dev/full.
+            // The three standard descriptors, the epoll and signal descriptors, and rsup's own description of
+            // /dev/full.
             match (proc::open_descriptors(life.pid), proc::open_descriptors(web)) {
                 (5..=6, 3) => life.ends(),
                 open => life.fails(&format!("open descriptors: {open:?}")),
@@ -185,11 +186,12 @@ const NO_MASK: Refused = Ends("Error: can't block signals: ");
 const NO_EVENTS: Refused = Ends("Error: can't watch signals: ");
 const NO_FILE: Refused = Ends("Error: could not ");
 
-/// Every system call that rsup or a child makes before its exec, and what rsup does without the call: in configuration mode and
-/// in one-command mode. The number is followed by the flags of the call's first argument that the filter looks for.
+/// Every system call that rsup or a child makes before its exec, and what rsup does without the call: in configuration
+/// mode and in one-command mode. The number is followed by the flags of the call's first argument that the filter looks
+/// for.
 ///
-/// Four calls are not in the table: clone(2) without CLONE_VM, execve(2), kill(2) and exit_group(2), which have no substitute.
-/// arch_prctl(2) is called by the C library before `main`. getdents64(2) has a test of its own.
+/// Four calls are not in the table: clone(2) without CLONE_VM, execve(2), kill(2) and exit_group(2), which have no
+/// substitute. arch_prctl(2) is called by the C library before `main`. getdents64(2) has a test of its own.
 const CALLS: &[(i64, i32, Refused, Refused)] = &[
     (libc::SYS_clone, libc::CLONE_VM, Works, Works),
     (libc::SYS_clone, libc::CLONE_VFORK, Works, Works),
@@ -263,8 +265,8 @@ const OLD_CALLS: &[(i64, i32, Refused, Refused)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_CALLS: &[(i64, i32, Refused, Refused)] = &[];
 
-/// A set-up under a filter. Its `sleep` is a static program that makes few system calls, because the filter applies to the
-/// programs too.
+/// A set-up under a filter. Its `sleep` is a static program that makes few system calls, because the filter applies to
+/// the programs too.
 fn filtered(setup: Setup, errno: i32, calls: &str) -> Setup {
     let link = setup.path("sleep");
     std::os::unix::fs::symlink(probe(), link).unwrap();

@@ -32,8 +32,8 @@ fn every_forwarded_signal_reaches_each_member_of_the_group_once() {
     for way in both_ways() {
         let mut rsup = start(&listener(), way);
         expect_both(&rsup, "ready");
-        // INT, QUIT and TERM begin the stop. KILL and STOP cannot be caught. CHLD is about rsup's own children. TSTP, TTIN
-        // and TTOU suspend rsup.
+        // INT, QUIT and TERM begin the stop. KILL and STOP cannot be caught. CHLD is about rsup's own children. TSTP,
+        // TTIN and TTOU suspend rsup.
         let forwarded: Vec<_> = (1..=64).filter(|n| ![2, 3, 9, 15, 17, 19, 20, 21, 22].contains(n)).collect();
         for signal in &forwarded {
             rsup.signal(*signal);

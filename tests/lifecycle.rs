@@ -367,7 +367,8 @@ fn a_program_runs_even_if_its_log_file_cannot_be_opened() {
 
 #[test]
 fn a_program_that_has_exited_never_becomes_running() {
-    // The test stops rsup until the program has exited and startsecs are over, so that rsup learns of both in one iteration.
+    // The test stops rsup until the program has exited and startsecs are over, so that rsup learns of both in one
+    // iteration.
     let mut rsup = rsup(&(program("victim", "sleep 1000") + "startsecs=1\n")).start();
     rsup.expect("spawned: 'victim'");
     rsup.signal(SIGSTOP);

@@ -1,5 +1,5 @@
-//! rsup's own log: no line waits for a reader, no line is lost while there is room for it, lost lines are counted, and one
-//! event is one line.
+//! rsup's own log: no line waits for a reader, no line is lost while there is room for it, lost lines are counted, and
+//! one event is one line.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -86,8 +86,8 @@ fn burst(programs: usize) -> String {
     program("web", "sleep 1000") + "startsecs=0\n" + &jobs
 }
 
-/// The number of lines that these programs cause: one for rsup's start, and for each program `spawned`, `success` and, except
-/// for the program that keeps running, `exited`.
+/// The number of lines that these programs cause: one for rsup's start, and for each program `spawned`, `success` and,
+/// except for the program that keeps running, `exited`.
 fn lines_of(programs: usize) -> usize {
     1 + 2 + 3 * programs
 }

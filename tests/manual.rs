@@ -27,8 +27,8 @@ fn options() -> BTreeSet<String> {
     words.filter_map(|word| word.strip_prefix('-')).filter(|word| word.len() > 2).map(str::to_owned).collect()
 }
 
-/// The keys, and the sections without a name of their own, in the tables of known keys: every string literal of lower-case
-/// letters and `_`.
+/// The keys, and the sections without a name of their own, in the tables of known keys: every string literal of
+/// lower-case letters and `_`.
 fn keys() -> BTreeSet<String> {
     let source = read("src/config/sections/known_keys.rs");
     let code = source.split("#[cfg(test)]").next().unwrap();

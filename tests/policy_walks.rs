@@ -1,6 +1,6 @@
-//! Random walks through policy with a fake kernel. Forks and execs fail, programs exit or ignore signals, process groups
-//! outlive their leaders, PIDs are reused at once, unknown children appear, and time jumps. The invariants of policy must
-//! hold after every step. The environment variable `WALKS` sets the number of walks.
+//! Random walks through policy with a fake kernel. Forks and execs fail, programs exit or ignore signals, process
+//! groups outlive their leaders, PIDs are reused at once, unknown children appear, and time jumps. The invariants of
+//! policy must hold after every step. The environment variable `WALKS` sets the number of walks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +24,8 @@ struct FakeProcess {
     zombie: Option<ExitStatus>,
     /// The number of other living members of the process group.
     members: u32,
-    /// The PID of the leader and the ID of its process group. The PID is in use until the leader is reaped and the process
-    /// group is empty.
+    /// The PID of the leader and the ID of its process group. The PID is in use until the leader is reaped and the
+    /// process group is empty.
     pid: Option<u32>,
     /// rsup knows that the process group has outlived its leader, and does not know yet that the group is empty.
     group_outlived_leader: bool,
@@ -222,8 +222,8 @@ impl Walk {
         self.run_actions();
     }
 
-    /// Handles every deadline that is due, and reaps before each, as the main loop does. After a few rounds, no deadline
-    /// may be due.
+    /// Handles every deadline that is due, and reaps before each, as the main loop does. After a few rounds, no
+    /// deadline may be due.
     fn run_due_timers(&mut self) {
         for _ in 0..10 {
             if self.processes.deadline().is_some_and(|deadline| deadline <= self.time()) {
@@ -339,8 +339,8 @@ impl Walk {
         }
     }
 
-    /// The exec of a leader succeeds, fails, or must wait until rsup has opened a FIFO. When rsup learns of the last two, the
-    /// leader is reaped already.
+    /// The exec of a leader succeeds, fails, or must wait until rsup has opened a FIFO. When rsup learns of the last
+    /// two, the leader is reaped already.
     fn finish_exec(&mut self, id: usize) {
         if self.one_chance_in(6) {
             self.coverage.count("exec failed");
@@ -563,7 +563,8 @@ impl Walk {
         }
     }
 
-    /// rsup learns that the kernel has refused a signal, and looks at the process group of a leader that refuses SIGKILL.
+    /// rsup learns that the kernel has refused a signal, and looks at the process group of a leader that refuses
+    /// SIGKILL.
     fn report_refusal(&mut self, id: usize, signal: Signal, to: SignalTarget) {
         if to == SignalTarget::Leader && signal != Signal::KILL {
             return;
@@ -626,8 +627,8 @@ impl Walk {
         deadline.is_some_and(|deadline| self.now >= deadline)
     }
 
-    /// The stop deadline is near: rsup asks the members of these groups, and all orphans. Without a list of the processes
-    /// the leaders are asked again.
+    /// The stop deadline is near: rsup asks the members of these groups, and all orphans. Without a list of the
+    /// processes the leaders are asked again.
     fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.coverage.count("asked before the stop deadline");
         for ProcId(id) in members_of {

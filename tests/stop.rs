@@ -190,7 +190,8 @@ fn no_program_starts_after_the_stop_has_begun() {
     }
 }
 
-/// Starts a program whose leader and whose second group member each write these signals into a file when they receive them.
+/// Starts a program whose leader and whose second group member each write these signals into a file when they receive
+/// them.
 fn listeners(signals: &[i32], way: Way) -> Rsup {
     let traps = |who: &str| {
         let trap = |signal: &i32| format!("trap \"echo {who} {signal} >> events\" {signal}; ");
@@ -378,8 +379,8 @@ fn strace_sees_one_sigterm_to_the_leader_and_later_sigkill_to_the_leader_and_sig
     }
 }
 
-/// A script that waits for a child in the foreground, as `bash -c 'trap "echo cleanup; exit" TERM; python3 …'` does. The shell
-/// runs the trap only when the child has ended.
+/// A script that waits for a child in the foreground, as `bash -c 'trap "echo cleanup; exit" TERM; python3 …'` does.
+/// The shell runs the trap only when the child has ended.
 const WAITS_FOR_CHILD: &str = "trap \"echo cleanup >> events; exit 0\" TERM; sh ./child.sh; :";
 
 /// A child that writes `told` when it receives SIGTERM, and ends.
@@ -465,7 +466,8 @@ fn killasgroup_kills_the_process_group_at_stopwaitsecs_without_a_request() {
 
 #[test]
 fn before_the_stop_deadline_every_process_is_asked_once() {
-    // `high` ignores its stop signal, so the turn of `low` never comes. Each process writes its name when it gets SIGTERM.
+    // `high` ignores its stop signal, so the turn of `low` never comes. Each process writes its name when it gets
+    // SIGTERM.
     let asked = |name: &str| format!("trap \"echo {name} >> events\" TERM; {}", forever(name));
     let with_member = |name: &str, priority: u32| {
         let member = format!("{name}-member");
@@ -494,7 +496,8 @@ fn before_the_stop_deadline_every_process_is_asked_once() {
         let mut events = events(&rsup);
         events.sort();
         let mut expected = names.to_vec();
-        // When rsup is not PID 1, the daemon is a child of the launcher, and rsup adopts the daemon when the launcher has ended.
+        // When rsup is not PID 1, the daemon is a child of the launcher, and rsup adopts the daemon when the launcher
+        // has ended.
         expected.sort();
         assert_eq!(events, expected, "{way:?}: each once");
     }
@@ -581,15 +584,16 @@ fn sigterm_at_any_moment_of_the_start_stops_rsup() {
             let mut rsup = rsup(&conf).run_as(way).start();
             let pid = rsup.pid();
             let asked = Instant::now();
-            // The delays begin at rsup's first instruction. SIGTERM kills rsup, like any process, before rsup has blocked the
-            // signals.
+            // The delays begin at rsup's first instruction. SIGTERM kills rsup, like any process, before rsup has
+            // blocked the signals.
             while asked.elapsed() < Duration::from_millis(delay) {
                 std::hint::spin_loop();
             }
             kill(pid, SIGTERM);
             let code = eventually("rsup ends", || {
                 let ended = rsup.ended();
-                // The kernel drops a signal to PID 1 that PID 1 neither blocks nor handles, so the test repeats the signal.
+                // The kernel drops a signal to PID 1 that PID 1 neither blocks nor handles, so the test repeats the
+                // signal.
                 if ended.is_none() && way == Way::Pid1 && rsup.lines("received SIGTERM").is_empty() {
                     kill(pid, SIGTERM);
                 }
@@ -650,7 +654,8 @@ fn a_daemon_that_forked_twice_gets_sigterm_too() {
     }
 }
 
-/// Stops rsup while the daemon of `daemon.sh` ignores SIGTERM. The stop must take one second, and the daemon must get SIGTERM.
+/// Stops rsup while the daemon of `daemon.sh` ignores SIGTERM. The stop must take one second, and the daemon must get
+/// SIGTERM.
 #[track_caller]
 fn stops_in_a_second(setup: Setup, way: Way) {
     let daemon = format!("trap \"echo asked >> events\" TERM; {}", forever("daemon"));

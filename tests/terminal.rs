@@ -476,8 +476,8 @@ fn a_second_ctrl_c_kills_programs_that_ignore_sigterm() {
     let first = Instant::now();
     session.terminal.enter(CTRL_C);
     session.terminal.expect("received SIGINT");
-    // A second ^C kills the program only if at least one second has passed since the first ^C. The key is pressed once: a
-    // ^C after rsup's exit would reach the shell, which would then not print the exit status.
+    // A second ^C kills the program only if at least one second has passed since the first ^C. The key is pressed once:
+    // a ^C after rsup's exit would reach the shell, which would then not print the exit status.
     std::thread::sleep(Duration::from_millis(1010));
     session.terminal.enter(CTRL_C);
     session.terminal.expect("terminated by SIGKILL");

@@ -1,5 +1,5 @@
-//! rsup under another init that is PID 1, as with `docker run --init`: the signals that the init forwards, and a terminal
-//! whose keys no shell answers. A shell that is PID 1 is not an init.
+//! rsup under another init that is PID 1, as with `docker run --init`: the signals that the init forwards, and a
+//! terminal whose keys no shell answers. A shell that is PID 1 is not an init.
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::pty::Terminal;
@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// A signal that has no meaning to rsup. Pending signals are delivered in ascending order, so a process that receives this
-/// signal has received every signal with a smaller number that was sent before.
+/// A signal that has no meaning to rsup. Pending signals are delivered in ascending order, so a process that receives
+/// this signal has received every signal with a smaller number that was sent before.
 const MARKER: i32 = 40;
 
 /// The words that start each init of this machine: three inits of the test's own, and those that are installed.
@@ -122,8 +122,8 @@ fn under_an_init_ctrl_c_stops_the_programs() {
 fn under_an_init_a_script_that_runs_rsup_is_not_taken_for_a_shell() {
     needs!(static_programs(), root(), pid_namespace());
     for init in inits() {
-        // A command follows rsup, so the shell cannot replace itself by rsup. The script ignores SIGTSTP, because ^Z would
-        // otherwise stop the script, and the test could not see its output.
+        // A command follows rsup, so the shell cannot replace itself by rsup. The script ignores SIGTSTP, because ^Z
+        // would otherwise stop the script, and the test could not see its output.
         let script = "trap '' TSTP; ./rsup -e debug -c supervisord.conf; exit 5";
         let words = ["/bin/sh", "-c", script];
         let (mut terminal, dir) = start_on_terminal(&init, &words, &listener());

@@ -1,6 +1,6 @@
-//! The declaration of all options, [`Options`]. argh derives three things from this declaration: the function that reads
-//! the values, the text of `--help`, and, with `ArgsInfo`, the list of the options, from which [`specs`] makes the table
-//! for `args`.
+//! The declaration of all options, [`Options`]. argh derives three things from this declaration: the function that
+//! reads the values, the text of `--help`, and, with `ArgsInfo`, the list of the options, from which [`specs`] makes
+//! the table for `args`.
 
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 

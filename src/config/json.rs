@@ -5,8 +5,8 @@ use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::policy::{AutoRestart, ShutdownOn};
 
 impl Config {
-    /// Returns the whole configuration as JSON with supervisord's key names. The values are those of the file: users,
-    /// commands and directories are not looked up, so that the result is the same on every machine.
+    /// Returns the whole configuration as JSON with supervisord's key names. Users, commands and directories are not
+    /// looked up, so that the result does not depend on which of them exist on this machine.
     #[must_use]
     pub fn to_json(&self) -> String {
         let programs = self.in_start_order().into_iter().map(|process| program(process, &self.supervisord));
@@ -127,7 +127,8 @@ fn log_file(file: &LogFile) -> Option<&str> {
     }
 }
 
-/// A JSON object that is being written. The text is empty until the first member, and the closing brace is missing.
+/// A JSON object that is being written. The text has no closing brace yet, and is empty until the first member is
+/// added.
 #[derive(Default)]
 struct JsonObject(String);
 

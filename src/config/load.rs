@@ -22,8 +22,8 @@ use crate::config::grammar::python::{is_space, repr};
 use crate::config::sections::assemble::assemble;
 use crate::policy::Level;
 
-/// Limit on the bytes of all files together, which is enough for tens of thousands of programs. Without a limit, an include
-/// pattern that matches large files of another kind would fill the memory.
+/// Limit on the bytes of all files together, which is enough for tens of thousands of programs. Without a limit, an
+/// include pattern that matches large files of another kind would fill the memory.
 const MAX_BYTES: u64 = 4 << 20;
 const TOO_LARGE: &str = ": too large";
 /// Limit on the number of paths that all patterns match together. Directories that match a part of a pattern count too,
@@ -76,7 +76,7 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
         document.replace_here(directory.clone());
     }
     // supervisord requires this section. In rsup it may be missing, because all of its keys have defaults.
-    document.ensure("supervisord");
+    document.add_empty_part("supervisord");
     let Loader { here, report, notices, .. } = loader;
     assemble(&document, overrides, inputs, &here, report, notices)
 }
@@ -106,7 +106,7 @@ impl<'a> Loader<'a> {
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_BYTES,
-            // One path more than the limit, so that zero means that the limit is exceeded.
+            // The count begins one above the limit: when it reaches zero, the limit is exceeded.
             glob: Glob { paths_left: MAX_PATHS.saturating_add(1), list_directory: inputs.list_directory },
             included: Vec::new(),
         }
@@ -141,7 +141,7 @@ impl<'a> Loader<'a> {
             let why = if metadata.is_dir() { ": Is a directory" } else { ": not a regular file" };
             return Err(why.to_owned());
         }
-        // One byte more than the limit shows that the file exceeds the limit.
+        // If one byte more than the limit can be read, the file exceeds the limit.
         let limit = self.bytes_left.saturating_add(1);
         let capacity = usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1);
         let mut bytes = Vec::with_capacity(capacity);
@@ -152,8 +152,9 @@ impl<'a> Loader<'a> {
         Ok(bytes)
     }
 
-    /// Returns the text of a file. Reports invalid UTF-8 as an error, and replaces it, so that one run also finds the
-    /// other errors of the file. Of a file in UTF-16 nothing could be read, so the file has no other errors.
+    /// Returns the text of a file. Reports invalid UTF-8 as an error, and replaces it with U+FFFD, so that one run also
+    /// finds the other errors of the file. A file in UTF-16 gets only one error, because none of its lines could be
+    /// read.
     fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
         if is_utf_16(&bytes) {
             let location = SourceLocation { file, line: 1 };
@@ -172,7 +173,7 @@ impl<'a> Loader<'a> {
     fn merge<'t>(&mut self, document: &mut Document<'t>, file: usize, text: &'t str) {
         document.merge(text, file, |line, problem| {
             let (severity, why) = match problem {
-                LogicalLine::Wrong(why) => (Severity::Error, why),
+                LogicalLine::Invalid(why) => (Severity::Error, why),
                 LogicalLine::CommentInsideQuotes(kept) => (Severity::Warning, comment_inside_quotes(kept)),
                 LogicalLine::IndentedEntry(name) if warnings::is_known_section_or_key(name) => {
                     (Severity::Warning, indented_entry(name))
@@ -183,8 +184,8 @@ impl<'a> Loader<'a> {
         });
     }
 
-    /// Reads the files that `[include] files` of the main file matches. As in supervisord, an `[include]` in an included
-    /// file has no effect.
+    /// Reads the files that `[include] files` of the main file matches. As in supervisord, an `[include]` in an
+    /// included file has no effect.
     fn read_includes(&mut self, document: &mut Document<'_>, inputs: &Inputs<'_>) -> Vec<IncludedFile> {
         if document.find("include").is_some() {
             document.replace_here(self.here.clone());
@@ -240,7 +241,7 @@ impl<'a> Loader<'a> {
 
     fn include_file(&mut self, path: &Path, location: SourceLocation) {
         let name = path.to_string_lossy().into_owned();
-        // supervisord logs this line before it opens the file.
+        // supervisord logs this line before it opens the file, and so also for a file that it cannot read.
         let text = format!("Included extra file \"{name}\" during parsing");
         self.notices.push(Notice { level: Level::Info, text });
         match self.read(path) {
@@ -312,8 +313,8 @@ impl Glob<'_> {
 }
 
 /// Returns the absolute directory of a file, without `.` and `..`. Symbolic links are not resolved
-/// (`os.path.abspath(os.path.dirname(file))`). Where a seccomp filter refuses getcwd(2), the directory of a relative path is
-/// relative to rsup's own, for example `./`.
+/// (`os.path.abspath(os.path.dirname(file))`). Where a seccomp filter refuses getcwd(2), the directory of a relative
+/// path is relative to rsup's own, for example `./`.
 fn directory(file: &Path) -> String {
     let parent = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     std::path::absolute(file).map_or_else(|_| join(".", &parent(file)), |file| normal(&parent(&file)))
@@ -330,12 +331,12 @@ fn indented_entry(name: &str) -> String {
 /// Returns the end of a message about an error of the file system.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    // The number of the error says nothing that the text does not say.
+    // The number of the error is left out, because the text already says what it means.
     format!(": {}", text.split_once(" (os error").map_or(&*text, |(text, _)| text))
 }
 
-/// Returns whether a file begins with a byte order mark of UTF-16 (or of UTF-32, which begins in the same way), or with two
-/// ASCII characters in UTF-16.
+/// Returns whether a file begins with a byte order mark of UTF-16 (or of UTF-32, which begins in the same way), or with
+/// two ASCII characters in UTF-16.
 fn is_utf_16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] => true,

@@ -14,8 +14,8 @@ use crate::policy::{Level, ProcessSpec, ShutdownOn};
 pub struct Inputs<'a> {
     /// The environment that rsup was started with, for `%(ENV_X)s`.
     pub environment: &'a [(String, String)],
-    /// The names of further variables of this environment, whose values are not UTF-8. The programs inherit these variables,
-    /// but `%(ENV_X)s` cannot use them.
+    /// The names of the environment variables whose values are not UTF-8. They are not in `environment`, so `%(ENV_X)s`
+    /// cannot use them, but the programs inherit them.
     pub not_utf8: &'a [String],
     /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
@@ -25,30 +25,31 @@ pub struct Inputs<'a> {
     /// the group does not exist. `--print-config` accepts every value, so that its output does not depend on the
     /// machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
-    /// Tries a step of the start, for `--check`. `None` where nothing is tried.
+    /// For `--check`: the function that tries a step of rsup's start. If `None`, no step is tried.
     pub try_step: Option<&'a TryStep<'a>>,
 }
 
-/// A function that returns the names in a directory, without `.` and `..`. A directory that cannot be read has no names.
+/// A function that returns the names in a directory, without `.` and `..`. A directory that cannot be read has no
+/// names.
 pub type ListDirectory = dyn Fn(&Path) -> Box<dyn Iterator<Item = OsString>>;
 
-/// A function that tries a step of the start, and returns what is in the way.
+/// A function that tries a step of rsup's start. If the step fails, the function returns why.
 pub type TryStep<'a> = dyn Fn(StartStep<'_>) -> Result<(), Obstacle> + 'a;
 
-/// A step of the start that may fail because of the machine, or because of the user that rsup runs as.
+/// A step of rsup's start that may fail because of the machine, or because of the user that rsup runs as.
 #[derive(Clone, Copy, Debug)]
 pub enum StartStep<'a> {
     /// rsup changes to the user of `[supervisord]`.
     OwnUser(&'a str),
     /// A program changes to its user.
     ProgramUser {
-        /// The user that rsup has changed to before.
+        /// The user that rsup itself changes to before this step, if any.
         own: Option<&'a str>,
         user: &'a str,
     },
     /// rsup creates the socket of an `[fcgi-program:x]`.
     Socket {
-        /// The user that rsup has changed to before.
+        /// The user that rsup itself changes to before this step, if any.
         own: Option<&'a str>,
         socket: &'a Socket,
         /// The program's user.
@@ -59,9 +60,9 @@ pub enum StartStep<'a> {
 /// What a failed [`StartStep`] means. The text says why the step fails, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// rsup does not start.
+    /// rsup cannot start.
     Error(String),
-    /// rsup starts, but a program does not; or the obstacle may be gone when rsup starts.
+    /// rsup can start: either only one program fails, or the cause may be gone before rsup starts.
     Warning(String),
 }
 
@@ -101,7 +102,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether rsup starts any process. rsup has no command that could start a process later.
+    /// Returns whether any process has `autostart=true`. If none has, rsup never starts a process, because it has no
+    /// command that starts one later.
     #[must_use]
     pub fn starts(&self) -> bool {
         self.processes.iter().any(|process| process.spec.autostart)
@@ -117,7 +119,8 @@ pub enum SectionKind {
     FcgiProgram,
 }
 
-/// One process, with all values expanded. Values that depend on the machine stay text: users, directories, paths.
+/// One process, with all values expanded. Users, directories and paths stay text, because their meaning depends on the
+/// machine.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     pub kind: SectionKind,
@@ -133,8 +136,8 @@ pub struct ProcessConfig {
     /// The priority of the process. The group's priority is in `spec`.
     pub priority: i64,
     pub user: Option<String>,
-    /// The variables of the process's own section, which override those of `[supervisord]`. Each has the position at
-    /// which its name is first set.
+    /// The variables of the process's own section, which override those of `[supervisord]`. The variables are in the
+    /// order in which their names are first set.
     pub environment: Vec<(String, String)>,
     /// `None` if the key is not set or is `AUTO`.
     pub serverurl: Option<String>,
@@ -153,10 +156,11 @@ pub enum LogFile {
     Auto,
     /// `NONE` or `off`, which discard the output.
     None,
-    /// `syslog`, or `NONE` with `stdout_syslog=true`. The process inherits rsup's stream.
+    /// `syslog`, or `NONE` with `stdout_syslog=true` or `stderr_syslog=true`. The process inherits rsup's own stdout or
+    /// stderr.
     Syslog,
-    /// A path, including `/dev/stdout` and similar, whose `~` has not been expanded. An empty path discards the output,
-    /// as in supervisord.
+    /// A path, which may be `/dev/stdout` or similar. A `~` in it is not expanded yet. An empty path discards the
+    /// output, as in supervisord.
     Path(String),
 }
 
@@ -193,14 +197,16 @@ impl fmt::Display for Address {
 /// `[supervisord]`, after the command line has overridden its keys.
 #[derive(Clone, Debug)]
 pub struct Supervisord {
-    /// `--print-config` shows this key. rsup always stays in the foreground.
+    /// Only `--print-config` uses this value, because rsup always stays in the foreground.
     pub nodaemon: bool,
     /// Whether rsup writes no log lines.
     pub silent: bool,
     pub user: Option<String>,
-    /// `--print-config` shows this key. supervisord applies the key only as a daemon, and rsup never becomes a daemon.
+    /// Only `--print-config` uses this value. supervisord uses it only when it becomes a daemon, and rsup never becomes
+    /// one.
     pub umask: u32,
-    /// `--print-config` shows this key. supervisord applies the key only as a daemon, and rsup never becomes a daemon.
+    /// Only `--print-config` uses this value. supervisord uses it only when it becomes a daemon, and rsup never becomes
+    /// one.
     pub directory: Option<String>,
     pub loglevel: Level,
     pub minfds: i64,
@@ -210,6 +216,6 @@ pub struct Supervisord {
     pub environment: Vec<(String, String)>,
     /// The value for programs whose section does not set this key.
     pub shutdown_on: ShutdownOn,
-    /// The seconds from the start of the stop to the stop deadline.
+    /// The seconds that the stop of all processes may take. Then rsup sends SIGKILL to everything that still runs.
     pub stop_timeout: Option<u64>,
 }

@@ -16,7 +16,7 @@ pub struct Notice {
     pub text: String,
 }
 
-/// After an error, nothing is started.
+/// Whether a finding is an error or a warning. If there is an error, rsup starts nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     Error,
@@ -50,11 +50,11 @@ struct Finding {
 pub struct Report {
     files: Vec<String>,
     findings: Vec<Finding>,
-    /// The number of errors, including repeated ones and those that exceeded the size limit.
+    /// The number of errors, including repeated ones and those that are not in `findings` because of [`MAX_SIZE`].
     errors: usize,
     /// The bytes that the findings take.
     size: usize,
-    /// The number of findings that exceeded the size limit.
+    /// The number of errors and warnings that are not in `findings` because of [`MAX_SIZE`].
     not_shown: usize,
 }
 
@@ -77,8 +77,8 @@ impl Report {
         self.errors > 0
     }
 
-    /// The errors, and with `warnings` also the warnings, sorted by file and line. Equal lines appear once: a section
-    /// that two groups list is read twice.
+    /// The errors, and with `warnings` also the warnings, sorted by file and line. Equal lines appear once, because a
+    /// section that two groups list is read twice and then has its findings twice.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
         self.rendered(warnings, &NO_COLOURS)
     }
@@ -160,8 +160,8 @@ impl Report {
             message.push_str(": ");
         }
         message.push_str(&finding.text);
-        // File names, section names and some messages quote bytes of the file. Control characters among these bytes must
-        // not reach a terminal.
+        // File names, section names and some messages quote bytes of the file. Control characters among these bytes
+        // must not reach a terminal.
         format!("{}{colour}{severity}{} {}", visible(&prefix), colours.end, visible(&message))
     }
 }

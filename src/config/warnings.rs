@@ -71,8 +71,8 @@ pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, li
     }
 }
 
-/// Warns about a section of a program. `process` is the first process that the section defines, and `vars` are the names
-/// that its command may use.
+/// Warns about a section of a program. `process` is the first process that the section defines, and `vars` are the
+/// names that its command may use.
 pub(crate) fn warn_process(
     reader: &mut SectionReader<'_, '_>,
     process: &ProcessConfig,

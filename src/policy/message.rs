@@ -111,7 +111,8 @@ pub enum SupervisorMessage {
     Waiting(Vec<ProcId>),
     /// No process has `autostart`.
     NothingToStart,
-    /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send it to them.
+    /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
+    /// SIGKILL.
     LeftBehind,
     /// The processes that remained after the programs had been stopped did not exit in time, and rsup sends them
     /// SIGKILL.

@@ -1,6 +1,6 @@
-//! Decides when programs start and stop, and when rsup exits. Every decision depends only on the state, the event and
-//! the time that the caller passes. This folder makes no system call, and reads no clock, no environment variable and
-//! no configuration file.
+//! Decides when programs start and stop, and when rsup exits. Every decision depends only on the state, and on the
+//! event and the time that the caller passes. This folder makes no system call, and reads no clock, no environment
+//! variable and no configuration file.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod exit;

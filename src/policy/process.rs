@@ -1,8 +1,8 @@
 //! The state machine of one process: supervisord's states, and the events that move a process from one to another.
 //!
-//! A process consists of its leader, which is the child that rsup forks for the program, and of the remaining members of
-//! the leader's process group. [`ProcessState`] is the state of the leader. [`Leftovers`] is the state of the remaining
-//! members after the leader was reaped.
+//! A process consists of its leader, which is the child that rsup forks for the program, and of the remaining members
+//! of the leader's process group. [`ProcessState`] is the state of the leader. [`Leftovers`] is the state of the
+//! remaining members after the leader was reaped.
 
 use super::exit::ExitStatus;
 use super::message::ProcessMessage;
@@ -96,8 +96,8 @@ pub enum Event {
     Spawned,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
-    /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program, because
-    /// rsup had to open a log file first. rsup has done so.
+    /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program,
+    /// because rsup had to open a log file first. rsup has done so.
     SpawnDeferred,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
@@ -647,9 +647,9 @@ impl Process {
         emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    /// Sends SIGKILL to the leader and to the other members of its process group, to each of them when it is due. When
-    /// the leader gets SIGKILL, members that were not asked to stop before get SIGTERM. With `killasgroup`, all of them
-    /// get SIGKILL at the same time.
+    /// Sends SIGKILL to the leader and to the other members of its process group, to each of them when it is due.
+    /// Members that were not asked to stop before get SIGTERM when the leader gets SIGKILL. With `killasgroup`, all
+    /// members get SIGKILL together with the leader instead.
     fn tick_stop(
         &mut self,
         spec: &ProcessSpec,

@@ -1,5 +1,5 @@
-//! The state machine of all processes together: in which order they start and stop, which deadline is next, and when rsup
-//! exits with which exit code.
+//! The state machine of all processes together: in which order they start and stop, which deadline is next, and when
+//! rsup exits with which exit code.
 
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// Seconds between two log lines `waiting for ... to die`, which name the processes that have not exited yet.
 const REPORT_INTERVAL_SECS: i64 = 3;
-/// The least number of seconds between two signals that request the stop if the second one is to count as a second
-/// request. A second request kills every process.
+/// The least number of seconds from the first signal that requests the stop to a later one that counts as a second
+/// request. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -32,7 +32,7 @@ pub enum Action {
     /// Stop rsup itself with SIGSTOP.
     Suspend,
     /// SIGKILL is near. Send SIGTERM and SIGCONT to every process that no request to stop has reached: the members of
-    /// the process groups of these processes, except the leaders, and every process that belongs to no process group of
+    /// the process groups of `members_of`, except the leaders, and every process that belongs to no process group of
     /// rsup's programs.
     AskRemaining { members_of: Vec<ProcId> },
     /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemaining`], unless they
@@ -219,8 +219,8 @@ impl ProcessSet {
         }
     }
 
-    /// Applies the result of the last [`Action::SignalRemaining`]: rsup has no permission to signal any child that is left.
-    /// rsup exits without waiting for these children.
+    /// Applies the result of the last [`Action::SignalRemaining`]: rsup has no permission to signal any child that is
+    /// left. rsup exits without waiting for these children.
     pub fn on_sweep_refused(&mut self, now: Time) {
         match &mut self.phase {
             Phase::TerminatingRemaining { sweep, .. } => sweep.give_up_at(now),
@@ -229,8 +229,8 @@ impl ProcessSet {
     }
 
     /// Notes that the last [`Action::SignalRemaining`] failed, because rsup cannot list its children. rsup exits
-    /// without waiting for them. If a process of the configuration file is still active, rsup first waits for it for
-    /// `KILL_GRACE_SECS`.
+    /// without waiting for them. If a process of the configuration file is still active, rsup first waits up to
+    /// `KILL_GRACE_SECS` seconds for it to exit.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
         let any_active = self.active > 0;
         match &mut self.phase {
@@ -293,8 +293,8 @@ impl ProcessSet {
 
 /// The transitions from one phase to the next.
 impl ProcessSet {
-    /// Begins the stop at the first signal that requests it. A signal that comes at least `FORCE_AFTER_SECS` later
-    /// kills every process.
+    /// Begins the stop at the first signal that requests it. Another such signal, at least `FORCE_AFTER_SECS` later,
+    /// makes rsup kill every process.
     fn shutdown(&mut self, signal: Signal, now: Time) {
         if self.has_exited() {
             return;
@@ -455,9 +455,9 @@ impl ProcessSet {
         self.actions.push_back(Action::Exit(code));
     }
 
-    /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered FATAL.
-    /// Otherwise it is the exit code of the process whose last exit was the first unexpected one, or 0 if there is
-    /// none.
+    /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered
+    /// FATAL. Otherwise, of the processes whose last exit was unexpected, the one that exited first decides. If there
+    /// is none, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
@@ -584,7 +584,7 @@ impl ProcessSet {
     }
 }
 
-/// Whether an action in the queue asks remaining processes to stop.
+/// Whether the queue contains an [`Action::SignalRemaining`].
 fn has_signal_remaining(actions: &VecDeque<Action>) -> bool {
     actions.iter().any(|action| matches!(action, Action::SignalRemaining(_)))
 }

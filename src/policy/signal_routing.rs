@@ -64,14 +64,14 @@ pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
         Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
         // The closing terminal and its shell send SIGHUP to every job; `nohup` asks rsup to survive that SIGHUP.
         Signal::HUP if hup_ignored && !is_pid1 => SignalAction::Drop,
-        // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for the
-        // programs: many of them read their configuration again.
+        // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for
+        // the programs: many of them read their configuration again.
         Signal::HUP if has_terminal && !is_pid1 && (from_kernel || has_shell) => SignalAction::Shutdown,
-        // The kernel ignores the default action of these signals for PID 1. rsup behaves in the same way, so it is not
-        // stopped.
+        // The kernel does not apply the default action of these signals, which is to stop, to PID 1. rsup as PID 1 does
+        // not stop itself either.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if is_pid1 => SignalAction::Drop,
-        // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a process
-        // of an orphaned process group.
+        // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a
+        // process of an orphaned process group.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !has_shell => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_init && has_terminal => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,

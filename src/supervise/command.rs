@@ -310,8 +310,8 @@ impl Command {
     }
 }
 
-/// Logs why a command could not be executed. `interpreter` is the interpreter that causes the failure, or empty. Returns
-/// the exit code for this reason.
+/// Logs why a command could not be executed. `interpreter` is the interpreter that causes the failure, or empty.
+/// Returns the exit code for this reason.
 fn report_exec_failure(word: &str, failure: ExecFailure, interpreter: &str) -> u8 {
     let (code, reason) = match failure.step {
         ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {

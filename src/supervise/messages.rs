@@ -20,8 +20,8 @@ pub(super) fn spawn_error(name: &str, error: SpawnError) -> String {
     }
 }
 
-/// The text after `spawnerr:` for a child that could not execute the program. `interpreter` is the interpreter that causes
-/// the failure, or empty.
+/// The text after `spawnerr:` for a child that could not execute the program. `interpreter` is the interpreter that
+/// causes the failure, or empty.
 pub(super) fn failed_step(
     program: &SpawnSpec,
     defaults: &SpawnDefaults,

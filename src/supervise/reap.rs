@@ -134,7 +134,8 @@ impl Supervisor {
         }
     }
 
-    /// Drops the process groups that have no member any more. The kernel may use their numbers for other processes next.
+    /// Drops the process groups that have no member any more. The kernel may use their numbers for other processes
+    /// next.
     pub(super) fn drop_empty_groups(&mut self, now: Time) {
         let slots = &mut self.slots;
         let processes = &mut self.processes;

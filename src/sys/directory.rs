@@ -1,22 +1,22 @@
 //! Lists the entries of a directory.
 //!
-//! `std::fs::read_dir` is not used, because it panics where a seccomp filter refuses close(2). nix's `Dir` panics too if the
-//! errno of such a filter is EBADF, and does not work where a filter refuses fcntl(2), which fdopendir(3) calls.
+//! `std::fs::read_dir` is not used, because it panics where a seccomp filter refuses close(2). nix's `Dir` panics too
+//! if the errno of such a filter is EBADF, and does not work where a filter refuses fcntl(2), which fdopendir(3) calls.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
-/// Returns the names in a directory, without `.` and `..`, in no particular order. Returns no names for a directory that
-/// cannot be read, and no further names after an error.
+/// Returns the names in a directory, without `.` and `..`, in no particular order. Returns no names for a directory
+/// that cannot be read, and no further names after an error.
 #[must_use]
 pub fn list_directory(path: &Path) -> Box<dyn Iterator<Item = OsString>> {
     Box::new(Names::of(path).into_iter().flatten())
 }
 
-/// The names in a directory, without `.` and `..`. There are no further names after an error. The field is the stream that
-/// opendir(3) has opened.
+/// The names in a directory, without `.` and `..`. There are no further names after an error. The field is the stream
+/// that opendir(3) has opened.
 pub(super) struct Names(NonNull<libc::DIR>);
 
 impl Names {
@@ -35,8 +35,8 @@ impl Iterator for Names {
         loop {
             // SAFETY: opendir(3) has returned this stream, and only `drop` closes it.
             let entry = NonNull::new(unsafe { libc::readdir(self.0.as_ptr()) })?;
-            // SAFETY: readdir(3) has returned a pointer to an entry, and the next call for this stream is the first that
-            // may change the entry.
+            // SAFETY: readdir(3) has returned a pointer to an entry, and the next call for this stream is the first
+            // that may change the entry.
             let name = unsafe { &raw const (*entry.as_ptr()).d_name };
             // SAFETY: the name of an entry ends in NUL.
             let name = unsafe { CStr::from_ptr(name.cast()) }.to_bytes();

@@ -1,5 +1,5 @@
-//! The FIFOs that are log files of programs. rsup keeps each of them open for writing, because the reader of a FIFO gets
-//! end of file when the last process that has the FIFO open for writing exits or closes it.
+//! The FIFOs that are log files of programs. rsup keeps each of them open for writing, because the reader of a FIFO
+//! gets end of file when the last process that has the FIFO open for writing exits or closes it.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -54,8 +54,8 @@ impl OpenFifos {
         self.own_streams.iter().chain(self.log_files.iter().map(|fifo| &fifo.id)).copied().collect()
     }
 
-    /// Opens the file if it is a FIFO. A FIFO that nobody reads stays closed, because the child that opens the FIFO next
-    /// reports that error.
+    /// Opens the file if it is a FIFO. A FIFO that nobody reads stays closed, because the child that opens the FIFO
+    /// next reports that error.
     ///
     /// # Errors
     /// Returns the errno of open(2).

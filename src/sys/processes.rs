@@ -6,8 +6,8 @@ use nix::unistd::getpgid;
 use std::fs;
 use std::path::Path;
 
-/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is missing, it
-/// cannot be read, or it belongs to another PID namespace, in which the processes have other numbers.
+/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is
+/// missing, it cannot be read, or it belongs to another PID namespace, in which the processes have other numbers.
 #[must_use]
 pub fn processes() -> Option<Vec<Pid>> {
     let own = i32::try_from(std::process::id()).ok()?;

@@ -209,9 +209,9 @@ pub struct RawSignal {
 }
 
 impl RawSignal {
-    /// Returns whether a write of rsup caused this signal. The kernel sends SIGPIPE in rsup's name when rsup writes to a
-    /// pipe without a reader, and SIGXFSZ when rsup writes beyond RLIMIT_FSIZE. Every other signal from rsup's PID was
-    /// sent before rsup's exec, as in `kill -TERM $$; exec rsup`.
+    /// Returns whether a write of rsup caused this signal. The kernel sends SIGPIPE in rsup's name when rsup writes to
+    /// a pipe without a reader, and SIGXFSZ when rsup writes beyond RLIMIT_FSIZE. Every other signal from rsup's PID
+    /// was sent before rsup's exec, as in `kill -TERM $$; exec rsup`.
     #[must_use]
     pub fn is_from_own_write(self) -> bool {
         let caused_by_writes = [libc::SIGPIPE.cast_unsigned(), libc::SIGXFSZ.cast_unsigned()];

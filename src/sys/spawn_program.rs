@@ -52,7 +52,8 @@ impl SpawnDefaults {
         Self { environment: environment.leak(), nofile_soft_limit, fifos, spare_memory: None }
     }
 
-    /// Opens the log files of a program that are FIFOs, and keeps them open. Returns the paths that could not be opened.
+    /// Opens the log files of a program that are FIFOs, and keeps them open. Returns the paths that could not be
+    /// opened.
     pub fn open_fifos<'a>(&mut self, program: &'a SpawnSpec) -> Vec<(&'a CStr, Errno)> {
         let failed = |path| Some((path, self.fifos.open(path).err()?));
         program.log_files().filter_map(failed).collect()

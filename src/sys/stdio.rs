@@ -60,8 +60,8 @@ pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
     }
 }
 
-/// Returns whether standard descriptor `fd` is the write end of a pipe. A descriptor that was closed when rsup started may
-/// be a read end: see [`open_standard_fds`].
+/// Returns whether standard descriptor `fd` is the write end of a pipe. A descriptor that was closed when rsup started
+/// may be a read end: see [`open_standard_fds`].
 pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
     let fd = standard_fd(fd);
     let access = fcntl(fd, FcntlArg::F_GETFL).map(|flags| flags & libc::O_ACCMODE);

@@ -81,8 +81,8 @@ impl TimeZone {
     }
 }
 
-/// Whether a path names a file of the zone database. Anything but a regular file is not read, because a read of a FIFO may
-/// wait.
+/// Whether a path names a file of the zone database. Anything but a regular file is not read, because a read of a FIFO
+/// may wait.
 fn is_zone_file(path: &Path) -> bool {
     let mut magic = [0; 4];
     let is_regular = fs::metadata(path).is_ok_and(|found| found.is_file());

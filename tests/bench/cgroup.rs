@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// A cgroup with the controller `cpu`, which contains this process and all of its descendants.
 ///
-/// Outside such a cgroup, the kernel creates a scheduling group for each session (sched_autogroup, sched(7)). An init that
-/// calls setsid, such as dumb-init, then has another scheduling group than its command, and the scheduler does not move the
-/// command to another processor at its exec. In a container the scheduler does move it.
+/// Outside such a cgroup, the kernel creates a scheduling group for each session (sched_autogroup, sched(7)). An init
+/// that calls setsid, such as dumb-init, then has another scheduling group than its command, and the scheduler does not
+/// move the command to another processor at its exec. In a container the scheduler does move it.
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {

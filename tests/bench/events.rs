@@ -1,8 +1,8 @@
-//! The instructions that a restart costs rsup itself. The number is the same in every run and does not depend on the load of
-//! the machine, so it shows whether a program among a thousand costs more than a single one.
+//! The instructions that a restart costs rsup itself. The number is the same in every run and does not depend on the
+//! load of the machine, so it shows whether a program among a thousand costs more than a single one.
 //!
-//! valgrind supports fork and vfork, but no child that shares its parent's memory while both run. The measured binary is
-//! therefore a build for the machine's own C library, which starts programs by plain fork.
+//! valgrind supports fork and vfork, but no child that shares its parent's memory while both run. The measured binary
+//! is therefore a build for the machine's own C library, which starts programs by plain fork.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -70,7 +70,8 @@ impl Init {
         }
     }
 
-    /// Writes the configuration for a number of programs, each of which is `run` in the directory. Returns the init's command.
+    /// Writes the configuration for a number of programs, each of which is `run` in the directory. Returns the init's
+    /// command.
     pub(crate) fn set_up(self, directory: &Path, programs: usize) -> Vec<OsString> {
         let run = directory.join("run");
         symlink(tools::program(), &run).unwrap();

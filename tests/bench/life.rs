@@ -1,5 +1,5 @@
-//! Start, restart of one program, restart of all at once, and stop; for one program and for many, so that costs which grow
-//! with the number of programs become visible.
+//! Start, restart of one program, restart of all at once, and stop; for one program and for many, so that costs which
+//! grow with the number of programs become visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::world::World;
 
 /// The numbers of programs, and the number of rounds for each.
 const SIZES: [(usize, usize); 5] = [(1, 15), (10, 2), (100, 2), (200, 2), (1000, 1)];
-/// An init that needs more milliseconds than this for a step is measured in the first rounds only, because noise is small
-/// compared with such a time.
+/// An init that needs more milliseconds than this for a step is measured in the first rounds only, because noise is
+/// small compared with such a time.
 const SLOW: f64 = 500.0;
 const SLOW_ROUNDS: usize = 2;
 /// The number of programs that are killed one after the other in a round. More are killed where the restart is fast.

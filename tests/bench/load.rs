@@ -1,5 +1,5 @@
-//! The time to load a file of 1,000 programs, in a process that has done nothing else. Prints the median and the extremes of
-//! 50 such processes. Each process is this binary itself.
+//! The time to load a file of 1,000 programs, in a process that has done nothing else. Prints the median and the
+//! extremes of 50 such processes. Each process is this binary itself.
 use std::env;
 use std::fmt::Write as _;
 use std::path::Path;

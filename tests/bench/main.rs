@@ -1,8 +1,9 @@
-//! The benchmarks: rsup, every other init that is installed, and a bare loop of vfork, exec and waitpid, each as PID 1 of a
-//! fresh PID namespace. The inits take turns, because only ratios within one run are comparable. Prints Markdown tables of
-//! medians.
+//! The benchmarks: rsup, every other init that is installed, and a bare loop of vfork, exec and waitpid, each as PID 1
+//! of a fresh PID namespace. The inits take turns, because only ratios within one run are comparable. Prints Markdown
+//! tables of medians.
 //!
-//! `RSUP_BIN` names the binary to measure, and `RSUP_OTHER` a second one to compare it with; words on the command line name the tables to print, all of them without any.
+//! `RSUP_BIN` names the binary to measure, and `RSUP_OTHER` a second one to compare it with; words on the command line
+//! name the tables to print, all of them without any.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,

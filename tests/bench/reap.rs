@@ -52,14 +52,15 @@ fn storm(init: Init) -> Option<(f64, f64)> {
     Some(((processor_time(world.pid) - before) / (ORPHANS - left) as f64, left as f64))
 }
 
-/// Kills the orphans, and waits until all of them are reaped. Returns the number of zombies that are left. With `stopped`,
-/// the init is stopped until all orphans have exited, so that its processor time is close to what the kernel needs.
+/// Kills the orphans, and waits until all of them are reaped. Returns the number of zombies that are left. With
+/// `stopped`, the init is stopped until all orphans have exited, so that its processor time is close to what the kernel
+/// needs.
 fn kill_orphans(world: &World, stopped: bool) -> usize {
     // Only the first and the last orphan are read in /proc, for the reason that `drop_proc_caches` gives.
     let group = |child: &i32| proc::process(*child).map(|process| process.group);
     let children = proc::children_listed(world.pid);
-    // The orphans have a process group of their own and come after the earlier children of PID 1. The process that created
-    // them is a child of PID 1 or of one of the init's helpers.
+    // The orphans have a process group of their own and come after the earlier children of PID 1. The process that
+    // created them is a child of PID 1 or of one of the init's helpers.
     let orphans = children.last().and_then(group);
     let helpers: Vec<i32> = children.into_iter().take_while(|child| group(child) != orphans).collect();
     let below: Vec<i32> = helpers.iter().flat_map(|helper| proc::children_listed(*helper)).collect();
@@ -93,9 +94,9 @@ fn kill_orphans(world: &World, stopped: bool) -> usize {
     left()
 }
 
-/// Drops the kernel's caches of /proc for the whole machine. The exit of a process whose /proc directory has been read costs
-/// PID 1 twice the processor time, and monitoring tools read more directories the longer the orphans exist. If the kernel
-/// refuses, the results are noisier.
+/// Drops the kernel's caches of /proc for the whole machine. The exit of a process whose /proc directory has been read
+/// costs PID 1 twice the processor time, and monitoring tools read more directories the longer the orphans exist. If
+/// the kernel refuses, the results are noisier.
 fn drop_proc_caches() {
     let _ = fs::write("/proc/sys/vm/drop_caches", "2");
     // The kernel continues to free memory after the call.

@@ -61,7 +61,8 @@ impl World {
         let path = directory.path().join("records");
         let records = File::options().create(true).append(true).read(true).open(&path).unwrap();
         let (output, writer) = std::io::pipe().unwrap();
-        // The pipe is large, and is read between measurements only, so that no line wakes a process during a measurement.
+        // The pipe is large, and is read between measurements only, so that no line wakes a process during a
+        // measurement.
         fcntl(&output, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
 
@@ -213,7 +214,8 @@ fn is_program(process: &Process) -> bool {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The kernel kills every process of a PID namespace when its PID 1 exits. An init that is not PID 1 gets SIGTERM.
+        // The kernel kills every process of a PID namespace when its PID 1 exits. An init that is not PID 1 gets
+        // SIGTERM.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             if self.pid == self.child.id().cast_signed() {
                 let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);

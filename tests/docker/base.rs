@@ -13,8 +13,8 @@ use crate::support::{binary, installed, root};
 const SUITE: &str = "bookworm";
 /// The packages that the examples install.
 const PACKAGES: &str = "nginx php-fpm redis-server apache2 openssh-server supervisor";
-/// The image that replaces `debian:bookworm-slim` in the tests. The tests keep the image, because creating it takes half a
-/// minute. `make clean` removes it.
+/// The image that replaces `debian:bookworm-slim` in the tests. The tests keep the image, because creating it takes
+/// half a minute. `make clean` removes it.
 const DEBIAN: &str = "rsup-tests:debian-bookworm";
 
 /// The directory with the Dockerfiles.
@@ -32,9 +32,9 @@ pub(super) fn rsup_image(engine: Engine) -> Image {
     engine.build(&last.replace("--from=build ", ""), context.path())
 }
 
-/// Creates the Debian image from Debian's packages, unless it exists. apt's cache in the image contains the packages that the
-/// examples install, so that the examples' `RUN apt-get` lines run unchanged. apt is configured with a proxy that refuses
-/// connections, so that the builds need no network, which some engines do not provide.
+/// Creates the Debian image from Debian's packages, unless it exists. apt's cache in the image contains the packages
+/// that the examples install, so that the examples' `RUN apt-get` lines run unchanged. apt is configured with a proxy
+/// that refuses connections, so that the builds need no network, which some engines do not provide.
 fn debian(engine: Engine) -> Result<(), String> {
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

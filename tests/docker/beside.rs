@@ -67,8 +67,8 @@ fn the_file_stays_and_three_lines_of_the_dockerfile_change() {
     rsup.stop_well();
 }
 
-/// Runs a container once. Returns the time from its start until both ports answer, the resident memory of its PID 1, and the
-/// duration of `docker stop`.
+/// Runs a container once. Returns the time from its start until both ports answer, the resident memory of its PID 1,
+/// and the duration of `docker stop`.
 fn life(image: &Image) -> (Duration, u64, Duration) {
     let container = image.create();
     let begin = Instant::now();

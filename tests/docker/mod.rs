@@ -341,7 +341,8 @@ impl Container<'_> {
         let zombie = || proc::children(pid).iter().any(proc::Process::is_zombie);
         eventually("PID 1 has reaped all that died", || (!zombie()).then_some(()));
         let took = self.stop();
-        // The limit is well below the 10 seconds after which the engine sends SIGKILL, and high enough for a busy machine.
+        // The limit is well below the 10 seconds after which the engine sends SIGKILL, and high enough for a busy
+        // machine.
         assert!(took < Duration::from_secs(5), "the stop took {took:?}");
         assert_eq!(self.exit_code(), 0);
         let logs = self.logs();

@@ -77,8 +77,8 @@ fn each_program_writes_to_the_containers_own_streams(engine: Engine) {
     assert!(stderr.contains("to stderr\n") && stderr.contains("rsup started with pid 1"), "{stderr}");
 }
 
-/// Processes of root, such as cron jobs, write to /proc/1/fd/1. The kernel allows that even after rsup has started programs of
-/// other users.
+/// Processes of root, such as cron jobs, write to /proc/1/fd/1. The kernel allows that even after rsup has started
+/// programs of other users.
 fn processes_of_root_may_write_to_rsups_streams(engine: Engine) {
     needs!(root(), shipped_binary());
     let conf = "[program:web]\ncommand=sh -c 'echo from web >/proc/1/fd/1; exec sleep 1000'\nautorestart=true\n\
@@ -188,7 +188,8 @@ fn a_resized_terminal_sends_the_programs_no_sigwinch(engine: Engine) {
     container.sh("kill -USR1 1");
     out.expect("web", "USR1\n");
     assert_eq!(out.read("web"), "USR1\n");
-    // rsup drops the SIGWINCH of the kernel and the one that docker's client forwards, but not one from inside the container.
+    // rsup drops the SIGWINCH of the kernel and the one that docker's client forwards, but not one from inside the
+    // container.
     container.sh("kill -WINCH 1");
     out.expect("web", "WINCH\n");
     terminal.enter("\x03");

@@ -1,8 +1,9 @@
-//! A seccomp profile of the engine that refuses every system call that is not in its list (`--security-opt seccomp=FILE`). rsup
-//! must run, restart and stop its programs although the profile leaves out the calls that rsup has a substitute for.
-//! tests/faults.rs refuses each system call of rsup, without an engine.
+//! A seccomp profile of the engine that refuses every system call that is not in its list (`--security-opt
+//! seccomp=FILE`). rsup must run, restart and stop its programs although the profile leaves out the calls that rsup has
+//! a substitute for. tests/faults.rs refuses each system call of rsup, without an engine.
 //!
-//! The test runs with Docker only: the profile also names the calls of Docker's runtime, and podman has another by default.
+//! The test runs with Docker only: the profile also names the calls of Docker's runtime, and podman has another by
+//! default.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,8 +17,8 @@ use crate::support::probe::{probe, static_programs};
 use crate::support::two_programs::{TwoPrograms, two_programs};
 use crate::support::{PATIENCE, SIGKILL, each, kill, needs, proc, root, within};
 
-/// The system calls that rsup and its programs need. Some of them exist only on older machines; the engine skips names that
-/// the machine does not know. close(2) is one of them because the engine's runtime needs it, not because of rsup.
+/// The system calls that rsup and its programs need. Some of them exist only on older machines; the engine skips names
+/// that the machine does not know. close(2) is one of them because the engine's runtime needs it, not because of rsup.
 const NEEDED: [&str; 29] = [
     "arch_prctl",
     "brk",
@@ -50,7 +51,8 @@ const NEEDED: [&str; 29] = [
     "write",
 ];
 
-/// The further system calls that the engine's runtime (runc) makes between the start of the filter and the exec of rsup.
+/// The further system calls that the engine's runtime (runc) makes between the start of the filter and the exec of
+/// rsup.
 const RUNTIME: [&str; 10] = [
     "fstatfs",
     "getdents64",
@@ -97,8 +99,8 @@ const DISPENSABLE: [&str; 19] = [
     "uname",
 ];
 
-/// A profile that allows the calls of the lists above, except those that are left out. The calls that are left out fail with
-/// this errno, and those that are in no list fail with EPERM.
+/// A profile that allows the calls of the lists above, except those that are left out. The calls that are left out fail
+/// with this errno, and those that are in no list fail with EPERM.
 fn profile(left_out: &[&str], errno: i32) -> Value {
     let named = [&DISPENSABLE, left_out].concat().into_iter().filter(|call| *call != CLONE_VM);
     let refused: Vec<_> = named.collect();
@@ -151,8 +153,8 @@ enum Mode {
     OneCommand,
 }
 
-/// Starts a container. The engine sets no_new_privs, because then its runtime starts the filter as the last step before the
-/// exec of rsup, and the profile need not allow the earlier steps.
+/// Starts a container. The engine sets no_new_privs, because then its runtime starts the filter as the last step before
+/// the exec of rsup, and the profile need not allow the earlier steps.
 fn start<'a>(image: &'a Image, filter: &Filter<'_>, words: &[&str]) -> Container<'a> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("profile.json");
@@ -176,8 +178,8 @@ fn runs(rsup: i32, mark: &str, old: Option<i32>) -> Result<i32, String> {
     found.ok_or_else(|| format!("`sleep {mark}` does not run"))
 }
 
-/// Checks that rsup runs its programs, restarts one of them in configuration mode, and stops in time with the documented exit
-/// code.
+/// Checks that rsup runs its programs, restarts one of them in configuration mode, and stops in time with the
+/// documented exit code.
 fn check(image: &Image, mode: Mode, filter: &Filter<'_>) -> Result<(), String> {
     let words: &[&str] = match mode {
         Mode::Configuration => &[],
@@ -228,7 +230,8 @@ fn image(engine: Engine) -> Image {
     engine.import(root)
 }
 
-/// Whether the engine knows the key `errnoRet`. Docker before 20.10.10 does not, and makes every refused call fail with EPERM.
+/// Whether the engine knows the key `errnoRet`. Docker before 20.10.10 does not, and makes every refused call fail with
+/// EPERM.
 fn applies_the_errno(image: &Image) -> Result<(), String> {
     for errno in [libc::EPERM, libc::ENOSYS] {
         let container = start(image, &Filter::LeavesOut(&[], errno), &["--", "probe", "errno", "uname"]);

@@ -1,4 +1,5 @@
-//! Loads any bytes as a configuration file. Loading must end and must not panic, and an accepted file must be printable.
+//! Loads any bytes as a configuration file. Loading must end and must not panic, and an accepted file must be
+//! printable.
 #![no_main]
 
 use std::cell::LazyCell;

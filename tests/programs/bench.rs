@@ -1,7 +1,8 @@
-//! The program that the benchmark runs under each init, and the two lower bounds: the loop that only starts and waits, and
-//! the program that does nothing. The program does not use std, so that its own start costs almost nothing.
+//! The program that the benchmark runs under each init, and the two lower bounds: the loop that only starts and waits,
+//! and the program that does nothing. The program does not use std, so that its own start costs almost nothing.
 //!
-//! Each start appends one record to the file that `BENCH_RECORDS` names: the nanoseconds of CLOCK_MONOTONIC, in eight bytes.
+//! Each start appends one record to the file that `BENCH_RECORDS` names: the nanoseconds of CLOCK_MONOTONIC, in eight
+//! bytes.
 #![no_std]
 #![no_main]
 
@@ -117,8 +118,9 @@ fn stamp(argv: *const *const c_char) -> c_int {
     127
 }
 
-/// `bare COUNT PATH`: keeps `COUNT` processes of a program running, by vfork, exec and waitpid only. This is the least that
-/// an init can do. If `BENCH_ORPHANS` is set, the loop reaps and restarts nothing. SIGTERM ends the loop and all processes.
+/// `bare COUNT PATH`: keeps `COUNT` processes of a program running, by vfork, exec and waitpid only. This is the least
+/// that an init can do. If `BENCH_ORPHANS` is set, the loop reaps and restarts nothing. SIGTERM ends the loop and all
+/// processes.
 fn bare(count: c_long, path: *const c_char) -> c_int {
     extern "C" fn leave(_: c_int) {
         unsafe { kill(-1, SIGTERM) };

@@ -1,5 +1,6 @@
-//! A program for tests that a shell cannot do: tests with all 64 signals, and in images that hold nothing else. The program
-//! is linked statically (see tests/support/probe.rs). Its `main` is a C `main`, because Rust's own changes SIGPIPE.
+//! A program for tests that a shell cannot do: tests with all 64 signals, and in images that hold nothing else. The
+//! program is linked statically (see tests/support/probe.rs). Its `main` is a C `main`, because Rust's own changes
+//! SIGPIPE.
 #![no_main]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
@@ -62,8 +63,8 @@ fn set_mask(mask: u64) -> u64 {
     old
 }
 
-/// `listen FILE [LAST]`: a leader and a child in the leader's process group write each signal that they receive into the
-/// file, until they receive signal `LAST`.
+/// `listen FILE [LAST]`: a leader and a child in the leader's process group write each signal that they receive into
+/// the file, until they receive signal `LAST`.
 fn listen(file: &str, last: c_long) {
     set_mask(u64::MAX);
     let who = if unsafe { fork() } == 0 { "member" } else { "leader" };
@@ -83,9 +84,10 @@ fn listen(file: &str, last: c_long) {
     }
 }
 
-/// `init KIND PATH WORDS…`: runs a program and forwards every signal to it, as an init does. KIND says where the program runs:
-/// in the init's own process group (`same-group`), in a process group of its own in the foreground (`own-group`, as under
-/// tini), or in a session of its own (`own-session`, as under dumb-init). Returns the program's exit code.
+/// `init KIND PATH WORDS…`: runs a program and forwards every signal to it, as an init does. KIND says where the
+/// program runs: in the init's own process group (`same-group`), in a process group of its own in the foreground
+/// (`own-group`, as under tini), or in a session of its own (`own-session`, as under dumb-init). Returns the program's
+/// exit code.
 fn init(kind: &str, words: &[&CStr]) -> c_int {
     const TIOCSCTTY: c_int = 0x540E;
     const TIOCNOTTY: c_int = 0x5422;
@@ -187,16 +189,16 @@ fn orphans(count: u32) {
     }
 }
 
-/// `without ERRNO CALLS PATH WORDS…`: executes a program under a seccomp filter that makes system calls fail with an error, as
-/// a container's filter may. `CALLS` are numbers, separated by commas. With `NUMBER:FLAGS`, the call fails only if its first
-/// argument has all of these flags.
+/// `without ERRNO CALLS PATH WORDS…`: executes a program under a seccomp filter that makes system calls fail with an
+/// error, as a container's filter may. `CALLS` are numbers, separated by commas. With `NUMBER:FLAGS`, the call fails
+/// only if its first argument has all of these flags.
 fn without(errno: &str, calls: &str, words: &[&CStr]) {
     #[repr(C)]
     struct Step(u16, u8, u8, u32);
     #[repr(C)]
     struct Program(u16, *const Step);
-    // BPF_LD | BPF_W | BPF_ABS of an offset in struct seccomp_data, BPF_JMP | BPF_JEQ | BPF_K, BPF_ALU | BPF_AND | BPF_K, and
-    // BPF_RET | BPF_K. The two numbers after a jump are the steps to skip: if equal, and if not.
+    // BPF_LD | BPF_W | BPF_ABS of an offset in struct seccomp_data, BPF_JMP | BPF_JEQ | BPF_K, BPF_ALU | BPF_AND |
+    // BPF_K, and BPF_RET | BPF_K. The two numbers after a jump are the steps to skip: if equal, and if not.
     let number = || Step(0x20, 0, 0, 0);
     let first_argument = || Step(0x20, 0, 0, 16);
     let jump = |equal, other, value| Step(0x15, equal, other, value);

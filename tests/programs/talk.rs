@@ -1,5 +1,5 @@
-//! A program for images that hold nothing else. `talk serve PORT` sends its PID to every client that connects.
-//! `talk ask PORT TEXT` prints the answer of the server on that port. tests/docker/run.rs builds the program statically.
+//! A program for images that hold nothing else. `talk serve PORT` sends its PID to every client that connects. `talk
+//! ask PORT TEXT` prints the answer of the server on that port. tests/docker/run.rs builds the program statically.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

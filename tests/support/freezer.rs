@@ -1,5 +1,5 @@
-//! Processes that cannot exit until they are thawed, like processes that wait for a disk without an answer: SIGKILL takes
-//! effect only after the thaw.
+//! Processes that cannot exit until they are thawed, like processes that wait for a disk without an answer: SIGKILL
+//! takes effect only after the thaw.
 
 use std::fs;
 use std::path::{Path, PathBuf};

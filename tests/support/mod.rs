@@ -1,5 +1,5 @@
-//! What all black-box tests use: a configuration in a directory of its own, the real binary that runs the configuration, and
-//! functions that wait for a fact with a deadline.
+//! What all black-box tests use: a configuration in a directory of its own, the real binary that runs the
+//! configuration, and functions that wait for a fact with a deadline.
 
 pub(crate) mod cgroup;
 pub(crate) mod freezer;
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1};
 
-/// The deadline for every fact. The deadline is long, because the machine may be busy. Only a failing test waits that long.
+/// The deadline for every fact. The deadline is long, because the machine may be busy. Only a failing test waits that
+/// long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The name of the configuration file in the directory of a test. rsup's messages contain this name.
@@ -111,7 +112,8 @@ pub(crate) fn never(what: &str, time: Duration, mut happened: impl FnMut() -> bo
     assert!(seen.is_none(), "{what}");
 }
 
-/// Checks all cases, 12 at a time because most of the time is spent waiting, and fails with the messages of all failures.
+/// Checks all cases, 12 at a time because most of the time is spent waiting, and fails with the messages of all
+/// failures.
 pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String> + Sync) {
     const AT_ONCE: usize = 12;
     let next = AtomicUsize::new(0);
@@ -553,8 +555,8 @@ pub(crate) fn handler(name: &str, signal: &str, handler: &str) -> String {
     script(name, &format!("trap \"{handler}\" {signal}; {}", forever(name)))
 }
 
-/// The end of a script: the script reports that it is ready, and keeps running. The sleeps are short, because a shell runs a
-/// trap only between two commands.
+/// The end of a script: the script reports that it is ready, and keeps running. The sleeps are short, because a shell
+/// runs a trap only between two commands.
 pub(crate) fn forever(name: &str) -> String {
     format!("echo ready > {name}.ready; while :; do sleep 0.02; done")
 }

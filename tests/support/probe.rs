@@ -1,5 +1,5 @@
-//! Static programs that tests run under rsup, built from `tests/programs/` when a test first needs them. If the variable
-//! `RSUP_PROGRAMS` is set, the variable names a directory that already contains these programs.
+//! Static programs that tests run under rsup, built from `tests/programs/` when a test first needs them. If the
+//! variable `RSUP_PROGRAMS` is set, the variable names a directory that already contains these programs.
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ pub(crate) fn build_for(machine: &str, name: &str, to: &Path) {
 pub(crate) fn probe() -> &'static str {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(|| {
-        // The program is next to the test binary. It is built under another name and renamed, because a test of another run may
-        // be executing the old one.
+        // The program is next to the test binary. It is built under another name and renamed, because a test of another
+        // run may be executing the old one.
         let path = std::env::current_exe().unwrap().with_file_name("probe");
         let new = path.with_extension(std::process::id().to_string());
         build("probe", &new);

@@ -25,7 +25,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a command in a directory, as the leader of a session on a new terminal without echo.
     pub(crate) fn start(words: &[&str], dir: &Path) -> Self {
-        // The descriptor is close-on-exec from the start, because the processes of other tests must not inherit the terminal.
+        // The descriptor is close-on-exec from the start, because the processes of other tests must not inherit the
+        // terminal.
         let master =
             File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ptmx").unwrap();
         let locked = 0;

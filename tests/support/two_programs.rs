@@ -72,8 +72,8 @@ impl TwoPrograms {
         Err(format!("{why}\n    {}", log.join("\n    ")))
     }
 
-    /// Fails if rsup is busy for a given time. A loop that never sleeps causes many thousand context switches under a tracer, and
-    /// uses all of the processor time without one.
+    /// Fails if rsup is busy for a given time. A loop that never sleeps causes many thousand context switches under a
+    /// tracer, and uses all of the processor time without one.
     pub(crate) fn sleeps(&self, time: Duration) -> Result<(), String> {
         let switches = proc::context_switches(self.pid);
         let ticks = proc::ticks(self.pid);

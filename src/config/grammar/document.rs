@@ -1,12 +1,13 @@
 //! The sections of all configuration files, merged as Python's `configparser.RawConfigParser` merges them.
 //!
-//! This is the only file that names rust-ini. rust-ini's `Properties` is an ordered map with several values per key; here
-//! it maps the name of each section to the indices of the section's parts, written as text. Keys and values stay slices
-//! of the files' text: copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand programs, and three
-//! times the memory. rust-ini's parser is not used, because comments, quotes, continuation lines and indentation have
-//! other rules in Python (see `lines.rs`), and because it returns no line numbers.
+//! A section can have several headers, each of which begins a *part* of the section. rust-ini's `Properties` is an
+//! ordered map with several values per key. In this file, its keys are the names of the sections, and its values are
+//! the indices of their parts, written as text. No other file uses rust-ini. The keys and values of the configuration
+//! stay slices of the files' text, because copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand
+//! programs, and three times the memory. rust-ini's parser is not used, because Python has other rules for comments,
+//! quotes, continuation lines and indentation (see `lines.rs`), and because that parser returns no line numbers.
 //!
-//! Unlike Python, which ignores keys that nothing reads, rsup collects these keys for the report.
+//! Python ignores keys that nothing reads. rsup collects these keys, because `--check` warns about them.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ use ini::Properties;
 use super::lines::{self, LogicalLine};
 use crate::config::sections::known_keys;
 
-/// A line of a configuration file.
+/// The position of a line in the configuration files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SourceLocation {
     /// The index of the file; the main file has index 0.
@@ -37,12 +38,13 @@ impl SourceLocation {
 pub(crate) struct Value<'a> {
     written: &'a str,
     pub(crate) location: SourceLocation,
-    /// The directory that replaces the literal text `%(here)s`; `None` if there is no `[include]`.
+    /// The directory that replaces the text `%(here)s` before the `%` expansion. `None` if the main file has no
+    /// `[include]`, because supervisord then does not replace this text.
     here: Option<&'a str>,
 }
 
 impl<'a> Value<'a> {
-    /// The text to expand.
+    /// Returns the text for the `%` expansion. If `here` is set, `%(here)s` is already replaced in this text.
     pub(crate) fn text(&self) -> Cow<'a, str> {
         match self.here {
             Some(here) if self.written.contains(HERE) => self.written.replace(HERE, here).into(),
@@ -51,15 +53,14 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A section with all of its parts, and with the keys that `[DEFAULT]` adds.
+/// A section with the entries below all of its headers, and with the keys that `[DEFAULT]` adds.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
     /// The first header of the section.
     pub(crate) location: SourceLocation,
-    /// The keys that rsup knows for this kind of section. A linear search is fast, because each kind of section has few
-    /// known keys, no matter how many other keys the section has. If the kind of section allows any key, this list has
-    /// all keys in the order of the file.
+    /// The keys that rsup knows for this kind of section, with their values. There are few such keys, so a linear
+    /// search is fast. If the kind of section allows any key, this list has all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
     /// The other keys of the section, without those of `[DEFAULT]`.
     pub(crate) unknown_keys: Vec<(&'a str, SourceLocation)>,
@@ -71,7 +72,8 @@ impl<'a> Section<'a> {
         self.values.iter().rfind(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
-    /// A later value replaces an earlier one, at the position of the earlier one, as in a Python dictionary.
+    /// Sets the value of a key. A later value takes the place of the earlier one in the list, as in a Python
+    /// dictionary.
     fn set(&mut self, key: &'a str, value: Value<'a>) {
         match self.values.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
@@ -80,7 +82,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A key and its value, below a header.
+/// A key and its value from the lines below a header.
 #[derive(Debug)]
 struct Entry<'t> {
     key: Cow<'t, str>,
@@ -102,19 +104,22 @@ struct SectionPart<'t> {
 pub(crate) struct Document<'t> {
     entries: Vec<Entry<'t>>,
     parts: Vec<SectionPart<'t>>,
-    /// For the name of each section, the indices of its parts, written as text.
+    /// For the name of each section, the indices of the section's parts in `parts`. The indices are written as text,
+    /// because a `Properties` holds only strings.
     parts_by_name: Properties,
-    /// The directory of each file, if `%(here)s` is replaced (see [`Self::replace_here`]).
+    /// The directory of each file, for `%(here)s`. Empty if the main file has no `[include]` (see
+    /// [`Self::replace_here`]).
     directories: Vec<String>,
 }
 
 /// The section whose keys are defaults of all other sections (`configparser.DEFAULTSECT`).
 const DEFAULT: &str = "DEFAULT";
-/// The name that supervisord replaces as literal text if the main file has an `[include]`.
+/// The text that supervisord replaces before the `%` expansion, if the main file has an `[include]`.
 const HERE: &str = "%(here)s";
 
 impl<'t> Document<'t> {
-    /// Adds the sections of one file, and passes every other logical line with its line number to `on_problem`.
+    /// Adds the sections of one file. Passes each logical line that is neither a header nor an entry to `on_problem`,
+    /// with its line number.
     pub(crate) fn merge(
         &mut self,
         text: &'t str,
@@ -124,14 +129,15 @@ impl<'t> Document<'t> {
         lines::read(text, |line, logical| match logical {
             LogicalLine::Header(name) => self.begin_part(name, SourceLocation { file, line }),
             LogicalLine::Entry(key, value) => self.entries.push(Entry { key, value, line }),
-            LogicalLine::Wrong(_) | LogicalLine::CommentInsideQuotes(_) | LogicalLine::IndentedEntry(_) => {
+            LogicalLine::Invalid(_) | LogicalLine::CommentInsideQuotes(_) | LogicalLine::IndentedEntry(_) => {
                 on_problem(line, logical);
             }
         });
     }
 
-    /// Adds an empty section, if the files have no section with this name.
-    pub(crate) fn ensure(&mut self, name: &'t str) {
+    /// Adds an empty part to the section with this name. If the files have no such section, this part makes an empty
+    /// one.
+    pub(crate) fn add_empty_part(&mut self, name: &'t str) {
         self.begin_part(name, SourceLocation { file: 0, line: 1 });
     }
 
@@ -140,9 +146,9 @@ impl<'t> Document<'t> {
         self.parts.push(SectionPart { name, header, first_entry: self.entries.len() });
     }
 
-    /// Adds the directory that replaces `%(here)s` in the values of one file. The first call is for the main file, and
-    /// each later call is for the next included file. Without an `[include]` there is no call, because supervisord
-    /// calls its function `expand_here` only if the main file has an `[include]`.
+    /// Adds the directory that replaces `%(here)s` in the values of the next file. The first call is for the main file,
+    /// and each later call is for an included file. If the main file has no `[include]`, this function is not called,
+    /// because supervisord then does not call its function `expand_here`.
     pub(crate) fn replace_here(&mut self, directory: String) {
         self.directories.push(directory);
     }
@@ -161,7 +167,7 @@ impl<'t> Document<'t> {
         self.section(name, &[])
     }
 
-    /// All entries of `[DEFAULT]`, in order.
+    /// Returns all entries of `[DEFAULT]`, including repeated keys, in the order of the files and lines.
     pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.part_indices(DEFAULT).flat_map(|index| self.entries_of(index))
     }
@@ -181,7 +187,8 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// The index of the first entry of a part. For an index after the last part, the number of entries.
+    /// Returns the index of the first entry of a part. If `part` is the number of parts, returns the number of entries,
+    /// because the last part ends there.
     fn first_entry(&self, part: usize) -> usize {
         self.parts.get(part).map_or(self.entries.len(), |part| part.first_entry)
     }
@@ -221,14 +228,15 @@ impl<'t> Document<'t> {
     }
 }
 
-/// A key of `[DEFAULT]`.
+/// A key of `[DEFAULT]`, with all values that sections inherit.
 ///
-/// supervisord replaces `%(here)s` at the end of each file, in all sections that have been read so far. A section gets
-/// a copy of a `[DEFAULT]` value that contains `%(here)s`, and keeps that copy when a later file sets the key in
-/// `[DEFAULT]` again.
+/// At the end of each file, supervisord replaces `%(here)s` in the values of all sections that it has read so far. If a
+/// section inherits such a value from `[DEFAULT]`, supervisord stores the result in the section. So the section keeps
+/// this value, even if a later file sets the key in `[DEFAULT]` again.
 struct DefaultKey<'a> {
     key: &'a str,
-    /// The earlier values that sections have copies of, each with the index of the file that set the next value.
+    /// The earlier values of this key that some sections keep, each with the index of the file that sets the next
+    /// value.
     old_values: Vec<(usize, Value<'a>)>,
     last: Value<'a>,
 }
@@ -245,8 +253,8 @@ impl<'a> DefaultKey<'a> {
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
         let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
-        // supervisord replaces `%(here)s` when a file ends. The section got its copy of the value in the later of two
-        // files: the one that sets the value, and the one that has the first header of the section.
+        // supervisord stores the value in the section when it replaces `%(here)s`, at the end of a file. This file is
+        // the later of two: the file that sets the value, and the file that has the first header of the section.
         let copied_at = value.location.file.max(file);
         Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }

@@ -47,7 +47,7 @@ const OTHER_NAMES: [&str; 6] =
     ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
 impl<'a> ExpansionVars<'a> {
-    /// Only the names that begin with `ENV_`.
+    /// Returns variables with only the names that begin with `ENV_`, and with the values of `environment`.
     pub(crate) fn variables(environment: &'a EnvMap) -> Self {
         ExpansionVars {
             environment,
@@ -134,8 +134,9 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
     })
 }
 
-/// The end of a message about an expanded value that has a syntax error: the first name in the unexpanded `value` whose
-/// text contains a character that can cause the error. The line of the file may be correct.
+/// Returns the end of the message about a syntax error in an expanded value. The cause may be a text that the expansion
+/// inserted, and not the line of the file. So this end names the first `%(name)s` of the unexpanded `value` whose text
+/// contains a character that can cause the error. The end is empty if there is no such name.
 pub(crate) fn about_expansions(
     value: &str,
     vars: &ExpansionVars<'_>,
@@ -157,15 +158,15 @@ pub(crate) fn about_expansions(
 
 /// The argument of the next conversion.
 enum Argument<'a> {
-    /// The whole dictionary: no `(name)` has been read yet.
+    /// The whole dictionary, which Python uses as long as no `(name)` has been read.
     Dictionary,
     Item(Item<'a>),
-    /// The last name has been used. Each name is for one conversion only.
+    /// A conversion or a `*` has used the last name that was read. The next one needs a name of its own.
     Used,
 }
 
-/// Reads a value from left to right in the order of CPython's `PyUnicode_Format`, so that a value with several errors has
-/// the same message.
+/// Expands a value from left to right in the order of CPython's `PyUnicode_Format`. If a value has several errors, rsup
+/// must report the same one as Python.
 struct Formatter<'a> {
     value: &'a str,
     remaining: std::str::Chars<'a>,
@@ -241,8 +242,8 @@ impl<'a> Formatter<'a> {
         Ok(())
     }
 
-    /// Reads a width or a precision. A `*` is always an error: the `*` uses the only argument of the field, so the
-    /// conversion has no argument.
+    /// Reads a width or a precision. A `*` is always an error: the `*` takes the only argument of the field, and so no
+    /// argument is left for the conversion.
     fn read_size(&mut self, too_big: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
             return match self.take_argument()? {

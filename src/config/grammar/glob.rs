@@ -58,7 +58,8 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Matches one character. Returns the remaining pattern and the remaining name.
+/// Matches one character of `name`. Returns the remaining pattern and the remaining name, or `None` if the character
+/// does not match.
 fn match_one<'a>(pattern: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
     let mut name_chars = name.chars();
     let c = name_chars.next()?;
@@ -77,8 +78,8 @@ fn match_one<'a>(pattern: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> 
     is_match.then_some((pattern_chars.as_str(), name_chars.as_str()))
 }
 
-/// Splits the text after a `[` into the set and the text after its `]`. A `]` that is the first character belongs to
-/// the set.
+/// Splits the text after a `[` into the set and the pattern after the closing `]`. A `]` that is the first character of
+/// the set belongs to the set, also after a `!`. Returns `None` if there is no closing `]`.
 fn split_set(text: &str) -> Option<(&str, &str)> {
     let start = text.strip_prefix('!').unwrap_or(text);
     let skip = text.len().saturating_sub(start.len()).saturating_add(usize::from(start.starts_with(']')));

@@ -16,12 +16,13 @@ pub(crate) enum LogicalLine<'a> {
     /// A key and its value. The ASCII letters of the key are in lower case. Python also changes other letters, but the
     /// keys of supervisord have only ASCII letters.
     Entry(Cow<'a, str>, Cow<'a, str>),
-    /// A line that is not valid, with supervisord's message, to which the report adds file and line.
-    Wrong(String),
-    /// The kept text of a line whose comment begins inside quotes. The line itself follows as a header or an entry.
+    /// The message of supervisord about a line that is not valid. The report adds the file and the line number.
+    Invalid(String),
+    /// A line whose comment begins inside quotes. The value is the text before the comment. The same line is then read
+    /// like any other line.
     CommentInsideQuotes(&'a str),
-    /// The name in a line that reads like a header or an entry, but continues the value above it because of its
-    /// indentation.
+    /// The name in an indented line that looks like a header or an entry. Because of its indentation, the line
+    /// continues the value above it.
     IndentedEntry(&'a str),
 }
 
@@ -43,9 +44,10 @@ fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the byte index at which the comment of a line begins.
 ///
-/// A `;` or `#` begins a comment in the first column and after white space, even inside quotes. Python looks at the
-/// first `;` and the first `#` of the line, then at the second of each, and so on. Python stops after the first pass
-/// that finds a comment. In `a#b #c ;d` the first pass finds ` ;`, so ` #c` is not a comment.
+/// A `;` or `#` begins a comment in the first column and after white space, even inside quotes. Python searches in
+/// passes: the first pass looks at the first `;` and the first `#` of the line, the second pass at the second of each,
+/// and so on. The search ends with the first pass that finds a comment. In `a#b #c ;d`, the first pass finds the `;`,
+/// so the second `#` does not begin a comment.
 fn comment_start(line: &str) -> Option<usize> {
     if !line.contains(';') && !line.contains('#') {
         return None;
@@ -167,7 +169,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
             self.missing_header_reported = true;
             let hint = if stripped.starts_with('[') { " A section's header ends with ]" } else { "" };
             let why = format!("File contains no section headers.{hint}");
-            (self.take)(number, LogicalLine::Wrong(why));
+            (self.take)(number, LogicalLine::Invalid(why));
         }
     }
 
@@ -186,7 +188,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
 
     fn report_parsing_error(&mut self, line: &str, number: usize) {
         let why = format!("Source contains parsing errors: {}", repr(line));
-        (self.take)(number, LogicalLine::Wrong(why));
+        (self.take)(number, LogicalLine::Invalid(why));
     }
 
     fn finish_entry(&mut self) {
@@ -223,7 +225,7 @@ mod tests {
         read(text, |number, line| match line {
             LogicalLine::Header(name) => lines.push(format!("{number}:[{name}]")),
             LogicalLine::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
-            LogicalLine::Wrong(why) => wrong.push((number, why)),
+            LogicalLine::Invalid(why) => wrong.push((number, why)),
             LogicalLine::CommentInsideQuotes(kept) => wrong.push((number, format!("cut: {kept}"))),
             LogicalLine::IndentedEntry(_) => {}
         });

@@ -1,8 +1,8 @@
 //! Sorting, and look-up by name.
 //!
-//! Each type in this file has one concrete key type, because the compiler adds the code of a sort or a map to the
-//! program again for each key type. With std's `sort` in the six places that use [`StableSort`], the program is 22 kB
-//! larger.
+//! Each type in this file has one fixed key type, because the compiler generates the code of a sort or a map again for
+//! each key type. The program would be 22 kB larger if the six places that use [`StableSort`] used std's `sort`
+//! instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ impl StableSort {
         self.0.into_iter().map(|(_, text, index)| (text, index))
     }
 
-    /// The sorted items. `items` are in the order in which their keys were added.
+    /// Returns `items` in the sorted order. `items` must be in the order in which [`Self::push`] got their keys.
     pub(crate) fn apply<T>(self, items: Vec<T>) -> impl Iterator<Item = T> {
         pick(items, self.into_iter().map(|(_, index)| index))
     }
@@ -62,12 +62,12 @@ pub(crate) struct EnvMap {
 }
 
 impl EnvMap {
-    /// Sets a variable. A later value replaces an earlier one, at the position of the earlier one.
+    /// Sets a variable. A later value takes the place of the earlier one in the list.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.set_owned(name.to_owned(), value.to_owned());
     }
 
-    /// [`Self::set`], without a copy of the name and the value.
+    /// Like [`Self::set`], but takes the name and the value instead of copying them.
     pub(crate) fn set_owned(&mut self, name: String, value: String) {
         let index = self.index.get_or_insert(&name, self.variables.len());
         match self.variables.get_mut(index) {

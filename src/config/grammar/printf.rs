@@ -12,7 +12,8 @@ pub(crate) struct FormatSpec {
     sign: bool,
     /// A space: write a space where `+` would write a sign.
     space: bool,
-    /// `#`: write `0x` and similar prefixes, and the zeros of a fraction.
+    /// `#`: write the prefix `0o`, `0x` or `0X`. For floating-point conversions: always write the point, and keep the
+    /// last zeros of `%g`.
     alternate: bool,
     /// `0`: fill with zeros.
     zero: bool,
@@ -21,7 +22,7 @@ pub(crate) struct FormatSpec {
 }
 
 impl FormatSpec {
-    /// Whether text is written without a change.
+    /// Returns whether `%s` with this width and precision writes a text unchanged.
     pub(crate) fn is_plain(&self) -> bool {
         self.width == 0 && self.precision.is_none()
     }
@@ -43,7 +44,7 @@ pub(crate) fn pad(text: &str, spec: &FormatSpec) -> String {
     if spec.left { format!("{text:<width$}") } else { format!("{text:>width$}") }
 }
 
-/// `%d %i %u %o %x %X`.
+/// Formats an integer for `%d`, `%i`, `%u`, `%o`, `%x` or `%X`.
 pub(crate) fn integer(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let magnitude = number.unsigned_abs();
     let (prefix, digits) = match conversion {
@@ -57,7 +58,7 @@ pub(crate) fn integer(number: i64, conversion: char, spec: &FormatSpec) -> Strin
     with_sign(number, prefix, &format!("{digits:0>min_digits$}"), spec)
 }
 
-/// `%e %E %f %F %g %G` of an integer.
+/// Formats an integer for `%e`, `%E`, `%f`, `%F`, `%g` or `%G`.
 pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String {
     let digits = number.unsigned_abs().to_string();
     let precision = spec.precision.unwrap_or(6);
@@ -70,7 +71,8 @@ pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String 
     with_sign(number, "", &text, spec)
 }
 
-/// Joins sign, prefix and digits, and fills the result up to the width. Zeros are inserted before the digits.
+/// Joins sign, prefix and digits, and fills the result up to the width. With the flag `0` and without `-`, zeros before
+/// the digits fill it; otherwise spaces do.
 fn with_sign(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",
@@ -99,7 +101,8 @@ fn scientific(digits: &str, precision: usize, trim_zeros: bool, spec: &FormatSpe
     format!("{}e+{exponent:02}", with_fraction(first, fraction, spec))
 }
 
-/// `%g`: scientific notation for a number with more digits than the precision, otherwise the digits.
+/// Formats a number for `%g`. If the number has more digits than the precision, the result has scientific notation;
+/// otherwise the result has all of its digits.
 fn general(digits: &str, precision: usize, spec: &FormatSpec) -> String {
     let (rounded, exponent) = round(digits, precision);
     if exponent >= precision {

@@ -1,7 +1,7 @@
 //! Python's functions on single values: `str.isspace`, `str.strip`, `int`, `repr` and `ascii`.
 
-/// The digit zero of the more common scripts besides ASCII. The digits one to nine follow the zero in Unicode. Python
-/// also reads the digits of some rare scripts.
+/// The code point of the digit zero in each of the more common scripts; [`digit`] adds the ASCII zero. The digits one
+/// to nine follow each zero in Unicode. Python also reads the digits of some rare scripts.
 const ZEROS: [u32; 24] = [
     0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6,
     0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0xA620, 0xA8D0, 0xAA50, 0xFF10,
@@ -26,9 +26,9 @@ pub(crate) fn strip_end(text: &str) -> &str {
     text.trim_end_matches(is_space)
 }
 
-/// `int(text, radix)` for radix 10 and 8: white space around the number, a sign, `_` between digits, and for radix 8 the
-/// prefix `0o`. Python's integers have no limit. Here a number outside the range of `i64` becomes the nearest number in that
-/// range; no key needs a larger one.
+/// `int(text, radix)` for radix 10 and 8. The text may have white space around the number, a sign, `_` between digits,
+/// and for radix 8 the prefix `0o`. Python's integers have no limit. Here a number outside the range of `i64` becomes
+/// the nearest number in that range, because no key needs a larger one.
 pub(crate) fn int(text: &str, radix: u8) -> Option<i64> {
     // For ASCII text, int() strips only the white space of C's isspace().
     let is_stripped = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
@@ -115,8 +115,8 @@ fn push_escape(out: &mut String, c: char) {
     });
 }
 
-/// `str.isprintable` for characters beyond ASCII, close enough for a message: false for control, white-space, format and
-/// private-use characters. (Python also escapes characters that Unicode has not assigned.)
+/// `str.isprintable` for characters beyond ASCII, close enough for a message: false for control, white-space, format
+/// and private-use characters. (Python also escapes characters that Unicode has not assigned.)
 fn is_printable(c: char) -> bool {
     let invisible = matches!(u32::from(c),
         0xAD | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xE000..=0xF8FF | 0xFEFF | 0xFFF0..=0xFFFB);

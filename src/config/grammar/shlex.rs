@@ -1,8 +1,8 @@
-//! Python's `shlex.shlex(posix=True)`. supervisord uses this class for `command`, through `shlex.split`, and for
-//! `environment`, in `dict_of_key_value_pairs`, with other word characters.
+//! Splits a text into tokens like Python's `shlex.shlex(posix=True)`. supervisord uses this class for `command` (in
+//! `shlex.split`) and for `environment` (in `dict_of_key_value_pairs`). The word characters of the two keys differ.
 //!
-//! supervisord 4.3 reads `environment` with `posix=False`. rsup uses the POSIX rules of supervisord's main branch: quotes
-//! are removed from the middle of a word too, and a backslash escapes the next character.
+//! supervisord 4.3 reads `environment` with `posix=False`. rsup uses the POSIX rules of supervisord's main branch:
+//! quotes are also removed from the middle of a word, and a backslash escapes the next character.
 
 use super::ordered::EnvMap;
 
@@ -24,8 +24,8 @@ pub(crate) fn split(command: &str) -> Result<Vec<String>, &'static str> {
     Ok(words)
 }
 
-/// Reads `KEY=VALUE,KEY="VALUE"`, as supervisord's `dict_of_key_value_pairs` does. The tokens are taken in groups of four:
-/// key, `=`, value, separator. Any token is accepted as the separator.
+/// Reads `KEY=VALUE,KEY="VALUE"`, as supervisord's `dict_of_key_value_pairs` does. The tokens are taken in groups of
+/// four: key, `=`, value, separator. Any token is accepted as the separator.
 ///
 /// # Errors
 /// Returns the message that supervisord writes for this value.
@@ -43,7 +43,8 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs.into_vec())
 }
 
-/// Whether a character inside an expanded value can cause this error of [`split`] or [`pairs`].
+/// Returns whether this error of [`split`] or [`pairs`] can come from the character `c`, if the expansion of a value
+/// has inserted it.
 pub(crate) fn can_cause(error: &str, c: char) -> bool {
     match error {
         NO_CLOSING_QUOTE => matches!(c, '"' | '\'' | '\\'),
@@ -83,7 +84,7 @@ struct WordRules {
 enum LexerState {
     BetweenTokens,
     Word,
-    /// Inside quotes, which the same character closes.
+    /// Inside quotes. The character opened the quotes, and closes them.
     Quote(char),
     /// After a backslash, inside double quotes or outside quotes.
     Escape {
@@ -95,7 +96,7 @@ enum LexerState {
 #[derive(Default)]
 struct Token {
     text: String,
-    /// Whether the token has quotes. A token without text counts only if it has quotes.
+    /// Whether a part of the token is in quotes. An empty text is a token only if it is in quotes, as in `""`.
     quoted: bool,
 }
 
@@ -109,8 +110,8 @@ impl Token {
     }
 }
 
-/// Returns the plain bytes at the start of the text. Most bytes are plain, and copying all of them at once is faster than
-/// reading each character.
+/// Returns the plain bytes at the start of the text. Most bytes are plain, and copying all of them at once is faster
+/// than reading each character.
 fn plain_prefix<'a>(text: &'a str, rules: &WordRules) -> &'a str {
     let length = text.bytes().position(|byte| !(rules.is_plain)(byte)).unwrap_or(text.len());
     text.get(..length).unwrap_or("")

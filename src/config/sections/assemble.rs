@@ -1,4 +1,5 @@
-//! Reads all sections in supervisord's order, which decides the variables that each section can use.
+//! Reads all sections in supervisord's order. `[supervisord]` comes first, because its `environment` sets variables
+//! that the values of the other sections can use.
 
 use std::rc::Rc;
 
@@ -33,8 +34,8 @@ pub(crate) fn assemble(
         text_budget: Some(MAX_TEXT_BYTES),
         known_users: NameIndex::default(),
         own_user: None,
-        own_user_is_possible: true,
-        tried_users: Vec::new(),
+        can_change_to_own_user: true,
+        tried_program_users: Vec::new(),
     };
     let config = read_sections(&mut context);
     warnings::warn_unknown_names(&mut context);

@@ -7,8 +7,8 @@
 //! | `result_handler` | text | none; has no effect |
 //! | `redirect_stderr` | boolean | false; must not be true |
 //!
-//! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings". Event listeners are read and checked, so
-//! that `--check` and `--print-config` cover the whole file, but rsup does not run them.
+//! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings". Event listeners are read and checked,
+//! so that `--check` and `--print-config` cover the whole file, but rsup does not run them.
 
 use super::section_reader::SectionReader;
 use super::value::{boolean, comma_list, integer};

@@ -14,7 +14,7 @@ use super::value::{octal, socket_address, socket_backlog};
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::model::Socket;
 
-/// Reads the four keys. Returns `None` if there is no valid `socket`; the errors are in the report then.
+/// Reads `socket` and the `socket_*` keys. If there is no valid `socket`, reports the errors and returns `None`.
 pub(crate) fn read_socket(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
@@ -29,7 +29,7 @@ pub(crate) fn read_socket(
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
     let section = reader.section.name;
-    // Of these four keys only `socket` may use `%(program_name)s`.
+    // `socket` may use `%(program_name)s`; the `socket_*` keys may not.
     let vars = ExpansionVars { program: Some(program_name), ..*vars };
     let text = reader.text("socket", &vars);
     let Some(text) = text.filter(|text| !text.is_empty()) else {

@@ -36,8 +36,8 @@ struct Group<'a> {
     processes: Range<usize>,
 }
 
-/// Returns all processes in start order: the groups by priority and name, the processes of each group in the group's
-/// own order. If several groups have the same name, only the first in this order keeps its processes: supervisord
+/// Returns all processes in start order. The groups are sorted by priority and name, and each group keeps the order of
+/// its processes. If several groups have the same name, only the first of them keeps its processes, because supervisord
 /// stores its groups by name and ignores a group whose name is taken.
 pub(crate) fn processes_in_start_order<'a>(
     context: &mut Context<'a>,
@@ -45,7 +45,7 @@ pub(crate) fn processes_in_start_order<'a>(
 ) -> Vec<ProcessConfig> {
     let mut listed = NameIndex::default();
     let mut processes = Vec::new();
-    // Groups of equal priority and name keep this order of kinds, which is the same in supervisord.
+    // supervisord reads the kinds of groups in this order, and groups of equal priority and name keep this order.
     let mut groups = heterogeneous_groups(context, defaults, &mut listed, &mut processes);
     groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::Program, &mut processes));
     groups.extend(eventlistener_groups(context, defaults, &mut processes));
@@ -68,9 +68,8 @@ pub(crate) fn processes_in_start_order<'a>(
     pick(processes, start_order.into_iter()).collect()
 }
 
-/// Appends the indices of the processes of one group to `start_order`. If several processes have the same name, the
-/// last definition replaces the first at the position of the first: supervisord stores the processes of a group by
-/// name.
+/// Appends the indices of the processes of one group to `start_order`. supervisord stores the processes of a group by
+/// name. So if several processes have the same name, only the last of them remains, in the place of the first.
 fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
     // Most groups have one process; an index of names would cost more than the remaining steps of this function.
     if group.len() == 1 {

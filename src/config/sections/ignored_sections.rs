@@ -18,7 +18,7 @@ use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::policy::Level;
 
-/// Checks all these sections, and logs their names in one line when rsup starts.
+/// Checks all sections that have no effect in rsup, and logs their names in one line when rsup starts.
 pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
     let vars = ExpansionVars { not_utf8: context.inputs.not_utf8, ..ExpansionVars::variables(variables) };
     let vars_with_here = context.base_vars(variables);

@@ -102,8 +102,8 @@ const INET_HTTP_SERVER: &[&str] = &["password", "port", "username"];
 const UNIX_HTTP_SERVER: &[&str] = &["chmod", "chown", "file", "password", "username"];
 const RPCINTERFACE: &[&str] = &[RPCINTERFACE_FACTORY];
 
-/// The names of the known sections, as a warning suggests them. In the file, a name
-/// follows each colon.
+/// The names of the known sections, for the suggestion in a warning. In the file, a name with a colon is followed by
+/// the name of a program or similar, as in `[program:x]`.
 const SECTION_PREFIXES: &[&str] = &[
     "supervisord",
     "program:",
@@ -121,7 +121,7 @@ const SECTION_PREFIXES: &[&str] = &[
 /// A name with more differences than this is not a typing error.
 const MAX_DISTANCE: usize = 3;
 
-/// The known keys of a section, in up to two tables. `None` for a section whose keys a plug-in defines: any key is valid.
+/// The known keys of a section, in up to two tables. `None` if any key is valid, as in `[rpcinterface:x]`.
 type KnownKeys = Option<[&'static [&'static str]; 2]>;
 
 /// Returns the known keys of a section, or `None` if supervisord does not know the section.
@@ -187,12 +187,13 @@ fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> O
 
 /// Returns the number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein distance).
 fn edit_distance(a: &str, b: &str) -> usize {
-    // A text from the file may be megabytes long; the table below costs a.len() * b.len().
+    // A text from the file may be megabytes long, and the loop below takes a.len() * b.len() steps.
     if a.len().abs_diff(b.len()) > MAX_DISTANCE {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    // After each character of `a`, `row[n]` is the distance of the characters so far to the first n characters of `b`.
+    // After each character of `a`, `row[n]` is the edit distance from the characters of `a` read so far to the first n
+    // characters of `b`.
     for (index, from) in a.chars().enumerate() {
         let mut diagonal = index;
         let mut left = index.saturating_add(1);

@@ -25,8 +25,8 @@
 //! | `stdout_syslog`, `stderr_syslog` | boolean | false |
 //! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]` |
 //!
-//! The keys `*_logfile_maxbytes`, `*_logfile_backups`, `*_capture_maxbytes` and `*_events_enabled` are checked, but have
-//! no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
+//! The keys `*_logfile_maxbytes`, `*_logfile_backups`, `*_capture_maxbytes` and `*_events_enabled` are checked, but
+//! have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
 //!
 //! Each process has its own number (`%(process_num)d`) and its own environment. So the keys that may use the number or
 //! the environment are expanded anew for each process: `environment`, `directory`, the log files, `command` and
@@ -71,7 +71,7 @@ pub(crate) struct ProgramSource<'a> {
     pub(crate) socket: Option<Socket>,
 }
 
-/// Adds the processes of a section to `processes`, sorted by name.
+/// Adds the processes of a section to the end of `processes`. The added processes are sorted by name.
 pub(crate) fn add_processes<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
@@ -89,7 +89,7 @@ pub(crate) fn add_processes<'a>(
     let count = reader.value_or("numprocs", &vars, 1, integer);
     let shared = shared_config(&mut reader, &vars, defaults, source);
     if count > 0 {
-        try_to_start(&mut reader, &shared);
+        try_steps(&mut reader, &shared);
     }
     let process_name = unexpanded_process_name(&mut reader, count);
     if !reader.context.charge_processes(count) {
@@ -131,7 +131,8 @@ pub(crate) fn estimated_size(command: &str, environment: &[(String, String)]) ->
     variables.sum::<usize>().saturating_add(command.len().saturating_mul(2)).saturating_add(words)
 }
 
-/// Sorts the processes from index `start` on. All of them have the same priority, which comes first in supervisord's order.
+/// Sorts the processes from index `start` on by name. supervisord sorts by priority first, but all of these processes
+/// have the same priority.
 fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
     let unsorted = processes.split_off(start);
     let mut order = StableSort::default();
@@ -141,8 +142,9 @@ fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
     processes.extend(order.apply(unsorted));
 }
 
-/// Tries what all processes of the section need, if the caller of `load` asks for that. Event listeners are not run.
-fn try_to_start(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
+/// For `--check`: tries to change to the section's user, and to create its socket. rsup does not run event listeners,
+/// so nothing is tried for them.
+fn try_steps(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
     let user = config.user.as_deref();
     let users_obstacle = user
         .filter(|user| config.kind != SectionKind::EventListener && reader.context.check_user(user).is_ok())
@@ -298,7 +300,7 @@ fn reject_nul(reader: &mut SectionReader<'_, '_>, key: &str, value: Option<&str>
     }
 }
 
-/// Reads the keys about the log file of stdout or stderr. supervisord expands `*_logfile` twice.
+/// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.
 fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
     let expand_again = |text: &str| expand(text, vars, keys.logfile).map(|text| log_file(&text));
     let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again);

@@ -28,18 +28,20 @@ pub(crate) struct Context<'a> {
     pub(crate) text_budget: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
-    /// The user that rsup changes to, once `[supervisord]` has been read.
+    /// The user that rsup changes to when it starts. `None` if there is no such user, or before `[supervisord]` has
+    /// been read.
     pub(crate) own_user: Option<String>,
-    /// Whether rsup can change to `own_user`. If not, no later step is tried.
-    pub(crate) own_user_is_possible: bool,
-    /// The program users that were tried, each with what is in the way.
-    pub(crate) tried_users: Vec<(String, Option<Obstacle>)>,
+    /// Whether rsup can change to `own_user`. If not, `--check` tries no later step of the start, because rsup does not
+    /// get that far.
+    pub(crate) can_change_to_own_user: bool,
+    /// The users of programs that `--check` has tried to change to, each with the failure, if any.
+    pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
-/// Limit on the bytes of text that all sections read and keep, because every section inherits the keys of `[DEFAULT]` and a
-/// small file can expand to gigabytes.
+/// Limit on the bytes of text that all sections read and keep, because every section inherits the keys of `[DEFAULT]`
+/// and a small file can expand to gigabytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 << 20;
 
 impl<'a> Context<'a> {
@@ -95,7 +97,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Checks that the user, and the group if there is one, of a `user` or `user:group` value exist.
+    /// Checks that the user of a `user` or `user:group` value exists, and also the group of a `user:group` value.
     ///
     /// # Errors
     /// Returns the message that supervisord writes for this value.
@@ -107,32 +109,33 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Tries to change to the user of `[supervisord]`. All later steps are tried as this user.
+    /// For `--check`: tries to change to the user of `[supervisord]`. All later steps of the start are tried as this
+    /// user.
     pub(crate) fn try_own_user(&mut self, user: &str) -> Option<Obstacle> {
         let obstacle = self.inputs.try_step.and_then(|try_step| try_step(StartStep::OwnUser(user)).err());
         self.own_user = Some(user.to_owned());
-        self.own_user_is_possible = obstacle.is_none();
+        self.can_change_to_own_user = obstacle.is_none();
         obstacle
     }
 
-    /// Tries to change to the user of a program.
+    /// For `--check`: tries to change to the user of a program.
     pub(crate) fn try_program_user(&mut self, user: &str) -> Option<Obstacle> {
-        if let Some((_, obstacle)) = self.tried_users.iter().find(|(tried, _)| tried == user) {
+        if let Some((_, obstacle)) = self.tried_program_users.iter().find(|(tried, _)| tried == user) {
             return obstacle.clone();
         }
         let own = self.own_user.as_deref();
         let obstacle = self.try_step(StartStep::ProgramUser { own, user });
-        self.tried_users.push((user.to_owned(), obstacle.clone()));
+        self.tried_program_users.push((user.to_owned(), obstacle.clone()));
         obstacle
     }
 
-    /// Tries to create the socket of a program that runs as `user`.
+    /// For `--check`: tries to create the socket of a program that runs as `user`.
     pub(crate) fn try_socket(&self, socket: &Socket, user: Option<&str>) -> Option<Obstacle> {
         self.try_step(StartStep::Socket { own: self.own_user.as_deref(), socket, user })
     }
 
     fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
-        self.inputs.try_step.filter(|_| self.own_user_is_possible)?(step).err()
+        self.inputs.try_step.filter(|_| self.can_change_to_own_user)?(step).err()
     }
 
     pub(crate) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> SectionReader<'c, 'a> {
@@ -229,7 +232,7 @@ impl<'a> SectionReader<'_, 'a> {
         self.report(Severity::Warning, key, text);
     }
 
-    /// Reports what is in the way of a step of the start.
+    /// Reports why a step of rsup's start fails, as an error or as a warning.
     pub(crate) fn report_obstacle(&mut self, key: &str, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Error(why) => self.error(key, why),

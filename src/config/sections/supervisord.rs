@@ -14,9 +14,9 @@
 //! | `directory` | text | none; has no effect, as in supervisord with `nodaemon=true` |
 //! | `identifier` | text | supervisor; has no effect |
 //!
-//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `pidfile`, `childlogdir`, `nocleanup` and `strip_ansi` are
-//! checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings"; `shutdown_on` and
-//! `stop_timeout` are rsup's own.
+//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `pidfile`, `childlogdir`, `nocleanup` and `strip_ansi`
+//! are checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings";
+//! `shutdown_on` and `stop_timeout` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{boolean, byte_size, integer, log_level, octal, seconds, shutdown_on, variables};
@@ -81,7 +81,8 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
     reader.warn("nodaemon", why.to_owned());
 }
 
-/// Checks that rsup's new user exists, and that rsup can change to that user. A user on the command line takes precedence over the user in the file.
+/// Checks that the user that rsup changes to exists, and that rsup can change to that user. A user on the command line
+/// overrides the user in the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let from_options = reader.context.overrides.user.as_deref();
     let Some(user) = from_options.or(supervisord.user.as_deref()) else { return };
@@ -96,7 +97,7 @@ fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     }
 }
 
-/// Replaces the values that the command line sets too.
+/// Replaces values of the file by those that the command line sets.
 fn apply_overrides(supervisord: &mut Supervisord, overrides: &Overrides) {
     fn replace<T: Clone>(value: &mut T, with: Option<&T>) {
         if let Some(with) = with {

@@ -62,8 +62,8 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
     Ok(integer(digits)?.saturating_mul(unit))
 }
 
-/// Parses a signal number or name, with or without `SIG`. supervisord accepts only the numbers of signals that have a
-/// name in Python, and 0, because Python's `signal.SIG_DFL` has that value and its name begins with `SIG`.
+/// Parses a signal number or name, with or without `SIG`. supervisord accepts a number if a name in Python's `signal`
+/// module that begins with `SIG` has this value. This includes 0, because `signal.SIG_DFL` is 0.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     if let Some(number) = int(text, 10) {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
@@ -114,8 +114,8 @@ pub fn log_level(text: &str) -> Result<Level, String> {
         .ok_or_else(|| format!("bad logging level name {}", repr(text)))
 }
 
-/// Parses `stdout_logfile` or `stderr_logfile`. supervisord also checks that the directory exists; rsup does not, because
-/// rsup runs a program whose log file cannot be opened.
+/// Parses `stdout_logfile` or `stderr_logfile`. supervisord also checks that the directory exists. rsup does not check
+/// this, because rsup runs a program even if its log file cannot be opened.
 pub(crate) fn log_file(text: &str) -> LogFile {
     let words = [
         ("none", LogFile::None),
@@ -127,13 +127,14 @@ pub(crate) fn log_file(text: &str) -> LogFile {
     word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
 
-/// Splits a comma-separated list and strips its items. An empty value has no item; a trailing comma makes an empty item.
+/// Splits a comma-separated list and strips its items. An empty value has no item; a trailing comma makes an empty
+/// item.
 pub(crate) fn comma_list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
 }
 
-/// Strips the name of a program, a group or a process. Refuses the characters that separate names in `supervisorctl` and
-/// in supervisord's log file names.
+/// Strips white space around the name of a program, a group or a process. Refuses the characters that separate names in
+/// `supervisorctl` and in supervisord's log file names.
 pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     let name = strip(text);
     match [' ', ':', '/'].iter().find(|separator| name.contains(**separator)) {
@@ -142,12 +143,12 @@ pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// The message for a value that execve(2), chdir(2) or open(2) cannot take. supervisord accepts such a value, but cannot start
-/// the program.
+/// The message for a value with a NUL byte, which execve(2), chdir(2) and open(2) cannot take. supervisord accepts such
+/// a value, but cannot start the program.
 pub(crate) const NUL_BYTE: &str = "the value contains a NUL byte";
 
-/// Parses the expanded value of `environment`. `text` is the value before its expansion: an error in it may come from what was
-/// inserted.
+/// Parses the expanded value of `environment`. `text` is the value before its expansion. The message about an error
+/// uses `text` to name the variable whose inserted value may be the cause.
 pub(crate) fn variables(
     text: &str,
     expanded: &str,

@@ -33,8 +33,8 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
     Process { state, leftovers, started_at: Some(at(0)), ..Process::default() }
 }
 
-/// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, and the
-/// actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
+/// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, and
+/// the actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
 fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
     process.handle(spec, event, now, &mut |action| {
@@ -63,9 +63,9 @@ fn seconds(time: Time) -> u64 {
     time.duration_since(at(0)).as_secs()
 }
 
-/// The state as in supervisord's log, with `@` and the second that the state contains. The leader of `STOPPING!` was sent
-/// SIGKILL. `/` precedes what the other members of the process group were sent: `@` and the second at which SIGKILL is due
-/// if they were asked to stop, `!` if they were sent SIGKILL.
+/// The state as in supervisord's log, with `@` and the second that the state contains. The leader of `STOPPING!` was
+/// sent SIGKILL. `/` precedes what the other members of the process group were sent: `@` and the second at which
+/// SIGKILL is due if they were asked to stop, `!` if they were sent SIGKILL.
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),
@@ -150,7 +150,8 @@ fn events() -> Vec<(&'static str, Event, u64)> {
     ]
 }
 
-/// Every state, combined with every state of the remaining members. A process that has a leader has no remaining members.
+/// Every state, combined with every state of the remaining members. A process that has a leader has no remaining
+/// members.
 fn starting_points() -> Vec<(ProcessState, Leftovers)> {
     let leaderless = |state: &ProcessState| !process(*state, Leftovers::None).has_leader();
     STATES
