@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{SIGKILL, Setup, eventually, proc, program, rsup, script};
+use crate::support::{SIGKILL, Setup, eventually, needs, proc, program, root, rsup, script};
 
 /// The read end of a FIFO.
 struct Reader {
@@ -71,17 +71,18 @@ fn the_reader_gets_no_end_of_file_between_two_runs_of_the_only_writer() {
 }
 
 #[test]
-fn rsup_opens_a_fifo_once_for_all_processes_and_runs() {
+fn restarts_open_no_further_descriptor() {
     let keys = "process_name=w%(process_num)d\nnumprocs=3\nstdout_logfile=%(here)s/out\nstderr_logfile=%(here)s/out\n";
     let setup = rsup(&(program("web", "sleep 1000") + keys + &program("other", "sleep 1000")));
     let _reader = Reader::new(&setup.path("out"));
     let mut rsup = setup.start();
     rsup.expect_all(&["success: w0", "success: w1", "success: w2", "success: other"]);
-    // stdin, stdout, stderr, the signalfd, the epoll descriptor, and the FIFO.
-    assert_eq!(proc::open_descriptors(rsup.pid()), 6);
-    rsup.kill("w1", SIGKILL);
-    rsup.expect_all(&["spawned: 'w1'", "success: w1"]);
-    assert_eq!(proc::open_descriptors(rsup.pid()), 6);
+    let descriptors = proc::open_descriptors(rsup.pid());
+    for _ in 0..3 {
+        rsup.kill("w1", SIGKILL);
+        rsup.expect_all(&["spawned: 'w1'", "success: w1"]);
+    }
+    assert_eq!(proc::open_descriptors(rsup.pid()), descriptors);
     assert_eq!(rsup.stop(), 0);
 }
 
@@ -138,4 +139,70 @@ fn rsup_does_not_open_a_link_to_its_own_stdout() {
     assert_eq!(proc::open_descriptors(rsup.pid()), 5);
     assert_eq!(rsup.stop(), 0);
     drop(own_stdout);
+}
+
+/// A program that writes one line into the FIFO `out`, waits until `cat` has passed the line on, and then runs `then`.
+fn one_run(then: &str) -> String {
+    let wait = "until grep -q line read; do sleep 0.02; done";
+    script("job", &format!("echo line; {wait}; {then}")) + "stdout_logfile=%(here)s/out\nautorestart=false\n"
+}
+
+/// Starts a reader before rsup. Only end of file ends this reader, because it ignores SIGTERM.
+const READER: &str = "touch read; (trap '' TERM; exec cat out >read) &";
+
+#[test]
+fn a_reader_that_is_a_child_of_rsup_does_not_keep_rsup_running() {
+    // The process ends in EXITED, and in FATAL.
+    for keys in ["startsecs=0\n", "startsecs=100\nstartretries=0\n"] {
+        let setup = rsup(&(one_run("exit 3") + keys)).after(READER);
+        // The FIFO has a reader even if `cat` opens it late.
+        let _reader = Reader::new(&setup.path("out"));
+        let (code, rsup) = setup.run();
+        assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{keys}: {:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_program_that_reads_a_fifo_ends_with_the_last_run_of_the_writer() {
+    let cat = script("cat", "exec cat out >read") + "startsecs=0\nautorestart=false\n";
+    let setup = rsup(&(cat + &one_run("exit 3") + "startsecs=0\n")).after("touch read");
+    let _reader = Reader::new(&setup.path("out"));
+    let (code, rsup) = setup.run();
+    assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{:?}", rsup.log());
+}
+
+#[test]
+fn the_stop_does_not_wait_for_a_reader_that_reads_until_end_of_file() {
+    let setup = rsup(&one_run("exec sleep 1000")).after(READER);
+    let _reader = Reader::new(&setup.path("out"));
+    let mut rsup = setup.start();
+    rsup.expect_in_file("read", "line");
+    assert_eq!(rsup.stop(), 0);
+    assert!(rsup.lines("SIGKILL").is_empty(), "{:?}", rsup.log());
+}
+
+#[test]
+fn a_fifo_that_rsup_may_not_open_is_reported_once_at_each_start() {
+    needs!(root());
+    let setup = short_runs();
+    let _reader = Reader::new(&setup.path("out"));
+    fs::set_permissions(setup.path("out"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut rsup = setup.args(&["-u", "nobody"]).start();
+    rsup.expect_all(&["spawned: 'job'", "spawned: 'job'"]);
+    assert_eq!(rsup.stop(), 0);
+    let starts = rsup.lines("spawned: 'job'").len();
+    assert_eq!(rsup.lines("EACCES").len(), starts, "{:?}", rsup.log());
+}
+
+#[test]
+fn programs_start_although_there_are_too_few_descriptors_to_keep_their_fifos_open() {
+    const PROGRAMS: usize = 24;
+    let program =
+        |n: usize| program(&format!("w{n}"), "sleep 1000") + &format!("stdout_logfile=%(here)s/out{n}\n");
+    let setup = rsup(&(0..PROGRAMS).map(program).collect::<String>());
+    let _readers: Vec<_> = (0..PROGRAMS).map(|n| Reader::new(&setup.path(&format!("out{n}")))).collect();
+    let mut rsup = setup.after("ulimit -n 64").start();
+    rsup.expect_all(&(0..PROGRAMS).map(|n| format!("success: w{n} ")).collect::<Vec<_>>());
+    assert!(!rsup.lines("too few descriptors to keep").is_empty(), "{:?}", rsup.log());
+    assert_eq!(rsup.stop(), 0);
 }

@@ -1,5 +1,6 @@
-//! Warnings: names in a file that supervisord ignores without a message, and values that are valid but cause trouble in
-//! a container. `--check` reports all of them; the most important ones are also logged when rsup starts.
+//! Warnings about a configuration file: about unknown sections and keys, which supervisord ignores without a message,
+//! and about valid values that cause trouble in a container. `--check` reports all of them. The most important ones are
+//! also logged when rsup starts.
 
 use super::model::{LogFile, ProcessConfig};
 use super::report::{SectionKey, Severity};

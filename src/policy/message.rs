@@ -30,6 +30,8 @@ pub enum ProcessMessage {
         /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
+    /// The process was requested to stop, and its child exited without executing the program.
+    StoppedBeforeExec,
     /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,
     /// The fork or the exec of the program failed.
@@ -52,6 +54,7 @@ impl ProcessMessage {
             Self::Killing | Self::LeftBehind => Level::Warn,
             Self::Sending { .. } => Level::Debug,
             Self::Spawned | Self::SpawnError | Self::Success { .. } | Self::GaveUp => Level::Info,
+            Self::StoppedBeforeExec => Level::Info,
             Self::Exited { expected: true, .. } | Self::Stopped { expected: true, .. } => Level::Info,
         }
     }
@@ -85,6 +88,7 @@ impl fmt::Display for ProcessText<'_> {
                 write!(f, "exited: {name} ({exit}; {})", if *expected { "expected" } else { "not expected" })
             }
             ProcessMessage::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
+            ProcessMessage::StoppedBeforeExec => write!(f, "stopped: {name} (before its exec)"),
             ProcessMessage::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }

@@ -68,19 +68,20 @@ pub enum StopStep {
     GroupKilled,
 }
 
-/// The remaining members of the process group after the leader was reaped.
+/// The members that a process group still has after its leader was reaped: the remaining members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
     /// There are no remaining members, or rsup stopped waiting for them.
     None,
-    /// The remaining members may continue to run, for example a daemon that the leader has started.
+    /// The remaining members of the process group may continue to run, for example a daemon that the leader has
+    /// started.
     Tolerated,
-    /// The remaining members were sent SIGTERM.
+    /// The remaining members of the process group were sent SIGTERM.
     Terminating {
         /// When SIGKILL is due.
         kill_at: Time,
     },
-    /// The remaining members were sent SIGKILL.
+    /// The remaining members of the process group were sent SIGKILL.
     Killed {
         /// When rsup stops waiting for the remaining members.
         until: Time,
@@ -97,7 +98,7 @@ pub enum Event {
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
     /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program,
-    /// because rsup had to open a log file first. rsup has done so.
+    /// because rsup must try first to open a log file that is a FIFO. rsup has tried it.
     SpawnDeferred,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
@@ -303,16 +304,7 @@ impl Process {
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
-            Event::SpawnDeferred => match self.state {
-                Starting { up_since: None } if !self.starts_disabled => self.start(now, emit),
-                Starting { up_since: None } | Stopping(_) => self.state = Stopped,
-                Starting { up_since: Some(_) }
-                | Stopped
-                | Running
-                | Backoff { .. }
-                | Exited { .. }
-                | Fatal => {}
-            },
+            Event::SpawnDeferred => self.spawn_deferred(now, emit),
             Event::SpawnCancelled => match self.state {
                 Starting { .. } => self.state = Stopped,
                 Stopped | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
@@ -380,6 +372,23 @@ impl Process {
         }
     }
 
+    /// Handles [`Event::SpawnDeferred`].
+    fn spawn_deferred(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        match self.state {
+            Starting { up_since: None } => {
+                self.state = Stopped;
+                // This does nothing if starts are disabled.
+                self.start(now, emit);
+            }
+            Stopping(_) => {
+                emit(ProcessAction::Log(ProcessMessage::StoppedBeforeExec));
+                self.state = Stopped;
+            }
+            Starting { up_since: Some(_) } | Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+        }
+    }
+
     /// Handles [`Event::AskMembers`].
     fn members_asked(&mut self, spec: &ProcessSpec, now: Time) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
@@ -442,7 +451,7 @@ impl Process {
 
     /// Starts the process again if its next start is due and rsup does not wait for remaining members to exit.
     fn start_if_due(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
-        let due = match self.state {
+        let due_at = match self.state {
             ProcessState::Backoff { until } => Some(until),
             ProcessState::Exited { restart_at } => restart_at,
             ProcessState::Stopped
@@ -451,7 +460,7 @@ impl Process {
             | ProcessState::Stopping(_)
             | ProcessState::Fatal => None,
         };
-        if due.is_some_and(|due| now >= due) && !self.awaits_leftovers() {
+        if due_at.is_some_and(|due| now >= due) && !self.awaits_leftovers() {
             self.start(now, emit);
         }
     }

@@ -246,6 +246,13 @@ impl ProcessSet {
         while !self.has_exited() && (self.tick_process(now) || self.tick_phase(now)) {}
     }
 
+    /// Whether rsup may start the process again after its present leader has exited.
+    #[must_use]
+    pub fn may_start_again(&self, id: ProcId) -> bool {
+        let is_active = self.processes.get(id.0).is_some_and(|managed| managed.process.is_active());
+        matches!(self.phase, Phase::Running) && is_active
+    }
+
     /// When [`ProcessSet::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {

@@ -128,7 +128,8 @@ impl Command {
     fn ask_outside(&mut self) {
         self.outside_asked = true;
         let command = self.group;
-        // The PID is compared too: if a seccomp filter has refused setpgid(2), the command leads no process group.
+        // The process group alone does not identify the command: if a seccomp filter has refused setpgid(2), the
+        // command is in rsup's process group.
         self.remaining.ask_others(|pid, group, _| group != command && pid != command);
     }
 

@@ -122,11 +122,11 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
     )
 }
 
-/// The text for a FIFO that rsup could not open. The program opens the FIFO itself.
-pub(super) fn unopened_fifo(name: &str, path: &CStr, errno: Errno) -> String {
+/// The text for a FIFO that rsup cannot keep open, because it needs the descriptors for the starts of programs.
+pub(super) fn no_descriptor_for_fifo(name: &str, path: &CStr) -> String {
     let path = path.to_string_lossy();
     format!(
-        "can't keep {path} of '{name}' open: {errno:?}; its reader gets end of file when the program exits"
+        "too few descriptors to keep {path} of '{name}' open: its reader sees end of file when the program exits"
     )
 }
 

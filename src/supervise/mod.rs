@@ -4,6 +4,7 @@
 mod check;
 mod clock;
 mod command;
+mod fifos;
 mod messages;
 mod prepare;
 mod reap;
@@ -25,6 +26,7 @@ use crate::policy::{
 };
 use crate::sys::{self, Errno, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
+use fifos::Fifos;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
 use remaining::RemainingProcesses;
@@ -88,6 +90,7 @@ struct Supervisor {
     /// The PIDs, the descriptors and the last error of every process.
     slots: Slots,
     defaults: SpawnDefaults,
+    fifos: Fifos,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
     leaders: BTreeMap<Pid, ProcId>,
@@ -156,11 +159,13 @@ impl Supervisor {
             slots.push(Slot::new(process.name.into(), program));
             specs.push(process.spec);
         }
+        let fifos = Fifos::new(prepare::needed_descriptors(specs.len()));
         Ok(Self {
             log,
             processes: ProcessSet::new(specs, settings),
             slots: Slots(slots),
             defaults,
+            fifos,
             leaders: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
@@ -185,6 +190,7 @@ impl Supervisor {
                 return code;
             }
             self.flush_log();
+            self.fifos.retain(|id| self.processes.may_start_again(id));
             let timeout = self.delay_or_timeout();
             self.poller.wait(timeout, |tag| ready.push(tag));
             self.process_events(&mut ready);

@@ -19,6 +19,11 @@ const OWN_DESCRIPTORS: u64 = 16;
 /// fork to the exec, the exec status pipe.
 const DESCRIPTORS_PER_PROCESS: u64 = 2;
 
+/// Returns the number of descriptors that rsup needs to run this many processes.
+pub(super) fn needed_descriptors(processes: usize) -> u64 {
+    OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes as u64
+}
+
 /// Returns what all programs have in common: an environment, and the soft limit on descriptors that rsup was started
 /// with. The environment is rsup's own, with the variables of `[supervisord] environment` added or replaced. Raises
 /// rsup's own soft limit to the number of descriptors that the processes need.
@@ -34,13 +39,11 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
     }
     let environment = variables.iter().map(|(name, value)| CString::new([&name[..], b"=", value].concat()));
     let environment = environment.collect::<Result<Vec<_>, _>>().map_err(|_| Error::NulInEnvironment)?;
-    let processes = config.processes.len() as u64;
     let log_files =
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
     let fifos = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
-    let descriptors = OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes + fifos;
-    let nofile_soft_limit = sys::raise_nofile_for(descriptors);
+    let nofile_soft_limit = sys::raise_nofile_for(needed_descriptors(config.processes.len()) + fifos);
     Ok(SpawnDefaults::new(environment, nofile_soft_limit))
 }
 

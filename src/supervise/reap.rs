@@ -3,7 +3,8 @@
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
 use crate::policy::{Event, ExitStatus, Level, ProcId, Time};
-use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, UnopenedFifos, WaitStatus};
+use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, WaitStatus};
+use std::ffi::CStr;
 use std::mem;
 
 /// The number of children that one pass reaps, so that a stop request does not wait until thousands of exits have been
@@ -110,10 +111,10 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(ExecFailure { step: ExecStep::UnopenedFifo, .. }), Ok(program)) => {
-                slot.unopened_fifos = UnopenedFifos::Open;
-                for (path, errno) in self.defaults.open_fifos(program) {
-                    self.log.line(Level::Warn, messages::unopened_fifo(&slot.name, path, errno));
-                }
+                let warn = |path: &CStr| {
+                    self.log.line(Level::Warn, messages::no_descriptor_for_fifo(&slot.name, path));
+                };
+                slot.tried_fifos = Some(self.fifos.open_log_files(id, program, warn));
                 Event::SpawnDeferred
             }
             (Some(failure), Ok(program)) => {

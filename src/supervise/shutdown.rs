@@ -32,8 +32,8 @@ impl Supervisor {
         let leaders = &self.leaders;
         let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
             Some(leader) => *leader != Some(pid),
-            // The PID is compared too: if a seccomp filter has refused setpgid(2), a program's process leads no process
-            // group.
+            // The process group alone does not identify a leader: if a seccomp filter has refused setpgid(2), the
+            // leader is in rsup's process group.
             None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
             None => is_pid1 || is_child,
         });

@@ -1,7 +1,7 @@
 //! The PIDs, the descriptors and the last error of each process.
 
 use crate::policy::{ProcId, Signal};
-use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, Pid, SpawnSpec, UnopenedFifos};
+use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
 use std::os::fd::OwnedFd;
 
 /// The PIDs, the descriptors and the last error of one process. The state of the process is in `ProcessSet`, at the
@@ -25,8 +25,8 @@ pub(super) struct Slot {
     pub(super) interpreter: Box<str>,
     /// Why the last start failed.
     pub(super) last_error: Box<str>,
-    /// Whether the next child may open a FIFO that rsup has not opened.
-    pub(super) unopened_fifos: UnopenedFifos,
+    /// The result of rsup's attempt to open the program's FIFOs, for the child that is forked next.
+    pub(super) tried_fifos: Option<LogFileErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,
 }
@@ -43,7 +43,7 @@ impl Slot {
             failure: None,
             interpreter: Box::default(),
             last_error: Box::default(),
-            unopened_fifos: UnopenedFifos::Report,
+            tried_fifos: None,
             stdin_writer: None,
         }
     }

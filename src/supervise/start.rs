@@ -3,18 +3,20 @@
 use super::clock::now;
 use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcId, Time};
-use crate::sys::{self, Child, ExecReport, UnopenedFifos};
-use std::mem;
+use crate::sys::{self, Child, ExecReport, FifoCheck};
 
 impl Supervisor {
     /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child could be
     /// created, the start has failed already.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let unopened_fifos = mem::replace(&mut slot.unopened_fifos, UnopenedFifos::Report);
         let spawned = match slot.program {
-            Ok(program) => sys::spawn(program, &mut self.defaults, unopened_fifos)
-                .map_err(|error| messages::spawn_error(&slot.name, error)),
+            Ok(program) => {
+                let tried = slot.tried_fifos.take().map(FifoCheck::Tried);
+                let check = tried.unwrap_or_else(|| self.fifos.check(program));
+                sys::spawn(program, &mut self.defaults, check)
+                    .map_err(|error| messages::spawn_error(&slot.name, error))
+            }
             Err(text) => Err(text.clone()),
         };
         match spawned {

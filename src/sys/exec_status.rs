@@ -50,7 +50,7 @@ pub enum ExecStep {
     Chdir = 10,
     /// execve(2) failed.
     Exec = 11,
-    /// A log file is a FIFO that rsup has not opened. The child opens no FIFO before rsup does, and exits.
+    /// A log file is a FIFO that rsup has not opened. The child exits, so that rsup opens the FIFO first.
     UnopenedFifo = 12,
 }
 
@@ -103,8 +103,8 @@ pub enum ExecReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecFailure {
     pub step: ExecStep,
-    /// The index of the file that was found for the command, in the list of paths at which the command is looked for. 0
-    /// if the step came before the file was found.
+    /// The index of the file that is to be executed, in the list of paths at which the command is looked for. 0 if the
+    /// step failed before the child found the file.
     pub candidate: u16,
     pub errno: Errno,
 }

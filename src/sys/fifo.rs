@@ -1,5 +1,5 @@
-//! The FIFOs that are log files of programs. rsup keeps each of them open for writing, because the reader of a FIFO
-//! gets end of file when the last process that has the FIFO open for writing exits or closes it.
+//! FIFOs that are log files of programs. The reader of a FIFO gets end of file when the last process that has the FIFO
+//! open for writing exits or closes it. So rsup keeps such a FIFO open for writing.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -12,15 +12,16 @@
 )]
 
 use super::errno::Errno;
+use super::rlimit::soft_nofile_limit;
 use super::stdio::{STDERR, STDOUT, standard_fd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat, stat};
-use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The device and the inode of a FIFO or of a pipe. No other file has the same pair while this file is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PipeId(libc::dev_t, libc::ino_t);
+pub struct PipeId(libc::dev_t, libc::ino_t);
 
 impl PipeId {
     /// Returns `None` for any other kind of file.
@@ -29,58 +30,44 @@ impl PipeId {
     }
 }
 
-/// The pipes that rsup has open for writing.
-#[derive(Debug)]
-pub(super) struct OpenFifos {
-    /// rsup's own stdout and stderr. A path such as `/dev/stdout` or a symbolic link to it leads to them.
-    own_streams: Vec<PipeId>,
-    log_files: Vec<OpenFifo>,
+/// Returns the pipes among rsup's own stdout and stderr. A log file can be a symbolic link to one of them.
+#[must_use]
+pub fn own_pipes() -> Vec<PipeId> {
+    [STDOUT, STDERR].into_iter().filter_map(|stream| PipeId::of(fstat(standard_fd(stream)).ok()?)).collect()
 }
 
+/// A FIFO that rsup has open for writing, until the value is dropped.
 #[derive(Debug)]
-struct OpenFifo {
-    path: CString,
-    id: PipeId,
+pub struct Fifo {
+    pub id: PipeId,
     _write_end: OwnedFd,
 }
 
-impl OpenFifos {
-    pub(super) fn new() -> Self {
-        let id = |stream| PipeId::of(fstat(standard_fd(stream)).ok()?);
-        Self { own_streams: [STDOUT, STDERR].into_iter().filter_map(id).collect(), log_files: Vec::new() }
-    }
-
-    pub(super) fn ids(&self) -> Vec<PipeId> {
-        self.own_streams.iter().chain(self.log_files.iter().map(|fifo| &fifo.id)).copied().collect()
-    }
-
-    /// Opens the file if it is a FIFO. A FIFO that nobody reads stays closed, because the child that opens the FIFO
-    /// next reports that error.
+impl Fifo {
+    /// Opens a FIFO for writing. Returns `None` for any other kind of file. `reserve` is the number of descriptors that
+    /// must stay free below the soft limit.
     ///
     /// # Errors
-    /// Returns the errno of open(2).
-    pub(super) fn open(&mut self, path: &CStr) -> Result<(), Errno> {
+    /// Returns the errno of open(2): ENXIO if no process has the FIFO open for reading. Returns EMFILE if fewer than
+    /// `reserve` descriptors would stay free.
+    pub fn open(path: &CStr, reserve: u64) -> Result<Option<Self>, Errno> {
         // This check comes first, because opening a device can have an effect on the device.
         if !stat(path).is_ok_and(|stat| PipeId::of(stat).is_some()) {
-            return Ok(());
+            return Ok(None);
         }
         // Without O_NONBLOCK, open(2) waits until a process opens the FIFO for reading.
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let opened = match nix::fcntl::open(path, flags, Mode::empty()) {
-            Ok(opened) => opened,
-            Err(Errno::ENXIO) => return Ok(()),
-            Err(errno) => return Err(errno),
-        };
-        if let Some(id) = PipeId::of(fstat(&opened)?) {
-            // This closes the former FIFO of this path, if a new one has replaced it.
-            self.log_files.retain(|fifo| *fifo.path != *path);
-            self.log_files.push(OpenFifo { path: path.to_owned(), id, _write_end: opened });
+        let write_end = nix::fcntl::open(path, flags, Mode::empty())?;
+        // open(2) returns the lowest free number.
+        let used = u64::from(write_end.as_raw_fd().unsigned_abs());
+        if used.saturating_add(reserve) > soft_nofile_limit() {
+            return Err(Errno::EMFILE);
         }
-        Ok(())
+        Ok(PipeId::of(fstat(&write_end)?).map(|id| Self { id, _write_end: write_end }))
     }
 }
 
-/// Whether a path leads to a FIFO that is not in the list. Async-signal-safe.
+/// Whether a path leads to a FIFO that is not in `open`. Async-signal-safe.
 pub(super) fn has_unopened_fifo<'a>(mut paths: impl Iterator<Item = &'a CStr>, open: &[PipeId]) -> bool {
     let id = |path| PipeId::of(stat(path).ok()?);
     paths.any(|path| id(path).is_some_and(|id| !open.contains(&id)))

@@ -36,6 +36,7 @@ pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, i
 pub use directory::list_directory;
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecReport, ExecStep};
+pub use fifo::{Fifo, PipeId, own_pipes};
 pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;
@@ -48,7 +49,7 @@ pub use signals::{
 pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{
-    Child, ExecStatusPipe, Output, SpawnDefaults, SpawnSpec, Stdin, UnopenedFifos, spawn,
+    Child, ExecStatusPipe, FifoCheck, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
 };
 pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};
 pub use system::{

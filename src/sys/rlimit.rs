@@ -47,6 +47,11 @@ pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
+/// Returns rsup's own soft limit on descriptors. If getrlimit(2) is refused, there is no known limit.
+pub(super) fn soft_nofile_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
 /// Lowers the soft limit on descriptors to `soft`. Async-signal-safe.
 pub(super) fn set_nofile_soft_limit(soft: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {

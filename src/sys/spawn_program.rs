@@ -17,13 +17,13 @@ use super::credentials::{Credentials, is_own_user, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
-use super::fifo::{OpenFifos, PipeId, has_unopened_fifo};
+use super::fifo::{PipeId, has_unopened_fifo};
 use super::fork::SpawnError;
 use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
-use super::stdio::is_writable_pipe;
+use super::stdio::{STDERR, STDOUT, is_writable_pipe};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
@@ -32,13 +32,11 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// What all programs have in common: the environment, the limit on descriptors, the FIFOs that rsup has opened, and
-/// memory for the next child.
+/// What all programs have in common: the environment, the limit on descriptors, and memory for the next child.
 #[derive(Debug)]
 pub struct SpawnDefaults {
     environment: &'static [CString],
     nofile_soft_limit: Option<u64>,
-    fifos: OpenFifos,
     /// The memory of an earlier child that has executed its program or has exited. The next child uses this memory.
     spare_memory: Option<ChildMemory<PreparedExec>>,
 }
@@ -48,15 +46,7 @@ impl SpawnDefaults {
     /// environment. The environment is never freed. If the limit is `None`, programs get rsup's own limit.
     #[must_use]
     pub fn new(environment: Vec<CString>, nofile_soft_limit: Option<u64>) -> Self {
-        let fifos = OpenFifos::new();
-        Self { environment: environment.leak(), nofile_soft_limit, fifos, spare_memory: None }
-    }
-
-    /// Opens the log files of a program that are FIFOs, and keeps them open. Returns the paths that could not be
-    /// opened.
-    pub fn open_fifos<'a>(&mut self, program: &'a SpawnSpec) -> Vec<(&'a CStr, Errno)> {
-        let failed = |path| Some((path, self.fifos.open(path).err()?));
-        program.log_files().filter_map(failed).collect()
+        Self { environment: environment.leak(), nofile_soft_limit, spare_memory: None }
     }
 
     /// Keeps the memory of a child, so that the next child can use it, if the child's pipe is at end of file.
@@ -104,12 +94,9 @@ impl SpawnSpec {
         self.candidates(defaults.environment).nth(index.into())
     }
 
-    /// The log files that the program opens. The other streams are passed on, or lead nowhere.
-    fn log_files(&self) -> impl Iterator<Item = &CStr> {
-        [&self.stdout, &self.stderr].into_iter().filter_map(|output| match output {
-            Output::File(path) => Some(path.as_c_str()),
-            Output::Inherit { .. } | Output::RefusedFd(_) | Output::Discard | Output::SameAsStdout => None,
-        })
+    /// The paths of the log files that a child opens.
+    pub fn log_files(&self) -> impl Iterator<Item = &CStr> {
+        [&self.stdout, &self.stderr].into_iter().filter_map(Output::log_file)
     }
 
     fn candidates<'a>(&'a self, defaults: &'a [CString]) -> impl Iterator<Item = CString> {
@@ -168,6 +155,15 @@ pub enum Output {
 }
 
 impl Output {
+    /// Returns the path, if the output is a file that the child opens.
+    #[must_use]
+    pub fn log_file(&self) -> Option<&CStr> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard | Self::SameAsStdout => None,
+        }
+    }
+
     /// Returns the output to rsup's own stdout (1) or stderr (2). If the stream is a pipe, it is opened again for each
     /// program, where /proc allows it.
     #[must_use]
@@ -187,13 +183,22 @@ pub struct Child {
     pub stdin_writer: Option<OwnedFd>,
 }
 
-/// Whether a child may open a FIFO as a log file although rsup has not opened the FIFO before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnopenedFifos {
-    /// The child reports [`ExecStep::UnopenedFifo`] and exits.
-    Report,
-    /// The child opens the FIFO. rsup has tried to open the FIFO already.
-    Open,
+/// What a child does about log files that are FIFOs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FifoCheck {
+    /// If a log file is a FIFO that is not among these pipes, the child reports [`ExecStep::UnopenedFifo`] and exits.
+    /// rsup has these pipes open.
+    Report(Vec<PipeId>),
+    /// rsup has tried to open the FIFOs, so the child opens its log files without a check.
+    Tried(LogFileErrors),
+}
+
+/// The errors of rsup's own attempt to open the log files of a program. If there is an error, the child does not open
+/// the file, and reports this error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFileErrors {
+    pub stdout: Option<Errno>,
+    pub stderr: Option<Errno>,
 }
 
 /// Forks a child that executes the program. Does not wait for the exec.
@@ -203,7 +208,7 @@ pub enum UnopenedFifos {
 pub fn spawn(
     program: &'static SpawnSpec,
     defaults: &mut SpawnDefaults,
-    unopened_fifos: UnopenedFifos,
+    fifos: FifoCheck,
 ) -> Result<Child, SpawnError> {
     let (_reader, stdin_writer, stdin) = match &program.stdin {
         Stdin::IdlePipe => {
@@ -220,7 +225,7 @@ pub fn spawn(
         stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
-    let setup = PreparedExec::new(program, defaults, streams, unopened_fifos);
+    let setup = PreparedExec::new(program, defaults, streams, fifos);
     let memory = match defaults.spare_memory.take() {
         Some(mut memory) => {
             memory.replace_setup(setup);
@@ -260,7 +265,7 @@ fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
 /// Opens rsup's own stdout or stderr again. Async-signal-safe.
 fn reopen(fd: RawFd) -> Option<OwnedFd> {
     // Formatting the number would need code that can panic.
-    let path = if fd == libc::STDOUT_FILENO { c"/proc/self/fd/1" } else { c"/proc/self/fd/2" };
+    let path = if fd == STDOUT { c"/proc/self/fd/1" } else { c"/proc/self/fd/2" };
     open_for_writing(path, OFlag::empty()).ok()
 }
 
@@ -280,8 +285,7 @@ pub struct PreparedExec {
     /// The user that the child has to become; `None` if the child keeps rsup's user.
     credentials: Option<&'static Credentials>,
     nofile_soft_limit: Option<u64>,
-    /// The pipes that rsup has opened; `None` if the child may open a FIFO that rsup has not opened.
-    open_fifos: Option<Vec<PipeId>>,
+    fifos: FifoCheck,
     streams: Streams,
     candidates: Vec<CString>,
     argv: CStrArray<'static>,
@@ -293,14 +297,14 @@ impl PreparedExec {
         program: &'static SpawnSpec,
         defaults: &SpawnDefaults,
         streams: Streams,
-        unopened_fifos: UnopenedFifos,
+        fifos: FifoCheck,
     ) -> Self {
         let credentials = program.credentials.as_deref();
         Self {
             program,
             credentials: credentials.filter(|credentials| !is_own_user(credentials)),
             nofile_soft_limit: defaults.nofile_soft_limit,
-            open_fifos: (unopened_fifos == UnopenedFifos::Report).then(|| defaults.fifos.ids()),
+            fifos,
             streams,
             candidates: program.candidates(defaults.environment).collect(),
             argv: program.argv.iter().map(CString::as_c_str).collect(),
@@ -320,13 +324,16 @@ impl ChildSetup for PreparedExec {
         // for it before it forks.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
-        // Before the program opens the FIFO: if the program exits first, the reader gets end of file.
-        if let Some(open) = &self.open_fifos
-            && has_unopened_fifo(self.program.log_files(), open)
-        {
-            return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
-        }
-        install_stdio(self.program, &self.streams, status).map_err(failed(ExecStep::Streams))?;
+        let errors = match &self.fifos {
+            // rsup must open the FIFO before the program does. Otherwise the reader gets end of file if the program
+            // exits first. The errno is not used.
+            FifoCheck::Report(open) if has_unopened_fifo(self.program.log_files(), open) => {
+                return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
+            }
+            FifoCheck::Report(_) => LogFileErrors::default(),
+            FifoCheck::Tried(errors) => *errors,
+        };
+        install_stdio(self.program, &self.streams, errors, status).map_err(failed(ExecStep::Streams))?;
         if let Some(limit) = self.nofile_soft_limit {
             set_nofile_soft_limit(limit);
         }
@@ -378,14 +385,22 @@ fn resolve_executable<'a>(
 }
 
 /// Makes the program's stdin, stdout and stderr the descriptors 0, 1 and 2.
-fn install_stdio(program: &SpawnSpec, streams: &Streams, status: BorrowedFd<'_>) -> Result<(), Errno> {
+fn install_stdio(
+    program: &SpawnSpec,
+    streams: &Streams,
+    errors: LogFileErrors,
+    status: BorrowedFd<'_>,
+) -> Result<(), Errno> {
     // Both are opened before one of them is put in place, because the program's stdout may be rsup's stderr,
     // and the program's stderr may be rsup's stdout.
-    let stdout = open_output(&program.stdout, streams.stdout, libc::STDOUT_FILENO, ExecStep::Stdout, status)?;
-    let stderr = open_output(&program.stderr, streams.stderr, libc::STDERR_FILENO, ExecStep::Stderr, status)?;
+    let report = |step| move |errno| report_failure(status, ExecFailure { step, candidate: 0, errno });
+    let stdout =
+        open_output(&program.stdout, streams.stdout, errors.stdout, STDOUT, report(ExecStep::Stdout))?;
+    let stderr =
+        open_output(&program.stderr, streams.stderr, errors.stderr, STDERR, report(ExecStep::Stderr))?;
     dup_onto(streams.stdin, libc::STDIN_FILENO)?;
-    dup_onto(stdout.unwrap_or(libc::STDOUT_FILENO), libc::STDOUT_FILENO)?;
-    dup_onto(stderr.unwrap_or(libc::STDOUT_FILENO), libc::STDERR_FILENO)
+    dup_onto(stdout.unwrap_or(STDOUT), STDOUT)?;
+    dup_onto(stderr.unwrap_or(STDOUT), STDERR)
 }
 
 fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
@@ -398,13 +413,13 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
 }
 
 /// Returns the descriptor that the caller duplicates as `to`, or `None` if stderr goes to the program's stdout. If
-/// a file cannot be opened, reports the failure and returns rsup's own stream.
+/// a file cannot be opened, or must not be opened because of `error`, reports the errno and returns rsup's own stream.
 fn open_output(
     output: &Output,
     reopened: Option<RawFd>,
+    error: Option<Errno>,
     to: RawFd,
-    step: ExecStep,
-    status: BorrowedFd<'_>,
+    report: impl FnOnce(Errno),
 ) -> Result<Option<RawFd>, Errno> {
     let opened = match output {
         Output::SameAsStdout => return Ok(None),
@@ -414,14 +429,16 @@ fn open_output(
                 None => dup_inherited(*fd, to).map(Some),
             };
         }
-        Output::File(path) => open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND),
+        Output::File(path) => {
+            error.map_or_else(|| open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND), Err)
+        }
         Output::RefusedFd(_) => Err(Errno::EBADF),
         Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()),
     };
     match opened {
         Ok(opened) => Ok(Some(opened.into_raw_fd())),
         Err(errno) => {
-            report_failure(status, ExecFailure { step, candidate: 0, errno });
+            report(errno);
             let reopened = if is_writable_pipe(to) { reopen(to) } else { None };
             Ok(Some(reopened.map_or(to, IntoRawFd::into_raw_fd)))
         }

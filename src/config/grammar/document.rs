@@ -169,14 +169,14 @@ impl<'t> Document<'t> {
 
     /// Returns all entries of `[DEFAULT]`, including repeated keys, in the order of the files and lines.
     pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        self.part_indices(DEFAULT).flat_map(|index| self.entries_of(index))
+        self.part_indices(DEFAULT).flat_map(|index| self.entries_of_part(index))
     }
 
     fn part_indices(&self, name: &str) -> impl Iterator<Item = usize> {
         self.parts_by_name.get_all(name).filter_map(|index| index.parse().ok())
     }
 
-    fn entries_of(&self, part: usize) -> impl Iterator<Item = (&str, Value<'_>)> {
+    fn entries_of_part(&self, part: usize) -> impl Iterator<Item = (&str, Value<'_>)> {
         let file = self.parts.get(part).map_or(0, |part| part.header.file);
         let here = self.directories.get(file).map(String::as_str);
         let start = self.first_entry(part);
@@ -198,7 +198,7 @@ impl<'t> Document<'t> {
         let location = self.parts.get(*parts.peek()?)?.header;
         let mut section = Section { name, location, values: Vec::new(), unknown_keys: Vec::new() };
         let Some(known) = known_keys::of_section(name) else { return Some(section) };
-        for (key, value) in parts.flat_map(|part| self.entries_of(part)) {
+        for (key, value) in parts.flat_map(|part| self.entries_of_part(part)) {
             match known {
                 None => section.values.push((key, value)),
                 Some(tables) if known_keys::is_in(tables, key) => section.set(key, value),

@@ -123,8 +123,8 @@ pub(crate) fn log_file(text: &str) -> LogFile {
         ("auto", LogFile::Auto),
         ("syslog", LogFile::Syslog),
     ];
-    let word = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-    word.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
+    let known = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    known.map_or_else(|| LogFile::Path(text.to_owned()), |(_, file)| file)
 }
 
 /// Splits a comma-separated list and strips its items. An empty value has no item; a trailing comma makes an empty
