@@ -9,8 +9,8 @@ use crate::support::cgroup::Cgroup;
 use crate::support::probe::{probe, static_programs};
 use crate::support::two_programs::{TwoPrograms, two_programs, two_programs_with_an_include};
 use crate::support::{
-    CONF, PATIENCE, SIGKILL, SIGQUIT, Setup, both_ways, command, each, eventually, installed, kill, needs,
-    pid_namespace, proc, program, root, rsup, script, skip, within,
+    CONF, PATIENCE, Rsup, SIGCONT, SIGKILL, SIGQUIT, SIGSTOP, Setup, both_ways, command, each, eventually,
+    installed, kill, needs, pid_namespace, proc, program, root, rsup, script, skip, within,
 };
 
 /// Checks that a program starts, is restarted after a crash, and is stopped with rsup.
@@ -41,7 +41,7 @@ fn without_proc_and_not_pid_1_rsup_warns_about_processes_left_behind() {
     let launcher = script("web", "setsid sleep 1000 >x 2>&1 & echo $! > daemon; exec sleep 1000");
     let mut rsup = blind(&launcher).start();
     rsup.expect("success: web");
-    let daemon = rsup.read("daemon").trim().parse().unwrap();
+    let daemon = eventually("the daemon's PID is written", || rsup.read("daemon").trim().parse().ok());
     assert_eq!(rsup.stop(), 0);
     assert_eq!(rsup.lines("WARN processes left behind").len(), 1);
     kill(daemon, SIGKILL);
@@ -422,6 +422,12 @@ fn an_environment_that_execve_rejects_fails_only_that_program() {
     assert_eq!(rsup.stop(), 0);
 }
 
+/// Kills the strace that traces rsup and its children. A child that strace has held then continues.
+fn kill_tracer(rsup: &Rsup) {
+    let strace = proc::status(rsup.pid(), "TracerPid").unwrap();
+    kill(strace.parse().unwrap(), SIGKILL);
+}
+
 #[test]
 fn an_exec_that_hangs_delays_no_other_program() {
     needs!(installed("strace"));
@@ -449,8 +455,7 @@ fn an_exec_that_hangs_delays_no_other_program() {
     }
     rsup.expect("success: web");
     assert!(rsup.lines("spawned: 'hung'").is_empty());
-    let strace = proc::status(rsup.pid(), "TracerPid").unwrap();
-    kill(strace.parse().unwrap(), SIGKILL);
+    kill_tracer(&rsup);
     rsup.expect("spawned: 'hung'");
     assert_eq!(rsup.stop(), 0);
 }
@@ -460,8 +465,8 @@ fn a_signal_before_the_exec_dumps_no_core_of_rsups_memory() {
     needs!(installed("strace"), shipped_binary());
     let setup = rsup(&(program("web", "./hung 1000") + "startretries=0\n")).file("hung", "", 0o755);
     fs::copy("/bin/sleep", setup.path("hung")).unwrap();
-    // strace makes one of the child's calls fail after a delay, so that the signal arrives before the exec.
-    let inject = "inject=execve:error=EAGAIN:delay_exit=1s";
+    // strace makes the exec fail and holds the child until strace is killed, so that the signal arrives before an exec.
+    let inject = "inject=execve:error=EAGAIN:delay_exit=60s";
     let back = ["strace", "-D", "-f", "-qq", "-o", "trace", "-P", "./hung", "-e", inject];
     let mut rsup = setup.through(&back).start();
     let child = eventually("the child is in its exec", || {
@@ -470,6 +475,7 @@ fn a_signal_before_the_exec_dumps_no_core_of_rsups_memory() {
         proc::children(rsup.pid()).into_iter().find(is_there).map(|child| child.pid)
     });
     kill(child, SIGQUIT);
+    kill_tracer(&rsup);
     rsup.expect("exited: web (exit status 131; not expected)");
     assert_eq!(rsup.exit_code(), 131);
 }
@@ -507,9 +513,13 @@ fn rsup_works_without_free_memory() {
         let soft = format!("--as={size}:");
         assert!(Command::new("prlimit").args(["--pid", &pid.to_string(), &soft]).status().unwrap().success());
     };
-    // The exits of all programs at once need more memory than rsup has left.
+    // The exits of all programs at once need more memory than rsup has left. rsup is stopped until all programs have exited,
+    // because it could otherwise restart one after the other with the memory that it has.
     limit("1");
+    kill(pid, SIGSTOP);
     proc::children_listed(pid).iter().for_each(|child| kill(*child, SIGKILL));
+    eventually("all are dead", || proc::children(pid).iter().all(proc::Process::is_zombie).then_some(()));
+    kill(pid, SIGCONT);
     rsup.expect("rsup: out of memory");
     let is_alive = || proc::process(pid).is_some_and(|rsup| !rsup.is_zombie());
     std::thread::sleep(Duration::from_millis(500)); // It waits, and does not end.

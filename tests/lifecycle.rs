@@ -298,12 +298,12 @@ fn remaining_members_of_a_crashed_program_exit_before_the_restart() {
 
 #[test]
 fn remaining_members_that_ignore_sigterm_are_killed_after_stopwaitsecs() {
-    let member = "(trap \"\" TERM; echo $$ > member; exec sleep 1000) &";
+    let member = "(trap \"\" TERM; echo ready > member.ready; exec sleep 1000) &";
     let conf =
         script("web", &format!("{member} echo ready > web.ready; exec sleep 1000")) + "stopwaitsecs=1\n";
     let mut rsup = rsup(&conf).start();
     rsup.expect("success: web");
-    rsup.expect_ready(&["web"]);
+    rsup.expect_ready(&["web", "member"]);
     let old = rsup.pid_of("web");
     let before = Instant::now();
     kill(old, SIGKILL);

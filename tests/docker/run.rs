@@ -69,7 +69,7 @@ fn each_program_writes_to_the_containers_own_streams(engine: Engine) {
     let image = shell_image(engine, conf);
     let container = image.start(&[], &[]);
     container.expect_running(&["web", "one"]);
-    container.expect_log("both", 1);
+    ["both", "to stdout", "to stderr"].iter().for_each(|text| container.expect_log(text, 1));
     let (stdout, stderr) = container.streams();
     let mut lines: Vec<_> = stdout.lines().collect();
     lines.sort_unstable();
@@ -141,6 +141,10 @@ fn docker_kill_reaches_the_programs_and_docker_stop_every_process(engine: Engine
         out.expect(&format!("{name}.ready"), "ready");
     }
     container.expect_log("success: waits", 1);
+    // The processes that replace these write the files again, when they are ready for SIGTERM.
+    for name in ["daemon", "member", "stubborn"] {
+        fs::remove_file(out.0.path().join(format!("{name}.ready"))).unwrap();
+    }
 
     container.signal("HUP");
     out.expect("hup", "HUP\n");
