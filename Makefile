@@ -74,7 +74,7 @@ image: build ## build the image rsup: the last stage of docker/Dockerfile with t
 	sed '1,/^$$/d; s/--from=build //' docker/Dockerfile | docker build -t rsup -f - $(DIR)/image
 
 docker: image ## build the image, then run the tests in containers
-	RSUP_BIN=$(BIN) cargo test --locked --test all docker:: -- --test-threads 4
+	RSUP_BIN=$(BIN) cargo test --locked --test all docker:: -- --test-threads 4 $(SKIP:%=--skip %)
 
 man: ## check the manual page docker/rsup.8, if mandoc or groff is installed
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning docker/rsup.8; \

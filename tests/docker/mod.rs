@@ -42,27 +42,18 @@ fn test_with(engine: &Result<Engine, String>, test: fn(Engine)) {
     }
 }
 
-/// A container engine: its command with global options, and the options of its `run`.
-#[derive(Clone, Copy)]
-pub(crate) struct Engine {
-    words: &'static [&'static str],
-    run: &'static [&'static str],
+/// A container engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Docker,
+    Podman,
 }
-
-/// Explicit limits, because podman otherwise raises the limits, which some machines do not allow.
-const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
-const DOCKER: Engine = Engine { words: &["docker"], run: &[] };
-/// podman with its default runtime crun, which does not support every cgroup hierarchy, and with Docker's runtime.
-const PODMAN: [Engine; 2] = [
-    Engine { words: &["podman"], run: &LIMITS },
-    Engine { words: &["podman", "--runtime", "runc"], run: &LIMITS },
-];
 
 /// Docker, if its daemon answers.
 fn docker() -> Result<Engine, String> {
     static FOUND: OnceLock<Result<Engine, String>> = OnceLock::new();
-    let ask = || match DOCKER.command(&["version", "--format", "{{.Server.Version}}"]).output() {
-        Ok(asked) if asked.status.success() => Ok(DOCKER),
+    let ask = || match Engine::Docker.command(&["version", "--format", "{{.Server.Version}}"]).output() {
+        Ok(asked) if asked.status.success() => Ok(Engine::Docker),
         Ok(_) => Err("needs a Docker engine: none answers".to_owned()),
         Err(_) => Err("needs a Docker engine: there is no docker command".to_owned()),
     };
@@ -72,22 +63,22 @@ fn docker() -> Result<Engine, String> {
 /// podman, if it is installed and can run a container.
 fn podman() -> Result<Engine, String> {
     static FOUND: OnceLock<Result<Engine, String>> = OnceLock::new();
-    let runs = |engine: Engine| {
+    let find = || {
+        crate::support::installed("podman")?;
+        crate::support::installed("runc")?;
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("sbin")).unwrap();
         fs::copy(binary(), root.path().join("sbin/rsup")).unwrap();
-        let ran = engine.import(root.path()).run(&[], &["--version"]);
+        let here = |why: &str| format!("podman runs no container here: {}", why.trim().replace('\n', " "));
+        let image = Engine::Podman.try_import(root.path()).map_err(|why| here(&why))?;
+        let ran = image.run(&[], &["--version"]);
         let error = String::from_utf8_lossy(&ran.stderr);
-        let why = || format!("{} runs no container here: {}", engine.words.join(" "), error.trim());
-        ran.status.success().then_some(engine).ok_or_else(why)
-    };
-    let find = || {
-        crate::support::installed("podman")?;
-        let [usual, other] = PODMAN;
-        runs(usual).or_else(|why| {
-            crate::support::skip(&why);
-            runs(other)
-        })
+        // podman exits with 125, 126 or 127 if it could not start the container. Any other exit code is that of rsup.
+        match ran.status.code() {
+            Some(0) => Ok(Engine::Podman),
+            Some(125..=127) => Err(here(&error)),
+            _ => panic!("rsup --version in podman: {}\n{error}", ran.status),
+        }
     };
     FOUND.get_or_init(find).clone()
 }
@@ -98,16 +89,32 @@ const GET: &str = "GET / HTTP/1.0\r\n\r\n";
 /// Runs a command, which must succeed. Returns the command's output.
 #[track_caller]
 fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{error}", output.status);
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    try_run(command).unwrap_or_else(|why| panic!("{command:?}: {why}"))
+}
+
+/// Runs a command. Returns the command's output, or why the command failed.
+fn try_run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    let why = || format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    let said = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then(said).ok_or_else(why)
 }
 
 impl Engine {
+    /// The words of the engine's command, through env(1) if the command needs a variable.
+    fn words(self) -> &'static [&'static str] {
+        const CONF: &str =
+            concat!("CONTAINERS_CONF=", env!("CARGO_MANIFEST_DIR"), "/tests/docker/containers.conf");
+        match self {
+            Self::Docker => &["docker"],
+            Self::Podman => &["env", CONF, "podman"],
+        }
+    }
+
     fn command(self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.words[0]);
-        command.args(&self.words[1..]).args(args);
+        let words = [self.words(), args].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command
     }
 
@@ -132,14 +139,22 @@ impl Engine {
     /// Imports a root file system as an image with rsup as the entry point.
     #[track_caller]
     fn import(self, root: &Path) -> Image {
+        self.try_import(root).unwrap_or_else(|why| panic!("import: {why}"))
+    }
+
+    fn try_import(self, root: &Path) -> Result<Image, String> {
         let mut tar = Command::new("tar");
         let mut tar = tar.args(["-c", "."]).current_dir(root).stdout(Stdio::piped()).spawn().unwrap();
         let image = Image { engine: self, name: new_name() };
         let change = "ENTRYPOINT [\"/sbin/rsup\"]";
         let mut import = self.command(&["import", "--change", change, "-", &image.name]);
-        run(import.stdin(tar.stdout.take().unwrap()));
-        assert!(tar.wait().unwrap().success());
-        image
+        let imported = try_run(import.stdin(tar.stdout.take().unwrap()));
+        // tar gets SIGPIPE if the engine ends before it has read everything.
+        let made = tar.wait().unwrap();
+        imported.map(|_id| {
+            assert!(made.success(), "tar: {made}");
+            image
+        })
     }
 }
 
@@ -164,7 +179,7 @@ impl Drop for Image {
 impl Image {
     /// The command that starts a container of the image.
     fn command(&self, options: &[&str], words: &[&str]) -> Vec<String> {
-        let run = [self.engine.words, &["run"], self.engine.run, options, &[&self.name], words].concat();
+        let run = [self.engine.words(), &["run"], options, &[&self.name], words].concat();
         run.into_iter().map(String::from).collect()
     }
 

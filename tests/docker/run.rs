@@ -214,9 +214,13 @@ fn processes_of_docker_exec_are_reaped_and_terminated(engine: Engine) {
     container.sh("setsid sh /out/job.sh >/dev/null 2>&1 &");
     container.sh("sleep 0.1 >/dev/null 2>&1 &");
     out.expect("job.ready", "ready");
-    let names = || proc::children(pid).into_iter().map(|child| child.name).collect::<Vec<_>>();
+    let names = || {
+        let mut names: Vec<_> = proc::children(pid).into_iter().map(|child| child.name).collect();
+        names.sort_unstable();
+        names
+    };
     // rsup has adopted the job. It has also adopted the short sleep, and has reaped it.
-    eventually("rsup has the program and the job", || (names() == ["sleep", "sh"]).then_some(()));
+    eventually("rsup has the program and the job", || (names() == ["sh", "sleep"]).then_some(()));
 
     let words = ["exec", &container.id, "sh", "-c", "echo ready > /out/session; exec sleep 1000"];
     let mut session = engine.command(&words).spawn().unwrap();
@@ -261,7 +265,7 @@ fn under_docker_init_signals_of_the_terminal_reach_no_program_and_docker_kill_do
         let (mut terminal, container) = if is_detached {
             let container = image.start(&options, &["-e", "debug"]);
             out.expect("web.ready", "ready");
-            let attach = [engine.words, &["attach", &container.id]].concat();
+            let attach = [engine.words(), &["attach", &container.id]].concat();
             (Terminal::start(&attach, out.0.path()), container)
         } else {
             image.start_on_terminal(&options, &["-e", "debug"])
