@@ -513,8 +513,8 @@ fn rsup_works_without_free_memory() {
         let soft = format!("--as={size}:");
         assert!(Command::new("prlimit").args(["--pid", &pid.to_string(), &soft]).status().unwrap().success());
     };
-    // The exits of all programs at once need more memory than rsup has left. rsup is stopped until all programs have exited,
-    // because it could otherwise restart one after the other with the memory that it has.
+    // The exits of all programs at once need more memory than rsup has left. rsup is stopped until all programs have
+    // exited, because it could otherwise restart one after the other with the memory that it has.
     limit("1");
     kill(pid, SIGSTOP);
     proc::children_listed(pid).iter().for_each(|child| kill(*child, SIGKILL));

@@ -238,8 +238,8 @@ impl Soak {
         self.reader.stalled.store(false, Ordering::Relaxed);
         self.rsup.tree().iter().for_each(|process| kill(process.pid, SIGCONT));
         self.wait_for_logged_states();
-        // Log lines may have been lost. After this SIGKILL, the log has new lines about every program that runs. rsup is
-        // stopped meanwhile, so that all programs are dead at the same time before each measurement of the memory.
+        // Log lines may have been lost. After this SIGKILL, the log has new lines about every program that runs. rsup
+        // is stopped meanwhile, so that all programs are dead at the same time before each measurement of the memory.
         kill(self.pid, SIGSTOP);
         self.leaders().iter().for_each(|(_, pid)| kill(*pid, SIGKILL));
         kill(self.pid, SIGCONT);
@@ -293,8 +293,8 @@ impl Soak {
     }
 }
 
-/// The anonymous memory of a process in KiB. The kernel counts the pages for smaps_rollup, whereas proc(5) says that `RssAnon`
-/// in /proc/PID/status is inaccurate.
+/// The anonymous memory of a process in KiB. The kernel counts the pages for smaps_rollup, whereas proc(5) says that
+/// `RssAnon` in /proc/PID/status is inaccurate.
 fn anonymous_memory(pid: i32) -> i64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     proc::field(&rollup, "Anonymous").unwrap().trim_end_matches(" kB").parse().unwrap()
@@ -303,12 +303,13 @@ fn anonymous_memory(pid: i32) -> i64 {
 /// How often the memory is measured in the same state.
 const MEASUREMENTS: usize = 6;
 
-/// Asserts that the memory does not keep growing. After a leak, the last two measurements are larger than the first two.
+/// Asserts that the memory does not keep growing. After a leak, the last two measurements are larger than the first
+/// two.
 ///
-/// The first measurement and the last are not compared, because the memory differs in the same state. The allocator of the C
-/// library gets pages for groups of values of one size, and returns the pages when no value of the group is in use. So the
-/// number of pages depends on the largest number of programs that were dead or about to execute at the same time, and on
-/// the values among them that are still in use.
+/// The first measurement and the last are not compared, because the memory differs in the same state. The allocator of
+/// the C library gets pages for groups of values of one size, and returns the pages when no value of the group is in
+/// use. So the number of pages depends on the largest number of programs that were dead or about to execute at the same
+/// time, and on the values among them that are still in use.
 fn assert_no_growth(memory: &[i64], tolerance: i64) {
     let first = memory[..2].iter().max().unwrap();
     let last = memory[memory.len() - 2..].iter().min().unwrap();

@@ -158,6 +158,19 @@ impl Engine {
     }
 }
 
+impl Image {
+    /// Copies the image to another engine.
+    #[track_caller]
+    fn copy_to(&self, engine: Engine) -> Image {
+        let mut save = self.engine.command(&["save", &self.name]);
+        let mut save = save.stdout(Stdio::piped()).spawn().unwrap();
+        let image = Image { engine, name: self.name.clone() };
+        run(engine.command(&["load", "-q"]).stdin(save.stdout.take().unwrap()));
+        assert!(save.wait().unwrap().success());
+        image
+    }
+}
+
 /// A name that no other image of this or another run has.
 fn new_name() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -355,7 +368,11 @@ impl Container<'_> {
         let pid = self.pid();
         let zombie = || proc::children(pid).iter().any(proc::Process::is_zombie);
         eventually("PID 1 has reaped all that died", || (!zombie()).then_some(()));
-        let took = self.stop();
+        self.expect_good_stop(self.stop());
+    }
+
+    /// Checks the result of a stop that took this long.
+    fn expect_good_stop(&self, took: Duration) {
         // The limit is well below the 10 seconds after which the engine sends SIGKILL, and high enough for a busy
         // machine.
         assert!(took < Duration::from_secs(5), "the stop took {took:?}");
