@@ -126,4 +126,4 @@ fuzz: ## load configuration files of random bytes for FUZZ seconds (120)
 
 clean: ## remove everything that was built
 	cargo clean
-	-@command -v docker >/dev/null && docker images -q rsup-tests | xargs -r docker rmi
+	-@command -v docker >/dev/null && docker images --format '{{.Repository}}:{{.Tag}}' rsup-tests | xargs -r docker rmi

@@ -29,7 +29,9 @@ pub(super) fn rsup_image(engine: Engine) -> Image {
     let dockerfile = fs::read_to_string(directory().join("Dockerfile")).unwrap();
     let (_, last) = dockerfile.split_once("\n\n").unwrap();
     assert!(last.starts_with("FROM scratch\n"), "the last stage: {last}");
-    engine.build(&last.replace("--from=build ", ""), context.path())
+    let image = engine.build(&last.replace("--from=build ", ""), context.path());
+    image.keep("rsup");
+    image
 }
 
 /// Creates the Debian image from Debian's packages, unless it exists. apt's cache in the image contains the packages
@@ -69,9 +71,9 @@ fn debian(engine: Engine) -> Result<(), String> {
     Err(format!("needs Debian's packages, and mmdebstrap fails: {made}"))
 }
 
-/// Builds a Dockerfile after replacing the images that would have to be pulled by the tests' own.
+/// Builds a Dockerfile after replacing the images that would have to be pulled by the tests' own. Keeps the image under a name.
 #[track_caller]
-pub(super) fn build(rsup: &Image, dockerfile: &str, context: &Path) -> Image {
+pub(super) fn build(rsup: &Image, name: &str, dockerfile: &str, context: &Path) -> Image {
     // Image names follow `FROM` and `--from=`. The name `scratch` is not replaced.
     let stands_for = [
         ("=rsup ", format!("={} ", rsup.name)),
@@ -80,7 +82,9 @@ pub(super) fn build(rsup: &Image, dockerfile: &str, context: &Path) -> Image {
         ("=busybox:musl ", format!("={DEBIAN} ")),
     ];
     let replace = |text: String, (public, ours): &(&str, String)| text.replace(public, ours);
-    rsup.engine.build(&stands_for.iter().fold(dockerfile.to_owned(), replace), context)
+    let image = rsup.engine.build(&stands_for.iter().fold(dockerfile.to_owned(), replace), context);
+    image.keep(name);
+    image
 }
 
 /// Whether this machine can build the examples.
@@ -96,10 +100,30 @@ pub(super) fn ready() -> Result<Engine, String> {
 #[track_caller]
 pub(super) fn example(engine: Engine, name: &str) -> Image {
     let context = directory().join(name);
-    build(&rsup_image(engine), &fs::read_to_string(context.join("Dockerfile")).unwrap(), &context)
+    build(&rsup_image(engine), name, &fs::read_to_string(context.join("Dockerfile")).unwrap(), &context)
 }
 
 impl Image {
+    /// Keeps the layers of a Docker image after the test, in place of those of the last image with this name. Docker's next
+    /// build then uses the layers with installed packages again. Without a second name, the end of a test would remove layers
+    /// that the build of another test is about to use. `make clean` removes the kept images.
+    fn keep(&self, name: &str) {
+        if self.engine != Engine::Docker {
+            return;
+        }
+        let kept = format!("rsup-tests:kept-{name}");
+        let inspect = |image: &str, field: &str| {
+            let asked = self.engine.command(&["image", "inspect", "-f", field, image]).output().unwrap();
+            String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+        };
+        let before = inspect(&kept, "{{.Id}}");
+        self.engine.call(&["tag", &self.name, &kept]);
+        // An image that still has a name is this image again, or belongs to another run.
+        if inspect(&before, "{{len .RepoTags}}") == "0" {
+            let _output = self.engine.command(&["rmi", &before]).output();
+        }
+    }
+
     /// The image's size in bytes, without the Debian image.
     pub(super) fn size(&self) -> u64 {
         let size = |name: &str| {

@@ -20,12 +20,12 @@ fn dockerfiles() -> [String; 2] {
 /// The images with supervisord and with rsup.
 fn images() -> [Image; 2] {
     let rsup = rsup_image(docker().unwrap());
-    let image = |dockerfile: &str| build(&rsup, dockerfile, &directory().join(EXAMPLE));
+    let image = |name: &str, dockerfile: &str| build(&rsup, name, dockerfile, &directory().join(EXAMPLE));
     let [old, new] = dockerfiles();
     // The two builds run at the same time, because each takes several seconds.
     std::thread::scope(|scope| {
-        let old = scope.spawn(|| image(&old));
-        let new = image(&new);
+        let old = scope.spawn(|| image("supervisord", &old));
+        let new = image(EXAMPLE, &new);
         [old.join().unwrap(), new]
     })
 }

@@ -150,7 +150,7 @@ fn the_example_in_the_readme_runs() {
     };
     let context = tempfile::tempdir().unwrap();
     fs::write(context.path().join("supervisord.conf"), block("ini")).unwrap();
-    let image = build(&rsup_image(docker().unwrap()), block("dockerfile"), context.path());
+    let image = build(&rsup_image(docker().unwrap()), "readme", block("dockerfile"), context.path());
     let container = image.publish(&["--expose", "8080"]);
     container.expect_answer(8080, GET, "hello");
     container.expect_running(&["web", "clock"]);
