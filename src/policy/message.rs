@@ -63,18 +63,18 @@ impl ProcessMessage {
     /// the ID of the leader's process group. `last_error` is the reason why the last start failed.
     #[must_use]
     pub fn about<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
-        ProcessText { message: self, name, pid, last_error }
+        DisplayedMessage { message: self, name, pid, last_error }
     }
 }
 
-struct ProcessText<'a> {
+struct DisplayedMessage<'a> {
     message: &'a ProcessMessage,
     name: &'a str,
     pid: i32,
     last_error: &'a str,
 }
 
-impl fmt::Display for ProcessText<'_> {
+impl fmt::Display for DisplayedMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, name, pid, last_error } = self;
         match message {

@@ -42,17 +42,17 @@ fn resolve(user: &str) -> Option<Credentials> {
 /// Tries to change first to rsup's own user and then to `user`. Returns supervisord's message about a failure, and the
 /// errno.
 fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
-    let own = own.and_then(resolve);
+    let own_user = own.and_then(resolve);
     let Some(user) = resolve(user) else { return Ok(()) };
-    let was_root = own.as_ref().map_or_else(sys::is_root, |own| own.uid == 0);
-    sys::try_user(own.as_ref(), &user).map_err(|(step, errno): (CredentialStep, Errno)| {
+    let was_root = own_user.as_ref().map_or_else(sys::is_root, |own| own.uid == 0);
+    sys::try_user(own_user.as_ref(), &user).map_err(|(step, errno): (CredentialStep, Errno)| {
         (messages::failed_credentials(step, errno, was_root), errno)
     })
 }
 
 fn try_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<(), Obstacle> {
-    let own = own.and_then(resolve);
-    let created = sys::try_socket(own.as_ref(), || match &socket.address {
+    let own_user = own.and_then(resolve);
+    let created = sys::try_socket(own_user.as_ref(), || match &socket.address {
         Address::Tcp(..) => prepare::listen(socket, user).map(drop),
         Address::Unix(path) => {
             let owner = prepare::owner(socket, user);

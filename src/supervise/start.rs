@@ -75,7 +75,8 @@ impl Supervisor {
         if let Some(status) = slot.exec_status.take() {
             self.defaults.reclaim(status);
         }
-        // A failed start becomes an event only when the child is reaped, because the child exists until then.
+        // If the start has failed, this function applies no event. `Event::SpawnFailed` means that there is no child
+        // any more, so `leader_exited` applies it when the child has been reaped.
         if slot.failure.is_none() {
             self.processes.apply(id, Event::Spawned, now);
         }

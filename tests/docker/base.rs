@@ -71,7 +71,8 @@ fn debian(engine: Engine) -> Result<(), String> {
     Err(format!("needs Debian's packages, and mmdebstrap fails: {made}"))
 }
 
-/// Builds a Dockerfile after replacing the images that would have to be pulled by the tests' own. Keeps the image under a name.
+/// Builds a Dockerfile after replacing the images that would have to be pulled by the tests' own. Keeps the image under
+/// a name.
 #[track_caller]
 pub(super) fn build(rsup: &Image, name: &str, dockerfile: &str, context: &Path) -> Image {
     // Image names follow `FROM` and `--from=`. The name `scratch` is not replaced.
@@ -104,9 +105,9 @@ pub(super) fn example(engine: Engine, name: &str) -> Image {
 }
 
 impl Image {
-    /// Keeps the layers of a Docker image after the test, in place of those of the last image with this name. Docker's next
-    /// build then uses the layers with installed packages again. Without a second name, the end of a test would remove layers
-    /// that the build of another test is about to use. `make clean` removes the kept images.
+    /// Keeps the layers of a Docker image after the test, in place of those of the last image with this name. Docker's
+    /// next build then uses the layers with installed packages again. Without a second name, the end of a test would
+    /// remove layers that the build of another test is about to use. `make clean` removes the kept images.
     fn keep(&self, name: &str) {
         if self.engine != Engine::Docker {
             return;

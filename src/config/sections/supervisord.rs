@@ -81,8 +81,8 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
     reader.warn("nodaemon", why.to_owned());
 }
 
-/// Checks that the user that rsup changes to exists, and that rsup can change to that user. A user on the command line
-/// overrides the user in the file.
+/// Checks the user that rsup changes to when it starts: the user must exist, and rsup must be able to change to it. A
+/// user on the command line overrides the user in the file.
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let from_options = reader.context.overrides.user.as_deref();
     let Some(user) = from_options.or(supervisord.user.as_deref()) else { return };
