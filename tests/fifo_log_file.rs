@@ -172,6 +172,20 @@ fn a_program_that_reads_a_fifo_ends_with_the_last_run_of_the_writer() {
 }
 
 #[test]
+fn a_fifo_of_two_programs_stays_open_when_one_of_them_has_ended() {
+    let once = script("once", "echo line") + "startsecs=0\nautorestart=false\nstdout_logfile=%(here)s/out\n";
+    let again = script("job", "until [ -e go ]; do sleep 0.02; done; echo line")
+        + "startsecs=0\nautorestart=true\nstdout_logfile=%(here)s/out\n";
+    let setup = rsup(&(once + &again));
+    let mut reader = Reader::new(&setup.path("out"));
+    let mut rsup = setup.start();
+    rsup.expect_all(&["exited: once", "spawned: 'job'"]);
+    rsup.touch("go");
+    reader.expect_lines(4);
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
 fn the_stop_does_not_wait_for_a_reader_that_reads_until_end_of_file() {
     let setup = rsup(&one_run("exec sleep 1000")).after(READER);
     let _reader = Reader::new(&setup.path("out"));

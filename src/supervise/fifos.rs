@@ -18,12 +18,13 @@ impl Fifos {
         Self { open: Vec::new(), own: sys::own_pipes(), reserve }
     }
 
-    /// Returns what a child has to check at a start of this program.
-    pub(super) fn check(&self, program: &SpawnSpec) -> FifoCheck {
+    /// Returns what a child has to check at a start of this process. A FIFO that is open only for another process does
+    /// not count, because rsup may close it before this process ends.
+    pub(super) fn check(&self, id: ProcId, program: &SpawnSpec) -> FifoCheck {
         let mut known = Vec::new();
         if program.log_files().next().is_some() {
             known.extend_from_slice(&self.own);
-            known.extend(self.open.iter().map(|(_, fifo)| fifo.id));
+            known.extend(self.open.iter().filter(|(owner, _)| *owner == id).map(|(_, fifo)| fifo.id));
         }
         FifoCheck::Report(known)
     }
@@ -42,17 +43,21 @@ impl Fifos {
         program: &SpawnSpec,
         mut no_descriptor: impl FnMut(&CStr),
     ) -> LogFileErrors {
-        // A FIFO that was opened before may have been replaced by another file at the same path.
-        self.retain(|owner| owner != id);
+        let mut opened = Vec::new();
         let mut open = |output: &Output| {
             let path = output.log_file()?;
             match Fifo::open(path, self.reserve) {
-                Ok(fifo) => self.open.extend(fifo.map(|fifo| (id, fifo))),
+                Ok(fifo) => opened.extend(fifo),
                 Err(Errno::EMFILE | Errno::ENFILE) => no_descriptor(path),
                 Err(errno) => return Some(errno),
             }
             None
         };
-        LogFileErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) }
+        let errors = LogFileErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) };
+        // The FIFOs that were opened before are closed last, because the reader of one that is opened again must not
+        // get end of file.
+        self.retain(|owner| owner != id);
+        self.open.extend(opened.into_iter().map(|fifo| (id, fifo)));
+        errors
     }
 }

@@ -13,7 +13,7 @@ impl Supervisor {
         let spawned = match slot.program {
             Ok(program) => {
                 let tried = slot.tried_fifos.take().map(FifoCheck::Tried);
-                let check = tried.unwrap_or_else(|| self.fifos.check(program));
+                let check = tried.unwrap_or_else(|| self.fifos.check(id, program));
                 sys::spawn(program, &mut self.defaults, check)
                     .map_err(|error| messages::spawn_error(&slot.name, error))
             }
