@@ -5,7 +5,8 @@ use crate::sys::Errno;
 use std::fmt;
 use std::io;
 
-/// The reason why rsup starts no program. The text does not contain `Error: ` and does not end with a newline.
+/// The reason why rsup starts no program. Only the text of `Configuration` already says `error` and ends with a
+/// newline.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.
@@ -15,7 +16,7 @@ pub enum Error {
         /// The name that rsup was started under.
         program: String,
     },
-    /// The configuration has errors. The text is the report, in which each line already contains `error:`.
+    /// The configuration has errors. The text is the report, whose lines already contain `error:` or `Error:`.
     Configuration(String),
     /// A descriptor from 0 to 2 was closed at the start and could not be opened.
     StandardDescriptors(Errno),
@@ -23,7 +24,7 @@ pub enum Error {
     BlockSignals(Errno),
     /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
     WatchSignals(Errno),
-    /// `[supervisord] user` names a user or a group that does not exist.
+    /// The user that `[supervisord] user` or the command line sets, or the group of this user, does not exist.
     UnknownUser(String),
     /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
     DropPrivileges(String),
@@ -31,7 +32,7 @@ pub enum Error {
     NulInEnvironment,
     /// The socket of an `[fcgi-program:x]` could not be created.
     FastCgiSocket {
-        /// The address of the socket, as it is written in the file.
+        /// The address of the socket, in the form of the key `socket`.
         url: String,
         /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
         error: io::Error,
@@ -40,7 +41,8 @@ pub enum Error {
     NothingToStart,
     /// The text that an option asks for could not be written to stdout.
     Output(Errno),
-    /// rsup could not create a process for the command that it was given. The text is supervisord's message.
+    /// The arguments of rsup name a command to run, and rsup could not create a process for the command. The text is
+    /// supervisord's message.
     Spawn(String),
 }
 

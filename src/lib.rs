@@ -1,8 +1,8 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
 //! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys`
-//! is the interface to the kernel, `log` writes rsup's own lines, and `supervise` is the loop that joins them. Data
-//! flows one way: command line and file → [`config::Config`] → `supervise` ⇄ {`policy`, `sys`} → exit code.
+//! is the interface to the kernel, and `log` writes rsup's own log lines. `supervise` turns a [`config::Config`] into
+//! an exit code: its loop passes events from `sys` to `policy`, and carries out the actions that `policy` returns.
 //! src/README.md is the design document.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
@@ -51,10 +51,10 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
     }
 }
 
-/// Returns the text of an error for stderr. No other function converts errors to text.
+/// Returns the text that rsup writes to stderr about an error.
 fn error_text(error: &Error) -> String {
     match error {
-        // Each line of the report already contains `error:`.
+        // The lines of the report already contain `error:` or `Error:`.
         Error::Configuration(report) => report.clone(),
         error => format!("Error: {error}\n"),
     }
@@ -112,8 +112,8 @@ fn load(
     let mut environment = Vec::new();
     let mut not_utf8 = Vec::new();
     for (name, value) in env::vars_os() {
-        // The file is UTF-8, so it cannot use a variable whose name is not UTF-8. The programs inherit such a variable
-        // all the same.
+        // The file is UTF-8, so it cannot use a variable whose name is not UTF-8. The programs still inherit such a
+        // variable.
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
             Ok(value) => environment.push((name, value)),

@@ -129,7 +129,7 @@ pub fn write_final(text: String) {
     log.drain_for(3000);
 }
 
-/// Complete lines that have not been written yet.
+/// Complete lines that wait to be written.
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: Vec<u8>,
@@ -275,8 +275,8 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// Text from the command line or from the machine. It is displayed with control characters escaped as in the log, so
-/// that it takes one line, and a terminal does not act on its escape sequences.
+/// Text that may contain control characters, for example from the command line. They are displayed escaped as in the
+/// log, so that the text takes one line and a terminal does not act on its escape sequences.
 #[derive(Debug)]
 pub struct Escaped<'a>(pub &'a str);
 

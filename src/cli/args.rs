@@ -9,20 +9,21 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OptionSpec {
     pub(super) short: Option<char>,
-    /// Without the leading dashes, and with `-` where supervisord writes `_`.
+    /// The long name without the leading dashes, and with `-` where supervisord writes `_`.
     pub(super) long: &'static str,
     pub(super) takes_value: bool,
     pub(super) scope: Scope,
 }
 
-/// The modes in which an option may be given: with a configuration file, or with a command.
+/// Whether an option may be given together with a command, as in `rsup -- COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The option may be given with a configuration file or with a command.
+    /// The option may be given in both modes: with a command and without one.
     BothModes,
-    /// The option may be given with a configuration file only. With a command it is an error.
+    /// The option may be given only without a command. With a command, the option is an error.
     ConfigurationMode,
-    /// The option may be given in both modes and has no effect. rsup accepts it because supervisord has it.
+    /// The option may be given with and without a command, and has no effect. rsup accepts it because supervisord has
+    /// it.
     Ignored,
 }
 
@@ -120,8 +121,8 @@ fn long_spelling(spec: OptionSpec, typed: &str) -> String {
     if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
 }
 
-/// Reads `-n`, `-nc FILE` or `-cFILE`. The first option that takes a value gets the remainder of the cluster, or the
-/// next argument if the remainder is empty.
+/// Reads a cluster of short options: `-n`, `-nc FILE` or `-cFILE`. The first option that takes a value gets the
+/// remaining characters of the cluster, or the next argument if no characters remain.
 fn short_options<'a>(
     cluster: &[u8],
     remaining: &mut impl Iterator<Item = &'a OsString>,

@@ -40,22 +40,22 @@ pub struct Cli {
 pub enum Mode {
     /// Supervise the programs of the file.
     Supervise,
-    /// `--check`.
+    /// Print every error and warning about the file, and start nothing (`--check`).
     Check,
-    /// `--print-config`.
+    /// Print the resulting configuration as JSON, and start nothing (`--print-config`).
     PrintConfig,
-    /// `--echo-config`.
+    /// Print a sample configuration file (`--echo-config`).
     EchoConfig,
     /// Run one command, given as its words.
     Command(Vec<OsString>),
 }
 
-/// Why a command line does not lead to a [`Cli`].
+/// The result of a command line that asks for the help or the version, or that has an error.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EarlyExit {
     /// The text for stdout, with a newline at its end.
     HelpOrVersion(String),
-    /// The reason without a newline, as supervisord words it.
+    /// The message about the error, without a newline at its end.
     UsageError(String),
 }
 
@@ -138,7 +138,7 @@ fn read(arguments: &[String]) -> Result<Options, String> {
     Options::from_args(&COMMAND_NAME, &arguments).map_err(|exit| exit.output)
 }
 
-/// Returns the reason without argh's prefix, which names the option and its value.
+/// Returns argh's error message without its prefix, which names the option and its value.
 fn strip_argh_prefix<'a>(argument: &[String], error: &'a str) -> &'a str {
     let [name, value] = argument else { return error };
     let prefix = format!("Error parsing option '{name}' with value '{value}': ");
@@ -151,7 +151,8 @@ fn invalid_value(option: &ParsedOption, reason: &str) -> String {
     format!("invalid value for {} {}: {reason}", option.spelling, repr(&value))
 }
 
-/// Refuses a missing command after `--`, and a command together with an option that is for configuration mode only.
+/// Refuses a `--` without a command (but not under the name `supervisord`), and a command together with an option that
+/// may be given only without a command.
 fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> {
     if line.words.is_empty() {
         let lacks_command = line.has_separator && !as_supervisord;

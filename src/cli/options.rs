@@ -15,8 +15,9 @@ pub(super) const VERSION: &str = "version";
 const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.
-// `super::read_options` finds `--version` by its name, and the words of the command come from `args`, because they need
-// not be UTF-8. The other such options have no effect.
+// `_version` is not needed, because `super::read_options` finds `--version` by its name. `_command` is not needed,
+// because `args` returns the words of the command, which need not be UTF-8. The other fields with `_` belong to options
+// without effect.
 
 /// Runs the programs of a supervisord configuration file, or one command, for example as PID 1 of a container.
 #[derive(FromArgs, ArgsInfo)]
@@ -49,12 +50,12 @@ pub(super) struct Options {
     #[argh(switch)]
     pub(super) echo_config: bool,
 
-    /// the state of a program that shuts everything down: never (none), fatal (FATAL) or exited (FATAL, or EXITED
-    /// without a restart); shutdown_on in the program's section takes precedence
+    /// when to shut everything down: never, fatal (if a program becomes FATAL) or exited (if a program becomes FATAL,
+    /// or EXITED without a restart); shutdown_on in the program's section takes precedence
     #[argh(option, arg_name = "WHEN", from_str_fn(value::shutdown_on))]
     pub(super) shutdown_on: Option<ShutdownOn>,
 
-    /// send SIGKILL to everything that still runs SECONDS after the shutdown began
+    /// SECONDS after the shutdown began, send SIGKILL to everything that still runs
     #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
 
@@ -78,11 +79,11 @@ pub(super) struct Options {
     #[argh(option, short = 'd', arg_name = "DIRECTORY")]
     pub(super) directory: Option<String>,
 
-    /// raise the limit of open files to NUMBER if it is lower
+    /// raise the limit of open files to NUMBER if the limit is lower
     #[argh(option, short = 'a', arg_name = "NUMBER", from_str_fn(value::integer))]
     pub(super) minfds: Option<i64>,
 
-    /// raise the limit of processes to NUMBER if it is lower
+    /// raise the limit of processes to NUMBER if the limit is lower
     #[argh(option, arg_name = "NUMBER", from_str_fn(value::integer))]
     pub(super) minprocs: Option<i64>,
 
@@ -117,11 +118,11 @@ pub(super) struct Options {
     #[argh(option, short = 'i', hidden_help)]
     _identifier: Option<String>,
 
-    /// the directory of the log files whose name is AUTO
+    /// the directory of the log files that are set to AUTO
     #[argh(option, short = 'q', hidden_help)]
     _childlogdir: Option<String>,
 
-    /// keep the log files of earlier runs whose name is AUTO
+    /// keep the AUTO log files of earlier runs
     #[argh(switch, short = 'k', hidden_help)]
     _nocleanup: bool,
 

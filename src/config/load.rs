@@ -73,10 +73,10 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let included = loader.read_includes(&mut document, inputs);
     for IncludedFile { index, directory, text } in &included {
         loader.merge(&mut document, *index, text);
-        document.replace_here(directory.clone());
+        document.add_directory(directory.clone());
     }
     // supervisord requires this section. In rsup it may be missing, because all of its keys have defaults.
-    document.add_empty_part("supervisord");
+    document.add_section_if_missing("supervisord");
     let Loader { here, report, notices, .. } = loader;
     assemble(&document, overrides, inputs, &here, report, notices)
 }
@@ -188,7 +188,7 @@ impl<'a> Loader<'a> {
     /// included file has no effect.
     fn read_includes(&mut self, document: &mut Document<'_>, inputs: &Inputs<'_>) -> Vec<IncludedFile> {
         if document.find("include").is_some() {
-            document.replace_here(self.here.clone());
+            document.add_directory(self.here.clone());
             self.read_include_section(document, inputs);
         }
         std::mem::take(&mut self.included)
@@ -290,7 +290,7 @@ impl Glob<'_> {
         directories.iter().flat_map(|directory| self.matches_in(directory, name)).collect()
     }
 
-    /// Returns the matches of the last part of a pattern in one directory.
+    /// Returns the paths in one directory whose names match `pattern`, which is the last component of a path pattern.
     fn matches_in(&mut self, directory: &Path, pattern: &str) -> Vec<PathBuf> {
         if !is_magic(pattern) {
             return self.if_it_exists(directory.join(pattern));
@@ -313,8 +313,8 @@ impl Glob<'_> {
 }
 
 /// Returns the absolute directory of a file, without `.` and `..`. Symbolic links are not resolved
-/// (`os.path.abspath(os.path.dirname(file))`). Where a seccomp filter refuses getcwd(2), the directory of a relative
-/// path is relative to rsup's own, for example `./`.
+/// (`os.path.abspath(os.path.dirname(file))`). If a seccomp filter refuses getcwd(2), the result for a relative path is
+/// a path relative to rsup's working directory, for example `./`.
 fn directory(file: &Path) -> String {
     let parent = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     std::path::absolute(file).map_or_else(|_| join(".", &parent(file)), |file| normal(&parent(&file)))
@@ -347,7 +347,7 @@ fn is_utf_16(bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns the line and the text of the `UnicodeDecodeError` that Python raises.
+/// Returns the line number and the text of the `UnicodeDecodeError` that Python raises.
 fn decode_error(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
     let start = error.valid_up_to();
     let (valid, invalid) = bytes.split_at_checked(start).unwrap_or((bytes, &[]));

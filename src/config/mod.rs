@@ -1,8 +1,8 @@
 //! Reads a configuration file, with the grammar and the meaning of supervisord.
 //!
 //! [`load()`] reads the files (`load.rs`), splits them into sections (`grammar/`), and turns each kind of section into
-//! values (`sections/`). The result is a [`Config`] (`model.rs`), or a [`Report`] of every error and warning
-//! (`report.rs`, `warnings.rs`). Only `load.rs` uses the file system.
+//! values (`sections/`). It returns a [`Report`] of every error and warning (`report.rs`, `warnings.rs`) and, if there
+//! is no error, a [`Config`] (`model.rs`). Only `load.rs` uses the file system.
 //!
 //! ```no_run
 //! # fn check_user(_: &str) -> Result<(), String> { Ok(()) }

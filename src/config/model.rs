@@ -9,7 +9,7 @@ use std::path::Path;
 use super::report::{Notice, Report};
 use crate::policy::{Level, ProcessSpec, ShutdownOn};
 
-/// The facts about the machine that loading needs.
+/// What rsup must know about the machine to load a configuration.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// The environment that rsup was started with, for `%(ENV_X)s`.
@@ -21,9 +21,9 @@ pub struct Inputs<'a> {
     pub host: &'a str,
     /// Lists a directory, for the wildcards of `[include]`.
     pub list_directory: &'a ListDirectory,
-    /// Checks that the user and the group of a `user=` value exist, and returns supervisord's message if the user or
-    /// the group does not exist. `--print-config` accepts every value, so that its output does not depend on the
-    /// machine.
+    /// Checks that the user of a `user` or `user:group` value exists, and the group too if the value has one. Returns
+    /// supervisord's message if either does not exist. For `--print-config`, this function accepts every value, so that
+    /// the output does not depend on the machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
     /// For `--check`: the function that tries a step of rsup's start. If `None`, no step is tried.
     pub try_step: Option<&'a TryStep<'a>>,
@@ -77,7 +77,7 @@ pub struct Overrides {
     pub minfds: Option<i64>,
     pub minprocs: Option<i64>,
     pub shutdown_on: Option<ShutdownOn>,
-    /// In seconds.
+    /// The seconds that the stop of all processes may take.
     pub stop_timeout: Option<u64>,
 }
 
@@ -94,8 +94,8 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub supervisord: Supervisord,
-    /// The processes of `[program:x]` and `[fcgi-program:x]` in start order. Processes that supervisord drops because
-    /// another process or group has the same name are not among them.
+    /// The processes of `[program:x]` and `[fcgi-program:x]` in the order in which supervisord starts them. If
+    /// supervisord drops a process because another process or group has the same name, the process is not in this list.
     pub processes: Vec<ProcessConfig>,
     /// The processes of `[eventlistener:x]`, which `--print-config` shows and rsup does not run.
     pub listeners: Vec<ProcessConfig>,

@@ -9,7 +9,7 @@ use crate::config::grammar::ordered::StableSort;
 use crate::config::grammar::python::visible;
 use crate::policy::Level;
 
-/// A line that rsup logs at start.
+/// A line about the configuration that rsup logs when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub level: Level,
@@ -45,20 +45,22 @@ struct Finding {
     text: String,
 }
 
-/// All errors and warnings. Each is displayed as `FILE:LINE: error: [section] key: text`.
+/// All errors and warnings. Each is displayed as `FILE:LINE: error: [section] key: text`, with `warning:` if it is a
+/// warning.
 #[derive(Debug, Default)]
 pub struct Report {
     files: Vec<String>,
     findings: Vec<Finding>,
     /// The number of errors, including repeated ones and those that are not in `findings` because of [`MAX_SIZE`].
     errors: usize,
-    /// The bytes that the findings take.
+    /// The size of the errors and warnings in bytes. If it exceeds [`MAX_SIZE`], no more are added to `findings`.
     size: usize,
     /// The number of errors and warnings that are not in `findings` because of [`MAX_SIZE`].
     not_shown: usize,
 }
 
-/// Limit on the bytes of all findings, because a hundred thousand programs can inherit the same error.
+/// Limit on the bytes of all errors and warnings. A hundred thousand programs can inherit the same error from
+/// `[DEFAULT]`.
 const MAX_SIZE: usize = 8 << 20;
 
 /// The escape sequences before and after a severity.
@@ -77,8 +79,8 @@ impl Report {
         self.errors > 0
     }
 
-    /// The errors, and with `warnings` also the warnings, sorted by file and line. Equal lines appear once, because a
-    /// section that two groups list is read twice and then has its findings twice.
+    /// Returns a line for each error, and also for each warning if `warnings` is true, sorted by file and line. A
+    /// section that two groups list is read twice, so equal lines are returned only once.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
         self.rendered(warnings, &NO_COLOURS)
     }
@@ -120,7 +122,7 @@ impl Report {
         let section = subject.section.to_owned();
         let key = subject.key.to_owned();
         let finding = Finding { location, severity, section, key, text };
-        // The processes of a section with numprocs > 1 have the same findings.
+        // If numprocs > 1, each process of the section causes the same error or warning again.
         if self.findings.last() == Some(&finding) {
             return;
         }
@@ -160,8 +162,8 @@ impl Report {
             message.push_str(": ");
         }
         message.push_str(&finding.text);
-        // File names, section names and some messages quote bytes of the file. Control characters among these bytes
-        // must not reach a terminal.
+        // File names, section names and messages can contain control characters, which a terminal must not receive,
+        // because it acts on them.
         format!("{}{colour}{severity}{} {}", visible(&prefix), colours.end, visible(&message))
     }
 }

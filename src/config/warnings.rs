@@ -20,7 +20,8 @@ const MAX_SUGGESTIONS: usize = 100;
 /// `docker stop` sends SIGKILL after this many seconds by default.
 const DOCKER_STOP_TIMEOUT_SECS: i64 = 10;
 
-/// Warns about every section and key that nothing reads, and logs their number when rsup starts.
+/// Warns about every unknown section and key. Also adds a line with their number to the lines that rsup logs when it
+/// starts.
 pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
     let mut count = 0_usize;
     for section in context.sections {
@@ -58,8 +59,8 @@ pub(crate) fn is_known_section_or_key(name: &str) -> bool {
     known_keys::of_section(name).is_some() || known_keys::is_program_key(name)
 }
 
-/// Warns about processes of a group that supervisord drops without a message, because another group or process has the
-/// same name. The group defines `listed` processes, and `kept` of them remain.
+/// Warns if supervisord drops processes of a group without a message, because another group or process has the same
+/// name. `listed` is the number of the group's processes, and `kept` is how many of them supervisord keeps.
 pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, listed: usize, kept: usize) {
     if listed > 0 && kept == 0 {
         let why = format!(
@@ -72,8 +73,8 @@ pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, li
     }
 }
 
-/// Warns about a section of a program. `process` is the first process that the section defines, and `vars` are the
-/// names that its command may use.
+/// Warns about a section of a program. `process` is the first process that the section defines. `vars` holds the names
+/// and values that a `%(name)s` in its command may use.
 pub(crate) fn warn_process(
     reader: &mut SectionReader<'_, '_>,
     process: &ProcessConfig,
@@ -107,7 +108,7 @@ pub(crate) fn warn_process(
     }
 }
 
-/// Warns about a command that cannot be started. supervisord finds such a command only when it starts the program.
+/// Warns about a command that cannot be started. supervisord reports such a command only when it starts the program.
 fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig, vars: &ExpansionVars<'_>) {
     match &process.argv {
         Err(why) => {

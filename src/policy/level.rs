@@ -17,7 +17,7 @@ const ALL: [Level; 7] =
     [Level::Critical, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace, Level::Blather];
 
 impl Level {
-    /// The level with this name in `loglevel=`; names are in lower case.
+    /// Returns the level that has this name in `loglevel=`. `name` must be in lower case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         ALL.into_iter().find(|level| level.name() == name)

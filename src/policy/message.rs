@@ -24,13 +24,13 @@ pub enum ProcessMessage {
         /// Whether `exitcodes` lists the exit code and `startsecs` had elapsed.
         expected: bool,
     },
-    /// The leader exited after the process had been requested to stop.
+    /// The child that rsup forked for the program exited after the process had been requested to stop.
     Stopped {
         exit: ExitStatus,
         /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
-    /// The process was requested to stop, and its child exited without executing the program.
+    /// The process was requested to stop, and the child that rsup had forked for it exited without an exec.
     StoppedBeforeExec,
     /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,
@@ -59,8 +59,9 @@ impl ProcessMessage {
         }
     }
 
-    /// The text of the message. `name` is the name of the process. `pid` is the PID of its last leader, which is also
-    /// the ID of the leader's process group. `last_error` is the reason why the last start failed.
+    /// The text of the message. `name` is the name of the process. `pid` is the PID of the last child that rsup forked
+    /// for the process, which is also the ID of the child's process group. `last_error` is the reason why the last
+    /// start failed.
     #[must_use]
     pub fn about<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
         DisplayedMessage { message: self, name, pid, last_error }
@@ -111,15 +112,15 @@ impl fmt::Display for DisplayedMessage<'_> {
 pub enum SupervisorMessage {
     /// rsup received a signal that makes rsup stop every process and exit.
     Received(Signal),
-    /// rsup is stopping every process, and the leaders of these processes have not exited yet.
+    /// rsup is stopping every process, and the children that it forked for these processes have not exited yet.
     Waiting(Vec<ProcId>),
-    /// No process has `autostart`.
+    /// No process has `autostart=true`.
     NothingToStart,
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
     LeftBehind,
-    /// The processes that remained after the programs had been stopped did not exit in time, and rsup sends them
-    /// SIGKILL.
+    /// After all programs had ended, rsup sent SIGTERM to the remaining processes. Some of them did not exit in time,
+    /// and rsup sends them SIGKILL.
     KillingRemaining,
     /// rsup received a signal that it neither obeys nor forwards: `route_signal` returned `SignalAction::Drop`.
     Dropped(Signal),
@@ -142,7 +143,7 @@ pub enum ExitCause {
     Exited(ProcId),
     /// No process runs, and none will be started.
     AllEnded,
-    /// No process has `autostart`.
+    /// No process has `autostart=true`.
     NothingToStart,
 }
 

@@ -47,7 +47,7 @@ pub enum ProcessState {
 /// The signals that a stop has sent so far to the leader and to the other members of its process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopStep {
-    /// The leader was sent `stopsignal`. The other members were sent nothing.
+    /// The leader was sent `stopsignal`. The other members were not asked to stop.
     LeaderAsked {
         /// When SIGKILL to the leader is due.
         kill_at: Time,
@@ -56,7 +56,7 @@ pub enum StopStep {
     GroupAsked {
         /// When SIGKILL to the leader is due.
         kill_at: Time,
-        /// When SIGKILL to the other members is due: at `kill_at` or later.
+        /// When SIGKILL to the other members is due. This is never earlier than `kill_at`.
         kill_members_at: Time,
     },
     /// The leader was sent SIGKILL. The other members were sent `stopsignal` or SIGTERM.
@@ -73,22 +73,22 @@ pub enum StopStep {
 pub enum Leftovers {
     /// There are no remaining members, or rsup stopped waiting for them.
     None,
-    /// The remaining members of the process group may continue to run, for example a daemon that the leader has
-    /// started.
+    /// The leader was reaped. rsup lets the other members of its process group run, because one may be a daemon that
+    /// the leader has started.
     Tolerated,
-    /// The remaining members of the process group were sent SIGTERM.
+    /// The leader was reaped. The other members of its process group were sent `stopsignal` or SIGTERM.
     Terminating {
-        /// When SIGKILL is due.
+        /// When SIGKILL to the process group is due.
         kill_at: Time,
     },
-    /// The remaining members of the process group were sent SIGKILL.
+    /// The leader was reaped. The other members of its process group were sent SIGKILL.
     Killed {
-        /// When rsup stops waiting for the remaining members.
+        /// When rsup stops waiting for the process group to become empty.
         until: Time,
     },
 }
 
-/// A fact that can change the state of a process.
+/// An input of [`Process::handle`]: what has happened to the process, or what rsup has decided about the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// rsup has started, and the process has `autostart`.
@@ -97,15 +97,15 @@ pub enum Event {
     Spawned,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
-    /// The child of the last [`ProcessAction::Spawn`] was reaped. The child exited without executing the program,
-    /// because rsup must try first to open a log file that is a FIFO. rsup has tried it.
+    /// Before its exec, the child of the last [`ProcessAction::Spawn`] found a log file that is a FIFO, and exited,
+    /// because rsup must open the FIFO first. rsup has reaped the child and has tried to open the FIFO.
     SpawnDeferred,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
     /// The leader was reaped.
     Exited {
         exit: ExitStatus,
-        /// Whether the process group has remaining members.
+        /// Whether the process group still has a member.
         group_alive: bool,
     },
     /// The process group has no member any more.
@@ -116,10 +116,11 @@ pub enum Event {
     DisableStarts,
     /// The process is requested to stop.
     Stop,
-    /// The stop deadline is near, so the caller sends SIGTERM to the members of the process group that were not asked
-    /// to stop yet.
+    /// The deadline of `stop_timeout` is near. The caller sends SIGTERM to those members of the process group that were
+    /// not asked to stop yet.
     AskMembers,
-    /// The leader and the remaining members must be sent SIGKILL now.
+    /// SIGKILL must be sent now to the leader and to the other members of its process group, because of a second
+    /// request to stop or because `stop_timeout` has elapsed.
     Kill,
     /// The kernel refused a signal to the process group with EPERM: rsup has no permission to signal any of its
     /// members.
@@ -133,7 +134,8 @@ pub enum ProcessAction {
     Spawn,
     /// Send a signal.
     Send(Signal, SignalTarget),
-    /// Forget the ID of the process group, without waiting for its remaining members.
+    /// Forget the ID of the process group, although the group may still have members: rsup does not wait for them any
+    /// longer.
     AbandonGroup,
     /// Write a log message.
     Log(ProcessMessage),
@@ -179,7 +181,7 @@ impl Process {
         self.last_exit
     }
 
-    /// Whether the process has a leader: a child that rsup forked, or is about to fork, and has not reaped yet.
+    /// Whether the process has a leader: a child that rsup has not reaped yet, or is about to fork.
     #[must_use]
     pub fn has_leader(&self) -> bool {
         match self.state {
@@ -191,7 +193,8 @@ impl Process {
         }
     }
 
-    /// Whether the process has a leader or will be started again, or rsup waits for its remaining members to exit.
+    /// Whether one of these is true: the process has a leader; it will be started again; rsup waits for other members
+    /// of its process group to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
         let leader_is_active = match self.state {
@@ -206,7 +209,7 @@ impl Process {
     }
 
     /// Whether rsup must not stop the processes with a lower group priority yet. This is the case until the leader, and
-    /// the remaining members that rsup waits for, have exited or were sent SIGKILL.
+    /// the other members of its process group that rsup waits for, have exited or were sent SIGKILL.
     #[must_use]
     pub fn blocks_stop(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
@@ -223,8 +226,8 @@ impl Process {
         matches!(self.leftovers, Leftovers::Terminating { .. } | Leftovers::Killed { .. })
     }
 
-    /// When [`Event::Tick`] is due. While rsup waits for the remaining members to exit, the time of the next start is
-    /// left out, because the process cannot be started before this wait ends.
+    /// When [`Event::Tick`] is due. While rsup waits for other members of the process group to exit, the time of the
+    /// next start is left out, because the process cannot be started before this wait ends.
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let of_leader = match self.state {
@@ -311,9 +314,8 @@ impl Process {
             },
             Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {
-                    // rsup reaps children before it handles deadlines, so a process that has exited does not enter
-                    // RUNNING any more. If `startsecs` had already elapsed, the exit is handled like an exit from
-                    // RUNNING.
+                    // rsup reaps children before it handles deadlines, so a leader can be reaped in STARTING although
+                    // `startsecs` have elapsed. This exit is handled like an exit from RUNNING.
                     if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
                         self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
@@ -372,7 +374,8 @@ impl Process {
         }
     }
 
-    /// Handles [`Event::SpawnDeferred`].
+    /// Starts the program again after [`Event::SpawnDeferred`], unless a stop was requested. rsup has tried to open the
+    /// FIFO by now.
     fn spawn_deferred(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
@@ -389,7 +392,7 @@ impl Process {
         }
     }
 
-    /// Handles [`Event::AskMembers`].
+    /// Records that the caller sends SIGTERM to the other members of the process group now ([`Event::AskMembers`]).
     fn members_asked(&mut self, spec: &ProcessSpec, now: Time) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
@@ -403,7 +406,8 @@ impl Process {
         }
     }
 
-    /// Handles [`Event::Kill`].
+    /// Sends SIGKILL at once to the leader and to the other members of its process group. The process is not started
+    /// again.
     fn kill_requested(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
@@ -423,13 +427,12 @@ impl Process {
         }
     }
 
-    /// Handles [`Event::GroupRefused`].
+    /// Ends a wait that depends on SIGKILL to the process group, because rsup has no permission to signal the group.
     fn group_refused(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Stopping(StopStep::LeaderKilled { .. }) => self.state = Stopping(StopStep::GroupKilled),
-            // rsup has no permission to signal the process group, but the processes may still exit by themselves before
-            // SIGKILL is due.
+            // Nothing changes: the processes may still exit by themselves, and SIGKILL is due later or was sent before.
             Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. } | StopStep::GroupKilled) => {}
             Backoff { .. } | Exited { .. } => {
                 self.abandon_killed_leftovers(emit);
@@ -449,7 +452,8 @@ impl Process {
         }
     }
 
-    /// Starts the process again if its next start is due and rsup does not wait for remaining members to exit.
+    /// Starts the process again if its next start is due and rsup does not wait for members of its process group to
+    /// exit.
     fn start_if_due(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         let due_at = match self.state {
             ProcessState::Backoff { until } => Some(until),
@@ -480,7 +484,8 @@ impl Process {
         emit(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
     }
 
-    /// A failed start leads to BACKOFF, and to FATAL once `startretries` is used up.
+    /// Enters BACKOFF after a failed start. Enters FATAL instead if more than `startretries` starts in a row have
+    /// failed, or if starts are disabled.
     fn start_failed(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.failures += 1;
         if self.starts_disabled {
@@ -529,8 +534,8 @@ impl Process {
         let earliest = self.started_at.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
         let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
         self.state = ProcessState::Exited { restart_at };
-        // The remaining members may be the daemon that the leader was meant to start. rsup terminates them only if it
-        // starts the process again or is stopping every process.
+        // One of the other members of the process group may be the daemon that the leader was meant to start. rsup
+        // terminates them only if it starts the process again or is stopping every process.
         let terminate = restart_at.is_some() || self.starts_disabled;
         self.handle_leftovers(
             group_alive,
@@ -563,8 +568,8 @@ impl Process {
             StopStep::LeaderAsked { kill_at } => {
                 self.terminate_leftovers(kill_at.max(earliest_member_kill(spec, now)), emit);
             }
-            // The remaining members were asked to stop before. rsup sends them no second SIGTERM, because many programs
-            // treat it differently from the first one.
+            // The other members of the process group were asked to stop before. rsup sends them no second SIGTERM,
+            // because many programs treat a second SIGTERM differently.
             StopStep::GroupAsked { kill_members_at, .. } | StopStep::LeaderKilled { kill_members_at } => {
                 self.leftovers = Leftovers::Terminating { kill_at: kill_members_at };
             }
@@ -656,9 +661,9 @@ impl Process {
         emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    /// Sends SIGKILL to the leader and to the other members of its process group, to each of them when it is due.
-    /// Members that were not asked to stop before get SIGTERM when the leader gets SIGKILL. With `killasgroup`, all
-    /// members get SIGKILL together with the leader instead.
+    /// Sends the SIGKILL that is due: to the leader, to the other members of its process group, or to both. Members
+    /// that were not asked to stop before get SIGTERM when the leader gets SIGKILL. With `killasgroup`, all members get
+    /// SIGKILL together with the leader instead.
     fn tick_stop(
         &mut self,
         spec: &ProcessSpec,
@@ -700,7 +705,8 @@ impl Process {
         kill(SignalTarget::Group, emit);
     }
 
-    /// Sends SIGKILL to the leader and to its process group, because the leader may have moved to another group.
+    /// Sends SIGKILL to the process group, and also to the leader itself, because the leader may have moved to another
+    /// group.
     fn kill_all(&mut self, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Stopping(StopStep::GroupKilled);
         emit(ProcessAction::Log(ProcessMessage::Killing));
@@ -721,13 +727,13 @@ fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Send(Signal::KILL, to));
 }
 
-/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop only now, which is
-/// later than the leader was asked.
+/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop at `now`. They are
+/// asked later than the leader, so the time of its SIGKILL may be too early for them.
 fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
     now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
 }
 
-/// What happens to the remaining members when the leader exits without a request to stop.
+/// What rsup does with the other members of the process group when the leader exits without a request to stop.
 #[derive(Clone, Copy)]
 enum OnLeaderExit {
     Terminate,

@@ -1,5 +1,5 @@
 //! The state machine of all processes together: in which order they start and stop, which deadline is next, and when
-//! rsup exits with which exit code.
+//! and with which exit code rsup exits.
 
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// Seconds between two log lines `waiting for ... to die`, which name the processes that have not exited yet.
 const REPORT_INTERVAL_SECS: i64 = 3;
-/// The least number of seconds from the first signal that requests the stop to a later one that counts as a second
-/// request. At a second request, rsup sends SIGKILL to every process.
+/// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
+/// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -31,16 +31,16 @@ pub enum Action {
     Forward(Signal),
     /// Stop rsup itself with SIGSTOP.
     Suspend,
-    /// SIGKILL is near. Send SIGTERM and SIGCONT to every process that no request to stop has reached: the members of
-    /// the process groups of `members_of`, except the leaders, and every process that belongs to no process group of
-    /// rsup's programs.
+    /// SIGKILL is near. Send SIGTERM and SIGCONT to the processes that no request to stop has reached:
+    /// - the members of the process groups of `members_of`, except the leaders.
+    /// - the processes that belong to no process group of rsup's programs.
     AskRemaining { members_of: Vec<ProcId> },
     /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemaining`], unless they
     /// belong to a process group of rsup's programs.
     AskAdopted,
     /// Send a signal to every process that is still alive and was not sent this signal before. Then reap the children
     /// that have exited, and call [`ProcessSet::on_reaped`]. After that, call:
-    /// - [`ProcessSet::on_sweep_asked`] if the signal is SIGTERM and a process was sent it now.
+    /// - [`ProcessSet::on_sweep_asked`] if the signal is SIGTERM and at least one process was sent SIGTERM now.
     /// - [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out which processes are still alive.
     /// - [`ProcessSet::on_sweep_refused`] if rsup has no permission to send SIGKILL to any process that is left.
     SignalRemaining(Signal),
@@ -92,7 +92,7 @@ struct ManagedProcess {
     exit_order: u64,
 }
 
-/// All processes in start order.
+/// All processes, in the order in which rsup starts them.
 pub struct ProcessSet {
     processes: Vec<ManagedProcess>,
     settings: Settings,
@@ -100,8 +100,8 @@ pub struct ProcessSet {
     deadlines: BTreeSet<(Time, ProcId)>,
     /// The number of processes that are [active](Process::is_active).
     active: usize,
-    /// The number of processes that were requested to stop and for which the processes with a lower group priority
-    /// still have to wait (see [`Process::blocks_stop`]).
+    /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
+    /// is one, rsup does not stop the processes with a lower group priority.
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
@@ -113,13 +113,14 @@ pub struct ProcessSet {
     /// The deadlines of `stop_timeout`, once the stop has begun.
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
-    passed_on: BTreeSet<Signal>,
+    forwarded: BTreeSet<Signal>,
     actions: VecDeque<Action>,
 }
 
 /// The public interface.
 impl ProcessSet {
-    /// One process for each spec. The specs are in start order, so their group priorities must not decrease.
+    /// Creates one process for each spec. The specs must be in the order in which the processes are started, which is
+    /// by ascending group priority.
     #[must_use]
     pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
         let managed = |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0 };
@@ -134,7 +135,7 @@ impl ProcessSet {
             first_fatal_code: None,
             first_request_at: None,
             stop_deadline: None,
-            passed_on: BTreeSet::new(),
+            forwarded: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -173,10 +174,10 @@ impl ProcessSet {
         match route_signal(received, context) {
             SignalAction::Shutdown => self.shutdown(signal, now),
             SignalAction::Forward => {
-                // The signal may be the STOPSIGNAL of the base image, and the user may expect that it stops rsup. One
-                // log line shows that rsup only forwards it. A line for every signal of a periodic task would fill the
-                // log.
-                if self.passed_on.insert(signal) {
+                // The signal may be the STOPSIGNAL of the base image, so the user may expect that it stops rsup. rsup
+                // logs once for each signal that it only forwards the signal. A periodic task may send a signal often,
+                // and a line each time would fill the log.
+                if self.forwarded.insert(signal) {
                     self.actions.push_back(Action::Log(SupervisorMessage::PassingOn(signal)));
                 }
                 self.actions.push_back(Action::Forward(signal));
@@ -228,9 +229,9 @@ impl ProcessSet {
         }
     }
 
-    /// Notes that the last [`Action::SignalRemaining`] failed, because rsup cannot list its children. rsup exits
-    /// without waiting for them. If a process of the configuration file is still active, rsup first waits up to
-    /// `KILL_GRACE_SECS` seconds for it to exit.
+    /// Notes that the last [`Action::SignalRemaining`] failed, because rsup cannot list its children. rsup exits at
+    /// once if no process of the configuration file is active. Otherwise rsup waits up to `KILL_GRACE_SECS` seconds for
+    /// the active processes to exit.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
         let any_active = self.active > 0;
         match &mut self.phase {
@@ -384,9 +385,9 @@ impl ProcessSet {
         }
     }
 
-    /// If no process blocks the stop, requests the processes with the next lower group priority to stop, and repeats
-    /// this until a process blocks the stop. After the lowest group priority, terminates everything that is still
-    /// alive.
+    /// Does nothing while a process [blocks the stop](Process::blocks_stop). Otherwise requests the processes of the
+    /// next group priority to stop, from the highest number to the lowest, until a process blocks the stop. After the
+    /// lowest number, terminates everything that is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
@@ -408,17 +409,17 @@ impl ProcessSet {
         let count = first_stopping.saturating_sub(first);
         *first_stopping = first;
         for id in self.ids(first).take(count) {
-            // `handle` applies only the change of this process to `blocking_stop`, so the process must be counted
-            // before the call.
+            // `handle` adds only the change that it causes to `blocking_stop`, so a process that blocks the stop
+            // already must be counted before the call.
             let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
             self.blocking_stop += usize::from(blocks_stop);
             self.handle(id, Event::Stop, now);
         }
     }
 
-    /// The stop deadline is near: requests everything to stop that was not asked before. These are the processes with a
-    /// lower group priority, the other members of process groups in which only the leader was asked, and the processes
-    /// outside the programs' process groups.
+    /// Sends a request to stop to everything that has not got one yet, because the stop deadline is near. These are the
+    /// processes whose group priority was not reached yet, the other members of process groups in which only the leader
+    /// was asked, and the processes outside the programs' process groups.
     fn ask_all(&mut self, now: Time) {
         let Phase::Stopping { all_asked, .. } = &mut self.phase else { return };
         *all_asked = true;
@@ -432,7 +433,7 @@ impl ProcessSet {
         self.stop_next_priority(now);
     }
 
-    /// Sends SIGTERM to everything that is still alive when all programs have ended.
+    /// Sends SIGTERM to everything that is still alive after every program has ended or was sent SIGKILL.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
         let stop_deadline = self.stop_deadline.map(|times| times.kill_at);
@@ -463,8 +464,8 @@ impl ProcessSet {
     }
 
     /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered
-    /// FATAL. Otherwise, of the processes whose last exit was unexpected, the one that exited first decides. If there
-    /// is none, the exit code is 0.
+    /// FATAL. Otherwise it is the exit code of the first unexpected exit, where only the last exit of each process
+    /// counts. If no such exit was unexpected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),

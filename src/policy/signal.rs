@@ -38,7 +38,7 @@ impl Signal {
         u8::try_from(number).ok().filter(|n| *n <= 64).map(Self)
     }
 
-    /// The signal with this name in upper case, with or without `SIG`.
+    /// The signal with this name. The name must be in upper case, and may begin with `SIG`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("SIG").unwrap_or(name);

@@ -56,19 +56,20 @@ pub enum SignalAction {
 pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
     let RunContext { is_pid1, has_terminal, has_shell, hup_ignored } = context;
     let from_kernel = received.sender == Sender::Kernel;
-    // If PID 1 is an init that started rsup, it forwards its own signals to rsup. The terminal may have caused such a
-    // signal.
+    // If PID 1 is an init that started rsup, the init forwards the signals that it receives to rsup. The terminal may
+    // be the cause of such a signal.
     let from_init = received.sender == Sender::Pid1 && !is_pid1 && !has_shell;
     match received.signal {
         Signal::CHLD => SignalAction::Reap,
         Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
-        // The closing terminal and its shell send SIGHUP to every job; `nohup` asks rsup to survive that SIGHUP.
+        // rsup is started with `nohup` so that it survives the SIGHUP that the kernel or the shell sends to every job
+        // when the terminal is closed.
         Signal::HUP if hup_ignored && !is_pid1 => SignalAction::Drop,
         // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for
         // the programs: many of them read their configuration again.
         Signal::HUP if has_terminal && !is_pid1 && (from_kernel || has_shell) => SignalAction::Shutdown,
-        // The kernel does not apply the default action of these signals, which is to stop, to PID 1. rsup as PID 1 does
-        // not stop itself either.
+        // The default action of these signals is to stop the process, but the kernel does not apply it to PID 1. So
+        // rsup does not stop itself either when it is PID 1.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if is_pid1 => SignalAction::Drop,
         // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a
         // process of an orphaned process group.

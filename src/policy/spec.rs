@@ -3,7 +3,7 @@
 use super::signal::Signal;
 use std::rc::Rc;
 
-/// The index of a process in start order.
+/// The index of a process in the order in which rsup starts the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcId(pub usize);
 
@@ -39,8 +39,7 @@ pub struct ProcessSpec {
     pub autorestart: AutoRestart,
     /// Seconds from the exec until the process counts as RUNNING.
     pub startsecs: i64,
-    /// The number of failed starts in a row after which the process is still started again. One more failure leads to
-    /// FATAL.
+    /// How many times in a row a failed start is retried. If the last retry fails too, the process enters FATAL.
     pub startretries: i64,
     /// The exit codes that are expected.
     pub exitcodes: Rc<[u8]>,

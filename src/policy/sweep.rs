@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
-/// The longest time in seconds between SIGTERM and SIGKILL for a process that rsup asks to stop later than the
-/// programs' leaders, for example for an orphan.
+/// The longest time in seconds between SIGTERM and SIGKILL for a process that rsup asks to stop only after it has asked
+/// the programs themselves. Such a process is, for example, an orphan.
 pub(super) const MAX_LATE_REQUEST_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
@@ -31,12 +31,12 @@ impl StopDeadline {
     }
 }
 
-/// The deadlines of a sweep that has begun with SIGTERM.
+/// The deadlines of a sweep, in which rsup first sends SIGTERM to processes and later SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
-    /// When SIGKILL is due. `None` once SIGKILL has been sent.
+    /// When SIGKILL is due. `None` once SIGKILL has been sent, or if rsup cannot send SIGKILL.
     kill_at: Option<Time>,
-    /// When rsup stops waiting. `None` before SIGKILL.
+    /// When rsup stops waiting for the processes to exit. `None` while `kill_at` is set.
     give_up_at: Option<Time>,
     /// Seconds from SIGTERM to SIGKILL for a process that rsup finds after the sweep has begun.
     late_request_secs: i64,
@@ -76,8 +76,8 @@ impl Sweep {
         Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, last_kill_at: kill_at }
     }
 
-    /// Notes that rsup has just sent SIGTERM to processes that were not asked before. If they need more time, SIGKILL
-    /// is postponed, but not beyond `last_kill_at`.
+    /// Notes that rsup has just sent SIGTERM to processes that were not asked before. These processes get
+    /// `late_request_secs` seconds: SIGKILL is postponed if it was due earlier, but not beyond `last_kill_at`.
     pub fn note_asked(&mut self, now: Time) {
         let kill_at = now.plus_secs(self.late_request_secs).min(self.last_kill_at);
         if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {

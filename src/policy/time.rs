@@ -28,7 +28,7 @@ impl Time {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The earlier of two points. If one is missing, the other one; None if both are missing.
+    /// Returns the earlier of two points, or the only one that is given. Returns None if neither is given.
     #[must_use]
     pub fn earliest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         a.into_iter().chain(b).min()

@@ -5,8 +5,8 @@ use crate::config::{Address, Obstacle, Socket, StartStep};
 use crate::sys::{self, CredentialStep, Credentials, Errno};
 use std::path::Path;
 
-/// Tries a step of the start. The caller must check that the step's user and rsup's own user exist, because this
-/// function does not report that they are missing.
+/// Tries a step of the start. The caller must have checked that the users of `step` exist, because this function does
+/// not report a missing user.
 ///
 /// # Errors
 /// Says why the step would fail, and what to do.
@@ -39,8 +39,8 @@ fn resolve(user: &str) -> Option<Credentials> {
     sys::resolve_user(user).ok()
 }
 
-/// Tries to change first to rsup's own user and then to `user`. Returns supervisord's message about a failure, and the
-/// errno.
+/// Tries to change to `own`, the user of `[supervisord]`, if it is given, and then to `user`. Returns supervisord's
+/// message about a failure, and the errno.
 fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
     let own_user = own.and_then(resolve);
     let Some(user) = resolve(user) else { return Ok(()) };
@@ -74,7 +74,8 @@ fn try_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<
         };
         let why = format!("Could not create FastCGI socket {url}: {}{advice}", errno.desc());
         match errno {
-            // The process that listens there may be a running rsup with the same file, so this is no error in the file.
+            // The process that listens on this port may be a running rsup with the same configuration file. So this is
+            // no error in the file.
             Errno::EADDRINUSE if is_tcp => Obstacle::Warning(why),
             _ => Obstacle::Error(why),
         }

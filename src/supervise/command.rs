@@ -53,9 +53,9 @@ pub fn run_command(
 struct Command {
     /// The PID of the command, which is also the ID of its process group.
     group: Pid,
-    /// Whether rsup makes the command the terminal's foreground process group at the start and after SIGCONT, if rsup
-    /// itself is in the foreground. If this is false, rsup does so only when SIGTTIN or SIGTTOU has stopped the
-    /// command.
+    /// Whether rsup makes the command's process group the terminal's foreground process group at the start and after
+    /// SIGCONT. If false, rsup does this only when SIGTTIN or SIGTTOU has stopped the command. In both cases rsup's own
+    /// process group must be in the foreground.
     wants_foreground: bool,
     is_pid1: bool,
     /// Seconds between the first SIGTERM and SIGKILL.
@@ -92,8 +92,8 @@ impl Command {
             if self.ask_outside_at().is_some_and(|time| now() >= time) {
                 self.ask_outside();
             }
-            // With a timeout of 0, a SIGTERM of this iteration has set a deadline that has passed already. The next
-            // iteration handles it after it has reaped, so that a command that exits at once keeps its own exit code.
+            // With a timeout of 0, SIGKILL is due as soon as SIGTERM has been forwarded. rsup sends SIGKILL only in the
+            // next iteration, after it has reaped, so that a command that exits at once keeps its own exit code.
             if deadline.is_some()
                 && let Some(stop) = &mut self.stop
             {
@@ -111,7 +111,7 @@ impl Command {
         }
     }
 
-    /// Returns the earliest time at which rsup must act even if no signal arrives, while the command runs.
+    /// Returns the earliest time at which rsup must act while the command runs, even if no signal arrives.
     fn deadline(&self) -> Option<Time> {
         Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.ask_outside_at())
     }
@@ -139,8 +139,8 @@ impl Command {
     /// Returns the errno of kill(2) for the command itself.
     fn kill_command(&self) -> Result<(), Errno> {
         let leader_killed = sys::kill(self.group, Signal::KILL.number());
-        // The command may have moved to another process group, so it was signalled by itself. An error of killpg means
-        // that no member is left, or that rsup may signal none, and needs no handling.
+        // The command was also signalled by its PID, because it may have moved to another process group. An error of
+        // killpg means that no member is left, or that rsup has no permission to signal any, and needs no handling.
         let _ = sys::killpg(self.group, Signal::KILL.number());
         leader_killed
     }
@@ -171,15 +171,16 @@ impl Command {
         Ok(changed)
     }
 
-    /// Stops rsup after the command was stopped, because the process that started rsup waits for rsup's own stop.
+    /// Decides whether rsup stops too after a signal has stopped the command. The process that started rsup, for
+    /// example a shell, notices only a stop of rsup itself.
     fn on_command_stopped(&self, signal: i32) {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
         let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
-        // rsup does not follow a SIGSTOP if its parent is PID 1, because that may be an init, which does not react when
-        // rsup stops. If another process then continued only the command, rsup would stay stopped for good. The init
-        // may have forwarded any other stop signal, so rsup follows those.
+        // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
+        // which does not react when rsup stops. If another process then continued only the command, rsup would stay
+        // stopped for good. After any other stop signal rsup stops too, because the init may have forwarded the signal.
         let would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
@@ -191,9 +192,9 @@ impl Command {
         } else if has_shell {
             terminal::reclaim_foreground(self.group);
             if needs_terminal || by_key {
-                // A terminal stops all processes of a job together. So rsup also stops the other processes of its
-                // pipeline, or the script that started it. In rsup itself the signal is blocked, and SIGCONT discards
-                // the signal later.
+                // The terminal stops all processes of a job together. So rsup sends the signal to its whole process
+                // group: to the rest of its pipeline, or to the script that started rsup. rsup itself blocks the
+                // signal, which stays pending until SIGCONT discards it.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
@@ -234,17 +235,17 @@ impl Command {
         exit.exit_code()
     }
 
-    /// Exits while the command is still alive: SIGKILL did not end the command, or rsup may not send SIGKILL to the
-    /// command.
+    /// Exits while the command is still alive: SIGKILL did not end the command, or rsup has no permission to send
+    /// SIGKILL to the command.
     fn abandon(self, why: &str) -> u8 {
         terminal::reclaim_foreground(self.group);
         log_line(why);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// Sends SIGTERM to every remaining process that has not been sent it before. SIGKILL follows 1 s later, or at the
-    /// stop deadline if `stop_timeout` has begun. Returns when no process is left, 1 s after SIGKILL, or when rsup has
-    /// no permission to send SIGKILL to any process that is left.
+    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. SIGKILL follows 1 s later, or at
+    /// `stop_deadline` if that is set. Returns when no process is left, 1 s after SIGKILL, or when rsup has no
+    /// permission to send SIGKILL to any process that is left.
     fn terminate_remaining(&mut self) {
         if !self.any_remaining() {
             return;
@@ -276,9 +277,9 @@ impl Command {
         }
     }
 
-    /// Sends SIGTERM to every remaining process that has not been sent it before. Returns false if rsup is PID 1 and
-    /// cannot list the processes: those outside the command's process group were then not asked before the command
-    /// ended, and need time before SIGKILL.
+    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. Returns false if rsup is PID 1
+    /// and cannot list the processes. rsup then asks those outside the command's process group only now, so they still
+    /// need time before SIGKILL.
     fn ask_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);
@@ -288,8 +289,8 @@ impl Command {
         let _ = sys::killpg(self.group, Signal::CONT.number());
         let command = self.group;
         let is_pid1 = self.is_pid1;
-        // A member that was forked after the forwarded SIGTERM has not been sent it. It is asked only if it is a child
-        // of rsup: while its parent lives, the parent may need it for its own stop.
+        // A member of the command's process group that was forked after the forwarded SIGTERM was not sent SIGTERM.
+        // rsup asks such a member only if it is a child of rsup: any other parent may need the member for its own stop.
         let is_known =
             self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
         if !is_known && self.is_pid1 {

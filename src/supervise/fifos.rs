@@ -1,15 +1,18 @@
-//! The log files that are FIFOs, which rsup keeps open between two runs of a program.
+//! Keeps the log files that are FIFOs open for writing between two runs of a program. Otherwise the reader of a FIFO
+//! gets end of file when the program exits.
 
 use crate::policy::ProcId;
 use crate::sys::{self, Errno, Fifo, FifoCheck, LogFileErrors, Output, PipeId, SpawnSpec};
 use std::ffi::CStr;
 
-/// The FIFOs that rsup has open for writing, with the process whose log file each one is.
+/// The FIFOs that rsup has open for writing. Each FIFO comes with the process whose log file it is.
 pub(super) struct Fifos {
     open: Vec<(ProcId, Fifo)>,
-    /// The pipes among rsup's own stdout and stderr.
+    /// The pipes that are rsup's own stdout or stderr. rsup has them open anyway, so it need not open a log file that
+    /// leads to one of them.
     own: Vec<PipeId>,
-    /// The number of descriptors that rsup needs for other purposes. A FIFO is kept open only if it leaves them free.
+    /// The number of descriptors that rsup needs for other purposes. rsup keeps a FIFO open only if that many
+    /// descriptors stay free.
     reserve: u64,
 }
 
@@ -18,8 +21,9 @@ impl Fifos {
         Self { open: Vec::new(), own: sys::own_pipes(), reserve }
     }
 
-    /// Returns what a child has to check at a start of this process. A FIFO that is open only for another process does
-    /// not count, because rsup may close it before this process ends.
+    /// Returns what a child checks at a start of this process: whether a log file is a FIFO that rsup has not opened
+    /// for this process. A FIFO that is open only for another process counts as not opened, because rsup may close it
+    /// before this process ends.
     pub(super) fn check(&self, id: ProcId, program: &SpawnSpec) -> FifoCheck {
         let mut known = Vec::new();
         if program.log_files().next().is_some() {
@@ -34,9 +38,9 @@ impl Fifos {
         self.open.retain(|(id, _)| keep(*id));
     }
 
-    /// Opens the log files of a program that are FIFOs. rsup keeps them open until the process will not be started
-    /// again. Passes each FIFO to `no_descriptor` that cannot be kept open because of the reserve; the program opens
-    /// such a FIFO itself.
+    /// Opens the log files of a program that are FIFOs. rsup keeps each FIFO open as long as it may start the process
+    /// again. If too few descriptors are free for a FIFO, passes its path to `no_descriptor`; the program opens such a
+    /// FIFO itself.
     pub(super) fn open_log_files(
         &mut self,
         id: ProcId,
@@ -54,8 +58,8 @@ impl Fifos {
             None
         };
         let errors = LogFileErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) };
-        // The FIFOs that were opened before are closed last, because the reader of one that is opened again must not
-        // get end of file.
+        // The FIFOs that were opened before are closed last. If the same FIFO is opened again, its reader then gets no
+        // end of file.
         self.retain(|owner| owner != id);
         self.open.extend(opened.into_iter().map(|fifo| (id, fifo)));
         errors

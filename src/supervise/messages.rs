@@ -48,7 +48,7 @@ pub(super) fn failed_step(
                 program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
             format!("couldn't chdir to {directory}: {errno:?}")
         }
-        // A start that failed because of an unopened FIFO is repeated, so its text is never used.
+        // The text is never used for `UnopenedFifo`: rsup opens the FIFO itself and repeats the start.
         ExecStep::Stdout | ExecStep::Stderr | ExecStep::Streams | ExecStep::UnopenedFifo => {
             format!("couldn't set up descriptors for {word}: {errno:?}")
         }
@@ -62,9 +62,9 @@ pub(super) fn failed_step(
     }
 }
 
-/// The end of a text about an exec that failed with ENOENT, if the program's path is relative. rsup has found the file
-/// at this path in its own directory, but executes the path after the change to the program's directory, as supervisord
-/// does.
+/// The last part of a text about a failed exec. It explains ENOENT for a relative path of a program that has a
+/// directory. The file was found from rsup's own directory, but the path is executed after the change to the program's
+/// directory, as in supervisord. In other cases this part is empty.
 fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
     match &program.directory {
         Some(directory) if errno == Errno::ENOENT && !path.starts_with('/') => {
@@ -88,9 +88,9 @@ pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
     format!(" (its interpreter {} {why})", repr(path))
 }
 
-/// Why a process could not switch to another user. `was_root` says whether the real user was root before. The texts are
-/// supervisord's, except the text for a failed setuid(2) of root, for which supervisord has none. supervisord's texts
-/// stand for EPERM, so any other errno is appended.
+/// Why a process could not switch to another user. `was_root` says whether the real user was root before. supervisord's
+/// texts contain no errno, so an errno other than EPERM is appended. supervisord has no text for a failed setuid(2) of
+/// root. This text is rsup's own and always contains the errno.
 pub(super) fn failed_credentials(step: CredentialStep, errno: Errno, was_root: bool) -> String {
     let text = match step {
         _ if errno == Errno::EPERM && !was_root => return "Can't drop privilege as nonroot user".to_owned(),
@@ -122,7 +122,7 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
     )
 }
 
-/// The text for a FIFO that rsup cannot keep open, because it needs the descriptors for the starts of programs.
+/// The text for a FIFO that rsup cannot keep open, because too few descriptors would be left to start programs.
 pub(super) fn no_descriptor_for_fifo(name: &str, path: &CStr) -> String {
     let path = path.to_string_lossy();
     format!(
@@ -146,7 +146,7 @@ impl fmt::Display for UnknownChild {
     }
 }
 
-/// The text about a process of a program that a signal has stopped.
+/// The text that says which signal has stopped a program's process.
 pub(super) fn stopped_child(name: &str, pid: Pid, signal: i32) -> String {
     format!("{name} ({}) stopped by {}", pid.number(), signal_name(signal))
 }

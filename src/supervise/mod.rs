@@ -118,8 +118,9 @@ const SIGNAL_TAG: u64 = u64::MAX - 1;
 /// The number that the poller reports when the log's stream has room.
 const LOG_TAG: u64 = u64::MAX - 2;
 
-/// The number of actions that one iteration runs. The limit keeps the delay of new events short. Between iterations
-/// rsup also closes the exec status pipes of programs that have started, so that fewer children inherit copies of them.
+/// The largest number of actions in one iteration. Between two iterations rsup handles new events, and closes the exec
+/// status pipes of programs that have started. A small number keeps the delay of events short, and fewer children
+/// inherit copies of these pipes.
 const ACTION_BATCH: usize = 8;
 
 fn sender(raw: RawSignal) -> Sender {
@@ -132,7 +133,8 @@ fn sender(raw: RawSignal) -> Sender {
 }
 
 impl Supervisor {
-    /// Keeps only the parts of the configuration that the loop needs, because a file may have thousands of programs.
+    /// Prepares the loop. Frees the parts of the configuration that the loop does not need, because they take much
+    /// memory if a file has thousands of programs.
     fn new(
         config: Config,
         defaults: SpawnDefaults,
@@ -197,8 +199,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns how long the poller may wait. If the pacer has set a pause, first sleeps until
-    /// the end of the pause or until the next deadline.
+    /// Returns how long the poller may wait. If reaping is incomplete and rsup has no action to run, first sleeps for
+    /// `reap_delay`, but at most until the next deadline.
     fn delay_or_timeout(&mut self) -> Option<Duration> {
         let delay = mem::take(&mut self.reap_delay);
         if self.processes.has_actions() {
@@ -215,9 +217,9 @@ impl Supervisor {
     /// Turns what has happened into events, in this order:
     /// 1. The results of execs, because a program has started before it exits.
     /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
-    ///    empty now, so that no signal goes to a number that other processes use. A deadline then cannot make a program
-    ///    RUNNING that has exited.
-    /// 3. Signals, and then deadlines.
+    ///    empty now. The kernel may use their numbers for other processes, which must not get signals from rsup.
+    /// 3. Signals, and then deadlines. They come after the exits, so that no deadline makes a program RUNNING that has
+    ///    exited.
     fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let mut received = Vec::new();
@@ -245,7 +247,8 @@ impl Supervisor {
         self.processes.tick(now);
     }
 
-    /// Writes the log lines of this iteration, and watches the stream if the stream had no room for some of the lines.
+    /// Writes the log lines of this iteration. If the log's stream had no room for some of them, the poller watches the
+    /// stream.
     fn flush_log(&mut self) {
         if let Some(stream) = self.log.flush() {
             // If the stream cannot be watched, rsup writes the backlog when it logs the next line.
@@ -260,8 +263,8 @@ impl Supervisor {
     }
 
     fn receive(&mut self, raw: RawSignal, now: Time) {
-        // rsup's own writes of log lines can cause SIGPIPE or SIGXFSZ. A log line about such a signal would cause the
-        // next one.
+        // rsup's own writes of log lines can cause SIGPIPE or SIGXFSZ. Such a signal is not logged, because that log
+        // line could cause the same signal again.
         if raw.is_from_own_write() {
             return;
         }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::{env, io};
 
-/// The number of descriptors that rsup needs for itself, for any number of processes.
+/// The number of descriptors that rsup needs for itself. It does not depend on the number of processes.
 const OWN_DESCRIPTORS: u64 = 16;
 /// The descriptors that rsup needs for each process: the writing end of the process's stdin, and, from the
 /// fork to the exec, the exec status pipe.
@@ -113,9 +113,10 @@ impl Preparer {
         credentials.ok_or_else(|| format!("couldn't setuid to {user}: Can't find user"))
     }
 
-    /// The process's own variables. First come those that describe the process, such as SUPERVISOR_PROCESS_NAME, and
-    /// then those of its section. A describing variable is left out if the file sets a variable of the same name.
-    /// supervisord does the same, although its manual says the opposite.
+    /// The process's own environment variables. First come the variables that describe the process, such as
+    /// SUPERVISOR_PROCESS_NAME, and then the variables that its section sets. A variable of the first kind is left out
+    /// if the configuration file sets a variable of the same name for the process or in `[supervisord]`. supervisord
+    /// does the same, although supervisord's manual says the opposite.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
         let descriptions = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
@@ -131,9 +132,9 @@ impl Preparer {
         descriptions.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }
 
-    /// Returns where a stream of a program goes. If the path names rsup's own stdout or stderr, such as `/dev/stdout`,
-    /// the program inherits that stream. Opening such a path fails if the stream is a socket or belongs to another
-    /// user.
+    /// Returns where a stream of a program goes. A log file such as `/dev/stdout` means rsup's own stdout or stderr.
+    /// The program then inherits that stream, because opening the path fails if the stream is a socket or belongs to
+    /// another user.
     fn output(&self, file: &LogFile, own: &Output) -> Output {
         match file {
             LogFile::Auto | LogFile::Syslog => own.clone(),
@@ -153,7 +154,7 @@ impl Preparer {
 /// the processes restart.
 pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
 
-/// Creates the sockets.
+/// Creates the sockets of all `[fcgi-program:x]` sections.
 ///
 /// # Errors
 /// Returns [`Error::FastCgiSocket`] for the first socket that cannot be created.
@@ -171,7 +172,7 @@ pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> 
     Ok(sockets)
 }
 
-/// Creates a socket.
+/// Creates the listening socket of an `[fcgi-program:x]` section. `user` is the program's user.
 ///
 /// # Errors
 /// Returns the error of the system call that failed.

@@ -15,8 +15,8 @@ impl Supervisor {
     /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
     /// still a member of its process group.
     pub(super) fn reap(&mut self, now: Time) {
-        // An incomplete pass does not call `on_reaped`. The pass that completes it also reports the children that the
-        // incomplete pass has reaped.
+        // An incomplete pass may have reaped children, but does not call `on_reaped`. After such a pass, `any_changed`
+        // is therefore true from the start, so that this pass reports those children.
         let mut any_changed = mem::replace(&mut self.reap_incomplete, true);
         let mut any_left = true;
         let mut changed_leaders = Vec::new();
@@ -36,8 +36,8 @@ impl Supervisor {
                     any_left = false;
                     break;
                 }
-                // Any other errno means that a seccomp filter refuses the call. Some zombies may be left, so the loop
-                // calls `reap` again.
+                // An errno other than ECHILD means that a seccomp filter refuses the call. Some zombies may be left, so
+                // `reap_incomplete` stays true and the main loop calls `reap` again.
                 Err(_) => break,
             }
             // A pass that has reaped a program's own process does not pause, so that the exit of that process is
@@ -96,9 +96,10 @@ impl Supervisor {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
-        // The child has exited, so its end of the pipe is closed and no report can arrive later. The reports must be
-        // handled before the exit. Without a report rsup assumes that the exec has succeeded: it cannot distinguish a
-        // child that was killed before its exec from a program that was killed right after its exec.
+        // The child has exited, so no report can arrive on its exec status pipe any more. The reports are handled
+        // before the exit, because they say whether the exec has failed. Without a report rsup assumes that the exec
+        // has succeeded: a child that was killed before its exec looks like a program that was killed right after its
+        // exec.
         self.read_exec_status(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.exec_status = None;

@@ -12,19 +12,19 @@ use std::time::Duration;
 pub(super) const SAMPLE_SIZE: u32 = 48;
 /// The processor time for one orphan above which reaping counts as slow.
 const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
-/// A pause is this many times as long as the excess: the processor time of a sample minus `SLOW_PER_ORPHAN` for each
-/// orphan of the sample.
+/// The length of a pause, as a multiple of the excess. The excess is the processor time for [`SAMPLE_SIZE`] orphans,
+/// minus `SLOW_PER_ORPHAN` for each of them.
 const PAUSE_FACTOR: u32 = 64;
 /// The longest pause. Signals and deadlines wait for the end of a pause.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
-/// The most pauses until a pass reaps every zombie. After that many, rsup reaps without pauses: on a slow machine
-/// reaping is always slow, and otherwise the zombies would accumulate.
+/// The largest number of pauses before a pass reaps every zombie. After these pauses, rsup reaps without pauses. On a
+/// slow machine reaping is always slow, so without this limit the zombies would accumulate.
 const MAX_PAUSES: u32 = 60;
 
 /// Decides how long rsup pauses between two passes of reaping.
 #[derive(Debug, Default)]
 pub(super) struct ReapPacer {
-    /// The processor time at the last sample of the current pass.
+    /// The processor time that rsup had used at the last call of [`ReapPacer::sample`] in the current pass.
     last_sample: Option<Duration>,
     /// The number of pauses since a pass last reaped every zombie.
     pauses: u32,
@@ -44,7 +44,7 @@ impl ReapPacer {
         processor_time: Duration,
         more_exits_pending: impl FnOnce() -> bool,
     ) -> Option<Duration> {
-        // The first sample of a pass has nothing to compare with.
+        // In the first sample of a pass there is no earlier time to subtract, so the difference is zero.
         let since = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
         self.last_sample = Some(processor_time);
         let excess = since.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);

@@ -1,5 +1,6 @@
-//! Sends signals to the processes that remain after the programs, and to those outside the programs' process groups.
-//! Configuration mode and one-command mode both use this module.
+//! Sends SIGTERM and SIGKILL to processes that the stop of the programs has not reached or has not ended: processes
+//! outside the programs' process groups, and members of these groups that are still alive. Configuration mode and
+//! one-command mode both use this module.
 
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
@@ -10,15 +11,15 @@ use std::mem;
 /// Each process is sent each signal once, because many programs treat a second SIGTERM differently.
 pub(super) struct RemainingProcesses {
     target: Target,
-    /// Whether one call has sent SIGTERM to the whole target.
+    /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
     all_asked: bool,
-    /// Whether one call has sent SIGKILL to the whole target.
+    /// Whether a single call of kill(2) has sent SIGKILL to all processes of the target.
     all_killed: bool,
-    /// The processes that were sent SIGTERM one by one.
+    /// The processes that were sent SIGTERM one by one, or as members of a process group.
     asked: BTreeSet<Pid>,
     /// The processes that were sent SIGKILL one by one.
     killed: BTreeSet<Pid>,
-    /// The processes that rsup has no permission to send SIGKILL.
+    /// The processes to which rsup has no permission to send SIGKILL.
     refused: BTreeSet<Pid>,
     /// The process groups in which rsup has no permission to send SIGKILL to any member.
     refused_groups: BTreeSet<Pid>,
@@ -54,7 +55,8 @@ impl RemainingProcesses {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Children })
     }
 
-    /// The target is the command's process group. If rsup is PID 1, the target is every process of the PID namespace.
+    /// If rsup is PID 1, the target is every process of the PID namespace. Otherwise the target is the process group of
+    /// the command that rsup runs.
     pub(super) fn of_one_command(group: Pid, is_pid1: bool) -> Self {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Group(group) })
     }
@@ -71,7 +73,8 @@ impl RemainingProcesses {
         }
     }
 
-    /// Sends SIGTERM or SIGKILL to every remaining process that has not been sent this signal before.
+    /// Sends SIGTERM or SIGKILL to the processes of the target that are still alive and were not sent this signal
+    /// before.
     pub(super) fn signal(&mut self, signal: Signal) -> Reached {
         let is_new = if signal == Signal::KILL { self.kill() } else { self.ask() };
         match is_new {
@@ -82,13 +85,13 @@ impl RemainingProcesses {
         }
     }
 
-    /// Asks the remaining processes to stop. Returns whether one was sent SIGTERM now, or `None` if the kernel does not
-    /// list rsup's children.
+    /// Sends SIGTERM and SIGCONT to the processes of the target that were not sent SIGTERM before. Returns whether a
+    /// process was sent SIGTERM now, or `None` if the target is rsup's children and the kernel does not list them.
     fn ask(&mut self) -> Option<bool> {
         match self.target {
             Target::Children => self.ask_children(|known, child| !known.killed.contains(&child)),
-            // `sys::kill_all` signals every process, so the processes that were asked one by one would get a second
-            // SIGTERM.
+            // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
+            // asks only its children that were not asked before.
             Target::Namespace if !self.all_asked && !self.asked.is_empty() => {
                 Some(self.ask_adopted(|_, _| true))
             }
@@ -97,7 +100,8 @@ impl RemainingProcesses {
         }
     }
 
-    /// Sends SIGTERM and SIGCONT to the whole target, unless that was done before. Returns whether they were sent now.
+    /// Sends SIGTERM and SIGCONT to the whole target, unless that was done before. Returns whether the signals were
+    /// sent now.
     fn ask_whole_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
         let was_asked = mem::replace(&mut self.all_asked, true);
         if !was_asked {
@@ -137,10 +141,10 @@ impl RemainingProcesses {
         true
     }
 
-    /// Asks the children of rsup that were not asked before, if `in_scope` returns true for the PID and for the ID of
-    /// the process group. Such a child is normally an orphan that rsup has adopted since the other processes were
-    /// asked. It was not asked while its parent was alive, because the parent may have needed it for its own stop.
-    /// Returns whether a process was asked.
+    /// Sends SIGTERM and SIGCONT to the children of rsup for which `in_scope` returns true, except those that were
+    /// asked before. The arguments of `in_scope` are a PID and the ID of that process's group. Such a child is normally
+    /// an orphan that rsup has adopted since the other processes were asked. It was not asked while its parent was
+    /// alive, because the parent may have needed this child in order to stop. Returns whether a process was asked.
     pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
         if self.all_asked {
             return false;
@@ -156,8 +160,8 @@ impl RemainingProcesses {
         self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
     }
 
-    /// Asks processes to stop if rsup cannot list them. If rsup is PID 1, every process is asked; otherwise the members
-    /// of these process groups are asked.
+    /// Sends SIGTERM and SIGCONT to processes. The caller uses this function if rsup cannot list the processes. If rsup
+    /// is PID 1, every process gets the signals; otherwise the members of `groups` get them.
     pub(super) fn ask_groups(&mut self, groups: impl Iterator<Item = Pid>) {
         if self.target == Target::Namespace {
             self.ask_whole_target(sys::kill_all);
@@ -171,8 +175,8 @@ impl RemainingProcesses {
         send_term_and_cont(|signal| sys::kill(pid, signal));
     }
 
-    /// Sends SIGKILL to the remaining processes. Returns whether one was sent it now, or `None` if the kernel does not
-    /// list rsup's children.
+    /// Sends SIGKILL to the processes of the target that were not sent SIGKILL before. Returns whether SIGKILL was sent
+    /// now, or `None` if the target is rsup's children and the kernel does not list them.
     fn kill(&mut self) -> Option<bool> {
         if self.target != Target::Children && mem::replace(&mut self.all_killed, true) {
             return Some(false);
@@ -181,7 +185,8 @@ impl RemainingProcesses {
             Target::Children => return self.kill_children(),
             Target::Namespace => {
                 let _ = sys::kill_all(Signal::KILL.number());
-                // kill(2) has not said which processes rsup may not signal, so each child is signalled again by itself.
+                // The result of `kill_all` does not say to which processes rsup may not send signals. One kill(2) for
+                // each child shows that.
                 self.kill_children();
             }
             Target::Group(group) => {
@@ -194,8 +199,8 @@ impl RemainingProcesses {
         Some(true)
     }
 
-    /// Sends SIGKILL to the children of rsup, except those to which rsup has sent it before. Returns whether there was
-    /// such a child, or `None` if the kernel does not list the children.
+    /// Sends SIGKILL to the children of rsup, except those that were sent SIGKILL before. Returns whether a child had
+    /// not been sent SIGKILL before, or `None` if the kernel does not list the children.
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
         for child in sys::children()? {

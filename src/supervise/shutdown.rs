@@ -1,4 +1,5 @@
-//! Signals from rsup to many processes: forwarding, and the requests to stop that reach more than one program.
+//! Sends signals to many processes: forwards signals to all programs, and sends SIGTERM and SIGKILL to the processes
+//! that the stop of each single program does not reach or does not end.
 
 use super::Supervisor;
 use super::clock::now;
@@ -19,9 +20,9 @@ impl Supervisor {
         }
     }
 
-    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. These are the members of the
-    /// process groups of `members_of`, except the leaders, and the processes that belong to no process group of rsup's
-    /// programs.
+    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. These are, first, the members of
+    /// the process groups of `members_of`, except the leaders (the children that rsup has forked). Second, these are
+    /// the processes that belong to no process group of rsup's programs.
     pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.drop_empty_groups(now());
         let leader_of = |slot: &Slot| slot.group.map(|group| (group, slot.leader));
@@ -32,14 +33,14 @@ impl Supervisor {
         let leaders = &self.leaders;
         let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
             Some(leader) => *leader != Some(pid),
-            // The process group alone does not identify a leader: if a seccomp filter has refused setpgid(2), the
-            // leader is in rsup's process group.
+            // The PID is compared too, because the process group does not always identify a leader (the child that rsup
+            // has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
             None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
             None => is_pid1 || is_child,
         });
         if !is_known {
-            // Without /proc, rsup can only signal whole process groups, so some leaders get SIGTERM after their stop
-            // signal. Otherwise the other members would get SIGKILL without a request to stop.
+            // Without /proc, rsup can only signal whole process groups. Some leaders therefore get SIGTERM after their
+            // stop signal. Without this SIGTERM, the other members would get SIGKILL without a request to stop.
             self.remaining.ask_groups(unasked.into_keys());
         }
     }
@@ -53,7 +54,8 @@ impl Supervisor {
         self.remaining.ask_adopted(|pid, group| !groups.contains(&group) && !leaders.contains_key(&pid));
     }
 
-    /// Sends a signal to every remaining process, and reaps those that have exited.
+    /// Sends a signal to every process that is still alive and was not sent this signal before. Then reaps the children
+    /// that have exited.
     pub(super) fn signal_remaining(&mut self, signal: Signal) {
         let reached = self.remaining.signal(signal);
         let now = now();

@@ -15,7 +15,7 @@ pub(super) struct Slot {
     pub(super) leader: Option<Pid>,
     /// The child's process group, until the group has no member. The kernel does not use the number again before then.
     pub(super) group: Option<Pid>,
-    /// The leader's PID for log lines, which are also written after the leader has been reaped.
+    /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
     pub(super) logged_pid: i32,
     /// The pipe that reports the child's exec, until the result of the exec is known.
     pub(super) exec_status: Option<ExecStatusPipe>,
@@ -25,7 +25,8 @@ pub(super) struct Slot {
     pub(super) interpreter: Box<str>,
     /// Why the last start failed.
     pub(super) last_error: Box<str>,
-    /// The result of rsup's attempt to open the program's FIFOs, for the child that is forked next.
+    /// The errors of rsup's attempt to open the log files that are FIFOs. The next child gets them. `None` if rsup has
+    /// made no attempt since the last fork.
     pub(super) tried_fifos: Option<LogFileErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,
@@ -58,7 +59,7 @@ impl Slot {
     }
 }
 
-/// The slots of all processes, in start order.
+/// The slots of all processes. The index of a slot is the [`ProcId`] of its process.
 pub(super) struct Slots(pub(super) Vec<Slot>);
 
 impl Slots {

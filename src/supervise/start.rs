@@ -6,8 +6,8 @@ use crate::policy::{Event, Level, ProcId, Time};
 use crate::sys::{self, Child, ExecReport, FifoCheck};
 
 impl Supervisor {
-    /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child could be
-    /// created, the start has failed already.
+    /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child can be created,
+    /// this function applies `Event::SpawnFailed` itself.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let spawned = match slot.program {

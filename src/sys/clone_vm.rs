@@ -20,7 +20,8 @@
 //!   would make /proc/1/fd permanently unreadable. If rsup set the flag again, the new user could ptrace the child
 //!   and write to rsup's memory. A child that changes its user is forked: see [`ChildSetup::changes_user`].
 //! - **It must not dump core.** Before Linux 5.16 a core dump kills every process that shares the memory.
-//!   `signals::reset_dispositions` therefore installs handlers that exit for the signals that dump core.
+//!   `signals::reset_dispositions` therefore installs a handler for each signal whose default action is a core dump.
+//!   The handler exits.
 //! - **It must not use thread-local variables other than errno.** The child has its own errno in [`FakeTcb`],
 //!   so that a system call that fails in the child does not change rsup's errno. `FakeTcb` contains nothing
 //!   else.

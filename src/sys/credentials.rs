@@ -61,7 +61,7 @@ pub fn resolve_user(text: &str) -> Result<Credentials, UserError> {
 }
 
 struct PasswdEntry {
-    /// `None` where /etc/passwd has no entry.
+    /// The user's name. `None` if /etc/passwd has no entry for the user.
     name: Option<CString>,
     uid: u32,
     gid: u32,
@@ -160,8 +160,9 @@ pub fn is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 
-/// Permanently changes rsup's own user (the key `user` of the section `[supervisord]`). If rsup already runs as that
-/// user, this function does nothing, like supervisord. If the configuration names a group, the change is always made.
+/// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the configuration
+/// names a group, the change is always made. Otherwise this function does nothing if rsup already runs as that user,
+/// like supervisord.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

@@ -1,7 +1,8 @@
 //! Lists the entries of a directory.
 //!
-//! `std::fs::read_dir` is not used, because it panics where a seccomp filter refuses close(2). nix's `Dir` panics too
-//! if the errno of such a filter is EBADF, and does not work where a filter refuses fcntl(2), which fdopendir(3) calls.
+//! `std::fs::read_dir` is not used, because it panics if a seccomp filter refuses close(2). nix's `Dir` is not used
+//! either: it panics if the filter refuses close(2) with EBADF. It also fails if a filter refuses fcntl(2), because it
+//! calls fdopendir(3), which calls fcntl(2).
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -49,7 +50,7 @@ impl Iterator for Names {
 
 impl Drop for Names {
     fn drop(&mut self) {
-        // The result is ignored: a descriptor that a filter does not let rsup close stays open, and does no harm.
+        // The result is ignored: if a seccomp filter refuses close(2), the descriptor stays open, which does no harm.
         // SAFETY: opendir(3) has returned this stream, and nothing uses the stream after `drop`.
         unsafe { libc::closedir(self.0.as_ptr()) };
     }

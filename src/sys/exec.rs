@@ -15,9 +15,9 @@ use std::ffi::{CStr, CString, c_char};
 use std::marker::PhantomData;
 use std::ptr::null;
 
-/// Yields the paths at which a command may be found, in supervisord's order. A word with a slash is itself the path.
-/// Any other word is looked for in every directory of `path`, which is a value of PATH. An empty entry of `path` means
-/// the current directory.
+/// Yields the paths at which a command may be found, in supervisord's order. `word` is the first word of the command.
+/// If `word` contains a slash, it is the only path. Otherwise, there is one path for each directory in `path`, which is
+/// a value of PATH. An empty entry of `path` means the current directory.
 pub(super) fn path_candidates(word: &[u8], path: &[u8]) -> impl Iterator<Item = CString> {
     let directories = if word.contains(&b'/') { b"" } else { path };
     directories.split(|byte| *byte == b':').filter_map(move |directory| {
@@ -60,12 +60,12 @@ impl<'a> CStrArray<'a> {
             if pointer.is_null() {
                 return Self { pointers, strings: PhantomData };
             }
-            // SAFETY: an element that is not null has a successor.
+            // SAFETY: `next` points to an element that is not the null pointer at the end, so another element follows.
             next = unsafe { next.add(1) };
         }
     }
 
-    /// The strings, in order.
+    /// Returns the strings of the list in their order, without the null pointer at the end.
     pub(super) fn strings(&self) -> impl Iterator<Item = &CStr> {
         let pointers = self.pointers.iter().filter(|pointer| !pointer.is_null());
         // SAFETY: every pointer except the null pointer at the end comes from a `&'a CStr`, or from

@@ -1,4 +1,4 @@
-//! The pipe through which a child reports the steps before its exec that failed.
+//! The pipe through which a child reports failures. Each report names the step that failed before or at the exec.
 //!
 //! The writing end is close-on-exec, so the parent reads end of file after the exec or after the child has exited.
 //! After a report about a step that is not [harmless](ExecStep::is_harmless), end of file means that the child has
@@ -35,8 +35,9 @@ pub enum ExecStep {
     Directory = 3,
     /// The file that was found for the command has no x bit.
     NotExecutable = 4,
-    /// access(2) does not allow rsup to execute the file that was found for the command, although the file has an x
-    /// bit. In one-command mode: execve(2) failed with EACCES.
+    /// For a program of the configuration file: the file that was found for the command has an x bit, but access(2)
+    /// reports that rsup may not execute the file. For rsup's one-command mode, which runs one command and no
+    /// configuration file: execve(2) failed with EACCES.
     NoPermission = 5,
     /// Descriptors 0 to 2 could not be put in place.
     Streams = 6,
@@ -50,7 +51,8 @@ pub enum ExecStep {
     Chdir = 10,
     /// execve(2) failed.
     Exec = 11,
-    /// A log file is a FIFO that rsup has not opened. The child exits, so that rsup opens the FIFO first.
+    /// A log file is a FIFO that rsup has not opened. The child exits, so that rsup can open the FIFO before it starts
+    /// the program again.
     UnopenedFifo = 12,
 }
 
@@ -125,11 +127,12 @@ impl ExecFailure {
     }
 }
 
-/// The first byte of a report about an interpreter. In a report about a failed step, this byte is the step. The second
-/// byte is the length of the path. The path comes after the [`ExecFailure::SIZE`] bytes that every report has.
+/// The first byte of a report about an interpreter. The second byte of such a report is the length of the interpreter's
+/// path, and the path follows after the first [`ExecFailure::SIZE`] bytes. A report about a failed step has only
+/// [`ExecFailure::SIZE`] bytes, and its first byte is an [`ExecStep`].
 const INTERPRETER: u8 = 255;
-/// The longest path in a report.
-const MAX_PATH: usize = 255;
+/// The maximum number of bytes of a path in a report, because one byte of the report contains this number.
+const MAX_PATH_LENGTH: usize = 255;
 
 /// The parent's end of the pipe.
 #[derive(Debug)]
@@ -161,7 +164,7 @@ impl FailureReader {
                         receive(ExecReport::Failure(failure));
                     }
                 }
-                // Impossible, because every child writes complete reports.
+                // A read of any other length is impossible, because every child writes complete reports.
                 Ok(_) => {}
                 Err(_) => return false,
             }
@@ -192,9 +195,9 @@ impl AsFd for FailureReader {
 /// Reports the interpreter because of which the exec fails. A path that is too long is cut. Async-signal-safe.
 pub(super) fn report_interpreter(status: BorrowedFd<'_>, path: &CStr) {
     let path = path.to_bytes();
-    let path = path.get(..MAX_PATH).unwrap_or(path);
+    let path = path.get(..MAX_PATH_LENGTH).unwrap_or(path);
     // The report is written with one write(2). It has less than PIPE_BUF bytes, so the kernel writes it as a whole.
-    let mut report = [0; ExecFailure::SIZE + MAX_PATH];
+    let mut report = [0; ExecFailure::SIZE + MAX_PATH_LENGTH];
     let mut unwritten = report.as_mut_slice();
     let head = [INTERPRETER, u8::try_from(path.len()).unwrap_or(u8::MAX), 0, 0, 0, 0, 0, 0];
     // Neither write fails, because the buffer has room for both.
@@ -280,7 +283,9 @@ mod tests {
     fn the_path_of_an_interpreter_arrives_before_the_failure() {
         let failure = ExecFailure { step: ExecStep::Exec, candidate: 1, errno: Errno::ENOENT };
         let long = CString::new("x".repeat(300)).unwrap();
-        for (path, arrives) in [(c"/bin/sh\r", &b"/bin/sh\r"[..]), (c"", b""), (&long, &[b'x'; MAX_PATH])] {
+        for (path, arrives) in
+            [(c"/bin/sh\r", &b"/bin/sh\r"[..]), (c"", b""), (&long, &[b'x'; MAX_PATH_LENGTH])]
+        {
             let (mut reader, status) = failure_pipe().unwrap();
             report_interpreter(status.as_fd(), path);
             report_failure(status.as_fd(), failure);

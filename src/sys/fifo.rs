@@ -24,7 +24,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct PipeId(libc::dev_t, libc::ino_t);
 
 impl PipeId {
-    /// Returns `None` for any other kind of file.
+    /// Returns the device and the inode from `stat`, if the file is a FIFO or a pipe. Returns `None` for any other kind
+    /// of file.
     fn of(stat: FileStat) -> Option<Self> {
         (stat.st_mode & libc::S_IFMT == libc::S_IFIFO).then_some(Self(stat.st_dev, stat.st_ino))
     }
@@ -58,7 +59,7 @@ impl Fifo {
         // Without O_NONBLOCK, open(2) waits until a process opens the FIFO for reading.
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let write_end = nix::fcntl::open(path, flags, Mode::empty())?;
-        // open(2) returns the lowest free number.
+        // open(2) returns the lowest free number, so all lower numbers are in use.
         let used = u64::from(write_end.as_raw_fd().unsigned_abs());
         if used.saturating_add(reserve) > soft_nofile_limit() {
             return Err(Errno::EMFILE);
@@ -67,8 +68,11 @@ impl Fifo {
     }
 }
 
-/// Whether a path leads to a FIFO that is not in `open`. Async-signal-safe.
-pub(super) fn has_unopened_fifo<'a>(mut paths: impl Iterator<Item = &'a CStr>, open: &[PipeId]) -> bool {
+/// Returns whether one of `paths` leads to a FIFO whose ID is not in `opened_pipes`. Async-signal-safe.
+pub(super) fn has_unopened_fifo<'a>(
+    mut paths: impl Iterator<Item = &'a CStr>,
+    opened_pipes: &[PipeId],
+) -> bool {
     let id = |path| PipeId::of(stat(path).ok()?);
-    paths.any(|path| id(path).is_some_and(|id| !open.contains(&id)))
+    paths.any(|path| id(path).is_some_and(|id| !opened_pipes.contains(&id)))
 }

@@ -1,9 +1,9 @@
-//! Makes child processes that have a copy of rsup's memory (fork), or that use it while rsup is suspended
-//! (vfork).
+//! Makes child processes. After a fork, the child has a copy of rsup's memory. After a vfork, the child uses rsup's own
+//! memory, and rsup is suspended meanwhile.
 //!
 //! [`super::clone_vm`] starts the programs of a configuration file, and uses [`raw_fork`] where clone(2) with
-//! `CLONE_VM` is not possible. In one-command mode, rsup runs one command and no configuration file. [`vfork_exec`] may
-//! start this command, because rsup has nothing else to do until the exec.
+//! `CLONE_VM` is not possible. In one-command mode, rsup runs one command and no configuration file. [`vfork_exec`],
+//! which suspends rsup until the exec, may start this command, because rsup has nothing else to do until then.
 
 use super::errno::{Errno, cvt};
 use super::kill::Pid;
@@ -47,15 +47,16 @@ pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
 }
 
 /// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. Until then
-/// the child uses rsup's memory, and may allocate there. rsup's memory is not copied, because that would take a third
-/// of all the time by which rsup delays the command. If the kernel refuses `CLONE_VM`, the child is forked.
+/// the child uses rsup's memory, and may allocate there. This call is faster than a fork: copying rsup's memory would
+/// take a third of the time that rsup adds to the start of the command. If the kernel refuses `CLONE_VM`, the child is
+/// forked.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
 pub(super) fn vfork_exec<F: FnOnce() -> u8>(steps: F) -> Result<Pid, Errno> {
     extern "C" fn child_main<F: FnOnce() -> u8>(steps: *mut c_void) -> c_int {
-        // SAFETY: `steps` points to the local variable of `vfork_exec`, which is suspended and does not use
-        // it.
+        // SAFETY: `steps` points to the local variable `steps` of `vfork_exec`. Only the child uses this variable,
+        // because the call of `vfork_exec` in rsup is suspended.
         let steps = unsafe { &mut *steps.cast::<Option<F>>() };
         steps.take().map_or(0, lead_group_and_run)
     }
@@ -105,8 +106,8 @@ struct Stack(UnsafeCell<[u8; 16 * 1024]>);
 // SAFETY: only the child of `vfork_exec` uses the array, and rsup is suspended while there is such a child.
 unsafe impl Sync for Stack {}
 
-/// Calls clone(2) as fork(2) does, without libc's fork(), which can leave a wrong signal mask when the call
-/// fails. Returns the child in the parent, and `None` in the child.
+/// Forks rsup by a direct call of clone(2). libc's fork() is not used, because it can leave a wrong signal mask when
+/// it fails. Returns the child's ID in the parent, and `None` in the child.
 ///
 /// # Safety
 /// Only the calling thread exists in the child. A lock that another thread held at the time of the call stays locked
@@ -120,7 +121,8 @@ pub(super) unsafe fn raw_fork() -> Result<Option<Pid>, Errno> {
     let stack: libc::c_long = 0;
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };
     // SAFETY: without CLONE_VM the child gets a copy of the memory, so the child cannot change the parent's
-    // memory; no flag makes the kernel read or write one of the pointers.
+    // memory. The last three arguments of clone(2) are null pointers, which the kernel does not use without the flags
+    // that belong to them.
     let pid = cvt(unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) })?;
     Ok(i32::try_from(pid).ok().and_then(Pid::new))
 }

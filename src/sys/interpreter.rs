@@ -34,7 +34,7 @@ pub(super) struct Interpreter {
 }
 
 impl Interpreter {
-    /// `None` if the path is empty or does not fit.
+    /// Returns `None` if `path` is empty, or has no space in `HEAD_SIZE` bytes together with a NUL byte.
     fn new(path: &[u8]) -> Option<Self> {
         let mut bytes = [0; HEAD_SIZE];
         let (_, place) = bytes.split_last_mut()?;
@@ -46,7 +46,7 @@ impl Interpreter {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 
-    /// Whether the file exists and may be executed. Async-signal-safe.
+    /// Returns whether the interpreter is a regular file that this process may execute. Async-signal-safe.
     fn is_executable(&self) -> bool {
         let is_file = |stat: FileStat| stat.st_mode & libc::S_IFMT == libc::S_IFREG;
         nix::sys::stat::stat(self.path()).is_ok_and(is_file)
@@ -54,15 +54,16 @@ impl Interpreter {
     }
 }
 
-/// The number of interpreters that the kernel tries one after the other (`exec_binprm`).
-const MAX_INTERPRETERS: usize = 5;
+/// The maximum number of interpreters in a chain: the interpreter of a script may itself be a script, which has an
+/// interpreter. The kernel refuses a longer chain (`exec_binprm`).
+const MAX_INTERPRETER_CHAIN: usize = 5;
 
 /// Returns the interpreter because of which execve(2) fails for the file at `path`: an interpreter that does not exist
 /// or may not be executed. The errno of execve(2) does not tell whether the interpreter or the file itself is the
 /// cause. Async-signal-safe.
 pub(super) fn unusable_interpreter(path: &CStr) -> Option<Interpreter> {
     let mut interpreter = interpreter_of(path)?;
-    for _ in 0..MAX_INTERPRETERS {
+    for _ in 0..MAX_INTERPRETER_CHAIN {
         if !interpreter.is_executable() {
             return Some(interpreter);
         }
@@ -89,8 +90,8 @@ fn interpreter_of_script(line: &[u8]) -> Option<Interpreter> {
     Interpreter::new(words.next()?)
 }
 
-/// The offsets, in bytes, of the fields of an ELF file (see elf(5)) that lead to the path of its dynamic loader, and
-/// the size of an address in the file.
+/// Where an ELF file contains the fields that are needed to find the path of its dynamic loader: the offsets of these
+/// fields in bytes, and the size of an address. The fields are described in elf(5).
 struct ElfLayout {
     address_size: usize,
     table_offset: usize,
@@ -122,7 +123,8 @@ const ENTRY_SIZE: usize = 56;
 /// Limit on the entries that are read, because the number in the file can be wrong.
 const MAX_ENTRIES: u64 = 64;
 
-/// Reads the segment PT_INTERP. The byte order is that of this machine: execve(2) refuses any other with ENOEXEC.
+/// Returns the dynamic loader that the segment PT_INTERP names. Numbers are read in the byte order of this machine,
+/// because execve(2) refuses a file in the other byte order with ENOEXEC.
 fn loader_of_program(path: &CStr, head: &[u8]) -> Option<Interpreter> {
     let layout = if *head.get(4)? == libc::ELFCLASS64 { &ELF64 } else { &ELF32 };
     let table_offset = read_number(head, layout.table_offset, layout.address_size)?;

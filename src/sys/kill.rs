@@ -45,8 +45,8 @@ pub fn killpg(group: Pid, signal: i32) -> Result<(), Errno> {
     raw_kill(-group.number(), signal)
 }
 
-/// Sends a signal to the process group of a leader that has not been reaped. Where a seccomp filter has refused
-/// setpgid(2), the leader leads no process group, and is the only process that gets the signal.
+/// Sends a signal to the process group whose ID is `leader`. `leader` must be a child that rsup has not reaped. If a
+/// seccomp filter has refused setpgid(2), there is no such group, and only the process `leader` gets the signal.
 ///
 /// # Errors
 /// Returns the errno of kill(2): EPERM only if rsup may signal none of the members.

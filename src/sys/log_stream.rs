@@ -54,13 +54,13 @@ impl LogStream {
         }
     }
 
-    /// Waits until there is room, for at most this many milliseconds.
+    /// Waits until stderr has room for more bytes, for at most `milliseconds`.
     pub fn wait_for_room(&self, milliseconds: u64) {
         poll_writable(self.as_fd(), poll_timeout(Duration::from_millis(milliseconds)));
     }
 }
 
-/// The descriptor that becomes writable when there is room.
+/// Returns the descriptor that poll(2) and epoll(7) report as writable when stderr has room for more bytes.
 impl AsFd for LogStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reopened.as_ref().map_or_else(|| standard_fd(STDERR), AsFd::as_fd)
@@ -81,7 +81,7 @@ fn write_to_pipe(bytes: &[u8]) -> Result<usize, Errno> {
     match cvt(written) {
         // The pipe is full, or no process has it open for reading.
         Err(errno @ (Errno::EAGAIN | Errno::EPIPE)) => Err(errno),
-        // Linux before 5.5 does not know the flag for pipes, and a seccomp filter may not know the call.
+        // Linux before 5.5 does not support RWF_NOWAIT for pipes, and a seccomp filter may refuse pwritev2(2).
         Err(_) => write_if_ready(bytes),
         Ok(length) => Ok(usize::try_from(length).unwrap_or(0)),
     }

@@ -41,7 +41,8 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, tag, libc::EPOLLIN)
     }
 
-    /// Makes [`Poller::wait`] report `tag` once, when `fd` is readable. [`Poller::rearm`] repeats this.
+    /// Makes [`Poller::wait`] report `tag` once, when `fd` is readable. After the report, [`Poller::rearm`] makes it
+    /// report once more.
     ///
     /// A child that is stuck before its exec may hold a copy of the descriptor. While such a copy exists, the
     /// descriptor stays in the epoll set even after rsup has closed its own copy. Without EPOLLONESHOT, epoll would
@@ -120,7 +121,7 @@ pub(super) fn poll_writable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
 /// Waits until `fd` is readable or `timeout` has passed. Returns whether `fd` is readable.
 ///
 /// # Errors
-/// Returns the errno of poll(2): EINTR if rsup was stopped and continued, or that of a seccomp filter.
+/// Returns the errno of poll(2), which fails if a seccomp filter refuses the call.
 pub(super) fn poll_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, Errno> {
     poll_for(fd, PollFlags::POLLIN, timeout)
 }

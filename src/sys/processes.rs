@@ -17,7 +17,7 @@ pub fn processes() -> Option<Vec<Pid>> {
     }
     let numbers = Names::of(Path::new("/proc"))?.filter_map(|name| name.to_str()?.parse().ok());
     let numbers: Vec<i32> = numbers.collect();
-    // Where a seccomp filter refuses getdents64(2), the list does not even contain rsup.
+    // A list without rsup's own PID is not complete. `numbers` is empty if a seccomp filter refuses getdents64(2).
     numbers.contains(&own).then_some(())?;
     Some(numbers.into_iter().filter(|number| *number != own).filter_map(Pid::new).collect())
 }

@@ -48,8 +48,9 @@ pub fn block_all_signals() -> Result<SavedMask, Errno> {
     Ok(inherited)
 }
 
-/// Sets every signal to its default disposition, which the programs that are started later inherit. Returns whether
-/// SIGHUP was ignored before: nohup(1) starts a command with SIGHUP ignored.
+/// Sets every signal to its default disposition, except the signals whose default action is a core dump. The programs
+/// that are started later inherit the default disposition. Returns whether SIGHUP was ignored before: nohup(1) starts a
+/// command with SIGHUP ignored.
 ///
 /// The signals that dump core get a handler that exits. exec(2) resets a handler to the default disposition, so the
 /// handler runs only in a child before its exec. Such a child may share rsup's memory. If the child dumped core, the
@@ -204,7 +205,7 @@ pub struct RawSignal {
     pub signal: u32,
     /// The process ID of the sender. 0 is the kernel, or a process outside the PID namespace.
     pub sender: u32,
-    /// Whether `si_code` is SI_KERNEL, which means that the kernel and no process has sent the signal.
+    /// Whether `si_code` is SI_KERNEL, which means that the signal comes from the kernel and not from a process.
     pub from_kernel: bool,
 }
 
@@ -219,9 +220,9 @@ impl RawSignal {
     }
 }
 
-/// Takes one pending signal. If there is none, waits until a signal arrives or until `timeout`, if it is given, has
-/// passed. Returns `None` after `timeout`, or if rsup was stopped and continued during the wait. [`block_all_signals`]
-/// must have been called before.
+/// Takes one pending signal. If no signal is pending, waits until a signal arrives or `timeout` has passed. Without a
+/// timeout, waits until a signal arrives. Returns `None` after `timeout`, or if rsup was stopped and continued during
+/// the wait. [`block_all_signals`] must have been called before.
 #[must_use]
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     // The kernel's rt_sigtimedwait takes two longs as its timespec. On 32-bit machines, libc's timespec may be larger.
@@ -237,7 +238,8 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     // siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal =
         unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timespec, SET_SIZE) };
-    // EAGAIN means that the time is over, EINTR that rsup was stopped and continued.
+    // EAGAIN means that `timeout` has passed. EINTR means that rsup was stopped and continued. Any other errno means
+    // that a seccomp filter refuses rt_sigtimedwait(2).
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
         return wait_for_signal_by_fd(timeout);
     }
@@ -260,9 +262,9 @@ fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
     };
     match poll_readable(signals.as_fd(), timeout.map_or(PollTimeout::NONE, poll_timeout)) {
         Ok(true) => {}
-        // The time is over.
+        // `timeout` has passed.
         Ok(false) => return None,
-        // A filter refuses poll(2) too: rsup looks for a signal after a pause instead.
+        // A seccomp filter refuses poll(2), so rsup pauses before it reads a pending signal below.
         Err(_) => back_off(),
     }
     let mut received = None;

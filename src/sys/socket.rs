@@ -66,7 +66,7 @@ pub fn try_listen_unix(
     owner: Option<&Credentials>,
     backlog: Option<u16>,
 ) -> io::Result<()> {
-    if path.as_os_str().len() > MAX_PATH {
+    if path.as_os_str().len() > MAX_PATH_LENGTH {
         return Err(Errno::ENAMETOOLONG.into());
     }
     SocketAddr::from_pathname(path)?;
@@ -80,7 +80,7 @@ pub fn try_listen_unix(
 }
 
 /// The longest path of a socket in bytes, as unix(7) describes: `sun_path` has 108 bytes, of which the last one is NUL.
-const MAX_PATH: usize = 107;
+const MAX_PATH_LENGTH: usize = 107;
 
 /// Sets the length of a listening socket's queue, if `backlog` is given. listen(2) may be called again to change the
 /// length.

@@ -73,7 +73,7 @@ pub fn spawn_command(
 fn command_candidates(words: &[CString]) -> Vec<CString> {
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
     if word.is_empty() {
-        // A path of a directory and the empty word would name the directory itself, so there are no candidates.
+        // There is no path to try: a directory of PATH with the empty word appended would be the directory itself.
         return Vec::new();
     }
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);
@@ -132,9 +132,9 @@ impl<'a> Shell<'a> {
     }
 }
 
-/// Executes the first candidate that can be executed, as `execvp` does. Tries the next candidate only if this candidate
-/// does not exist or its errno is EACCES. Returns at once after any other errno. If no candidate is left, returns the
-/// last EACCES, or ENOENT if there was no EACCES. Async-signal-safe.
+/// Executes the first path of `candidates` that can be executed, as `execvp` does. After a failed exec, tries the next
+/// path only if the file does not exist or the errno is EACCES. Returns at once after any other errno. If no path is
+/// left, returns the last failure with EACCES, or ENOENT if there was no such failure. Async-signal-safe.
 fn exec_first_candidate<'a>(
     candidates: &'a [CString],
     argv: &CStrArray<'_>,
@@ -148,7 +148,7 @@ fn exec_first_candidate<'a>(
             shell.exec(path, envp);
         }
         match errno {
-            // execve(2) also fails with ENOENT for a script that exists, but whose interpreter does not.
+            // execve(2) also fails with ENOENT for a script that exists, if the script's interpreter does not exist.
             Errno::ENOENT | Errno::ENOTDIR if !exists(path) => {}
             Errno::EACCES => {
                 failure = ExecFailure { step: ExecStep::NoPermission, candidate, errno: Errno::EACCES };

@@ -49,13 +49,14 @@ impl SpawnDefaults {
         Self { environment: environment.leak(), nofile_soft_limit, spare_memory: None }
     }
 
-    /// Keeps the memory of a child, so that the next child can use it, if the child's pipe is at end of file.
+    /// Keeps the memory of a child for the next child, but only if the pipe `status` is at end of file. End of file
+    /// shows that the child no longer uses this memory.
     pub fn reclaim(&mut self, status: ExecStatusPipe) {
         self.spare_memory = status.reclaim().or(self.spare_memory.take());
     }
 }
 
-/// Reports whether the exec of a program succeeds.
+/// The pipe that shows rsup whether the exec of a program succeeds.
 pub type ExecStatusPipe = clone_vm::ExecStatusPipe<PreparedExec>;
 
 /// How to start one program.
@@ -164,8 +165,8 @@ impl Output {
         }
     }
 
-    /// Returns the output to rsup's own stdout (1) or stderr (2). If the stream is a pipe, it is opened again for each
-    /// program, where /proc allows it.
+    /// Returns the [`Output`] of a program that writes to rsup's own stdout (`fd` is 1) or stderr (`fd` is 2). If this
+    /// stream is a pipe, rsup opens it again for each program, where /proc allows it.
     #[must_use]
     pub fn inherit(fd: RawFd) -> Self {
         Self::Inherit { fd, reopen: is_writable_pipe(fd) }
@@ -186,15 +187,15 @@ pub struct Child {
 /// What a child does about log files that are FIFOs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FifoCheck {
-    /// If a log file is a FIFO that is not among these pipes, the child reports [`ExecStep::UnopenedFifo`] and exits.
-    /// rsup has these pipes open.
+    /// The FIFOs that rsup has open for this program, and the pipes among rsup's own stdout and stderr. If a log file
+    /// is any other FIFO, the child reports [`ExecStep::UnopenedFifo`] and exits.
     Report(Vec<PipeId>),
     /// rsup has tried to open the FIFOs, so the child opens its log files without a check.
     Tried(LogFileErrors),
 }
 
-/// The errors of rsup's own attempt to open the log files of a program. If there is an error, the child does not open
-/// the file, and reports this error.
+/// The errors of rsup's own attempt to open the log files of a program that are FIFOs. If there is an error for a file,
+/// the child does not open this file, and reports this error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogFileErrors {
     pub stdout: Option<Errno>,
@@ -252,8 +253,8 @@ fn idle_pipe() -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     Ok(both_ends.map_or((reader, Some(writer)), |both_ends| (both_ends, None)))
 }
 
-/// Opens rsup's own stream again, if `output` has `reopen` set. Returns `None` otherwise, or if /proc is missing, or if
-/// the pipe belongs to another user.
+/// Opens rsup's own stdout or stderr again, if `output` has `reopen` set. Returns `None` if `reopen` is not set, or if
+/// the stream cannot be opened because /proc is missing or the pipe belongs to another user.
 fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
         Output::Inherit { fd, reopen: true } => reopen(*fd),
@@ -320,13 +321,13 @@ impl ChildSetup for PreparedExec {
 
     /// Prepares the child and executes the program. The steps are in the same order as in supervisord.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure> {
-        // The executable is looked for before the child changes its user and its directory, because supervisord looks
-        // for it before it forks.
+        // This call comes before the child changes its user and its directory, because supervisord looks for the
+        // executable before the fork, as its own user and in its own directory.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
         let errors = match &self.fifos {
-            // rsup must open the FIFO before the program does. Otherwise the reader gets end of file if the program
-            // exits first. The errno is not used.
+            // rsup must open the FIFO before the program does. Otherwise the FIFO's reader would get end of file if the
+            // program exited before rsup opened the FIFO. EAGAIN has no meaning, because rsup does not use the errno.
             FifoCheck::Report(open) if has_unopened_fifo(self.program.log_files(), open) => {
                 return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
             }
@@ -360,8 +361,8 @@ impl ChildSetup for PreparedExec {
     }
 }
 
-/// Returns the index and the path of the first candidate that exists. Fails if none exists, or if this one is not
-/// executable.
+/// Returns the index and the path of the first file of `candidates` that exists. Fails if none of the files exists, or
+/// if the first file that exists is not executable.
 fn resolve_executable<'a>(
     candidates: impl Iterator<Item = &'a CStr>,
 ) -> Result<(u16, &'a CStr), ExecFailure> {
@@ -391,8 +392,8 @@ fn install_stdio(
     errors: LogFileErrors,
     status: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
-    // Both are opened before one of them is put in place, because the program's stdout may be rsup's stderr,
-    // and the program's stderr may be rsup's stdout.
+    // stdout and stderr are both opened before descriptor 1 or 2 is replaced, because the program's stdout may be
+    // rsup's stderr, and the program's stderr may be rsup's stdout.
     let report = |step| move |errno| report_failure(status, ExecFailure { step, candidate: 0, errno });
     let stdout =
         open_output(&program.stdout, streams.stdout, errors.stdout, STDOUT, report(ExecStep::Stdout))?;
@@ -413,7 +414,8 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
 }
 
 /// Returns the descriptor that the caller duplicates as `to`, or `None` if stderr goes to the program's stdout. If
-/// a file cannot be opened, or must not be opened because of `error`, reports the errno and returns rsup's own stream.
+/// `error` is set, a log file is not opened, and `error` counts as the error of the open. After an error, reports the
+/// errno and returns rsup's own stream.
 fn open_output(
     output: &Output,
     reopened: Option<RawFd>,
@@ -445,8 +447,9 @@ fn open_output(
     }
 }
 
-/// Returns `fd`, one of rsup's own streams, if `to` is the same number. Otherwise returns a duplicate, because the
-/// caller may replace `fd` before it uses the result.
+/// Returns a descriptor of `fd`, one of rsup's own streams, which the caller puts in the place of `to`. If `fd` and
+/// `to` are equal, this is `fd` itself. Otherwise it is a duplicate, because the caller may replace `fd` before it uses
+/// the result.
 fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
         return Ok(to);

@@ -11,12 +11,12 @@ pub(super) const STDIN: RawFd = libc::STDIN_FILENO;
 pub const STDOUT: RawFd = libc::STDOUT_FILENO;
 pub const STDERR: RawFd = libc::STDERR_FILENO;
 
-/// Opens /dev/null as each of descriptors 0 to 2 that is closed, so that none of rsup's own descriptors gets such a
-/// number. Without /dev/null, the descriptor becomes the read end of a pipe: a read returns end of file, and a write
-/// fails.
+/// Opens every closed descriptor from 0 to 2 on /dev/null, so that no other file of rsup gets one of these numbers. If
+/// /dev/null cannot be opened, the descriptor becomes the read end of a pipe that has no writer: a read returns end of
+/// file, and a write fails.
 ///
 /// # Errors
-/// Returns the errno of pipe(2) if a descriptor stays closed.
+/// Returns the errno of pipe(2) if neither /dev/null nor a pipe can be opened.
 pub fn open_standard_fds() -> Result<(), Errno> {
     let mut streams = [STDIN, STDOUT, STDERR].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // nix's `poll` takes only open descriptors, and some of these three may be closed.
@@ -24,8 +24,9 @@ pub fn open_standard_fds() -> Result<(), Errno> {
     // wait.
     unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
     for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
-        // open(2) and pipe(2) take the lowest free number, which is the number of this closed descriptor: the lower
-        // ones are open by now. `into_raw_fd` keeps the descriptor open until rsup exits.
+        // open(2) and pipe(2) return the lowest free number. That is the number of the closed descriptor that this pass
+        // of the loop handles, because all lower ones are open by now. `into_raw_fd` keeps the descriptor open until
+        // rsup exits.
         if nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()).map(IntoRawFd::into_raw_fd).is_err() {
             let (reader, _writer) = nix::unistd::pipe()?;
             let _ = reader.into_raw_fd();
@@ -60,20 +61,20 @@ pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
     }
 }
 
-/// Returns whether standard descriptor `fd` is the write end of a pipe. A descriptor that was closed when rsup started
-/// may be a read end: see [`open_standard_fds`].
+/// Returns whether standard descriptor `fd` is the write end of a pipe. [`open_standard_fds`] may have put the read end
+/// of a pipe in the place of a closed descriptor, and writes to a read end fail.
 pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
     let fd = standard_fd(fd);
     let access = fcntl(fd, FcntlArg::F_GETFL).map(|flags| flags & libc::O_ACCMODE);
     stream_kind(fd) == StreamKind::Pipe && access != Ok(libc::O_RDONLY)
 }
 
-/// Writes all of `text` to [`STDOUT`] or [`STDERR`] and waits for the reader. This is for output that the command line
-/// asks for; log lines use `LogStream`.
+/// Writes all of `text` to [`STDOUT`] or [`STDERR`]. Waits while the stream has no room for more bytes. This function
+/// is for the output of options such as `--help` and `--check`. Log lines must not wait, so `LogStream` writes them.
 ///
 /// # Errors
-/// Returns the errno of the write(2) that failed. The rest of the text is not written. The errno is EPIPE if no process
-/// reads the stream.
+/// Returns the errno of the write(2) that failed. The rest of the text is not written. The errno is EPIPE if the reader
+/// of the stream has closed it.
 pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
     let fd = standard_fd(fd);
     while !text.is_empty() {

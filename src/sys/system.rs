@@ -74,8 +74,8 @@ pub fn set_child_subreaper() -> Result<(), Errno> {
     if is_pid1() { Ok(()) } else { nix::sys::prctl::set_child_subreaper(true) }
 }
 
-/// Returns whether `path` is a regular file that rsup can read and that no user may execute. Such a file was probably
-/// meant as a configuration file and not as a command.
+/// Returns whether `path` is a regular file that rsup can read and that no user may execute. If such a file is given as
+/// the command, it is probably a configuration file, and the option `-c` is missing before it.
 #[must_use]
 pub fn is_readable_file(path: &str) -> bool {
     let is_data = |found: fs::Metadata| found.is_file() && found.mode() & 0o111 == 0;
@@ -89,8 +89,8 @@ pub fn host_name() -> String {
     names.ok().and_then(|names| names.nodename().to_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Closes every descriptor above 2. rsup may inherit listening sockets and locked files, which PID 1 must not keep
-/// open. Call this function before rsup opens any descriptor.
+/// Closes every descriptor above 2. rsup may have inherited a listening socket or a locked file, and the port or the
+/// lock would stay in use as long as rsup runs. Call this function before rsup opens any descriptor.
 pub fn close_inherited() {
     // SAFETY: close_range(2) touches no memory, and at this time no value of rsup owns a descriptor above 2.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };

@@ -17,12 +17,12 @@ pub fn has_controlling_tty() -> bool {
 }
 
 /// Returns whether rsup is a job of a shell with job control. Such a shell is notified when rsup stops, and can
-/// continue rsup. rsup must have a controlling terminal.
+/// continue rsup. Call this function only if rsup has a controlling terminal.
 ///
-/// A job of a shell is not in the process group of the session leader. A command that the terminal was opened for
-/// (`docker run -t`) is itself the session leader, so the command is not such a job. An init such as tini
-/// (`docker run --init`) also puts its command into another process group than its own, but never continues the
-/// command.
+/// A job of a shell is never in the process group of the session leader. The command of `docker run -t` is itself the
+/// session leader, so it is not a job of a shell. With `docker run --init`, an init such as tini puts the command into
+/// a process group of its own, but never continues it. So this function also checks that the process that started
+/// rsup's job is a shell.
 #[must_use]
 pub fn is_shell_job() -> bool {
     getsid(None) != Ok(getpgrp()) && job_starter().is_some_and(is_shell)
@@ -39,23 +39,25 @@ fn job_starter() -> Option<i32> {
     Some(ancestor).filter(|ancestor| *ancestor > 0)
 }
 
-/// Returns whether the process that started rsup's job is a shell that can continue the job. PID 1 may be a shell or an
-/// init. It counts as a shell if it ignores SIGTSTP, as interactive shells do; tini, dumb-init and catatonit do not
-/// ignore it. Without /proc, PID 1 counts as an init, because a job that no process continues stays stopped for good.
+/// Returns whether the process `job_starter` is a shell that can continue rsup's job. If `job_starter` is PID 1, it may
+/// be an init, which continues no job. PID 1 counts as a shell only if it ignores SIGTSTP: interactive shells do, and
+/// tini, dumb-init and catatonit do not. If /proc is missing, PID 1 counts as an init. If rsup took an init for a shell
+/// and stopped, it would stay stopped for good.
 fn is_shell(job_starter: i32) -> bool {
-    // A shell is in the session of its jobs. After a reparenting, the nearest ancestor may be in another session.
+    // A shell is in the same session as its jobs. If the shell has exited, `job_starter` is not the shell but another
+    // ancestor, which may be in another session.
     getsid(Some(nix::unistd::Pid::from_raw(job_starter))) == getsid(None)
         && (job_starter != 1 || ignores_signal(1, libc::SIGTSTP))
 }
 
-/// Returns whether a command's process group becomes the foreground process group at the start of the command. It does
-/// if stdin is the terminal, with two exceptions:
+/// Returns whether rsup should make the command's process group the foreground process group when it starts the
+/// command. Returns true if stdin is the controlling terminal, with two exceptions:
 ///
-/// - stdout is a pipe. The process at the other end may be a pager that needs the terminal.
+/// - stdout is a pipe. The process at the other end may be a pager, which needs the terminal itself.
 /// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace. rsup may then be in the
 ///   background.
 ///
-/// In these cases the command gets the terminal later, when SIGTTIN or SIGTTOU has stopped the command.
+/// In these two cases rsup does so only after SIGTTIN or SIGTTOU has stopped the command.
 #[must_use]
 pub fn wants_foreground() -> bool {
     foreground(standard_fd(STDIN)).is_ok_and(|group| group > 0) && !is_writable_pipe(STDOUT)
@@ -83,8 +85,8 @@ pub fn is_foreground(group: Pid) -> bool {
     on_terminal(foreground).is_ok_and(|foreground| [own_group(), group.number()].contains(&foreground))
 }
 
-/// Makes the caller's process group the foreground process group of the terminal on stdin if `group` is in the
-/// foreground now. Async-signal-safe.
+/// Makes the caller's process group the foreground process group of the terminal on stdin if `group` is the foreground
+/// process group now. A child calls this function between fork and exec, so it must be async-signal-safe.
 pub(super) fn grab_foreground(group: i32) {
     let stdin = standard_fd(STDIN);
     if foreground(stdin) == Ok(group) {
@@ -105,8 +107,8 @@ fn on_terminal<T>(act: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     act(opened.as_ref().map_or_else(|_| standard_fd(STDIN), AsFd::as_fd))
 }
 
-/// Makes `group` the foreground process group. Returns whether tcsetpgrp(3) has worked. If the caller is in the
-/// background, tcsetpgrp(3) works only while SIGTTOU is blocked, and rsup blocks every signal.
+/// Makes `group` the foreground process group. Returns whether tcsetpgrp(3) succeeded. In a background process,
+/// tcsetpgrp(3) causes SIGTTOU unless this signal is blocked or ignored. rsup blocks every signal.
 fn set_foreground(terminal: BorrowedFd<'_>, group: i32) -> bool {
     tcsetpgrp(terminal, nix::unistd::Pid::from_raw(group)).is_ok()
 }

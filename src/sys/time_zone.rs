@@ -1,12 +1,13 @@
-//! The time zone of the log's time stamps. They must be the same as the time stamps of supervisord and date(1), which
-//! use glibc. musl, the C library of rsup's static binary, reads `TZ` in another way than glibc:
+//! The time zone of the log's time stamps. The log must show the same time as supervisord and date(1) do with glibc.
+//! rsup's static binary uses musl, which reads `TZ` differently, so this module translates the value of `TZ`:
 //!
-//! - A name such as `EST5EDT` means a file of the zone database in glibc, and a POSIX string in musl.
-//! - A POSIX string that names summer time without rules gets the rules of the United States in glibc, and none in
-//!   musl.
+//! - In glibc, a name such as `EST5EDT` means a file of the zone database. In musl, it is a POSIX string.
+//! - A POSIX string may name summer time without rules for its begin and end. glibc then uses the rules of the United
+//!   States, and musl uses none.
 //! - glibc looks for files in the directory that the variable `TZDIR` names, and musl does not.
 //!
-//! The zones below `right/` are not supported: they are for machines whose clock counts leap seconds.
+//! The zones in the subdirectory `right/` of the database are not supported. They are for machines whose clock counts
+//! leap seconds.
 
 use std::borrow::Cow;
 use std::ffi::{CString, OsStr, c_char};
@@ -20,23 +21,23 @@ use std::{env, fs, ptr};
 /// Where the zone database is if the variable `TZDIR` is not set.
 const DATABASE: &str = "/usr/share/zoneinfo";
 
-/// The rules that glibc adds to a POSIX string that names summer time without rules: those of the United States since
-/// 2007.
+/// The rules of the United States since 2007. glibc appends them to a POSIX string that names summer time without rules
+/// for its begin and end.
 const DEFAULT_RULES: &[u8] = b",M3.2.0,M11.1.0";
 
 unsafe extern "C" {
     /// The C library's list of rsup's own environment variables.
     static mut environ: *const *const c_char;
 
-    /// Reads `TZ`, which localtime_r(3) need not do.
+    /// Makes the C library read `TZ`. POSIX does not require localtime_r(3) to read it.
     safe fn tzset();
 }
 
-/// A time zone, in the form of the variable `TZ` that the C library reads.
+/// A time zone, stored as the environment variable that makes the C library use it.
 #[derive(Debug, Default)]
 pub struct TimeZone {
-    /// `TZ=` with a value that means in musl what rsup's own `TZ` means in glibc. `None` if rsup's own `TZ` is unset or
-    /// empty, which means the same in both.
+    /// `TZ=` and a value. In musl, this value means the time zone that rsup's own `TZ` means in glibc. `None` if rsup's
+    /// own `TZ` is unset or empty, because glibc and musl treat these two cases alike.
     variable: Option<CString>,
 }
 
@@ -64,16 +65,16 @@ impl TimeZone {
         // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
         let inherited = unsafe { environ };
         if let Some(variables) = &variables {
-            // The value is not set in the inherited list, because the programs and `%(ENV_TZ)s` get the value that rsup
-            // was started with.
-            // SAFETY: the list ends in a null pointer, and lives until `environ` is restored below.
+            // The value of `TZ` in `inherited` is not replaced, because the programs and `%(ENV_TZ)s` get the value
+            // that rsup was started with.
+            // SAFETY: `variables` ends in a null pointer, and lives until `environ` is restored below.
             unsafe { environ = variables.as_ptr() };
         }
         tzset();
         // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live
         // through the call.
         unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
-        // SAFETY: `inherited` is the list that the C library has made.
+        // SAFETY: rsup has one thread, and `inherited` is the list that `environ` pointed to before.
         unsafe { environ = inherited };
         // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
         // tm.
@@ -81,8 +82,8 @@ impl TimeZone {
     }
 }
 
-/// Whether a path names a file of the zone database. Anything but a regular file is not read, because a read of a FIFO
-/// may wait.
+/// Returns whether `path` is a file of the zone database: a regular file that begins with `TZif`. Files of other types
+/// are not opened, because open(2) of a FIFO may wait.
 fn is_zone_file(path: &Path) -> bool {
     let mut magic = [0; 4];
     let is_regular = fs::metadata(path).is_ok_and(|found| found.is_file());
@@ -91,15 +92,15 @@ fn is_zone_file(path: &Path) -> bool {
         && magic == *b"TZif"
 }
 
-/// Returns the value of `TZ` that names the file at `path`. The colon says that the value is not a POSIX string.
+/// Returns the value of `TZ` that names the file at `path`: a colon, which means "not a POSIX string", and the path.
 fn file_value(path: PathBuf) -> Vec<u8> {
     let mut variable = path.into_os_string().into_vec();
     variable.insert(0, b':');
     variable
 }
 
-/// Returns the POSIX string that glibc makes of a value that names no file. If the value names summer time without
-/// rules, [`DEFAULT_RULES`] are appended. A value that is not a POSIX string becomes UTC.
+/// Returns the POSIX string for the time zone that glibc uses if `TZ` is `value` and names no file. Appends
+/// [`DEFAULT_RULES`] if `value` names summer time without rules. Returns UTC if `value` is not a POSIX string.
 fn posix_string(value: &[u8]) -> Cow<'_, [u8]> {
     let with_rules = || Cow::Owned([value.strip_suffix(b",").unwrap_or(value), DEFAULT_RULES].concat());
     match after_abbreviation(value).and_then(after_offset) {

@@ -1,7 +1,7 @@
 //! Children: the list of them, and the changes of state that waitpid(2) reports.
 //!
-//! nix's `waitpid` cannot be used: it fails when a real-time signal has killed the child, after the kernel has already
-//! reaped that child. `libc::waitpid` returns the status of every child.
+//! nix's `waitpid` cannot be used. If a real-time signal has killed the child, it returns an error, although the kernel
+//! has reaped the child. The child's PID and status are then lost. `libc::waitpid` returns the status of every child.
 
 use super::errno::{Errno, cvt};
 use super::kill::Pid;
@@ -18,27 +18,27 @@ pub enum WaitStatus {
     Signaled { signal: i32, core: bool },
     /// This signal has stopped the child, which is still alive.
     Stopped(i32),
-    /// A status that waitpid(2) does not describe.
+    /// Any other status, such as that of a continued child. rsup does not ask the kernel to report such a status.
     Other,
 }
 
 /// A child that has changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildStatus {
-    /// The PID of the child. The kernel may give this PID to a new process, unless the child is only stopped.
+    /// The PID of the child. If the child has ended, it is reaped already, and the kernel may use this PID again.
     pub pid: Pid,
     pub status: WaitStatus,
 }
 
 /// Reaps one dead child, or reports one stopped child, without waiting. Returns `None` if there is neither.
 ///
-/// The kernel searches the list of all children. If a thousand children live, a call that finds none to report takes
-/// longer than the start of a program.
+/// The kernel searches the list of all children in every call. If a thousand children live, a call that returns `None`
+/// takes longer than the start of a program. So do not call this function more often than necessary.
 ///
 /// # Errors
-/// Returns ECHILD if rsup has no child. After any other errno of waitpid(2), which means that a seccomp filter refuses
-/// it, this function calls waitid(2). If waitid(2) fails too, this function waits 50 ms and returns the errno of
-/// waitid(2). Dead children may be left in that case.
+/// Returns ECHILD if rsup has no child. Any other errno of waitpid(2) means that a seccomp filter refuses waitpid(2).
+/// This function then calls waitid(2) instead. If the filter refuses waitid(2) as well, this function waits 50 ms and
+/// returns the errno of waitid(2). In this case zombies may be left.
 pub fn wait_any() -> Result<Option<ChildStatus>, Errno> {
     match waitpid_any() {
         // A seccomp filter refuses waitpid(2). Without waitid(2), rsup could not reap any child.
@@ -102,7 +102,7 @@ fn decode(status: i32) -> WaitStatus {
 /// CONFIG_PROC_CHILDREN.
 #[must_use]
 pub fn children() -> Option<Vec<Pid>> {
-    // rsup has one thread, so the children of the thread are all children.
+    // rsup has one thread, so this file lists all children of rsup.
     fs::read_to_string("/proc/thread-self/children").ok().map(|list| parse_children(&list))
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Value<'a> {
     written: &'a str,
     pub(crate) location: SourceLocation,
     /// The directory that replaces the text `%(here)s` before the `%` expansion. `None` if the main file has no
-    /// `[include]`, because supervisord then does not replace this text.
+    /// `[include]`: supervisord then leaves `%(here)s` to the `%` expansion.
     here: Option<&'a str>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Section<'a> {
     /// The keys that rsup knows for this kind of section, with their values. There are few such keys, so a linear
     /// search is fast. If the kind of section allows any key, this list has all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
-    /// The other keys of the section, without those of `[DEFAULT]`.
+    /// The keys of the section that rsup does not know. Keys of `[DEFAULT]` are not included.
     pub(crate) unknown_keys: Vec<(&'a str, SourceLocation)>,
 }
 
@@ -72,8 +72,8 @@ impl<'a> Section<'a> {
         self.values.iter().rfind(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
-    /// Sets the value of a key. A later value takes the place of the earlier one in the list, as in a Python
-    /// dictionary.
+    /// Sets the value of a key. If the key already has a value, the new value replaces it at the same position, as in a
+    /// Python dictionary.
     fn set(&mut self, key: &'a str, value: Value<'a>) {
         match self.values.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
@@ -108,7 +108,7 @@ pub(crate) struct Document<'t> {
     /// because a `Properties` holds only strings.
     parts_by_name: Properties,
     /// The directory of each file, for `%(here)s`. Empty if the main file has no `[include]` (see
-    /// [`Self::replace_here`]).
+    /// [`Self::add_directory`]).
     directories: Vec<String>,
 }
 
@@ -135,9 +135,9 @@ impl<'t> Document<'t> {
         });
     }
 
-    /// Adds an empty part to the section with this name. If the files have no such section, this part makes an empty
-    /// one.
-    pub(crate) fn add_empty_part(&mut self, name: &'t str) {
+    /// Adds a header without entries for the section with this name. If no file has this section, the header creates
+    /// it. Otherwise nothing changes.
+    pub(crate) fn add_section_if_missing(&mut self, name: &'t str) {
         self.begin_part(name, SourceLocation { file: 0, line: 1 });
     }
 
@@ -146,10 +146,10 @@ impl<'t> Document<'t> {
         self.parts.push(SectionPart { name, header, first_entry: self.entries.len() });
     }
 
-    /// Adds the directory that replaces `%(here)s` in the values of the next file. The first call is for the main file,
-    /// and each later call is for an included file. If the main file has no `[include]`, this function is not called,
+    /// Adds the directory that replaces `%(here)s` in the values of one file. The first call is for the main file, and
+    /// each later call is for the next included file. If the main file has no `[include]`, this function is not called,
     /// because supervisord then does not call its function `expand_here`.
-    pub(crate) fn replace_here(&mut self, directory: String) {
+    pub(crate) fn add_directory(&mut self, directory: String) {
         self.directories.push(directory);
     }
 
@@ -187,8 +187,8 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// Returns the index of the first entry of a part. If `part` is the number of parts, returns the number of entries,
-    /// because the last part ends there.
+    /// Returns the index of the first entry below the header with the index `part`. If `part` is the number of headers,
+    /// returns the number of entries, because the entries of the last header end there.
     fn first_entry(&self, part: usize) -> usize {
         self.parts.get(part).map_or(self.entries.len(), |part| part.first_entry)
     }
@@ -231,8 +231,8 @@ impl<'t> Document<'t> {
 /// A key of `[DEFAULT]`, with all values that sections inherit.
 ///
 /// At the end of each file, supervisord replaces `%(here)s` in the values of all sections that it has read so far. If a
-/// section inherits such a value from `[DEFAULT]`, supervisord stores the result in the section. So the section keeps
-/// this value, even if a later file sets the key in `[DEFAULT]` again.
+/// section inherits a value with `%(here)s` from `[DEFAULT]`, supervisord stores the replaced value in the section
+/// itself. So the section keeps this value, even if a later file sets the key in `[DEFAULT]` again.
 struct DefaultKey<'a> {
     key: &'a str,
     /// The earlier values of this key that some sections keep, each with the index of the file that sets the next
@@ -253,8 +253,9 @@ impl<'a> DefaultKey<'a> {
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
         let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
-        // supervisord stores the value in the section when it replaces `%(here)s`, at the end of a file. This file is
-        // the later of two: the file that sets the value, and the file that has the first header of the section.
+        // At the end of a file, supervisord replaces `%(here)s` with the directory of this file, and stores the value
+        // in the section. For this section, that file is the later of two: the file that sets the value, and the file
+        // that has the section's first header.
         let copied_at = value.location.file.max(file);
         Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }
@@ -349,7 +350,7 @@ mod tests {
             "[program:e]\n",
         ]);
         for directory in ["/0", "/1", "/2", "/3", "/4"] {
-            document.replace_here(directory.to_owned());
+            document.add_directory(directory.to_owned());
         }
         let got = |section: &str, key: &str| value(&document, &format!("program:{section}"), key).unwrap();
         assert_eq!((got("a", "command"), got("a", "user")), ("/2".to_owned(), "%/0".to_owned()));

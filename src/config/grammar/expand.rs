@@ -47,7 +47,7 @@ const OTHER_NAMES: [&str; 6] =
     ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
 impl<'a> ExpansionVars<'a> {
-    /// Returns variables with only the names that begin with `ENV_`, and with the values of `environment`.
+    /// Returns the names `ENV_*` with the variables of `environment` as their values. No other names are defined.
     pub(crate) fn variables(environment: &'a EnvMap) -> Self {
         ExpansionVars {
             environment,
@@ -134,9 +134,9 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
     })
 }
 
-/// Returns the end of the message about a syntax error in an expanded value. The cause may be a text that the expansion
-/// inserted, and not the line of the file. So this end names the first `%(name)s` of the unexpanded `value` whose text
-/// contains a character that can cause the error. The end is empty if there is no such name.
+/// Returns a text to append to the message about a syntax error in an expanded value. A text that the expansion
+/// inserted may have caused the error. So the returned text names the first `%(name)s` of the unexpanded `value` that
+/// inserts a character which can cause the error. If there is none, the returned text is empty.
 pub(crate) fn about_expansions(
     value: &str,
     vars: &ExpansionVars<'_>,
@@ -161,7 +161,7 @@ enum Argument<'a> {
     /// The whole dictionary, which Python uses as long as no `(name)` has been read.
     Dictionary,
     Item(Item<'a>),
-    /// A conversion or a `*` has used the last name that was read. The next one needs a name of its own.
+    /// A conversion or a `*` has already used the argument. The next conversion needs a `(name)` of its own.
     Used,
 }
 

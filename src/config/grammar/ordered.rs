@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct StableSort(BTreeSet<(i64, String, usize)>);
 
 impl StableSort {
-    /// Adds the keys of the next item.
+    /// Adds the number and the text of the next item.
     pub(crate) fn push(&mut self, number: i64, text: String) {
         let index = self.0.len();
         self.0.insert((number, text, index));
@@ -22,7 +22,7 @@ impl StableSort {
         self.0.into_iter().map(|(_, text, index)| (text, index))
     }
 
-    /// Returns `items` in the sorted order. `items` must be in the order in which [`Self::push`] got their keys.
+    /// Returns `items` in the sorted order. `items` must be in the order of the calls of [`Self::push`].
     pub(crate) fn apply<T>(self, items: Vec<T>) -> impl Iterator<Item = T> {
         pick(items, self.into_iter().map(|(_, index)| index))
     }
@@ -62,7 +62,8 @@ pub(crate) struct EnvMap {
 }
 
 impl EnvMap {
-    /// Sets a variable. A later value takes the place of the earlier one in the list.
+    /// Sets a variable. If the variable is already set, the new value replaces the old one, and the order does not
+    /// change.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.set_owned(name.to_owned(), value.to_owned());
     }

@@ -12,8 +12,8 @@ pub(crate) struct FormatSpec {
     sign: bool,
     /// A space: write a space where `+` would write a sign.
     space: bool,
-    /// `#`: write the prefix `0o`, `0x` or `0X`. For floating-point conversions: always write the point, and keep the
-    /// last zeros of `%g`.
+    /// `#`: for integers, write the prefix `0o`, `0x` or `0X`. For floating-point conversions, always write the decimal
+    /// point, and keep the zeros at the end of a `%g` fraction.
     alternate: bool,
     /// `0`: fill with zeros.
     zero: bool,
@@ -71,8 +71,8 @@ pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String 
     with_sign(number, "", &text, spec)
 }
 
-/// Joins sign, prefix and digits, and fills the result up to the width. With the flag `0` and without `-`, zeros before
-/// the digits fill it; otherwise spaces do.
+/// Joins the sign, the prefix and the digits. A result that is shorter than the width is filled: with zeros before the
+/// digits if the flag `0` is set and the flag `-` is not, and with spaces otherwise.
 fn with_sign(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",

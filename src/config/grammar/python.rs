@@ -1,7 +1,7 @@
 //! Python's functions on single values: `str.isspace`, `str.strip`, `int`, `repr` and `ascii`.
 
 /// The code point of the digit zero in each of the more common scripts; [`digit`] adds the ASCII zero. The digits one
-/// to nine follow each zero in Unicode. Python also reads the digits of some rare scripts.
+/// to nine follow each zero in Unicode. Python also reads the digits of some rare scripts, which rsup refuses.
 const ZEROS: [u32; 24] = [
     0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6,
     0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0xA620, 0xA8D0, 0xAA50, 0xFF10,
@@ -93,7 +93,8 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Escapes line ends and other control characters like [`repr`], but leaves tabs, so that the text fits in one line.
+/// Escapes line ends and other control characters as [`repr`] does, so that the text fits in one line. Tabs are not
+/// escaped.
 pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -115,8 +116,8 @@ fn push_escape(out: &mut String, c: char) {
     });
 }
 
-/// `str.isprintable` for characters beyond ASCII, close enough for a message: false for control, white-space, format
-/// and private-use characters. (Python also escapes characters that Unicode has not assigned.)
+/// An approximation of `str.isprintable` for characters beyond ASCII, which is sufficient for a message. Returns false
+/// for control and white-space characters, and for the common format and private-use characters.
 fn is_printable(c: char) -> bool {
     let invisible = matches!(u32::from(c),
         0xAD | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xE000..=0xF8FF | 0xFEFF | 0xFFF0..=0xFFFB);

@@ -43,8 +43,8 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs.into_vec())
 }
 
-/// Returns whether this error of [`split`] or [`pairs`] can come from the character `c`, if the expansion of a value
-/// has inserted it.
+/// Returns whether the character `c` can be the cause of this error of [`split`] or [`pairs`], if an expansion has
+/// inserted `c` into the value.
 pub(crate) fn can_cause(error: &str, c: char) -> bool {
     match error {
         NO_CLOSING_QUOTE => matches!(c, '"' | '\'' | '\\'),
@@ -131,8 +131,8 @@ fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Res
         }
         let Some(c) = remaining.next() else { break };
         state = match state {
-            LexerState::Quote(quote) => in_quotes(c, quote, &mut token),
-            LexerState::Escape { quoted } => escaped(c, quoted, &mut token),
+            LexerState::Quote(quote) => read_in_quotes(c, quote, &mut token),
+            LexerState::Escape { quoted } => read_escaped(c, quoted, &mut token),
             LexerState::BetweenTokens | LexerState::Word if WHITESPACE.contains(&c) => {
                 token.finish(out);
                 LexerState::BetweenTokens
@@ -155,8 +155,9 @@ fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Res
     }
 }
 
-/// A backslash escapes only in double quotes; in single quotes it is an ordinary character.
-fn in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
+/// Reads a character inside quotes. A backslash escapes only in double quotes; in single quotes it is an ordinary
+/// character.
+fn read_in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     match c {
         _ if c == quote => LexerState::Word,
         '\\' if quote == '"' => LexerState::Escape { quoted: true },
@@ -167,8 +168,9 @@ fn in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     }
 }
 
-/// Inside double quotes a backslash stays, unless it escapes a double quote or a backslash.
-fn escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
+/// Reads the character after a backslash. Inside double quotes, the backslash stays in the token unless the character
+/// is a double quote or a backslash.
+fn read_escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
     if quoted && !matches!(c, '"' | '\\') {
         token.text.push('\\');
     }

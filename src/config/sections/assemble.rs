@@ -12,8 +12,8 @@ use crate::config::model::{Config, Inputs, Loaded, Overrides, SectionKind};
 use crate::config::report::{Notice, Report};
 use crate::config::warnings;
 
-/// Turns the document into a configuration. `here` is the directory of the main file; `report` and `notices` hold what
-/// was found while the files were read.
+/// Turns the document into a configuration. `here` is the directory of the main file. `report` holds the errors and
+/// warnings, and `notices` the lines to log, that were found while the files were read.
 pub(crate) fn assemble(
     document: &Document<'_>,
     overrides: &Overrides,
@@ -40,7 +40,7 @@ pub(crate) fn assemble(
     let config = read_sections(&mut context);
     warnings::warn_unknown_names(&mut context);
     let Context { report, mut notices, .. } = context;
-    // A section that two groups list is read twice and causes each of its notices twice.
+    // If two groups list the same program, its section is read twice and adds each of its notices twice.
     let mut seen = NameIndex::default();
     notices.retain(|notice| seen.insert(&notice.text));
     Loaded { config: config.filter(|_| !report.has_errors()), report, notices }

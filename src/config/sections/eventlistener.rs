@@ -45,7 +45,7 @@ const EVENT_TYPES: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// The event types that a program's end or its FATAL state causes.
+/// The event types whose listeners are notified when a program ends or enters FATAL.
 const END_EVENT_TYPES: [&str; 4] =
     ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
 
@@ -73,8 +73,8 @@ pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVar
     warn_not_run(reader, &events);
 }
 
-/// Warns that the listener is not run. Most listeners for the end of a program only stop the container, so the warning
-/// about such a listener names the key of rsup that has the same effect.
+/// Warns that the listener is not run. Most listeners for the end of a program only stop the container. The key
+/// `shutdown_on` has the same effect, so the warning about such a listener names this key.
 fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
     let advice = if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
         "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"

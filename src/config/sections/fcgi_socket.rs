@@ -29,7 +29,7 @@ pub(crate) fn read_socket(
         octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
     });
     let section = reader.section.name;
-    // `socket` may use `%(program_name)s`; the `socket_*` keys may not.
+    // As in supervisord, `socket` may use `%(program_name)s`, but the `socket_*` keys may not.
     let vars = ExpansionVars { program: Some(program_name), ..*vars };
     let text = reader.text("socket", &vars);
     let Some(text) = text.filter(|text| !text.is_empty()) else {

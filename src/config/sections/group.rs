@@ -23,16 +23,16 @@ use crate::config::warnings;
 
 /// The priority of a group whose section does not set one.
 const DEFAULT_PRIORITY: i64 = 999;
-/// The default priority of a group of event listeners. Such a group starts before all other groups and stops after
-/// them.
+/// The default priority of a group of event listeners. With this priority, supervisord starts the group before the
+/// groups of default priority, and stops it after them.
 const EVENTLISTENER_PRIORITY: i64 = -1;
 
-/// A group that is not sorted yet.
+/// A group, before the groups are sorted into start order.
 struct Group<'a> {
     section: &'a Section<'a>,
     name: String,
     priority: i64,
-    /// Where the processes of the group are in the list of all processes.
+    /// The indices of the group's processes in the vector of all processes.
     processes: Range<usize>,
 }
 
@@ -69,9 +69,9 @@ pub(crate) fn processes_in_start_order<'a>(
 }
 
 /// Appends the indices of the processes of one group to `start_order`. supervisord stores the processes of a group by
-/// name. So if several processes have the same name, only the last of them remains, in the place of the first.
+/// name. So if several processes have the same name, only the last of them is kept, at the position of the first.
 fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
-    // Most groups have one process; an index of names would cost more than the remaining steps of this function.
+    // Most groups have one process. Then no name can occur twice, and an index of names is not needed.
     if group.len() == 1 {
         start_order.push(group.start);
         return;
@@ -86,7 +86,7 @@ fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_ord
     }
 }
 
-/// Reads the groups of all `[group:x]` sections. Adds the name of every section that they list to `listed`.
+/// Reads the groups of all `[group:x]` sections. Adds the names of the sections of their programs to `listed`.
 fn heterogeneous_groups<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
@@ -130,7 +130,7 @@ fn index_by_name(sections: &[Section<'_>]) -> NameIndex {
     index
 }
 
-/// Finds the sections of the programs that a group lists, and reports the names without a section.
+/// Finds the sections of the programs that a group lists. Reports the names that have no section or two sections.
 fn listed_sections<'a>(
     context: &mut Context<'a>,
     index: &NameIndex,
@@ -143,7 +143,7 @@ fn listed_sections<'a>(
     for name in comma_list(programs) {
         let program = find(format!("program:{name}"));
         let fcgi_program = find(format!("fcgi-program:{name}"));
-        // supervisord's message names the section that it looked at last, not the group.
+        // supervisord's message names the section of the program that was found last, or the group if there is none.
         let last = found.last().map_or(group.name, |section| section.name);
         match (program, fcgi_program) {
             (Some(section), None) | (None, Some(section)) => found.push(section),
@@ -210,7 +210,8 @@ fn eventlistener_groups<'a>(
             section,
             kind: SectionKind::EventListener,
             program_name,
-            // supervisord strips blanks from the name of the program, but not from the name of the pool.
+            // For an event listener, supervisord strips blanks around the program's name, but not around the group's
+            // name.
             group_name: pool_name.to_owned(),
             group_priority,
             socket: None,
@@ -220,7 +221,7 @@ fn eventlistener_groups<'a>(
     groups
 }
 
-/// Adds the processes of one section, and returns the group that they make.
+/// Adds the processes of one section to the end of `processes`, and returns their group.
 fn group_of<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,

@@ -26,7 +26,7 @@ const SUPERVISORD: &[&str] = &[
     "stop_timeout",
 ];
 
-/// `[program:x]`; an event listener and a FastCGI program have these keys too.
+/// The keys of `[program:x]`. `[eventlistener:x]` and `[fcgi-program:x]` have these keys too.
 const PROGRAM: &[&str] = &[
     "autorestart",
     "autostart",
@@ -102,9 +102,9 @@ const INET_HTTP_SERVER: &[&str] = &["password", "port", "username"];
 const UNIX_HTTP_SERVER: &[&str] = &["chmod", "chown", "file", "password", "username"];
 const RPCINTERFACE: &[&str] = &[RPCINTERFACE_FACTORY];
 
-/// The names of the known sections, for the suggestion in a warning. In the file, a name with a colon is followed by
-/// the name of a program or similar, as in `[program:x]`.
-const SECTION_PREFIXES: &[&str] = &[
+/// The names of the known sections. The warning about an unknown section suggests one of them. In the file, a name with
+/// a colon is followed by the name of a program or similar, as in `[program:x]`.
+const SECTION_NAMES: &[&str] = &[
     "supervisord",
     "program:",
     "group:",
@@ -118,8 +118,8 @@ const SECTION_PREFIXES: &[&str] = &[
     "ctlplugin:",
 ];
 
-/// A name with more differences than this is not a typing error.
-const MAX_DISTANCE: usize = 3;
+/// If a name differs from a known name in more characters than this, it is not taken for a misspelling of that name.
+const MAX_EDIT_DISTANCE: usize = 3;
 
 /// The known keys of a section, in up to two tables. `None` if any key is valid, as in `[rpcinterface:x]`.
 type KnownKeys = Option<[&'static [&'static str]; 2]>;
@@ -149,7 +149,7 @@ pub(crate) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
     tables.iter().any(|table| table.contains(&key))
 }
 
-/// Returns whether any section has this key.
+/// Returns whether at least one known section can have this key.
 pub(crate) fn is_known(key: &str) -> bool {
     let tables = [
         [SUPERVISORD, PROGRAM],
@@ -169,14 +169,14 @@ pub(crate) fn nearest_key(key: &str, tables: [&'static [&'static str]; 2]) -> Op
 /// Returns the section that `name` most likely means: `program:` for `[Program:x]`.
 pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    nearest_word(&strip(kind).to_ascii_lowercase(), SECTION_PREFIXES.iter().copied())
+    nearest_word(&strip(kind).to_ascii_lowercase(), SECTION_NAMES.iter().copied())
 }
 
-/// Returns the candidate with the smallest edit distance to `word`; if several candidates have that distance, the
-/// shortest of them. At most one character in three may differ. A candidate that begins with `word` counts as equal,
-/// because abbreviated keys are common mistakes.
+/// Returns the candidate with the smallest edit distance to `word`. If several candidates have that distance, returns
+/// the shortest of them. The distance must not exceed a third of the length of `word`, nor [`MAX_EDIT_DISTANCE`]. A
+/// candidate that begins with `word` counts as equal, because people often abbreviate keys.
 fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let limit = (word.chars().count() / 3).min(MAX_DISTANCE);
+    let limit = (word.chars().count() / 3).min(MAX_EDIT_DISTANCE);
     let measured = candidates.map(|candidate| {
         let is_abbreviated = limit > 0 && candidate.starts_with(word);
         (if is_abbreviated { 0 } else { edit_distance(word, candidate) }, candidate)
@@ -188,7 +188,7 @@ fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> O
 /// Returns the number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein distance).
 fn edit_distance(a: &str, b: &str) -> usize {
     // A text from the file may be megabytes long, and the loop below takes a.len() * b.len() steps.
-    if a.len().abs_diff(b.len()) > MAX_DISTANCE {
+    if a.len().abs_diff(b.len()) > MAX_EDIT_DISTANCE {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();

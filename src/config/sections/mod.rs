@@ -1,4 +1,4 @@
-//! One file for each kind of section, and the parts that all of them use.
+//! One file for each kind of section, and the files that several of them use.
 
 pub(crate) mod assemble;
 pub(crate) mod eventlistener;

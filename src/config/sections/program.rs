@@ -51,7 +51,8 @@ use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
 /// Values that all programs share.
 pub(crate) struct ProgramDefaults<'a> {
-    /// rsup's environment, overridden by `[supervisord] environment`: the values of `%(ENV_X)s`.
+    /// The values of `%(ENV_X)s`: rsup's environment, in which `[supervisord] environment` has set or replaced
+    /// variables.
     pub(crate) variables: &'a EnvMap,
     /// The [`estimated_size`] of `[supervisord] environment`, which every process inherits.
     pub(crate) environment_size: usize,
@@ -107,7 +108,7 @@ pub(crate) fn add_processes<'a>(
         if let Some(process) = processes.last_mut() {
             set_process_values(process, &mut reader, vars, defaults, &process_name);
         }
-        // An error in one process of the section is the same error in all others.
+        // Every other process of the section has the same error, and one report of it is enough.
         if reader.context.report.error_count() > errors_before {
             break;
         }
@@ -131,8 +132,8 @@ pub(crate) fn estimated_size(command: &str, environment: &[(String, String)]) ->
     variables.sum::<usize>().saturating_add(command.len().saturating_mul(2)).saturating_add(words)
 }
 
-/// Sorts the processes from index `start` on by name. supervisord sorts by priority first, but all of these processes
-/// have the same priority.
+/// Sorts the processes with index `start` and above by name. supervisord sorts by priority first, but all of these
+/// processes have the same priority.
 fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
     let unsorted = processes.split_off(start);
     let mut order = StableSort::default();
@@ -217,7 +218,8 @@ fn process_spec(
     }
 }
 
-/// Reads `user` and checks that the user exists. The value stays text: `--print-config` must not depend on user IDs.
+/// Reads `user` and checks that the user exists. Returns the text of the value and not a user ID, because the output of
+/// `--print-config` must not depend on the user IDs of the machine.
 fn user(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Option<String> {
     let user = reader.text("user", vars)?;
     if let Err(why) = reader.context.check_user(&user) {

@@ -11,7 +11,7 @@ use crate::config::model::{Inputs, Obstacle, Overrides, Socket, StartStep};
 use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
 
-/// The inputs of reading all sections, and the findings so far.
+/// The data that is needed to read the sections, and the errors, warnings and log lines so far.
 pub(crate) struct Context<'a> {
     pub(crate) document: &'a Document<'a>,
     /// All sections of `document` except `[DEFAULT]`.
@@ -28,20 +28,20 @@ pub(crate) struct Context<'a> {
     pub(crate) text_budget: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
-    /// The user that rsup changes to when it starts. `None` if there is no such user, or before `[supervisord]` has
-    /// been read.
+    /// The user that rsup changes to when it starts. `None` if no user is set, if the set user does not exist, or
+    /// before `[supervisord]` has been read.
     pub(crate) own_user: Option<String>,
     /// Whether rsup can change to `own_user`. If not, `--check` tries no later step of the start, because rsup does not
     /// get that far.
     pub(crate) can_change_to_own_user: bool,
-    /// The users of programs that `--check` has tried to change to, each with the failure, if any.
+    /// The users of programs to which `--check` has tried to change, each with the reason of the failure, if it failed.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
-/// Limit on the bytes of text that all sections read and keep, because every section inherits the keys of `[DEFAULT]`
-/// and a small file can expand to gigabytes.
+/// Limit on the bytes of text that are read and kept for all sections. Every section inherits the keys of `[DEFAULT]`,
+/// so a small file can expand to gigabytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 << 20;
 
 impl<'a> Context<'a> {
@@ -161,12 +161,13 @@ impl<'a> SectionReader<'_, 'a> {
         self.section.get(key)
     }
 
-    /// Returns a key's expanded value, or `None` if the key is not set. Reports an error if the expansion fails.
+    /// Returns a key's expanded value, or `None` if the key is not set. If the expansion fails, reports an error and
+    /// returns `None`.
     pub(crate) fn text(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<Cow<'a, str>> {
         self.expand_value(key, self.raw(key)?, vars)
     }
 
-    /// Expands `value`, which is the value of `key`. Reports an error if the expansion fails.
+    /// Expands `value`, which is the value of `key`. If the expansion fails, reports an error and returns `None`.
     pub(crate) fn expand_value(
         &mut self,
         key: &str,

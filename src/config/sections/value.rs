@@ -62,8 +62,8 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
     Ok(integer(digits)?.saturating_mul(unit))
 }
 
-/// Parses a signal number or name, with or without `SIG`. supervisord accepts a number if a name in Python's `signal`
-/// module that begins with `SIG` has this value. This includes 0, because `signal.SIG_DFL` is 0.
+/// Parses a signal number or name, with or without `SIG`. As in supervisord, a number is valid if a name in Python's
+/// `signal` module begins with `SIG` and has this value. So 0 is valid, because `signal.SIG_DFL` is 0.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     if let Some(number) = int(text, 10) {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
@@ -147,8 +147,8 @@ pub(crate) fn checked_name(text: &str) -> Result<String, String> {
 /// a value, but cannot start the program.
 pub(crate) const NUL_BYTE: &str = "the value contains a NUL byte";
 
-/// Parses the expanded value of `environment`. `text` is the value before its expansion. The message about an error
-/// uses `text` to name the variable whose inserted value may be the cause.
+/// Parses the expanded value of `environment`. `text` is the value before its expansion. If the parser fails, its
+/// message uses `text` to name the `%(name)s` whose text may be the cause.
 pub(crate) fn variables(
     text: &str,
     expanded: &str,
