@@ -196,6 +196,10 @@ fn errors_have_supervisords_messages() {
         ),
         ("[fcgi-program:f]\ncommand=c", "socket: [fcgi-program:f] section requires a \"socket\" line"),
         (
+            "[fcgi-program:f]\ncommand=c\nsocket=%(ENV_X).0s",
+            "socket: [fcgi-program:f] section requires a \"socket\" line",
+        ),
+        (
             "[fcgi-program:f]\ncommand=c\nsocket=foo",
             "socket: ('Bad socket format %s', 'foo') in [fcgi-program:f] socket",
         ),

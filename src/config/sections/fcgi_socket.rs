@@ -31,13 +31,15 @@ pub(crate) fn read_socket(
     let section = reader.section.name;
     // As in supervisord, `socket` may use `%(program_name)s`, but the `socket_*` keys may not.
     let vars = ExpansionVars { program: Some(program_name), ..*vars };
-    let text = reader.text("socket", &vars);
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        // If the expansion of `socket` failed, that error is in the report already.
-        if reader.raw("socket").is_none_or(|value| value.text().is_empty()) {
+    let is_set = reader.raw("socket").is_some();
+    let text = match reader.text("socket", &vars) {
+        Some(text) if !text.is_empty() => text,
+        // The expansion of `socket` has failed, and that error is in the report already.
+        None if is_set => return None,
+        Some(_) | None => {
             reader.error("socket", format!("[{section}] section requires a \"socket\" line"));
+            return None;
         }
-        return None;
     };
     let has_unix_only_keys = owner.is_some() || mode.is_some();
     let address = socket_address(&text, has_unix_only_keys)
