@@ -5,8 +5,8 @@ use crate::sys::Errno;
 use std::fmt;
 use std::io;
 
-/// The reason why rsup starts no program. Only the text of `Configuration` already says `error` and ends with a
-/// newline.
+/// The reason why rsup starts no program. The caller adds `Error: ` and a newline to the displayed text, except to the
+/// text of `Configuration`, which is complete.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.
@@ -16,7 +16,7 @@ pub enum Error {
         /// The name that rsup was started under.
         program: String,
     },
-    /// The configuration has errors. The text is the report, whose lines already contain `error:` or `Error:`.
+    /// The configuration has errors. The text is the report, which already marks each error with `error:` or `Error:`.
     Configuration(String),
     /// A descriptor from 0 to 2 was closed at the start and could not be opened.
     StandardDescriptors(Errno),
@@ -24,7 +24,7 @@ pub enum Error {
     BlockSignals(Errno),
     /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
     WatchSignals(Errno),
-    /// The user that `[supervisord] user` or the command line sets, or the group of this user, does not exist.
+    /// The user or the group that `[supervisord] user` or the command line sets does not exist.
     UnknownUser(String),
     /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
     DropPrivileges(String),

@@ -54,7 +54,7 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
 /// Returns the text that rsup writes to stderr about an error.
 fn error_text(error: &Error) -> String {
     match error {
-        // The lines of the report already contain `error:` or `Error:`.
+        // The report already marks each error with `error:` or `Error:`.
         Error::Configuration(report) => report.clone(),
         error => format!("Error: {error}\n"),
     }

@@ -79,8 +79,8 @@ impl Report {
         self.errors > 0
     }
 
-    /// Returns a line for each error, and also for each warning if `warnings` is true, sorted by file and line. A
-    /// section that two groups list is read twice, so equal lines are returned only once.
+    /// Returns a line for each error, and also for each warning if `warnings` is true, sorted by file and line. If two
+    /// groups list the same program, its section is read twice, so equal lines are returned only once.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
         self.rendered(warnings, &NO_COLOURS)
     }
@@ -122,7 +122,7 @@ impl Report {
         let section = subject.section.to_owned();
         let key = subject.key.to_owned();
         let finding = Finding { location, severity, section, key, text };
-        // If numprocs > 1, each process of the section causes the same error or warning again.
+        // If numprocs > 1, each process of the section can cause the same error or warning again.
         if self.findings.last() == Some(&finding) {
             return;
         }

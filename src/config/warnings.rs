@@ -74,7 +74,7 @@ pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, li
 }
 
 /// Warns about a section of a program. `process` is the first process that the section defines. `vars` holds the names
-/// and values that a `%(name)s` in its command may use.
+/// and values that a `%(name)s` in the command may use.
 pub(crate) fn warn_process(
     reader: &mut SectionReader<'_, '_>,
     process: &ProcessConfig,

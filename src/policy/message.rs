@@ -30,7 +30,7 @@ pub enum ProcessMessage {
         /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
-    /// The process was requested to stop, and the child that rsup had forked for it exited without an exec.
+    /// The process was requested to stop. The child that rsup had forked for it exited without executing the program.
     StoppedBeforeExec,
     /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,

@@ -45,7 +45,7 @@ const EVENT_TYPES: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// The event types whose listeners are notified when a program ends or enters FATAL.
+/// supervisord notifies the listeners for these event types when a program ends or enters FATAL.
 const END_EVENT_TYPES: [&str; 4] =
     ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
 

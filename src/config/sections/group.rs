@@ -71,7 +71,7 @@ pub(crate) fn processes_in_start_order<'a>(
 /// Appends the indices of the processes of one group to `start_order`. supervisord stores the processes of a group by
 /// name. So if several processes have the same name, only the last of them is kept, at the position of the first.
 fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
-    // Most groups have one process. Then no name can occur twice, and an index of names is not needed.
+    // Most groups have one process, which cannot have a duplicate name. So no index of names is built.
     if group.len() == 1 {
         start_order.push(group.start);
         return;
@@ -210,8 +210,7 @@ fn eventlistener_groups<'a>(
             section,
             kind: SectionKind::EventListener,
             program_name,
-            // For an event listener, supervisord strips blanks around the program's name, but not around the group's
-            // name.
+            // supervisord strips blanks around the name of an event listener, but not around the name of its group.
             group_name: pool_name.to_owned(),
             group_priority,
             socket: None,

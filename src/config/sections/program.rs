@@ -51,8 +51,8 @@ use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
 /// Values that all programs share.
 pub(crate) struct ProgramDefaults<'a> {
-    /// The values of `%(ENV_X)s`: rsup's environment, in which `[supervisord] environment` has set or replaced
-    /// variables.
+    /// The variables for `%(ENV_X)s`: rsup's environment and the variables of `[supervisord] environment`, which
+    /// replace those of the same name.
     pub(crate) variables: &'a EnvMap,
     /// The [`estimated_size`] of `[supervisord] environment`, which every process inherits.
     pub(crate) environment_size: usize,
@@ -108,7 +108,7 @@ pub(crate) fn add_processes<'a>(
         if let Some(process) = processes.last_mut() {
             set_process_values(process, &mut reader, vars, defaults, &process_name);
         }
-        // Every other process of the section has the same error, and one report of it is enough.
+        // The other processes of the section have the same error, and one report of it is enough.
         if reader.context.report.error_count() > errors_before {
             break;
         }

@@ -28,13 +28,13 @@ pub(crate) struct Context<'a> {
     pub(crate) text_budget: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
-    /// The user that rsup changes to when it starts. `None` if no user is set, if the set user does not exist, or
-    /// before `[supervisord]` has been read.
+    /// The user that rsup changes to when it starts. `None` if no user is set, if that user does not exist, or before
+    /// `[supervisord]` has been read.
     pub(crate) own_user: Option<String>,
     /// Whether rsup can change to `own_user`. If not, `--check` tries no later step of the start, because rsup does not
     /// get that far.
     pub(crate) can_change_to_own_user: bool,
-    /// The users of programs to which `--check` has tried to change, each with the reason of the failure, if it failed.
+    /// The users of programs to which `--check` has tried to change, each with the reason if the change failed.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
 }
 
