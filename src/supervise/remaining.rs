@@ -199,8 +199,8 @@ impl RemainingProcesses {
         Some(true)
     }
 
-    /// Sends SIGKILL to the children of rsup, except those that were sent SIGKILL before. Returns whether a child had
-    /// not been sent SIGKILL before, or `None` if the kernel does not list the children.
+    /// Sends SIGKILL to the children of rsup, except those that were sent SIGKILL before. Returns true if this
+    /// call has sent SIGKILL to a child, and `None` if the kernel does not list the children.
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
         for child in sys::children()? {

@@ -87,7 +87,7 @@ fn group_id(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| Some(Group::from_name(group).ok().flatten()?.gid.as_raw()))
 }
 
-/// The step because of which a change of the user and the groups failed.
+/// A step of a change of the user and the groups, for the report of the step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialStep {
     /// setgroups(2).
@@ -161,8 +161,8 @@ pub fn is_root() -> bool {
 }
 
 /// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the configuration
-/// names a group, the change is always made. Otherwise this function does nothing if rsup already runs as that user,
-/// like supervisord.
+/// names a group, the change is always made. Otherwise this function, like supervisord, does nothing if rsup already
+/// runs as that user.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

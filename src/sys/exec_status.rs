@@ -164,7 +164,7 @@ impl FailureReader {
                         receive(ExecReport::Failure(failure));
                     }
                 }
-                // A read of any other length is impossible, because every child writes complete reports.
+                // A read returns 0 bytes or a complete report, because every child writes complete reports.
                 Ok(_) => {}
                 Err(_) => return false,
             }

@@ -76,8 +76,8 @@ impl TimeZone {
         unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
         // SAFETY: rsup has one thread, and `inherited` is the list that `environ` pointed to before.
         unsafe { environ = inherited };
-        // SAFETY: all bytes are initialised (zero if the year is out of range), and zero is valid for every field of
-        // tm.
+        // SAFETY: all bytes are initialised. They stay zero if localtime_r(3) fails, and zero is valid for every field
+        // of tm.
         unsafe { local.assume_init() }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct StableSort(BTreeSet<(i64, String, usize)>);
 
 impl StableSort {
-    /// Adds the number and the text of the next item.
+    /// Adds the next item: the number and the text by which it is sorted.
     pub(crate) fn push(&mut self, number: i64, text: String) {
         let index = self.0.len();
         self.0.insert((number, text, index));

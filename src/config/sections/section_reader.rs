@@ -34,7 +34,8 @@ pub(crate) struct Context<'a> {
     /// Whether rsup can change to `own_user`. If not, `--check` tries no later step of the start, because rsup does not
     /// get that far.
     pub(crate) can_change_to_own_user: bool,
-    /// The users of programs to which `--check` has tried to change, each with the reason if the change failed.
+    /// The users of programs that `--check` has tried already. Each has the reason of the failure, if rsup cannot
+    /// change to that user.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
 }
 
