@@ -727,8 +727,8 @@ fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Send(Signal::KILL, to));
 }
 
-/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop at `now`. They are
-/// asked later than the leader, so the time of its SIGKILL may be too early for them.
+/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop at `now`. The leader
+/// was asked earlier. Its SIGKILL may be due before these members have had time to stop.
 fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
     now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
 }

@@ -368,7 +368,7 @@ impl ProcessSet {
         self.report_waiting();
     }
 
-    /// Withdraws the starts that are still in the queue of actions.
+    /// Removes the actions [`ProcessAction::Spawn`] that are still in the queue, so that no further program is started.
     fn cancel_spawns(&mut self, now: Time) {
         let mut cancelled = Vec::new();
         self.actions.retain(|action| match action {

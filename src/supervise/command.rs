@@ -181,7 +181,7 @@ impl Command {
         // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
         // which does not react when rsup stops. If another process then continued only the command, rsup would stay
         // stopped for good. After any other stop signal rsup stops too, because the init may have forwarded the signal.
-        let would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
+        let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.group);
@@ -198,7 +198,7 @@ impl Command {
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
-        } else if !self.is_pid1 && !has_terminal && !would_stay_stopped {
+        } else if !self.is_pid1 && !has_terminal && !rsup_would_stay_stopped {
             sys::kill_self(Signal::STOP.number());
         }
     }
@@ -278,8 +278,8 @@ impl Command {
     }
 
     /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. Returns false if rsup is PID 1
-    /// and cannot list the processes. rsup then asks those outside the command's process group only now, so they still
-    /// need time before SIGKILL.
+    /// and cannot list the processes. In this case, one kill(2) for all processes sends SIGTERM, and the processes
+    /// outside the command's process group get their first SIGTERM now. So they still need time before SIGKILL.
     fn ask_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);
