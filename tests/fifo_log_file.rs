@@ -66,7 +66,9 @@ fn the_reader_gets_no_end_of_file_between_two_runs_of_the_only_writer() {
         reader.at_eof.then_some(())
     });
     let starts = rsup.lines("spawned: 'job'").len();
-    assert_eq!(reader.text.lines().count(), starts, "each start writes one line");
+    let lines = reader.text.lines().count();
+    // The stop may have ended the last run before it wrote its line.
+    assert!(lines == starts || lines + 1 == starts, "{lines} lines of {starts} starts");
     assert!(rsup.lines("can't").is_empty(), "{:?}", rsup.log());
 }
 
@@ -206,6 +208,32 @@ fn a_fifo_that_rsup_may_not_open_is_reported_once_at_each_start() {
     assert_eq!(rsup.stop(), 0);
     let starts = rsup.lines("spawned: 'job'").len();
     assert_eq!(rsup.lines("EACCES").len(), starts, "{:?}", rsup.log());
+}
+
+#[test]
+fn rsup_raises_its_limit_on_descriptors_to_keep_every_fifo_open() {
+    const PROGRAMS: usize = 8;
+    let keys = |n: usize| format!("stdout_logfile=%(here)s/out{n}\nstderr_logfile=%(here)s/err{n}\n");
+    let program = |n: usize| program(&format!("w{n}"), "sleep 1000") + &keys(n);
+    let setup =
+        rsup(&("[supervisord]\nminfds=1\n".to_owned() + &(0..PROGRAMS).map(program).collect::<String>()));
+    let path = |name: &str, n: usize| setup.path(&format!("{name}{n}"));
+    let _readers: Vec<_> =
+        (0..PROGRAMS).flat_map(|n| [path("out", n), path("err", n)]).map(|path| Reader::new(&path)).collect();
+    let mut rsup = setup.after("ulimit -Sn 20").start();
+    rsup.expect_all(&(0..PROGRAMS).map(|n| format!("success: w{n} ")).collect::<Vec<_>>());
+    assert!(rsup.lines("too few descriptors").is_empty(), "{:?}", rsup.log());
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_fifo_is_closed_although_other_members_of_the_process_group_are_still_terminated() {
+    let reader = "(trap '' TERM; exec cat out >read) &";
+    let conf = one_run("exec >&-; exit 3").replace("echo line;", &format!("{reader} echo line;"));
+    let setup = rsup(&(conf + "startsecs=100\nstartretries=0\nstopwaitsecs=100\n")).after("touch read");
+    let _reader = Reader::new(&setup.path("out"));
+    let (code, rsup) = setup.run();
+    assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{:?}", rsup.log());
 }
 
 #[test]

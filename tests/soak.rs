@@ -380,7 +380,7 @@ fn reaping_and_restarting_leak_no_memory_and_no_descriptor() {
         });
         (anonymous_memory(pid), proc::open_descriptors(pid))
     };
-    // rsup's memory may grow in the first round, so the comparison starts after that round.
+    // The first measurement is at the end of the first round, because rsup's memory may grow during that round.
     let measured: Vec<_> = (1..=rounds + 1).map(&mut round).collect();
     let memory: Vec<_> = measured.iter().map(|(memory, _)| *memory).collect();
     let descriptors: Vec<_> = measured.iter().map(|(_, descriptors)| *descriptors).collect();

@@ -259,7 +259,7 @@ fn when_not_pid_1_the_sweep_reaches_orphans_that_rsup_adopts_during_the_sweep() 
     );
     let mut rsup = setup.start();
     rsup.expect_in_file("in", "in\n");
-    // `in` says nothing about the other children of the three shells, which may not be forked yet.
+    // `in` does not show that the other children exist, nor that the first shell has executed its `sleep`.
     let all = eventually("two shells and three sleeps run", || {
         let tree = rsup.tree();
         let count = |name: &str| tree.iter().filter(|process| process.name == name).count();

@@ -193,19 +193,24 @@ impl Process {
         }
     }
 
-    /// Whether one of these is true: the process has a leader; it will be started again; rsup waits for other members
-    /// of its process group to exit.
+    /// Whether the process has a leader or will be started again.
     #[must_use]
-    pub fn is_active(&self) -> bool {
-        let leader_is_active = match self.state {
+    pub fn has_leader_or_restart(&self) -> bool {
+        match self.state {
             ProcessState::Starting { .. }
             | ProcessState::Running
             | ProcessState::Stopping(_)
             | ProcessState::Backoff { .. } => true,
             ProcessState::Exited { restart_at } => restart_at.is_some(),
             ProcessState::Stopped | ProcessState::Fatal => false,
-        };
-        leader_is_active || self.awaits_leftovers()
+        }
+    }
+
+    /// Whether one of these is true: the process has a leader; it will be started again; rsup waits for other members
+    /// of its process group to exit.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.has_leader_or_restart() || self.awaits_leftovers()
     }
 
     /// Whether rsup must not stop the processes with a lower group priority yet. This is the case until the leader, and
@@ -379,12 +384,8 @@ impl Process {
     fn spawn_deferred(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
-            Starting { up_since: None } => {
-                self.state = Stopped;
-                // This does nothing if starts are disabled.
-                self.start(now, emit);
-            }
-            Stopping(_) => {
+            Starting { up_since: None } if !self.starts_disabled => self.start(now, emit),
+            Starting { up_since: None } | Stopping(_) => {
                 emit(ProcessAction::Log(ProcessMessage::StoppedBeforeExec));
                 self.state = Stopped;
             }

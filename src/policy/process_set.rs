@@ -250,8 +250,9 @@ impl ProcessSet {
     /// Whether rsup may start the process again after its present leader has exited.
     #[must_use]
     pub fn may_start_again(&self, id: ProcId) -> bool {
-        let is_active = self.processes.get(id.0).is_some_and(|managed| managed.process.is_active());
-        matches!(self.phase, Phase::Running) && is_active
+        let is_not_over =
+            self.processes.get(id.0).is_some_and(|managed| managed.process.has_leader_or_restart());
+        matches!(self.phase, Phase::Running) && is_not_over
     }
 
     /// When [`ProcessSet::tick`] is due.

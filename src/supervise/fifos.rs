@@ -11,14 +11,14 @@ pub(super) struct Fifos {
     /// The pipes that are rsup's own stdout or stderr. rsup has them open anyway, so it need not open a log file that
     /// leads to one of them.
     own: Vec<PipeId>,
-    /// The number of descriptors that rsup needs for other purposes. rsup keeps a FIFO open only if that many
-    /// descriptors stay free.
-    reserve: u64,
+    /// The largest number of FIFOs that rsup keeps open. The other descriptors below the limit are needed to start
+    /// programs.
+    capacity: u64,
 }
 
 impl Fifos {
-    pub(super) fn new(reserve: u64) -> Self {
-        Self { open: Vec::new(), own: sys::own_pipes(), reserve }
+    pub(super) fn new(capacity: u64) -> Self {
+        Self { open: Vec::new(), own: sys::own_pipes(), capacity }
     }
 
     /// Returns what a child checks at a start of this process: whether a log file is a FIFO that rsup has not opened
@@ -50,7 +50,8 @@ impl Fifos {
         let mut opened = Vec::new();
         let mut open = |output: &Output| {
             let path = output.log_file()?;
-            match Fifo::open(path, self.reserve) {
+            let count = self.open.len() + opened.len();
+            match Fifo::open(path, (count as u64) < self.capacity) {
                 Ok(fifo) => opened.extend(fifo),
                 Err(Errno::EMFILE | Errno::ENFILE) => no_descriptor(path),
                 Err(errno) => return Some(errno),

@@ -161,7 +161,8 @@ impl Supervisor {
             slots.push(Slot::new(process.name.into(), program));
             specs.push(process.spec);
         }
-        let fifos = Fifos::new(prepare::needed_descriptors(specs.len()));
+        let for_starts = prepare::needed_descriptors(specs.len());
+        let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {
             log,
             processes: ProcessSet::new(specs, settings),

@@ -112,10 +112,13 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(ExecFailure { step: ExecStep::UnopenedFifo, .. }), Ok(program)) => {
-                let warn = |path: &CStr| {
-                    self.log.line(Level::Warn, messages::no_descriptor_for_fifo(&slot.name, path));
-                };
-                slot.tried_fifos = Some(self.fifos.open_log_files(id, program, warn));
+                // During the stop there is no next start, and opening a file could block.
+                if self.processes.may_start_again(id) {
+                    let warn = |path: &CStr| {
+                        self.log.line(Level::Warn, messages::no_descriptor_for_fifo(&slot.name, path));
+                    };
+                    slot.tried_fifos = Some(self.fifos.open_log_files(id, program, warn));
+                }
                 Event::SpawnDeferred
             }
             (Some(failure), Ok(program)) => {

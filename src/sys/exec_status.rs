@@ -51,8 +51,8 @@ pub enum ExecStep {
     Chdir = 10,
     /// execve(2) failed.
     Exec = 11,
-    /// A log file is a FIFO that rsup has not opened. The child exits, so that rsup can open the FIFO before it starts
-    /// the program again.
+    /// A log file is a FIFO that rsup has not opened for this process. The child exits, so that rsup can open the FIFO
+    /// before it starts the program again.
     UnopenedFifo = 12,
 }
 

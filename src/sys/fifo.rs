@@ -12,12 +12,11 @@
 )]
 
 use super::errno::Errno;
-use super::rlimit::soft_nofile_limit;
 use super::stdio::{STDERR, STDOUT, standard_fd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// The device and the inode of a FIFO or of a pipe. No other file has the same pair while this file is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,26 +44,24 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// Opens a FIFO for writing. Returns `None` for any other kind of file. `reserve` is the number of descriptors that
-    /// must stay free below the soft limit.
+    /// Opens a FIFO for writing. Returns `None` for any other kind of file.
     ///
     /// # Errors
-    /// Returns the errno of open(2): ENXIO if no process has the FIFO open for reading. Returns EMFILE if fewer than
-    /// `reserve` descriptors would stay free.
-    pub fn open(path: &CStr, reserve: u64) -> Result<Option<Self>, Errno> {
+    /// Returns EMFILE for a FIFO if `may_open` is false. Returns the errno of open(2): ENXIO if no process has the FIFO
+    /// open for reading.
+    pub fn open(path: &CStr, may_open: bool) -> Result<Option<Self>, Errno> {
         // This check comes first, because opening a device can have an effect on the device.
         if !stat(path).is_ok_and(|stat| PipeId::of(stat).is_some()) {
             return Ok(None);
         }
+        if !may_open {
+            return Err(Errno::EMFILE);
+        }
         // Without O_NONBLOCK, open(2) waits until a process opens the FIFO for reading.
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let write_end = nix::fcntl::open(path, flags, Mode::empty())?;
-        // open(2) returns the lowest free number, so all lower numbers are in use.
-        let used = u64::from(write_end.as_raw_fd().unsigned_abs());
-        if used.saturating_add(reserve) > soft_nofile_limit() {
-            return Err(Errno::EMFILE);
-        }
-        Ok(PipeId::of(fstat(&write_end)?).map(|id| Self { id, _write_end: write_end }))
+        // If a seccomp filter refuses fstat(2), rsup closes the FIFO again, and only the program opens it.
+        Ok(fstat(&write_end).ok().and_then(PipeId::of).map(|id| Self { id, _write_end: write_end }))
     }
 }
 

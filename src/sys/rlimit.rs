@@ -48,7 +48,7 @@ pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
 }
 
 /// Returns rsup's own soft limit on descriptors. If getrlimit(2) is refused, there is no known limit.
-pub(super) fn soft_nofile_limit() -> u64 {
+pub fn soft_nofile_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 

@@ -85,8 +85,12 @@ fn podman_plays_the_manifest() {
     needs!(ready(), python::with(VALIDATOR, MODULE), podman());
     let mut manifest = manifest();
     let image = image(container(&mut manifest)).copy_to(Engine::Podman);
+    let container_with_probes = container(&mut manifest).clone();
     // podman publishes each containerPort as the same port of the host, which another process or replica may have.
-    container(&mut manifest).as_object_mut().unwrap().remove("ports").unwrap();
+    // podman 4.3 runs the commands of probes through a shell, which this image does not have.
+    for key in ["ports", "readinessProbe", "livenessProbe"] {
+        container(&mut manifest).as_object_mut().unwrap().remove(key).unwrap();
+    }
     container(&mut manifest)["image"] = image.name.clone().into();
     manifest["metadata"]["name"] = image.name.replace(':', "-").into();
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
@@ -102,12 +106,10 @@ fn podman_plays_the_manifest() {
     let ids = after("Pod:");
     let containers = after("Container:");
     assert!(!ids.is_empty() && ids.len() == containers.len(), "{played}");
-    let manifest = container(&mut manifest);
     for (pod, id) in ids.iter().zip(containers) {
         let container = Container { image: &image, id, _dir: tempfile::tempdir().unwrap() };
         container.expect_running(&["web", "clock"]);
-        // podman 4.3 itself runs the commands through a shell, which this image does not have.
-        expect_probes(manifest, &container);
+        expect_probes(&container_with_probes, &container);
 
         let pid = container.pid();
         let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();

@@ -149,7 +149,9 @@ impl Engine {
         let change = "ENTRYPOINT [\"/sbin/rsup\"]";
         let mut import = self.command(&["import", "--change", change, "-", &image.name]);
         let imported = try_run(import.stdin(tar.stdout.take().unwrap()));
-        // tar gets SIGPIPE if the engine ends before it has read everything.
+        // tar gets SIGPIPE if the engine ends before it has read everything, and if no process has the read end open
+        // any more. `import` still has it.
+        drop(import);
         let made = tar.wait().unwrap();
         imported.map(|_id| {
             assert!(made.success(), "tar: {made}");

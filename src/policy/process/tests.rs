@@ -337,6 +337,9 @@ fn no_process_is_started_once_starts_are_disabled() {
     let mut stopped = process(ProcessState::Stopped, Leftovers::None);
     outcome(&mut stopped, &spec(), Event::DisableStarts, at(EARLY));
     assert_eq!(outcome(&mut stopped, &spec(), Event::Start, at(EARLY)), "STOPPED");
+    let mut deferred = process(ProcessState::Starting { up_since: None }, Leftovers::None);
+    outcome(&mut deferred, &spec(), Event::DisableStarts, at(EARLY));
+    assert_eq!(outcome(&mut deferred, &spec(), Event::SpawnDeferred, at(EARLY)), "STOPPED 'stopped:'");
     // The remaining members are terminated, because rsup is stopping every process.
     let mut running = process(ProcessState::Running, Leftovers::None);
     outcome(&mut running, &spec(), Event::DisableStarts, at(EARLY));
