@@ -24,7 +24,7 @@ pub enum Error {
     BlockSignals(Errno),
     /// signalfd(2), epoll_create1(2) or epoll_ctl(2) failed.
     WatchSignals(Errno),
-    /// The user or the group that `[supervisord] user` or the command line sets does not exist.
+    /// `[supervisord] user` or the command line names a user or a group that does not exist.
     UnknownUser(String),
     /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
     DropPrivileges(String),

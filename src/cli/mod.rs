@@ -68,7 +68,8 @@ impl From<String> for EarlyExit {
 /// Parses argv, which includes the program's name.
 ///
 /// # Errors
-/// Returns the help or the version if an option asks for it, and otherwise the first error of the command line.
+/// Returns the first error that the parser finds. If the parser finds a request for the help or the version before any
+/// error, returns the help or the version.
 pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
     let as_supervisord =
         argv.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("supervisord"));

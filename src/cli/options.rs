@@ -11,7 +11,8 @@ use crate::policy::{Level, ShutdownOn};
 /// The option that argh adds to those of [`Options`].
 pub(super) const HELP: &str = "help";
 pub(super) const VERSION: &str = "version";
-/// The options that can be used together with a command, apart from supervisord's options without effect.
+/// The options that have an effect together with a command. The options with `hidden_help` are accepted with a command
+/// too, but have no effect.
 const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.

@@ -102,16 +102,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns whether any process has `autostart=true`. If none has, rsup never starts a process, because it has no
-    /// command that starts one later.
+    /// Returns whether any process has `autostart=true`. If no process has this value, rsup never starts a process,
+    /// because rsup does not support `supervisorctl start`.
     #[must_use]
     pub fn starts(&self) -> bool {
         self.processes.iter().any(|process| process.spec.autostart)
     }
 }
 
-/// The kind of section that defines a process. For an `[fcgi-program:x]` that a `[group:x]` lists, the kind is
-/// [`SectionKind::Program`], because supervisord runs such a program without its socket.
+/// The kind of section that defines a process. If a `[group:g]` lists an `[fcgi-program:x]`, the kind of the
+/// program's processes is [`SectionKind::Program`], because supervisord runs them without the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
     Program,

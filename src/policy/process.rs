@@ -97,8 +97,9 @@ pub enum Event {
     Spawned,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
-    /// Before its exec, the child of the last [`ProcessAction::Spawn`] found a log file that is a FIFO, and exited,
-    /// because rsup must open the FIFO first. rsup has reaped the child and has tried to open the FIFO.
+    /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
+    /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child and has tried to open the
+    /// FIFO.
     SpawnDeferred,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
     SpawnCancelled,
@@ -181,7 +182,8 @@ impl Process {
         self.last_exit
     }
 
-    /// Whether the process has a leader: a child that rsup has not reaped yet, or is about to fork.
+    /// Whether the process has a leader. A leader is a child that rsup is about to fork, or that rsup has forked and
+    /// not reaped yet.
     #[must_use]
     pub fn has_leader(&self) -> bool {
         match self.state {
@@ -213,8 +215,9 @@ impl Process {
         self.has_leader_or_restart() || self.awaits_leftovers()
     }
 
-    /// Whether rsup must not stop the processes with a lower group priority yet. This is the case until the leader, and
-    /// the other members of its process group that rsup waits for, have exited or were sent SIGKILL.
+    /// Whether rsup has to wait for this process before it stops the processes with a lower group priority. The wait
+    /// ends when all of these have exited or were sent SIGKILL: the leader, and the other members of its process group
+    /// that rsup waits for.
     #[must_use]
     pub fn blocks_stop(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
@@ -428,12 +431,14 @@ impl Process {
         }
     }
 
-    /// Ends a wait that depends on SIGKILL to the process group, because rsup has no permission to signal the group.
+    /// Applies [`Event::GroupRefused`]. After SIGKILL to the leader, SIGKILL to the process group is not due any more.
+    /// After SIGKILL to the remaining members, rsup does not wait for these members any longer.
     fn group_refused(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Stopping(StopStep::LeaderKilled { .. }) => self.state = Stopping(StopStep::GroupKilled),
-            // Nothing changes: the processes may still exit by themselves, and SIGKILL is due later or was sent before.
+            // Nothing changes, because the processes may still exit by themselves. rsup sends SIGKILL later, or has
+            // already tried to send SIGKILL.
             Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. } | StopStep::GroupKilled) => {}
             Backoff { .. } | Exited { .. } => {
                 self.abandon_killed_leftovers(emit);
@@ -662,9 +667,9 @@ impl Process {
         emit(ProcessAction::Send(Signal::CONT, SignalTarget::Group));
     }
 
-    /// Sends the SIGKILL that is due: to the leader, to the other members of its process group, or to both. Members
-    /// that were not asked to stop before get SIGTERM when the leader gets SIGKILL. With `killasgroup`, all members get
-    /// SIGKILL together with the leader instead.
+    /// Sends the SIGKILL that is due: to the leader, to the other members of its process group, or to both. If the
+    /// other members were not asked to stop yet, they get SIGTERM when the leader gets SIGKILL. With `killasgroup`, all
+    /// members get SIGKILL together with the leader instead.
     fn tick_stop(
         &mut self,
         spec: &ProcessSpec,
@@ -728,8 +733,9 @@ fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
     emit(ProcessAction::Send(Signal::KILL, to));
 }
 
-/// The earliest time at which members of a process group may get SIGKILL if they are asked to stop at `now`. The leader
-/// was asked earlier. Its SIGKILL may be due before these members have had time to stop.
+/// The earliest time for SIGKILL to those members of a process group that are asked to stop at `now`. These members
+/// need a time of their own. The leader was asked earlier, so the time of the leader's SIGKILL may be too early for
+/// them.
 fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
     now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
 }

@@ -105,8 +105,8 @@ pub struct ProcessSet {
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
-    /// The last exit code of the process that entered FATAL first. It is 1 if that exit code is 0 or if that process
-    /// never had one.
+    /// The last exit code of the process that entered FATAL first. The value 1 is used instead if that process last
+    /// exited with 0 or has never exited.
     first_fatal_code: Option<u8>,
     /// When the first signal that requests the stop was received.
     first_request_at: Option<Time>,
@@ -203,8 +203,9 @@ impl ProcessSet {
             }
             Phase::Running | Phase::Stopping { .. } => {}
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
-            // If a process that has exited had children, rsup may have adopted them. If rsup is not PID 1, it signals
-            // only its own children, so these processes were sent no signal before.
+            // If a process that has exited had children, rsup may have adopted them. If rsup is not PID 1, rsup signals
+            // only its own children. The adopted processes were not its children before, so no earlier
+            // `SignalRemaining` has reached them.
             Phase::TerminatingRemaining { sweep, .. } if any_changed => {
                 self.actions.push_back(Action::SignalRemaining(sweep.signal(now)));
             }
@@ -386,9 +387,9 @@ impl ProcessSet {
         }
     }
 
-    /// Does nothing while a process [blocks the stop](Process::blocks_stop). Otherwise requests the processes of the
-    /// next group priority to stop, from the highest number to the lowest, until a process blocks the stop. After the
-    /// lowest number, terminates everything that is still alive.
+    /// Requests the processes to stop, one group priority after another. The highest number comes first. Returns as
+    /// soon as a process [blocks the stop](Process::blocks_stop). After the lowest number, terminates everything that
+    /// is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
@@ -404,14 +405,14 @@ impl ProcessSet {
         }
     }
 
-    /// Requests the processes from the index `first` on to stop, except those that were requested before.
+    /// Requests every process whose index is at least `first` to stop, unless the process was requested to stop before.
     fn request_stop_from(&mut self, first: usize, now: Time) {
         let Phase::Stopping { first_stopping, .. } = &mut self.phase else { return };
         let count = first_stopping.saturating_sub(first);
         *first_stopping = first;
         for id in self.ids(first).take(count) {
-            // `handle` adds only the change that it causes to `blocking_stop`, so a process that blocks the stop
-            // already must be counted before the call.
+            // `handle` updates `blocking_stop` only if the event changes whether the process blocks the stop. So a
+            // process that already blocks the stop is counted here.
             let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
             self.blocking_stop += usize::from(blocks_stop);
             self.handle(id, Event::Stop, now);
@@ -465,8 +466,8 @@ impl ProcessSet {
     }
 
     /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered
-    /// FATAL. Otherwise it is the exit code of the first unexpected exit, where only the last exit of each process
-    /// counts. If no such exit was unexpected, the exit code is 0.
+    /// FATAL. Otherwise only the last exit of each process counts. The exit code is that of the earliest unexpected
+    /// exit among these last exits. If all of them were expected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),

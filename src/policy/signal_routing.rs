@@ -56,8 +56,8 @@ pub enum SignalAction {
 pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
     let RunContext { is_pid1, has_terminal, has_shell, hup_ignored } = context;
     let from_kernel = received.sender == Sender::Kernel;
-    // If PID 1 is an init that started rsup, the init forwards the signals that it receives to rsup. The terminal may
-    // be the cause of such a signal.
+    // If PID 1 is an init that started rsup, the init receives signals and forwards them to rsup. The terminal may be
+    // the origin of such a signal.
     let from_init = received.sender == Sender::Pid1 && !is_pid1 && !has_shell;
     match received.signal {
         Signal::CHLD => SignalAction::Reap,

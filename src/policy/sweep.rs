@@ -7,15 +7,16 @@ use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
-/// The longest time in seconds between SIGTERM and SIGKILL for a process that rsup asks to stop only after it has asked
-/// the programs themselves. Such a process is, for example, an orphan.
+/// The longest time in seconds between SIGTERM and SIGKILL for a process that gets SIGTERM late. SIGTERM is late if it
+/// comes after the stop signal of the process group's leader, shortly before the stop deadline, or after the final
+/// sweep has begun.
 pub(super) const MAX_LATE_REQUEST_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopDeadline {
-    /// When rsup asks everything to stop that was not asked before. The time from then to `kill_at` is a third of
-    /// `stop_timeout`, but at most 5 s.
+    /// When rsup sends a request to stop to every process that has not got one yet. The time from then to `kill_at` is
+    /// a third of `stop_timeout`, but at most 5 s.
     pub ask_at: Time,
     /// When everything gets SIGKILL.
     pub kill_at: Time,
@@ -113,7 +114,7 @@ impl Sweep {
         if now < self.last_kill_at { Signal::TERM } else { Signal::KILL }
     }
 
-    /// When [`Sweep::due`] returns the next step.
+    /// The time of the next step. From this time on, [`Sweep::due`] returns the step.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         Time::earliest(self.kill_at, self.give_up_at)

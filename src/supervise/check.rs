@@ -5,8 +5,8 @@ use crate::config::{Address, Obstacle, Socket, StartStep};
 use crate::sys::{self, CredentialStep, Credentials, Errno};
 use std::path::Path;
 
-/// Tries a step of the start. The caller must have checked that the users of `step` exist, because this function does
-/// not report a missing user.
+/// Tries a step of the start. This function does not report a missing user, so the caller must have checked that every
+/// user that `step` names exists.
 ///
 /// # Errors
 /// Says why the step would fail, and what to do.

@@ -116,8 +116,8 @@ impl Command {
         Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.ask_outside_at())
     }
 
-    /// When the processes outside the command's process group get SIGTERM, even if the command still runs. SIGKILL
-    /// reaches these processes at the stop deadline too, so they need time to stop before it.
+    /// When the processes outside the command's process group get SIGTERM, even if the command still runs. At the stop
+    /// deadline these processes get SIGKILL, like the command. So they need time to stop before that deadline.
     fn ask_outside_at(&self) -> Option<Time> {
         let asks = self.is_pid1 && !self.outside_asked;
         self.stop_deadline.filter(|_| asks).map(|times| times.ask_at)
@@ -139,8 +139,9 @@ impl Command {
     /// Returns the errno of kill(2) for the command itself.
     fn kill_command(&self) -> Result<(), Errno> {
         let leader_killed = sys::kill(self.group, Signal::KILL.number());
-        // The command was also signalled by its PID, because it may have moved to another process group. An error of
-        // killpg means that no member is left, or that rsup has no permission to signal any, and needs no handling.
+        // `sys::kill` signals the command by its PID, because the command may have moved to another process group. An
+        // error of killpg means that no member is left, or that rsup has no permission to signal any member. Neither
+        // needs handling.
         let _ = sys::killpg(self.group, Signal::KILL.number());
         leader_killed
     }
@@ -180,7 +181,8 @@ impl Command {
         let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
         // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
         // which does not react when rsup stops. If another process then continued only the command, rsup would stay
-        // stopped for good. After any other stop signal rsup stops too, because the init may have forwarded the signal.
+        // stopped for good. After any other stop signal rsup stops too: an init may have forwarded this signal to rsup,
+        // and such an init forwards SIGCONT to rsup as well.
         let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
@@ -192,9 +194,10 @@ impl Command {
         } else if has_shell {
             terminal::reclaim_foreground(self.group);
             if needs_terminal || by_key {
-                // The terminal stops all processes of a job together. So rsup sends the signal to its whole process
-                // group: to the rest of its pipeline, or to the script that started rsup. rsup itself blocks the
-                // signal, which stays pending until SIGCONT discards it.
+                // Normally the terminal stops all processes of a job together. This signal has reached only the
+                // command's process group. So rsup sends the signal to rsup's own process group, which contains the
+                // rest of the pipeline, or the script that started rsup. rsup itself blocks the signal, which stays
+                // pending until SIGCONT discards it.
                 sys::kill_own_group(signal);
             }
             sys::kill_self(Signal::STOP.number());
@@ -277,9 +280,10 @@ impl Command {
         }
     }
 
-    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. Returns false if rsup is PID 1
-    /// and cannot list the processes. In this case, one kill(2) for all processes sends SIGTERM, and the processes
-    /// outside the command's process group get their first SIGTERM now. So they still need time before SIGKILL.
+    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. Returns false if SIGTERM was
+    /// forwarded, rsup is PID 1, and rsup cannot list the processes. In this case one kill(2) sends SIGTERM to all
+    /// processes. Those outside the command's process group were not sent SIGTERM before, so the caller must give them
+    /// time before SIGKILL.
     fn ask_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);

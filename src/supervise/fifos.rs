@@ -59,8 +59,8 @@ impl Fifos {
             None
         };
         let errors = LogFileErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) };
-        // The FIFOs that were opened before are closed last. If the same FIFO is opened again, its reader then gets no
-        // end of file.
+        // The earlier descriptors of this process's FIFOs are closed only now, when the new descriptors are open. So
+        // the reader of a FIFO that is opened again gets no end of file.
         self.retain(|owner| owner != id);
         self.open.extend(opened.into_iter().map(|fifo| (id, fifo)));
         errors

@@ -62,9 +62,9 @@ pub(super) fn failed_step(
     }
 }
 
-/// The last part of a text about a failed exec. It explains ENOENT for a relative path of a program that has a
-/// directory. The file was found from rsup's own directory, but the path is executed after the change to the program's
-/// directory, as in supervisord. In other cases this part is empty.
+/// The last part of a text about a failed exec. This part is empty, except for ENOENT and a relative path of a program
+/// that has the key `directory`. The part then explains the error: the file was found from rsup's own directory, but
+/// the path was executed from `directory`, as in supervisord.
 fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
     match &program.directory {
         Some(directory) if errno == Errno::ENOENT && !path.starts_with('/') => {
@@ -89,8 +89,8 @@ pub(super) fn about_interpreter(path: &str, errno: Errno) -> String {
 }
 
 /// Why a process could not switch to another user. `was_root` says whether the real user was root before. supervisord's
-/// texts contain no errno, so an errno other than EPERM is appended. supervisord has no text for a failed setuid(2) of
-/// root. This text is rsup's own and always contains the errno.
+/// texts contain no errno, so rsup appends an errno other than EPERM. supervisord has no text for a failed setuid(2) of
+/// root. The text for this failure is therefore rsup's own, and always contains the errno.
 pub(super) fn failed_credentials(step: CredentialStep, errno: Errno, was_root: bool) -> String {
     let text = match step {
         _ if errno == Errno::EPERM && !was_root => return "Can't drop privilege as nonroot user".to_owned(),

@@ -119,8 +119,8 @@ const SIGNAL_TAG: u64 = u64::MAX - 1;
 const LOG_TAG: u64 = u64::MAX - 2;
 
 /// The largest number of actions in one iteration. Between two iterations rsup handles new events, and closes the exec
-/// status pipes of programs that have started. A small number keeps the delay of events short, and fewer children
-/// inherit copies of these pipes.
+/// status pipes of programs that have started. A small number keeps the delay of events short. It also keeps the number
+/// of open pipes small, so a child inherits fewer copies of these pipes.
 const ACTION_BATCH: usize = 8;
 
 fn sender(raw: RawSignal) -> Sender {
@@ -216,10 +216,11 @@ impl Supervisor {
     }
 
     /// Turns what has happened into events, in this order:
-    /// 1. The results of execs, because a program has started before it exits.
     /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
-    ///    empty now. The kernel may use their numbers for other processes, which must not get signals from rsup.
-    /// 3. Signals, and then deadlines. They come after the exits, so that no deadline makes a program RUNNING that has
+    ///    empty now. The kernel may use the numbers of empty groups for other processes, which must not get signals
+    ///    from rsup.
+    /// 3. Signals, and then deadlines. They come after the exits. Otherwise a program that has exited could become
+    ///    RUNNING because of a deadline.
     ///    exited.
     fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();

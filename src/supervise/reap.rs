@@ -15,8 +15,9 @@ impl Supervisor {
     /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
     /// still a member of its process group.
     pub(super) fn reap(&mut self, now: Time) {
-        // An incomplete pass may have reaped children, but does not call `on_reaped`. After such a pass, `any_changed`
-        // is therefore true from the start, so that this pass reports those children.
+        // An incomplete pass does not call `on_reaped`, although it may have reaped children. `any_changed` is
+        // therefore true from the start if the last pass was incomplete, so that this pass reports the children of the
+        // last pass.
         let mut any_changed = mem::replace(&mut self.reap_incomplete, true);
         let mut any_left = true;
         let mut changed_leaders = Vec::new();

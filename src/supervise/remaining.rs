@@ -1,6 +1,6 @@
-//! Sends SIGTERM and SIGKILL to processes that the stop of the programs has not reached or has not ended: processes
-//! outside the programs' process groups, and members of these groups that are still alive. Configuration mode and
-//! one-command mode both use this module.
+//! Sends SIGTERM and SIGKILL to processes that are still alive although the programs have ended or were asked to stop.
+//! Such a process is outside the programs' process groups, or is a member of one of these groups. Configuration mode
+//! and one-command mode both use this module.
 
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
@@ -154,7 +154,7 @@ impl RemainingProcesses {
         self.ask_children(must_ask).unwrap_or(false)
     }
 
-    /// Notes that the members of a process group were sent SIGTERM, if /proc lists them.
+    /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.
     pub(super) fn note_asked_group(&mut self, group: Pid) {
         let members = sys::processes().unwrap_or_default().into_iter();
         self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
@@ -185,8 +185,8 @@ impl RemainingProcesses {
             Target::Children => return self.kill_children(),
             Target::Namespace => {
                 let _ = sys::kill_all(Signal::KILL.number());
-                // The result of `kill_all` does not say to which processes rsup may not send signals. One kill(2) for
-                // each child shows that.
+                // The result of `kill_all` does not say to which processes rsup has no permission to send SIGKILL. So
+                // rsup also sends SIGKILL to each child with a kill(2) of its own, which reports a missing permission.
                 self.kill_children();
             }
             Target::Group(group) => {

@@ -1,5 +1,5 @@
-//! Sends signals to many processes: forwards signals to all programs, and sends SIGTERM and SIGKILL to the processes
-//! that the stop of each single program does not reach or does not end.
+//! Sends signals to many processes. This module forwards signals to all programs. The module also sends SIGTERM and
+//! SIGKILL to processes that are still alive although the programs have ended or were asked to stop.
 
 use super::Supervisor;
 use super::clock::now;
@@ -20,9 +20,10 @@ impl Supervisor {
         }
     }
 
-    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. These are, first, the members of
-    /// the process groups of `members_of`, except the leaders (the children that rsup has forked). Second, these are
-    /// the processes that belong to no process group of rsup's programs.
+    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `members_of` lists the programs
+    /// of which rsup has asked only the leader (the child that rsup has forked). The other members of the process
+    /// groups of these programs get the signals. The processes that belong to no process group of rsup's programs get
+    /// the signals too.
     pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.drop_empty_groups(now());
         let leader_of = |slot: &Slot| slot.group.map(|group| (group, slot.leader));
@@ -39,8 +40,8 @@ impl Supervisor {
             None => is_pid1 || is_child,
         });
         if !is_known {
-            // Without /proc, rsup can only signal whole process groups. Some leaders therefore get SIGTERM after their
-            // stop signal. Without this SIGTERM, the other members would get SIGKILL without a request to stop.
+            // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
+            // rsup accepts this, because the other members would otherwise get SIGKILL without a request to stop.
             self.remaining.ask_groups(unasked.into_keys());
         }
     }

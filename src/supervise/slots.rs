@@ -25,8 +25,9 @@ pub(super) struct Slot {
     pub(super) interpreter: Box<str>,
     /// Why the last start failed.
     pub(super) last_error: Box<str>,
-    /// The errors of rsup's attempt to open the log files that are FIFOs. The next child gets them. `None` if rsup has
-    /// made no attempt since the last fork.
+    /// The errors of rsup's attempt to open the log files that are FIFOs, until the next fork. The next child does not
+    /// open a file that has an error, and reports the error instead. `None` if rsup has made no attempt since the last
+    /// fork.
     pub(super) tried_fifos: Option<LogFileErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,

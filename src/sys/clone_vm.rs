@@ -3,8 +3,8 @@
 //!
 //! fork(2) copies the page tables. After a fork(2) the kernel also copies every page that the parent or the child
 //! writes to. With fork(2), a restart takes 0.90 ms instead of 0.71 ms, and the start of 200 programs takes 49-58 ms
-//! instead of 32-35 ms. vfork(2) copies nothing either, but suspends rsup until the exec. An exec from a mount that
-//! does not answer would therefore suspend PID 1.
+//! instead of 32-35 ms. vfork(2) copies nothing, but suspends rsup until the exec. An exec from a mount that does not
+//! answer would therefore suspend PID 1.
 //!
 //! The child has its own stack, descriptor table, signal dispositions and working directory, and runs at the
 //! same time as rsup. Until it has executed its program or exited, these rules apply to it:
@@ -282,9 +282,9 @@ pub struct ExecStatusPipe<S> {
 }
 
 impl<S> ExecStatusPipe<S> {
-    /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file. At
-    /// end of file the exec has succeeded, unless a report was about a step that is not
-    /// [harmless](super::ExecStep::is_harmless).
+    /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file. At end of file,
+    /// the exec has failed if a report was about a step that is not [harmless](super::ExecStep::is_harmless).
+    /// Otherwise the exec has succeeded, or a signal has killed the child.
     #[must_use]
     pub fn read(&mut self, receive: impl FnMut(ExecReport)) -> bool {
         self.failures.read(receive)

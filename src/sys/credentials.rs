@@ -154,15 +154,16 @@ fn has_uid(wanted: u32) -> bool {
     getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
-/// Returns whether rsup's real user ID is 0. supervisord's message for a failed change of the user depends on this.
+/// Returns whether rsup's real user ID is 0. If a change of the user fails, rsup's message depends on this, as
+/// supervisord's does.
 #[must_use]
 pub fn is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 
 /// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the configuration
-/// names a group, the change is always made. Otherwise this function, like supervisord, does nothing if rsup already
-/// runs as that user.
+/// names a group, the change is always made. Otherwise the change is made only if the user of `credentials` is not the
+/// user that rsup already runs as. supervisord does the same.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

@@ -1,4 +1,5 @@
-//! The pipe through which a child reports failures. Each report names the step that failed before or at the exec.
+//! The pipe through which a child reports failures. A report names the step that failed before or at the exec, or the
+//! interpreter because of which the exec fails.
 //!
 //! The writing end is close-on-exec, so the parent reads end of file after the exec or after the child has exited.
 //! After a report about a step that is not [harmless](ExecStep::is_harmless), end of file means that the child has
@@ -131,7 +132,7 @@ impl ExecFailure {
 /// path, and the path follows after the first [`ExecFailure::SIZE`] bytes. A report about a failed step has only
 /// [`ExecFailure::SIZE`] bytes, and its first byte is an [`ExecStep`].
 const INTERPRETER: u8 = 255;
-/// The maximum number of bytes of a path in a report, because one byte of the report contains this number.
+/// The maximum length of a path in a report, in bytes. One byte of the report contains the length of the path.
 const MAX_PATH_LENGTH: usize = 255;
 
 /// The parent's end of the pipe.

@@ -47,9 +47,9 @@ pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
 }
 
 /// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. Until then
-/// the child uses rsup's memory, and may allocate there. This call is faster than a fork: copying rsup's memory would
-/// take a third of the time that rsup adds to the start of the command. If the kernel refuses `CLONE_VM`, the child is
-/// forked.
+/// the child uses rsup's memory, and may allocate there. This call is faster than a fork, because a fork copies rsup's
+/// memory. With a fork, the copying takes a third of the time by which rsup delays the command. If the kernel refuses
+/// `CLONE_VM`, the child is forked.
 ///
 /// # Errors
 /// Returns the errno of clone(2).

@@ -30,7 +30,7 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
             let raised = setrlimit(resource, wanted, hard.max(wanted));
             if raised.is_err() {
                 // The hard limit is below `wanted`, and only a privileged process may raise a hard limit. An error of
-                // this call is ignored, because `report` gets the errno of the first call.
+                // this second setrlimit(2) is ignored, because `report` gets the errno of the first setrlimit(2).
                 let _ = setrlimit(resource, hard, hard);
             }
             report(Limit { name, wanted, raised });
@@ -47,7 +47,7 @@ pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
-/// Returns rsup's own soft limit on descriptors. If getrlimit(2) is refused, there is no known limit.
+/// Returns rsup's own soft limit on descriptors. Returns `u64::MAX` if a seccomp filter refuses getrlimit(2).
 pub fn soft_nofile_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }

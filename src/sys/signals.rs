@@ -264,7 +264,8 @@ fn wait_for_signal_by_fd(timeout: Option<Duration>) -> Option<RawSignal> {
         Ok(true) => {}
         // `timeout` has passed.
         Ok(false) => return None,
-        // A seccomp filter refuses poll(2), so rsup pauses before it reads a pending signal below.
+        // A seccomp filter refuses poll(2), so rsup cannot wait for a signal. rsup pauses instead, and then reads a
+        // pending signal.
         Err(_) => back_off(),
     }
     let mut received = None;

@@ -73,7 +73,8 @@ pub fn spawn_command(
 fn command_candidates(words: &[CString]) -> Vec<CString> {
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
     if word.is_empty() {
-        // There is no path to try: a directory of PATH with the empty word appended would be the directory itself.
+        // An empty command name is not looked up in PATH. A directory of PATH with an empty name appended is the
+        // directory itself.
         return Vec::new();
     }
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);

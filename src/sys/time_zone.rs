@@ -65,8 +65,9 @@ impl TimeZone {
         // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
         let inherited = unsafe { environ };
         if let Some(variables) = &variables {
-            // The value of `TZ` in `inherited` is not replaced, because the programs and `%(ENV_TZ)s` get the value
-            // that rsup was started with.
+            // rsup passes the variables of `inherited` to its programs and to `%(ENV_TZ)s`, which must get the `TZ`
+            // that rsup was started with. So `inherited` stays unchanged, and `environ` points to another list until
+            // the time is converted.
             // SAFETY: `variables` ends in a null pointer, and lives until `environ` is restored below.
             unsafe { environ = variables.as_ptr() };
         }

@@ -1,6 +1,6 @@
 //! Children: the list of them, and the changes of state that waitpid(2) reports.
 //!
-//! nix's `waitpid` cannot be used. If a real-time signal has killed the child, it returns an error, although the kernel
+//! nix's `waitpid` cannot be used. It returns an error if a real-time signal has killed a child, although the kernel
 //! has reaped the child. The child's PID and status are then lost. `libc::waitpid` returns the status of every child.
 
 use super::errno::{Errno, cvt};

@@ -135,8 +135,8 @@ impl<'t> Document<'t> {
         });
     }
 
-    /// Adds a header without entries for the section with this name. If no file has this section, the header creates
-    /// it. Otherwise nothing changes.
+    /// Adds one more header, without entries, for the section with this name. If no file has the section, the header
+    /// creates it. If a file has the section, its entries and its location stay the same.
     pub(crate) fn add_section_if_missing(&mut self, name: &'t str) {
         self.begin_part(name, SourceLocation { file: 0, line: 1 });
     }
@@ -253,9 +253,9 @@ impl<'a> DefaultKey<'a> {
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
         let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
-        // At the end of a file, supervisord replaces `%(here)s` with the directory of this file, and stores the value
-        // in the section. For this section, that file is the later of two: the file that sets the value, and the file
-        // that has the section's first header.
+        // supervisord copies a value with `%(here)s` to the section as soon as two files are read: the file that sets
+        // the value, and the file with the section's first header. The directory of the later of these two files
+        // replaces `%(here)s`.
         let copied_at = value.location.file.max(file);
         Value { here: directories.get(copied_at).map(String::as_str), ..value }
     }

@@ -34,8 +34,8 @@ pub(crate) fn is_magic(pattern: &str) -> bool {
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut pattern = pattern;
     let mut name = name;
-    // The pattern after the last `*`, and the part of the name that was compared with that pattern. After a mismatch,
-    // the `*` matches one more character.
+    // The pattern after the last `*`, and the rest of the name, which this pattern must match. After a mismatch, the
+    // `*` also takes the first character of this rest.
     let mut last_star: Option<(&str, &str)> = None;
     loop {
         if let Some(after_star) = pattern.strip_prefix('*') {

@@ -18,8 +18,8 @@ pub(crate) enum LogicalLine<'a> {
     Entry(Cow<'a, str>, Cow<'a, str>),
     /// The message of supervisord about a line that is not valid. The report adds the file and the line number.
     Invalid(String),
-    /// The text before a comment that begins inside quotes, for a warning. After this, the same line is read like any
-    /// other line.
+    /// The text before a comment that begins inside quotes, for a warning. The reader also reads this text in the usual
+    /// way, for example as an entry.
     CommentInsideQuotes(&'a str),
     /// The name of the section or key in an indented line that looks like a header or an entry. Because of its
     /// indentation, the line continues the value above it.

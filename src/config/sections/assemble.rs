@@ -12,8 +12,8 @@ use crate::config::model::{Config, Inputs, Loaded, Overrides, SectionKind};
 use crate::config::report::{Notice, Report};
 use crate::config::warnings;
 
-/// Turns the document into a configuration. `here` is the directory of the main file. `report` holds the errors and
-/// warnings, and `notices` the lines to log, that were found while the files were read.
+/// Turns the document into a configuration. `here` is the directory of the main file. Reading the files may already
+/// have added errors and warnings to `report`, and log lines to `notices`.
 pub(crate) fn assemble(
     document: &Document<'_>,
     overrides: &Overrides,

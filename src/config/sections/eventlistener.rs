@@ -73,8 +73,8 @@ pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVar
     warn_not_run(reader, &events);
 }
 
-/// Warns that the listener is not run. Most listeners for the end of a program only stop the container. The key
-/// `shutdown_on` has the same effect, so the warning about such a listener names this key.
+/// Warns that the listener is not run. A listener that waits for the end of a program usually only stops the container.
+/// The key `shutdown_on` has the same effect, so the warning about such a listener names this key.
 fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
     let advice = if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
         "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"

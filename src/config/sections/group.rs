@@ -24,7 +24,7 @@ use crate::config::warnings;
 /// The priority of a group whose section does not set one.
 const DEFAULT_PRIORITY: i64 = 999;
 /// The default priority of a group of event listeners. With this priority, supervisord starts the group before the
-/// groups of default priority, and stops it after them.
+/// groups of priority [`DEFAULT_PRIORITY`], and stops the group after them.
 const EVENTLISTENER_PRIORITY: i64 = -1;
 
 /// A group, before the groups are sorted into start order.
@@ -143,7 +143,8 @@ fn listed_sections<'a>(
     for name in comma_list(programs) {
         let program = find(format!("program:{name}"));
         let fcgi_program = find(format!("fcgi-program:{name}"));
-        // supervisord's message names the section of the program that was found last, or the group if there is none.
+        // supervisord's message begins with the section of the last program that was found for an earlier name. If no
+        // program has been found yet, the message begins with the section of the group.
         let last = found.last().map_or(group.name, |section| section.name);
         match (program, fcgi_program) {
             (Some(section), None) | (None, Some(section)) => found.push(section),

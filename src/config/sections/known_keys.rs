@@ -187,7 +187,8 @@ fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> O
 
 /// Returns the number of characters to insert, delete or replace to turn `a` into `b` (Levenshtein distance).
 fn edit_distance(a: &str, b: &str) -> usize {
-    // A text from the file may be megabytes long, and the loop below takes a.len() * b.len() steps.
+    // A text from the file may be megabytes long, and the loop below takes a.len() * b.len() steps. So two texts are
+    // not compared if their lengths differ too much.
     if a.len().abs_diff(b.len()) > MAX_EDIT_DISTANCE {
         return usize::MAX;
     }

@@ -51,8 +51,8 @@ use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
 
 /// Values that all programs share.
 pub(crate) struct ProgramDefaults<'a> {
-    /// The variables for `%(ENV_X)s`: rsup's environment and the variables of `[supervisord] environment`, which
-    /// replace those of the same name.
+    /// The variables for `%(ENV_X)s`: rsup's environment and the variables of `[supervisord] environment`. If both have
+    /// a variable of the same name, the value in `[supervisord] environment` is used.
     pub(crate) variables: &'a EnvMap,
     /// The [`estimated_size`] of `[supervisord] environment`, which every process inherits.
     pub(crate) environment_size: usize,

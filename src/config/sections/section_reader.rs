@@ -34,8 +34,8 @@ pub(crate) struct Context<'a> {
     /// Whether rsup can change to `own_user`. If not, `--check` tries no later step of the start, because rsup does not
     /// get that far.
     pub(crate) can_change_to_own_user: bool,
-    /// The users of programs that `--check` has tried already. Each has the reason of the failure, if rsup cannot
-    /// change to that user.
+    /// Each user that [`Self::try_program_user`] was called with, and the result of the call. The result is kept so
+    /// that no user is tried twice.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
 }
 

@@ -147,8 +147,8 @@ pub(crate) fn checked_name(text: &str) -> Result<String, String> {
 /// a value, but cannot start the program.
 pub(crate) const NUL_BYTE: &str = "the value contains a NUL byte";
 
-/// Parses the expanded value of `environment`. `text` is the value before its expansion. If the parser fails, its
-/// message uses `text` to name the `%(name)s` whose text may be the cause.
+/// Parses the expanded value of `environment`. `text` is the value before its expansion. If the value of a `%(name)s`
+/// in `text` may have caused a syntax error, the message names this `%(name)s`.
 pub(crate) fn variables(
     text: &str,
     expanded: &str,
