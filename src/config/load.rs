@@ -184,8 +184,8 @@ impl<'a> Loader<'a> {
         });
     }
 
-    /// Reads the files that `[include] files` of the main file matches. As in supervisord, an `[include]` in an
-    /// included file has no effect.
+    /// Reads the files that match the patterns in the key `files` of the main file's `[include]` section. As in
+    /// supervisord, an `[include]` in an included file has no effect.
     fn read_includes(&mut self, document: &mut Document<'_>, inputs: &Inputs<'_>) -> Vec<IncludedFile> {
         if document.find("include").is_some() {
             document.add_directory(self.here.clone());

@@ -367,7 +367,7 @@ impl ProcessSet {
             self.handle(id, Event::DisableStarts, now);
         }
         self.stop_next_priority(now);
-        self.report_waiting();
+        self.log_waited_for();
     }
 
     /// Removes the actions [`ProcessAction::Spawn`] that are still in the queue, so that no further program is started.
@@ -539,7 +539,7 @@ impl ProcessSet {
             Phase::Stopping { .. } if kills_now => self.kill(now),
             Phase::Stopping { report_at, .. } if now >= *report_at => {
                 *report_at = now.plus_secs(REPORT_INTERVAL_SECS);
-                self.report_waiting();
+                self.log_waited_for();
             }
             Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
                 // An action in the queue will send SIGTERM to processes that were not asked before. SIGKILL waits for
@@ -567,7 +567,7 @@ impl ProcessSet {
     }
 
     /// Logs the processes that still have a leader.
-    fn report_waiting(&mut self) {
+    fn log_waited_for(&mut self) {
         let waiting: Vec<ProcId> =
             self.ids(0).filter(|id| self.process(*id).is_some_and(Process::has_leader)).collect();
         if !waiting.is_empty() {

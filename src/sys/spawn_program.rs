@@ -123,7 +123,7 @@ impl SpawnSpec {
     }
 }
 
-/// Descriptor 0 of a program.
+/// The file to which descriptor 0 of a program leads.
 #[derive(Clone, Debug)]
 pub enum Stdin {
     /// A pipe to which nothing is written and which never reaches end of file.
@@ -132,7 +132,7 @@ pub enum Stdin {
     Socket(Rc<OwnedFd>),
 }
 
-/// Descriptor 1 or 2 of a program.
+/// The file or stream to which descriptor 1 or 2 of a program leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// rsup's own stdout or stderr.
@@ -405,7 +405,8 @@ fn install_stdio(
 }
 
 fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
-    // The descriptor is in place, and descriptors 0 to 2 are not close-on-exec.
+    // The descriptor has the right number already. It is one of 0 to 2, which are never close-on-exec, so there is
+    // nothing to do.
     if from == to {
         return Ok(());
     }
