@@ -469,11 +469,12 @@ impl ProcessSet {
     /// FATAL. Otherwise only the last exit of each process counts. The exit code is that of the earliest unexpected
     /// exit among these last exits. If all of them were expected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
-        let unexpected = |managed: &ManagedProcess| match managed.process.last_exit() {
+        let unexpected_exit = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
             Some((_, true)) | None => None,
         };
-        let first_unexpected = || self.processes.iter().filter_map(unexpected).min().map(|(_, code)| code);
+        let first_unexpected =
+            || self.processes.iter().filter_map(unexpected_exit).min().map(|(_, code)| code);
         ExitDecision {
             cause: ExitCause::AllEnded,
             code: self.first_fatal_code.or_else(first_unexpected).unwrap_or(0),

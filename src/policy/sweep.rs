@@ -43,7 +43,7 @@ pub struct Sweep {
     late_request_secs: i64,
     /// From this time on, a process that rsup finds gets SIGKILL at once. Without this limit, processes that start
     /// other processes could prolong the sweep for ever.
-    last_kill_at: Time,
+    latest_kill_at: Time,
 }
 
 /// What rsup has to do at a deadline of a sweep.
@@ -67,20 +67,20 @@ impl Sweep {
             kill_at: Some(kill_at),
             give_up_at: None,
             late_request_secs,
-            last_kill_at: limit(kill_at.plus_secs(late_request_secs)),
+            latest_kill_at: limit(kill_at.plus_secs(late_request_secs)),
         }
     }
 
     /// The deadlines of a sweep in which SIGKILL is due at `kill_at` for every process, no matter when rsup finds it.
     #[must_use]
     pub fn with_kill_at(kill_at: Time) -> Self {
-        Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, last_kill_at: kill_at }
+        Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, latest_kill_at: kill_at }
     }
 
     /// Notes that rsup has just sent SIGTERM to processes that were not asked before. These processes get
-    /// `late_request_secs` seconds: SIGKILL is postponed if it was due earlier, but not beyond `last_kill_at`.
+    /// `late_request_secs` seconds: SIGKILL is postponed if it was due earlier, but not beyond `latest_kill_at`.
     pub fn note_asked(&mut self, now: Time) {
-        let kill_at = now.plus_secs(self.late_request_secs).min(self.last_kill_at);
+        let kill_at = now.plus_secs(self.late_request_secs).min(self.latest_kill_at);
         if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {
             self.kill_at = Some(kill_at);
             self.give_up_at = None;
@@ -96,7 +96,7 @@ impl Sweep {
     /// Notes that SIGKILL is sent because a second stop request or the stop deadline requires it. A process that rsup
     /// finds from now on gets SIGKILL at once. If this function is called again, the end of the wait stays the same.
     pub fn force_kill(&mut self, now: Time) {
-        self.last_kill_at = self.last_kill_at.min(now);
+        self.latest_kill_at = self.latest_kill_at.min(now);
         self.kill(now);
     }
 
@@ -107,11 +107,11 @@ impl Sweep {
         self.give_up_at = Some(self.give_up_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// The first signal for a process that rsup finds at `now`: SIGTERM before `last_kill_at`, and SIGKILL from then
-    /// on.
+    /// The first signal for a process that rsup finds at `now`. This is SIGTERM, but SIGKILL once the latest time for
+    /// SIGKILL has come.
     #[must_use]
     pub fn signal(&self, now: Time) -> Signal {
-        if now < self.last_kill_at { Signal::TERM } else { Signal::KILL }
+        if now < self.latest_kill_at { Signal::TERM } else { Signal::KILL }
     }
 
     /// The time of the next step. From this time on, [`Sweep::due`] returns the step.
