@@ -431,8 +431,9 @@ impl Process {
         }
     }
 
-    /// Applies [`Event::GroupRefused`]. After SIGKILL to the leader, SIGKILL to the process group is not due any more.
-    /// After SIGKILL to the remaining members, rsup does not wait for these members any longer.
+    /// Applies [`Event::GroupRefused`]: the kernel does not let rsup signal the process group. If the leader was sent
+    /// SIGKILL, rsup no longer plans SIGKILL for the other members. If the leader was reaped and the other members were
+    /// sent SIGKILL, rsup no longer waits for them.
     fn group_refused(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {

@@ -11,7 +11,7 @@ pub(super) struct Fifos {
     /// The pipes that are rsup's own stdout or stderr. rsup has them open anyway, so it need not open a log file that
     /// leads to one of them.
     own: Vec<PipeId>,
-    /// The largest number of FIFOs that rsup keeps open. The other descriptors below the limit are needed to start
+    /// The largest number of FIFOs that rsup keeps open. With more of them, too few descriptors would be left to start
     /// programs.
     capacity: u64,
 }

@@ -192,8 +192,8 @@ impl<S> ChildMemory<S> {
     const STACK_SIZE: usize = MAPPING_SIZE - size_of::<ChildBlock<S>>();
 
     fn block(&mut self) -> &mut ChildBlock<S> {
-        // SAFETY: `new` has initialised the block, and no child uses the block: while there may be a child,
-        // `ExecStatusPipe` gives no access to the `ChildMemory`.
+        // SAFETY: `new` has initialised the block. No child uses the block: from the creation of a child to its exec or
+        // its end, an `ExecStatusPipe` owns this `ChildMemory` and lets nobody call this function.
         unsafe { self.0.as_mut() }
     }
 

@@ -38,8 +38,8 @@ impl SourceLocation {
 pub(crate) struct Value<'a> {
     written: &'a str,
     pub(crate) location: SourceLocation,
-    /// The directory that replaces the text `%(here)s` before the `%` expansion. `None` if the main file has no
-    /// `[include]`: supervisord then leaves `%(here)s` to the `%` expansion.
+    /// The directory for `%(here)s`. If the main file has an `[include]`, supervisord replaces `%(here)s` first, and
+    /// expands all other `%(name)s` later. Otherwise this field is `None`, and `%(here)s` is expanded like the others.
     here: Option<&'a str>,
 }
 
