@@ -138,9 +138,9 @@ impl Command {
     /// # Errors
     /// Returns the errno of kill(2) for the command itself.
     fn kill_command(&self) -> Result<(), Errno> {
+        // The command may have moved to another process group.
         let leader_killed = sys::kill(self.group, Signal::KILL.number());
-        // `sys::kill` signals the command by its PID, because the command may have moved to another process group. An
-        // error of killpg means that no member is left, or that rsup has no permission to signal any member. Neither
+        // An error means that the group has no member, or that rsup has no permission to signal any member. Neither
         // needs handling.
         let _ = sys::killpg(self.group, Signal::KILL.number());
         leader_killed
@@ -247,8 +247,8 @@ impl Command {
     }
 
     /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. SIGKILL follows 1 s later, or at
-    /// `stop_deadline` if that is set. Returns when no process is left, 1 s after SIGKILL, or when rsup has no
-    /// permission to send SIGKILL to any process that is left.
+    /// `stop_deadline` if that is set. Returns in one of three cases: no process is left; 1 s has passed since SIGKILL;
+    /// rsup has no permission to send SIGKILL to any process that is left.
     fn terminate_remaining(&mut self) {
         if !self.any_remaining() {
             return;

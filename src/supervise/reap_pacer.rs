@@ -17,9 +17,8 @@ const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
 const PAUSE_FACTOR: u32 = 64;
 /// The longest pause. Signals and deadlines wait for the end of a pause.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
-/// The largest number of pauses since a pass last reaped every zombie. After these pauses, rsup reaps without pauses
-/// until a pass has reaped every zombie. On a slow machine reaping is always slow, so without this limit the zombies
-/// would accumulate.
+/// The largest number of pauses in a row. After these pauses, rsup reaps without a pause until no zombie is left. On a
+/// slow machine reaping is always slow, so without this limit the zombies would accumulate.
 const MAX_PAUSES: u32 = 60;
 
 /// Decides how long rsup pauses between two passes of reaping.
