@@ -86,17 +86,21 @@ fn the_error_says_why_a_file_cannot_be_read() {
 }
 
 #[test]
-fn a_file_in_utf_16_causes_one_error() {
+fn a_file_in_utf_16_or_utf_32_causes_one_error() {
     let text = "[program:x]\r\ncommand=true\r\n";
     let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
     let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
+    let in_32_bits =
+        |to_bytes: fn(u32) -> [u8; 4]| text.chars().flat_map(|c| to_bytes(c.into())).collect::<Vec<_>>();
     let with_mark = format!("\u{feff}{text}");
-    for bytes in [little(&with_mark), big(&with_mark), little(text), big(text)] {
+    let in_16_bits = [little(&with_mark), big(&with_mark), little(text), big(text)];
+    let files = in_16_bits.into_iter().chain([in_32_bits(u32::to_le_bytes), in_32_bits(u32::to_be_bytes)]);
+    for bytes in files {
         let setup = rsup("").args(&["--check"]);
         std::fs::write(setup.path("supervisord.conf"), bytes).unwrap();
         let (code, rsup) = setup.run();
         let lines: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
-        let error = "supervisord.conf:1: error: the file is encoded in UTF-16, and must be UTF-8";
+        let error = "supervisord.conf:1: error: the file is encoded in UTF-16 or UTF-32, and must be UTF-8";
         assert_eq!((code, lines), (2, vec![error.to_owned()]));
     }
 }
@@ -142,6 +146,8 @@ fn a_nul_byte_that_no_program_can_be_given_is_an_error() {
         ("environment=A=\"\0\"", "4: error: [program:x] environment"),
         ("stdout_logfile=/tmp/\0", "4: error: [program:x] stdout_logfile"),
         ("stderr_logfile=/tmp/\0", "4: error: [program:x] stderr_logfile"),
+        ("serverurl=\0", "4: error: [program:x] serverurl"),
+        ("process_name=x\0", "4: error: [program:x] process_name"),
     ];
     for (key, place) in cases {
         let command = if key.starts_with("command") { "" } else { "command=true\n" };
@@ -150,6 +156,8 @@ fn a_nul_byte_that_no_program_can_be_given_is_an_error() {
         refused(rsup(&conf).args(&["--check"]).run(), &[&message]);
         refused(rsup(&conf).run(), &[&message]);
     }
+    let conf = "[program:x]\ncommand=true\n[group:g\0]\nprograms=x\n";
+    refused(rsup(conf).run(), &["[program:x]: the name of the process's group contains a NUL byte"]);
     let conf = format!("[supervisord]\nenvironment=A=\"\0\"\n{}", creates_started());
     let message = "supervisord.conf:2: error: [supervisord] environment: the value contains a NUL byte";
     refused(rsup(&conf).args(&["--check"]).run(), &[message]);

@@ -153,12 +153,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Returns the text of a file. Reports invalid UTF-8 as an error, and replaces it with U+FFFD, so that one run also
-    /// finds the other errors of the file. A file in UTF-16 gets only one error, because none of its lines could be
+    /// finds the other errors of the file. A file in UTF-16 or UTF-32 gets only one error, because none of its lines could be
     /// read.
     fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
-        if is_utf_16(&bytes) {
+        if is_utf_16_or_32(&bytes) {
             let location = SourceLocation { file, line: 1 };
-            let why = "the file is encoded in UTF-16, and must be UTF-8".to_owned();
+            let why = "the file is encoded in UTF-16 or UTF-32, and must be UTF-8".to_owned();
             self.report.add(Severity::Error, Some(location), SectionKey::NONE, why);
             return String::new();
         }
@@ -335,11 +335,11 @@ fn reason(error: &io::Error) -> String {
     format!(": {}", text.split_once(" (os error").map_or(&*text, |(text, _)| text))
 }
 
-/// Returns whether a file begins with a byte order mark of UTF-16 (or of UTF-32, which begins in the same way), or with
-/// two ASCII characters in UTF-16.
-fn is_utf_16(bytes: &[u8]) -> bool {
+/// Returns whether a file begins with a byte order mark of UTF-16 or UTF-32, or with ASCII characters in one of them.
+fn is_utf_16_or_32(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] => true,
+        [first, 0, 0, 0, ..] | [0, 0, 0, first, ..] => first.is_ascii() && *first != 0,
         [first, 0, second, 0, ..] | [0, first, 0, second, ..] => {
             first.is_ascii() && second.is_ascii() && *first != 0 && *second != 0
         }
@@ -391,10 +391,10 @@ mod tests {
         for bytes in
             [&b"\xff\xfe[\0"[..], b"\xfe\xff\0[", b"[\0p\0", b"\0[\0p", b"\xff\xfe\0\0", b"\0\0\xfe\xff"]
         {
-            assert!(is_utf_16(bytes), "{bytes:02x?}");
+            assert!(is_utf_16_or_32(bytes), "{bytes:02x?}");
         }
         for bytes in [&b""[..], b"[program:x]", b"\xef\xbb\xbf[x]", b"#\0x\n", b"\0\0\0\0", b"\0", b"\xff["] {
-            assert!(!is_utf_16(bytes), "{bytes:02x?}");
+            assert!(!is_utf_16_or_32(bytes), "{bytes:02x?}");
         }
     }
 

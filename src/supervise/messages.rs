@@ -116,9 +116,10 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
         Output::File(path) | Output::RefusedFd(path) => path.to_string_lossy(),
         Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => "/dev/null".into(),
     };
+    let errno = report.errno;
+    let hint = if errno == Errno::ENXIO { " until a start at which a process reads the file" } else { "" };
     format!(
-        "can't open {stream}_logfile of '{name}': {:?}: {path}; it goes to rsup's own {stream}",
-        report.errno
+        "can't open {stream}_logfile of '{name}': {errno:?}: {path}; it goes to rsup's own {stream}{hint}"
     )
 }
 

@@ -273,6 +273,12 @@ fn set_process_values(
         reader.error("process_name", why);
         String::new()
     });
+    // The environment of the process contains these three values.
+    reject_nul(reader, "process_name", Some(&process.name));
+    reject_nul(reader, "serverurl", process.serverurl.as_deref());
+    if process.group.contains('\0') {
+        reader.error("", "the name of the process's group contains a NUL byte".to_owned());
+    }
     let size = estimated_size(&process.command, &environment).saturating_add(defaults.environment_size);
     if reader.context.charge(size) {
         process.environment = environment;
