@@ -153,8 +153,8 @@ impl<'a> Loader<'a> {
     }
 
     /// Returns the text of a file. Reports invalid UTF-8 as an error, and replaces it with U+FFFD, so that one run also
-    /// finds the other errors of the file. A file in UTF-16 or UTF-32 gets only one error, because none of its lines could be
-    /// read.
+    /// finds the other errors of the file. A file in UTF-16 or UTF-32 gets only one error, because none of its lines
+    /// could be read.
     fn decode(&mut self, file: usize, bytes: Vec<u8>) -> String {
         if is_utf_16_or_32(&bytes) {
             let location = SourceLocation { file, line: 1 };

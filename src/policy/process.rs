@@ -151,7 +151,7 @@ pub struct Process {
     failures: i64,
     /// When the last start was attempted.
     started_at: Option<Time>,
-    /// Whether rsup is stopping every process.
+    /// Whether the process must not be started any more, because rsup is stopping every process.
     starts_disabled: bool,
     /// The exit status of the last leader, and whether that exit status was expected.
     last_exit: Option<(ExitStatus, bool)>,

@@ -293,8 +293,8 @@ impl Command {
         let _ = sys::killpg(self.group, Signal::CONT.number());
         let command = self.group;
         let is_pid1 = self.is_pid1;
-        // A member of the command's process group that was forked after the forwarded SIGTERM was not sent SIGTERM.
-        // rsup asks such a member only if it is a child of rsup: any other parent may need the member for its own stop.
+        // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup asks
+        // such a member only if it is a child of rsup: any other parent may need the member for its own stop.
         let is_known =
             self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
         if !is_known && self.is_pid1 {

@@ -187,8 +187,9 @@ pub struct Child {
 /// What a child does about log files that are FIFOs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FifoCheck {
-    /// The FIFOs that rsup has open for this program, and the pipes among rsup's own stdout and stderr. If a log file
-    /// is any other FIFO, the child reports [`ExecStep::UnopenedFifo`] and exits.
+    /// This list holds the FIFOs that rsup has open for this program. It also holds rsup's own stdout and stderr, if
+    /// they are pipes. If a log file is a FIFO that is not in the list, the child reports [`ExecStep::UnopenedFifo`]
+    /// and exits.
     Report(Vec<PipeId>),
     /// rsup has tried to open the FIFOs, so the child opens its log files without a check.
     Tried(LogFileErrors),
@@ -325,7 +326,7 @@ impl ChildSetup for PreparedExec {
         // executable before the fork, as its own user and in its own directory.
         let (candidate, path) = resolve_executable(self.candidates.iter().map(CString::as_c_str))?;
         let failed = |step: ExecStep| move |errno: Errno| ExecFailure { step, candidate, errno };
-        let errors = match &self.fifos {
+        let log_file_errors = match &self.fifos {
             // rsup must open the FIFO before the program does. Otherwise the FIFO's reader would get end of file if the
             // program exited before rsup opened the FIFO. EAGAIN has no meaning, because rsup does not use the errno.
             FifoCheck::Report(open) if has_unopened_fifo(self.program.log_files(), open) => {
@@ -334,7 +335,8 @@ impl ChildSetup for PreparedExec {
             FifoCheck::Report(_) => LogFileErrors::default(),
             FifoCheck::Tried(errors) => *errors,
         };
-        install_stdio(self.program, &self.streams, errors, status).map_err(failed(ExecStep::Streams))?;
+        install_stdio(self.program, &self.streams, log_file_errors, status)
+            .map_err(failed(ExecStep::Streams))?;
         if let Some(limit) = self.nofile_soft_limit {
             set_nofile_soft_limit(limit);
         }

@@ -157,8 +157,8 @@ impl<'t> Document<'t> {
     pub(crate) fn sections(&self) -> Vec<Section<'_>> {
         let defaults = self.defaults_by_key();
         let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
-        let firsts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
-        let named = firsts.filter(|(_, part)| part.name != DEFAULT);
+        let first_parts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
+        let named = first_parts.filter(|(_, part)| part.name != DEFAULT);
         named.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
     }
 
