@@ -43,15 +43,13 @@ pub enum StartStep<'a> {
     OwnUser(&'a str),
     /// A program changes to its user.
     ProgramUser {
-        /// The user that rsup itself changes to before the program's user or socket matters. `None` if rsup keeps its
-        /// user.
+        /// The user that rsup itself changes to first (`[supervisord] user`). `None` if rsup keeps its user.
         own: Option<&'a str>,
         user: &'a str,
     },
     /// rsup creates the socket of an `[fcgi-program:x]`.
     Socket {
-        /// The user that rsup itself changes to before the program's user or socket matters. `None` if rsup keeps its
-        /// user.
+        /// The user that rsup itself changes to first (`[supervisord] user`). `None` if rsup keeps its user.
         own: Option<&'a str>,
         socket: &'a Socket,
         /// The program's user.

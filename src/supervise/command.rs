@@ -30,13 +30,13 @@ pub fn run_command(
     }
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
     let wants_foreground = terminal::wants_foreground();
-    let group = sys::spawn_command(words, inherited_mask, wants_foreground, |failure, interpreter| {
+    let pid = sys::spawn_command(words, inherited_mask, wants_foreground, |failure, interpreter| {
         report_exec_failure(&word, failure, &interpreter.to_string_lossy())
     })
     .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let is_pid1 = sys::is_pid1();
     let command = Command {
-        group,
+        pid,
         wants_foreground,
         is_pid1,
         stop_timeout,
@@ -45,14 +45,14 @@ pub fn run_command(
         stop: None,
         outside_asked: false,
         refusal_logged: false,
-        remaining: RemainingProcesses::of_one_command(group, is_pid1),
+        remaining: RemainingProcesses::of_one_command(pid, is_pid1),
     };
     Ok(command.run())
 }
 
 struct Command {
     /// The PID of the command, which is also the ID of its process group.
-    group: Pid,
+    pid: Pid,
     /// Whether rsup makes the command's process group the terminal's foreground process group at the start and after
     /// SIGCONT. If false, rsup does this only when SIGTTIN or SIGTTOU has stopped the command. In both cases rsup's own
     /// process group must be in the foreground.
@@ -127,7 +127,7 @@ impl Command {
     /// list the processes.
     fn ask_outside(&mut self) {
         self.outside_asked = true;
-        let command = self.group;
+        let command = self.pid;
         // The process group alone does not identify the command: if a seccomp filter has refused setpgid(2), the
         // command is in rsup's process group.
         self.remaining.ask_others(|pid, group, _| group != command && pid != command);
@@ -138,11 +138,11 @@ impl Command {
     /// # Errors
     /// Returns the errno of kill(2) for the command itself.
     fn kill_command(&self) -> Result<(), Errno> {
-        // The command may have moved to another process group.
-        let leader_killed = sys::kill(self.group, Signal::KILL.number());
+        // The command gets a signal of its own, because it may have moved to another process group.
+        let leader_killed = sys::kill(self.pid, Signal::KILL.number());
         // An error means that the group has no member, or that rsup has no permission to signal any member. Neither
         // needs handling.
-        let _ = sys::killpg(self.group, Signal::KILL.number());
+        let _ = sys::killpg(self.pid, Signal::KILL.number());
         leader_killed
     }
 
@@ -152,7 +152,7 @@ impl Command {
         let mut exit = None;
         while let Ok(Some(child)) = self.wait_any() {
             match child.status {
-                _ if child.pid != self.group => {}
+                _ if child.pid != self.pid => {}
                 WaitStatus::Stopped(signal) => self.on_command_stopped(signal),
                 status => exit = Some(messages::exit_status(status)),
             }
@@ -176,7 +176,7 @@ impl Command {
     /// example a shell, notices only a stop of rsup itself.
     fn on_command_stopped(&self, signal: i32) {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
-        let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.group);
+        let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.pid);
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
         // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
@@ -186,13 +186,13 @@ impl Command {
         let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
-        let got_terminal = needs_terminal && terminal::give_foreground(self.group);
+        let got_terminal = needs_terminal && terminal::give_foreground(self.pid);
         // If rsup is not the job of a shell, no process would continue a command that Ctrl-Z has stopped.
         let cannot_be_continued = by_key && !has_shell;
         if got_terminal || cannot_be_continued {
-            let _ = sys::killpg(self.group, Signal::CONT.number());
+            let _ = sys::killpg(self.pid, Signal::CONT.number());
         } else if has_shell {
-            terminal::reclaim_foreground(self.group);
+            terminal::reclaim_foreground(self.pid);
             if needs_terminal || by_key {
                 // Normally the terminal stops all processes of a job together. This signal has reached only the
                 // command's process group. So rsup sends the signal to rsup's own process group, which contains the
@@ -214,7 +214,7 @@ impl Command {
             return;
         }
         if signal == Signal::CONT && self.wants_foreground {
-            terminal::give_foreground(self.group);
+            terminal::give_foreground(self.pid);
         }
         if signal == Signal::TERM {
             if self.stop.is_none() {
@@ -222,9 +222,9 @@ impl Command {
                 self.stop = self.stop_deadline.map(|times| Sweep::with_kill_at(times.kill_at));
             }
             self.term_forwarded = true;
-            self.remaining.note_asked_group(self.group);
+            self.remaining.note_asked_group(self.pid);
         }
-        let sent = sys::kill_led_group(self.group, signal.number());
+        let sent = sys::kill_led_group(self.pid, signal.number());
         if sent == Err(Errno::EPERM) && !self.refusal_logged {
             self.refusal_logged = true;
             log_line(&format!("no permission to send {signal} to the command"));
@@ -233,7 +233,7 @@ impl Command {
 
     /// Terminates the processes that remain after the command has ended. Returns the command's exit code.
     fn finish(mut self, exit: ExitStatus) -> u8 {
-        terminal::reclaim_foreground(self.group);
+        terminal::reclaim_foreground(self.pid);
         self.terminate_remaining();
         exit.exit_code()
     }
@@ -241,7 +241,7 @@ impl Command {
     /// Exits while the command is still alive: SIGKILL did not end the command, or rsup has no permission to send
     /// SIGKILL to the command.
     fn abandon(self, why: &str) -> u8 {
-        terminal::reclaim_foreground(self.group);
+        terminal::reclaim_foreground(self.pid);
         log_line(why);
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
@@ -271,7 +271,7 @@ impl Command {
                     let _ =
                         sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.duration_since(now())));
                     if self.term_forwarded {
-                        let command = self.group;
+                        let command = self.pid;
                         let is_pid1 = self.is_pid1;
                         self.remaining.ask_adopted(|_, group| is_pid1 || group == command);
                     }
@@ -290,11 +290,12 @@ impl Command {
             return true;
         }
         // A stopped process handles the forwarded SIGTERM only when it is continued.
-        let _ = sys::killpg(self.group, Signal::CONT.number());
-        let command = self.group;
+        let _ = sys::killpg(self.pid, Signal::CONT.number());
+        let command = self.pid;
         let is_pid1 = self.is_pid1;
-        // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup asks
-        // such a member only if it is a child of rsup: any other parent may need the member for its own stop.
+        // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup
+        // sends SIGTERM to such a member only if the member is a child of rsup. A member with another parent is left
+        // alone, because the parent may need the member while the parent stops.
         let is_known =
             self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
         if !is_known && self.is_pid1 {
@@ -312,7 +313,7 @@ impl Command {
                 last => break last,
             }
         };
-        if self.is_pid1 { last.is_ok() } else { sys::group_exists(self.group) }
+        if self.is_pid1 { last.is_ok() } else { sys::group_exists(self.pid) }
     }
 }
 

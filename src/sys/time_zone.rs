@@ -36,8 +36,8 @@ unsafe extern "C" {
 /// A time zone, stored as the environment variable that makes the C library use it.
 #[derive(Debug, Default)]
 pub struct TimeZone {
-    /// `TZ=` and a value. musl takes this value for the time zone for which glibc takes rsup's own `TZ`. `None` if
-    /// rsup's own `TZ` is unset or empty: there glibc and musl agree, so no other value is needed.
+    /// `TZ=` and a value. With this value, musl uses the same time zone that glibc uses with rsup's own `TZ`. `None` if
+    /// rsup's own `TZ` is unset or empty, because musl and glibc then use the same time zone anyway.
     variable: Option<CString>,
 }
 
