@@ -43,13 +43,15 @@ pub enum StartStep<'a> {
     OwnUser(&'a str),
     /// A program changes to its user.
     ProgramUser {
-        /// The user that rsup itself changes to first (`[supervisord] user`). `None` if rsup keeps its user.
+        /// The user of `[supervisord] user`. rsup changes to this user before it starts a program or creates a socket.
+        /// `None` if rsup keeps its user.
         own: Option<&'a str>,
         user: &'a str,
     },
     /// rsup creates the socket of an `[fcgi-program:x]`.
     Socket {
-        /// The user that rsup itself changes to first (`[supervisord] user`). `None` if rsup keeps its user.
+        /// The user of `[supervisord] user`. rsup changes to this user before it starts a program or creates a socket.
+        /// `None` if rsup keeps its user.
         own: Option<&'a str>,
         socket: &'a Socket,
         /// The program's user.
