@@ -157,7 +157,7 @@ fn a_nul_byte_that_no_program_can_be_given_is_an_error() {
         refused(rsup(&conf).run(), &[&message]);
     }
     let conf = "[program:x]\ncommand=true\n[group:g\0]\nprograms=x\n";
-    refused(rsup(conf).run(), &["[program:x]: the name of the process's group contains a NUL byte"]);
+    refused(rsup(conf).run(), &["[program:x]: the value contains a NUL byte (the name of the group)"]);
     let conf = format!("[supervisord]\nenvironment=A=\"\0\"\n{}", creates_started());
     let message = "supervisord.conf:2: error: [supervisord] environment: the value contains a NUL byte";
     refused(rsup(&conf).args(&["--check"]).run(), &[message]);

@@ -277,7 +277,7 @@ fn set_process_values(
     reject_nul(reader, "process_name", Some(&process.name));
     reject_nul(reader, "serverurl", process.serverurl.as_deref());
     if process.group.contains('\0') {
-        reader.error("", "the name of the process's group contains a NUL byte".to_owned());
+        reader.error("", format!("{NUL_BYTE} (the name of the group)"));
     }
     let size = estimated_size(&process.command, &environment).saturating_add(defaults.environment_size);
     if reader.context.charge(size) {
