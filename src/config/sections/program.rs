@@ -174,6 +174,12 @@ fn shared_config(
         let _without_effect = reader.value(keys.capture_maxbytes, vars, byte_size);
         let _without_effect = reader.value(keys.events_enabled, vars, boolean);
     }
+    let serverurl = reader.text("serverurl", vars).and_then(|text| server_url(&text));
+    // The environment of each process contains this value and the name of the group.
+    reject_nul(reader, "serverurl", serverurl.as_deref());
+    if source.group_name.contains('\0') {
+        reader.error("", format!("{NUL_BYTE} (the name of the group)"));
+    }
     ProcessConfig {
         kind: source.kind,
         group: source.group_name.clone(),
@@ -186,7 +192,7 @@ fn shared_config(
         priority: reader.value_or("priority", vars, 999, integer),
         user: user(reader, vars),
         environment: Vec::new(),
-        serverurl: reader.text("serverurl", vars).and_then(|text| server_url(&text)),
+        serverurl,
         redirect_stderr: reader.value_or("redirect_stderr", vars, false, boolean),
         stdout_logfile: LogFile::Auto,
         stderr_logfile: LogFile::Auto,
@@ -273,12 +279,7 @@ fn set_process_values(
         reader.error("process_name", why);
         String::new()
     });
-    // The environment of the process contains these three values.
     reject_nul(reader, "process_name", Some(&process.name));
-    reject_nul(reader, "serverurl", process.serverurl.as_deref());
-    if process.group.contains('\0') {
-        reader.error("", format!("{NUL_BYTE} (the name of the group)"));
-    }
     let size = estimated_size(&process.command, &environment).saturating_add(defaults.environment_size);
     if reader.context.charge(size) {
         process.environment = environment;
