@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{binary, installed, needs};
+use crate::support::{binary, installed, make_fifo, needs};
 
 /// The CPU time in seconds after which the kernel kills rsup. Each file of these tests needs much less.
 const MAX_CPU_SECONDS: u32 = 20;
@@ -141,7 +141,7 @@ fn an_included_fifo_or_device_is_not_read() {
     needs!(installed("mkfifo"));
     let text = "[include]\nfiles=fifo zero\n[program:x]\ncommand=x\n";
     let (code, stderr) = checked(text, |directory| {
-        assert!(Command::new("mkfifo").arg(directory.join("fifo")).status().unwrap().success());
+        make_fifo(&directory.join("fifo"));
         symlink("/dev/zero", directory.join("zero")).unwrap();
     });
     assert_eq!(code, Some(0), "{stderr}");

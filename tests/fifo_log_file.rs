@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::{SIGKILL, Setup, eventually, needs, proc, program, root, rsup, script};
+use crate::support::{SIGKILL, Setup, eventually, make_fifo, needs, proc, program, root, rsup, script};
 
 /// The read end of a FIFO.
 struct Reader {
@@ -18,8 +17,14 @@ struct Reader {
 impl Reader {
     /// Makes a FIFO and opens it.
     fn new(path: &Path) -> Self {
-        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-        Self { pipe: open(path), text: String::new(), at_eof: false }
+        make_fifo(path);
+        Self::open(path)
+    }
+
+    /// Opens a FIFO without waiting for a writer.
+    fn open(path: &Path) -> Self {
+        let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+        Self { pipe, text: String::new(), at_eof: false }
     }
 
     /// Waits until the FIFO has passed on this many lines. The reader must not get end of file after the first one.
@@ -42,11 +47,6 @@ impl Reader {
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
     }
-}
-
-/// Opens a FIFO for reading without waiting for a writer.
-fn open(path: &Path) -> File {
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
 }
 
 /// A program that writes one line into the FIFO `out` and exits, again and again.
@@ -109,12 +109,12 @@ fn a_new_fifo_at_the_same_path_is_kept_open_too() {
 fn a_fifo_without_a_reader_is_reported_at_each_start_until_it_has_one() {
     let setup = short_runs();
     let path = setup.path("out");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    make_fifo(&path);
     let mut rsup = setup.start();
     for _ in 0..2 {
         rsup.expect("WARN can't open stdout_logfile of 'job': ENXIO");
     }
-    let mut reader = Reader { pipe: open(&path), text: String::new(), at_eof: false };
+    let mut reader = Reader::open(&path);
     reader.expect_lines(3);
     assert_eq!(rsup.stop(), 0);
 }
@@ -152,25 +152,27 @@ fn one_run(then: &str) -> String {
 /// Starts a reader before rsup. Only end of file ends this reader, because it ignores SIGTERM.
 const READER: &str = "touch read; (trap '' TERM; exec cat out >read) &";
 
+/// Runs rsup until it exits with the exit code of the program. `cat` has then passed on the line, and got end of file.
+#[track_caller]
+fn expect_end_of_file_and_exit(setup: Setup) {
+    // The FIFO has a reader even if `cat` opens it late.
+    let _reader = Reader::new(&setup.path("out"));
+    let (code, rsup) = setup.run();
+    assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{:?}", rsup.log());
+}
+
 #[test]
 fn a_reader_that_is_a_child_of_rsup_does_not_keep_rsup_running() {
     // The process ends in EXITED, and in FATAL.
     for keys in ["startsecs=0\n", "startsecs=100\nstartretries=0\n"] {
-        let setup = rsup(&(one_run("exit 3") + keys)).after(READER);
-        // The FIFO has a reader even if `cat` opens it late.
-        let _reader = Reader::new(&setup.path("out"));
-        let (code, rsup) = setup.run();
-        assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{keys}: {:?}", rsup.log());
+        expect_end_of_file_and_exit(rsup(&(one_run("exit 3") + keys)).after(READER));
     }
 }
 
 #[test]
 fn a_program_that_reads_a_fifo_ends_with_the_last_run_of_the_writer() {
     let cat = script("cat", "exec cat out >read") + "startsecs=0\nautorestart=false\n";
-    let setup = rsup(&(cat + &one_run("exit 3") + "startsecs=0\n")).after("touch read");
-    let _reader = Reader::new(&setup.path("out"));
-    let (code, rsup) = setup.run();
-    assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{:?}", rsup.log());
+    expect_end_of_file_and_exit(rsup(&(cat + &one_run("exit 3") + "startsecs=0\n")).after("touch read"));
 }
 
 #[test]
@@ -230,10 +232,8 @@ fn rsup_raises_its_limit_on_descriptors_to_keep_every_fifo_open() {
 fn a_fifo_is_closed_although_other_members_of_the_process_group_are_still_terminated() {
     let reader = "(trap '' TERM; exec cat out >read) &";
     let conf = one_run("exec >&-; exit 3").replace("echo line;", &format!("{reader} echo line;"));
-    let setup = rsup(&(conf + "startsecs=100\nstartretries=0\nstopwaitsecs=100\n")).after("touch read");
-    let _reader = Reader::new(&setup.path("out"));
-    let (code, rsup) = setup.run();
-    assert_eq!((code, rsup.read("read").as_str()), (3, "line\n"), "{:?}", rsup.log());
+    let keys = "startsecs=100\nstartretries=0\nstopwaitsecs=100\n";
+    expect_end_of_file_and_exit(rsup(&(conf + keys)).after("touch read"));
 }
 
 #[test]

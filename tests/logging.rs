@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::support::pty::Terminal;
 use crate::support::{
     CONF, Line, Rsup, SIGKILL, SIGTERM, Setup, binary, both_ways, command, each, eventually, files_below,
-    installed, kill, needs, pid_namespace, proc, program, root, rsup, script, within,
+    installed, kill, make_fifo, needs, pid_namespace, proc, program, root, rsup, script, within,
 };
 
 /// Makes stderr a full pipe whose reader does not read.
 fn unread(setup: Setup) -> (Setup, File) {
     let pipe = setup.path("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    make_fifo(&pipe);
     let reader = File::options().read(true).write(true).open(&pipe).unwrap();
     (setup.after("dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe"), reader)
 }
@@ -106,7 +106,7 @@ fn after_the_burst(rsup: i32) -> i32 {
 fn with_pipe(conf: &str) -> (Setup, File) {
     let setup = rsup(conf).after("exec 2>pipe");
     let pipe = setup.path("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    make_fifo(&pipe);
     let reader = File::options().read(true).write(true).open(&pipe).unwrap();
     (setup, reader)
 }
@@ -313,7 +313,7 @@ fn a_full_stderr_does_not_change_exit_code_2_for_a_wrong_file() {
     for way in both_ways() {
         let setup = rsup("[program:x]\nstartsecs=never\n").after(fill);
         let pipe = setup.path("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        make_fifo(&pipe);
         let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
         assert_eq!(setup.run_as(way).run().0, 2, "{way:?}");
     }

@@ -4,15 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use crate::support::cgroup::Cgroup;
 use crate::support::{
-    Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, binary, each, eventually, installed, kill, needs, pid_namespace,
-    proc, root, rsup, skip, within,
+    Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, binary, each, eventually, installed, kill, make_fifo, needs,
+    pid_namespace, proc, root, rsup, skip, within,
 };
 
 /// The time after which a missing reaction counts as no reaction. Each peer that reacts at all reacts much sooner.
@@ -183,7 +182,7 @@ fn full_log(subject: (&'static str, &[&str])) -> String {
     let case =
         Case::new(subject, "exec >/dev/null 2>/dev/null; echo start >> starts; exec sleep 1000").after(fill);
     let pipe = case.setup.path("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    make_fifo(&pipe);
     let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
     case.start().reacts_to_sigterm()
 }

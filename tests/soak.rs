@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
-    PATIENCE, Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, eventually, kill, needs, pid_namespace, proc,
-    program, rsup, script, within,
+    PATIENCE, Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, eventually, kill, make_fifo, needs, pid_namespace,
+    proc, program, rsup, script, within,
 };
 
 /// A number from the environment.
@@ -75,7 +74,7 @@ struct LogReader {
 
 impl LogReader {
     fn start(pipe: &Path) -> Self {
-        assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        make_fifo(pipe);
         let mut pipe =
             File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(pipe).unwrap();
         let reader = Self { states: Arc::default(), stalled: Arc::default(), finished: Arc::default() };

@@ -63,6 +63,12 @@ pub(crate) fn root() -> Result<(), &'static str> {
     }
 }
 
+/// Makes a FIFO.
+#[track_caller]
+pub(crate) fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 /// Whether a command is installed on this machine.
 pub(crate) fn installed(command: &str) -> Result<(), String> {
     find(command).map(drop)
