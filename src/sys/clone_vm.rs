@@ -192,8 +192,8 @@ impl<S> ChildMemory<S> {
     const STACK_SIZE: usize = MAPPING_SIZE - size_of::<ChildBlock<S>>();
 
     fn block(&mut self) -> &mut ChildBlock<S> {
-        // SAFETY: `new` has initialised the block. No child uses the block: from the creation of a child to its exec or
-        // its end, an `ExecStatusPipe` owns this `ChildMemory` and lets nobody call this function.
+        // SAFETY: `new` has initialised the block. No child uses the block. While a child may use it, the `ChildMemory`
+        // is in an `ExecStatusPipe`, which gives the `ChildMemory` back only after the child's exec or exit.
         unsafe { self.0.as_mut() }
     }
 
