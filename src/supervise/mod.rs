@@ -216,12 +216,12 @@ impl Supervisor {
     }
 
     /// Turns what has happened into events, in this order:
+    /// 1. The results of execs, because a program has started before it exits.
     /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
     ///    empty now. The kernel may use the numbers of empty groups for other processes, which must not get signals
     ///    from rsup.
     /// 3. Signals, and then deadlines. They come after the exits. Otherwise a program that has exited could become
     ///    RUNNING because of a deadline.
-    ///    exited.
     fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let mut received = Vec::new();
