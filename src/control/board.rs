@@ -1,0 +1,437 @@
+//! The format of the status board: a file in memory that says what each process does. `supervise` writes it, and the
+//! client reads it.
+//!
+//! The board consists of lines of one length, which is a multiple of [`ALIGNMENT`] bytes. The first line is the
+//! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
+//! fields of a line are separated by tabs. A control character or a backslash within a field is written as `\xNN`.
+//!
+//! A line is written with one call of pwrite(2), but a reader may still see the beginning of one version of a line
+//! together with the end of another. So the version of the line, a number that grows with every write, is both its
+//! first and its last field. A reader that finds two different versions reads again.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// The name of the file, which the kernel shows as `/memfd:rsup (deleted)` in /proc/PID/fd.
+pub const NAME: &str = "rsup";
+
+/// The first field of the header after its version. The number changes when a reader of the previous format would
+/// misread the board.
+const FORMAT: &str = "rsup-board-1";
+/// The length of a line is a multiple of this number of bytes.
+const ALIGNMENT: usize = 64;
+/// The largest number of bytes of all fields together, except the names and the text of the last failure, and of the
+/// text of the last failure that always fits. The rest of a longer text is left out.
+const FIXED_FIELDS: usize = 384;
+/// The bytes of the version and of the tab beside it.
+const VERSION_FIELD: usize = 9;
+
+/// The first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The number of processes.
+    pub processes: usize,
+    /// The number of the descriptor of the request pipe in PID 1.
+    pub request_fd: i32,
+    /// A number that differs from run to run. A request contains it, so that no request reaches a later run.
+    pub run: u64,
+    pub phase: Phase,
+}
+
+/// Whether rsup accepts requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Running,
+    /// rsup stops every process, and accepts no request any more.
+    ShuttingDown,
+}
+
+/// The line of one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub group: Cow<'a, str>,
+    /// The name of the process, without the group.
+    pub name: Cow<'a, str>,
+    pub state: State,
+    /// The PID of the child that runs the program, or 0.
+    pub pid: i32,
+    /// When the last start was attempted, in seconds since 1970. 0 if the process was never started.
+    pub started_at: u64,
+    /// When the child exited last, in seconds since 1970. 0 if it never has.
+    pub ended_at: u64,
+    /// How the last child ended, in supervisord's words, such as `exit status 1`. Empty if none has.
+    pub exit: Cow<'a, str>,
+    /// Whether the last exit was expected (`exitcodes`).
+    pub exit_expected: bool,
+    /// Whether rsup will start the process without a further request, although it is STOPPED, EXITED or FATAL.
+    pub start_due: bool,
+    /// How often the process has entered RUNNING.
+    pub successes: u32,
+    /// How often a start has failed.
+    pub failures: u32,
+    /// How many requests for this process rsup has served.
+    pub served: Served,
+    pub autostart: bool,
+    pub group_priority: i64,
+    /// The priority of the process within its group.
+    pub priority: i64,
+    /// The reason why the last start failed. Empty if the last start did not fail.
+    pub failure: Cow<'a, str>,
+}
+
+/// The numbers of served requests of one process. Every number wraps around at 2³². A client reads the number of its
+/// kind before it sends a request; rsup has served the request when the number has changed. The request that was
+/// served may be that of another client, but two requests of the same kind have the same effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    pub starts: u32,
+    pub stops: u32,
+    pub signals: u32,
+}
+
+/// supervisord's process states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Stopped,
+    Starting,
+    Running,
+    Backoff,
+    Stopping,
+    Exited,
+    Fatal,
+}
+
+impl State {
+    const ALL: [Self; 7] = [
+        Self::Stopped,
+        Self::Starting,
+        Self::Running,
+        Self::Backoff,
+        Self::Stopping,
+        Self::Exited,
+        Self::Fatal,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "STOPPED",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Exited => "EXITED",
+            Self::Fatal => "FATAL",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::ShuttingDown => "SHUTDOWN",
+        }
+    }
+}
+
+/// Returns the length of the lines of a board with these processes. Each item is the group and the name of a process.
+#[must_use]
+pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
+    let longest = names.map(|(group, name)| escape(group).len() + escape(name).len()).max().unwrap_or(0);
+    (FIXED_FIELDS + longest).next_multiple_of(ALIGNMENT)
+}
+
+impl Header {
+    /// Replaces `line` by the text of this header.
+    pub fn render(&self, version: u32, length: usize, line: &mut String) {
+        let Self { processes, request_fd, run, phase } = self;
+        let fields = format_args!(
+            "{FORMAT}\tprocesses {processes}\tline {length}\trequests {request_fd}\trun {run:016x}\t{}",
+            phase.name()
+        );
+        render_line(version, length, line, |line| {
+            // Writing to a String cannot fail.
+            let _ = line.write_fmt(fields);
+        });
+    }
+
+    /// Reads the first line of a board.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn parse(line: &str) -> Result<Self, Unreadable> {
+        Self::from_fields(fields(line)?).ok_or(Unreadable::OtherFormat)
+    }
+
+    fn from_fields<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Self> {
+        if fields.next()? != FORMAT {
+            return None;
+        }
+        let mut value = |key: &str| fields.next()?.strip_prefix(key)?.strip_prefix(' ');
+        let processes = value("processes")?.parse().ok()?;
+        let _length = value("line")?;
+        let request_fd = value("requests")?.parse().ok()?;
+        let run = u64::from_str_radix(value("run")?, 16).ok()?;
+        let phase = fields.next()?;
+        let phase = [Phase::Running, Phase::ShuttingDown].into_iter().find(|known| known.name() == phase)?;
+        Some(Self { processes, request_fd, run, phase })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Replaces `line` by the text of this record.
+    pub fn render(&self, version: u32, length: usize, line: &mut String) {
+        let Served { starts, stops, signals } = self.served;
+        render_line(version, length, line, |line| {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                line,
+                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{starts}\t{stops}\t{signals}\t{}\t{}\t{}\t{}",
+                escape(&self.group),
+                escape(&self.name),
+                self.state.name(),
+                self.pid,
+                self.started_at,
+                self.ended_at,
+                self.exit,
+                word(self.exit_expected, "expected"),
+                word(self.start_due, "due"),
+                self.successes,
+                self.failures,
+                word(self.autostart, "auto"),
+                self.group_priority,
+                self.priority,
+                escape(&self.failure),
+            );
+        });
+    }
+
+    /// Reads the line of a process.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn parse(line: &'a str) -> Result<Self, Unreadable> {
+        Self::from_fields(fields(line)?).ok_or(Unreadable::OtherFormat)
+    }
+
+    fn from_fields(mut fields: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut next = || fields.next();
+        Some(Self {
+            group: unescape(next()?),
+            name: unescape(next()?),
+            state: State::from_name(next()?)?,
+            pid: next()?.parse().ok()?,
+            started_at: next()?.parse().ok()?,
+            ended_at: next()?.parse().ok()?,
+            exit: next()?.into(),
+            exit_expected: next()? == "expected",
+            start_due: next()? == "due",
+            successes: next()?.parse().ok()?,
+            failures: next()?.parse().ok()?,
+            served: Served {
+                starts: next()?.parse().ok()?,
+                stops: next()?.parse().ok()?,
+                signals: next()?.parse().ok()?,
+            },
+            autostart: next()? == "auto",
+            group_priority: next()?.parse().ok()?,
+            priority: next()?.parse().ok()?,
+            failure: unescape(next()?),
+        })
+    }
+}
+
+/// Why a line of the board cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// rsup was writing the line. The reader reads again.
+    Torn,
+    /// The board has the format of another version of rsup.
+    OtherFormat,
+}
+
+fn word(is_set: bool, word: &'static str) -> &'static str {
+    if is_set { word } else { "-" }
+}
+
+fn render_line(version: u32, length: usize, line: &mut String, body: impl FnOnce(&mut String)) {
+    // The last bytes of a line are a tab, the version and a newline.
+    let room = length.saturating_sub(VERSION_FIELD + 1);
+    line.clear();
+    // Writing to a String cannot fail.
+    let _ = write!(line, "{version:08x}\t");
+    body(line);
+    line.truncate(line.floor_char_boundary(room));
+    let padding = room - line.len();
+    let _ = writeln!(line, "{:padding$}\t{version:08x}", "");
+}
+
+/// Splits a line, which may end with a newline, into the fields between its two versions.
+fn fields(line: &str) -> Result<impl Iterator<Item = &str>, Unreadable> {
+    let line = line.trim_end_matches('\n');
+    let (first, rest) = line.split_once('\t').ok_or(Unreadable::OtherFormat)?;
+    let (body, last) = rest.rsplit_once('\t').ok_or(Unreadable::OtherFormat)?;
+    if first == last { Ok(body.trim_end_matches(' ').split('\t')) } else { Err(Unreadable::Torn) }
+}
+
+fn escape(text: &str) -> Cow<'_, str> {
+    let is_special = |character: char| character.is_ascii_control() || character == '\\';
+    if !text.contains(is_special) {
+        return text.into();
+    }
+    let mut escaped = String::new();
+    for character in text.chars() {
+        if is_special(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\x{:02x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped.into()
+}
+
+fn unescape(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split("\\x");
+    let mut plain = String::from(parts.next().unwrap_or_default());
+    if plain.len() == text.len() {
+        return text.into();
+    }
+    for part in parts {
+        let code = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // A text that was cut in the middle of an escape sequence ends there.
+        let Some(code) = code else { break };
+        plain.push(char::from(code));
+        plain.push_str(part.get(2..).unwrap_or_default());
+    }
+    plain.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record {
+            group: "workers".into(),
+            name: "worker_00".into(),
+            state: State::Backoff,
+            pid: 7,
+            started_at: 1_790_000_000,
+            ended_at: 1_790_000_001,
+            exit: "exit status 1".into(),
+            exit_expected: false,
+            start_due: false,
+            successes: 3,
+            failures: u32::MAX,
+            served: Served { starts: 1, stops: 2, signals: 3 },
+            autostart: true,
+            group_priority: -1,
+            priority: 999,
+            failure: "can't find command '/no/such/thing'".into(),
+        }
+    }
+
+    fn rendered(record: &Record<'_>, version: u32, length: usize) -> String {
+        let mut line = String::new();
+        record.render(version, length, &mut line);
+        assert_eq!(line.len(), length);
+        assert!(line.ends_with('\n'));
+        assert_eq!(line.matches('\n').count(), 1);
+        line
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let plain = record();
+        let special = Record { name: "a\tb\n\\x41é\x7f".into(), failure: "über\x1b[0m".into(), ..record() };
+        let empty = Record {
+            group: "".into(),
+            name: "".into(),
+            exit: "".into(),
+            failure: "".into(),
+            exit_expected: true,
+            start_due: true,
+            autostart: false,
+            ..record()
+        };
+        for record in [plain, special, empty] {
+            let length = line_length([(&*record.group, &*record.name)].into_iter());
+            assert_eq!(Record::parse(&rendered(&record, 9, length)), Ok(record));
+        }
+    }
+
+    #[test]
+    fn every_state_and_phase_is_read_as_it_was_written() {
+        for state in State::ALL {
+            let record = Record { state, ..record() };
+            assert_eq!(Record::parse(&rendered(&record, 0, 512)).map(|read| read.state), Ok(state));
+        }
+        for phase in [Phase::Running, Phase::ShuttingDown] {
+            let header = Header { processes: 1000, request_fd: 5, run: u64::MAX, phase };
+            let mut line = String::new();
+            header.render(u32::MAX, 512, &mut line);
+            assert_eq!(line.len(), 512);
+            assert_eq!(Header::parse(&line), Ok(header));
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_failure_is_cut_between_two_characters() {
+        let record = Record { failure: "ü".repeat(500).into(), ..record() };
+        for length in 512..520 {
+            let line = rendered(&record, 1, length);
+            let read = Record::parse(&line).unwrap();
+            assert!(read.failure.chars().all(|character| character == 'ü'), "{}", read.failure);
+            assert!(read.failure.len() > 200, "{}", read.failure);
+        }
+    }
+
+    #[test]
+    fn the_longest_values_leave_room_for_the_text_of_a_failure() {
+        let longest = Record {
+            state: State::Starting,
+            pid: i32::MAX,
+            started_at: 99_999_999_999,
+            ended_at: 99_999_999_999,
+            exit: "terminated by SIGSTKFLT (core dumped)".into(),
+            exit_expected: true,
+            start_due: true,
+            successes: u32::MAX,
+            served: Served { starts: u32::MAX, stops: u32::MAX, signals: u32::MAX },
+            group_priority: i64::MIN,
+            priority: i64::MIN,
+            failure: "x".repeat(1000).into(),
+            ..record()
+        };
+        let length = line_length([(&*longest.group, &*longest.name)].into_iter());
+        let line = rendered(&longest, u32::MAX, length);
+        assert!(Record::parse(&line).unwrap().failure.len() >= 100, "{line}");
+    }
+
+    #[test]
+    fn a_line_with_two_versions_is_torn() {
+        let old = rendered(&record(), 1, 512);
+        let new = rendered(&Record { state: State::Running, ..record() }, 2, 512);
+        for at in VERSION_FIELD..512 - VERSION_FIELD {
+            let torn = format!("{}{}", &new[..at], &old[at..]);
+            assert_eq!(Record::parse(&torn), Err(Unreadable::Torn), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_board_of_another_format_is_reported() {
+        let mut line = String::new();
+        Header { processes: 1, request_fd: 5, run: 1, phase: Phase::Running }.render(1, 512, &mut line);
+        for other in [line.replace("board-1", "board-2"), line.replace("processes", "p"), String::new()] {
+            assert_eq!(Header::parse(&other), Err(Unreadable::OtherFormat), "{other}");
+        }
+        let line = rendered(&record(), 1, 512).replace("BACKOFF", "UNKNOWN");
+        assert_eq!(Record::parse(&line), Err(Unreadable::OtherFormat));
+    }
+}

@@ -1,0 +1,192 @@
+//! What the kernel provides for control: a file in memory, which rsup writes and its clients read, and a pipe in the
+//! other direction. Clients open both through /proc/PID/fd.
+
+use super::errno::{Errno, cvt};
+use super::poll::poll_timeout;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::stat::Mode;
+use nix::unistd::{pipe2, read, write};
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// A file in memory that has no path.
+#[derive(Debug)]
+pub struct MemoryFile(File);
+
+impl MemoryFile {
+    /// Creates an empty file. The kernel shows `name` in /proc/PID/fd.
+    ///
+    /// # Errors
+    /// Returns the errno of memfd_create(2).
+    pub fn new(name: &CStr) -> Result<Self, Errno> {
+        // Linux 6.3 and later can forbid memory files that may be executed (vm.memfd_noexec). Older kernels do not know
+        // the flag MFD_NOEXEC_SEAL and return EINVAL.
+        let created =
+            Self::with_flags(name, libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).or_else(|errno| match errno {
+                Errno::EINVAL => Self::with_flags(name, libc::MFD_CLOEXEC),
+                errno => Err(errno),
+            });
+        created.map(|fd| Self(fd.into()))
+    }
+
+    fn with_flags(name: &CStr, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
+        // SAFETY: memfd_create(2) reads a string that ends in NUL, and a `CStr` ends in NUL.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        cvt(fd.into())?;
+        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Writes `bytes` at `offset` with one call of pwrite(2).
+    ///
+    /// # Errors
+    /// Returns the error of pwrite(2), for example ENOSPC if the memory limit of the container is reached.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+}
+
+/// The pipe from which rsup reads requests. rsup keeps the write end too: if no process had the write end open, epoll(7)
+/// would report the read end as ready all the time.
+#[derive(Debug)]
+pub struct RequestPipe {
+    reader: OwnedFd,
+    _writer: OwnedFd,
+}
+
+impl RequestPipe {
+    /// Creates the pipe.
+    ///
+    /// # Errors
+    /// Returns the errno of pipe2(2).
+    pub fn new() -> Result<Self, Errno> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        Ok(Self { reader, _writer: writer })
+    }
+
+    /// Reads what the pipe contains, up to the length of `buffer`, without waiting.
+    ///
+    /// # Errors
+    /// Returns EAGAIN if the pipe is empty.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        read(&self.reader, buffer)
+    }
+
+    /// Returns the number of the descriptor that a client opens for writing.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.reader.as_raw_fd()
+    }
+}
+
+impl AsFd for RequestPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// Lets processes with rsup's own user and group look into /proc/PID/fd of rsup. The kernel forbids this after a
+/// process has changed its user.
+///
+/// # Errors
+/// Returns the errno of prctl(2).
+pub fn allow_own_user_access() -> Result<(), Errno> {
+    // SAFETY: prctl(2) with PR_SET_DUMPABLE takes one integer and touches no memory.
+    cvt(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// The end of another rsup's request pipe into which a client writes.
+#[derive(Debug)]
+pub struct RequestWriter(OwnedFd);
+
+impl RequestWriter {
+    /// Opens the pipe at a path below /proc/PID/fd.
+    ///
+    /// # Errors
+    /// Returns the errno of open(2): ENXIO if rsup has ended.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).map(Self)
+    }
+
+    /// Writes a request as a whole. Waits as long as the pipe is full.
+    ///
+    /// # Errors
+    /// Returns the errno of write(2): EPIPE if rsup has ended.
+    pub fn write(&self, request: &[u8]) -> Result<(), Errno> {
+        loop {
+            match write(&self.0, request) {
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT, None),
+                Err(Errno::EINTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Waits for `time`, or until rsup has ended. Returns whether rsup has ended: the pipe has no reader then.
+    #[must_use]
+    pub fn wait_for_end(&self, time: Duration) -> bool {
+        self.wait(PollFlags::empty(), Some(time));
+        self.has_no_reader()
+    }
+
+    fn has_no_reader(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        let ready = poll(&mut fds, poll_timeout(Duration::ZERO));
+        let [fd] = fds;
+        ready.is_ok() && fd.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+    }
+
+    fn wait(&self, events: PollFlags, time: Option<Duration>) {
+        let timeout = time.map_or(nix::poll::PollTimeout::NONE, poll_timeout);
+        // An error only makes the caller try again earlier.
+        let _ = poll(&mut [PollFd::new(self.0.as_fd(), events)], timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn path_of(fd: i32) -> std::path::PathBuf {
+        format!("/proc/self/fd/{fd}").into()
+    }
+
+    #[test]
+    fn a_memory_file_has_its_name_and_can_be_read_through_proc() {
+        let file = MemoryFile::new(c"rsup").unwrap();
+        file.write_at(b"world", 6).unwrap();
+        file.write_at(b"hello ", 0).unwrap();
+        let path = path_of(file.0.as_raw_fd());
+        assert_eq!(fs::read_link(&path).unwrap().to_str(), Some("/memfd:rsup (deleted)"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "hello world");
+    }
+
+    #[test]
+    fn a_request_is_read_and_an_empty_pipe_does_not_wait() {
+        let pipe = RequestPipe::new().unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(pipe.read(&mut buffer), Err(Errno::EAGAIN));
+        let writer = RequestWriter::open(&path_of(pipe.number())).unwrap();
+        writer.write(b"request").unwrap();
+        assert_eq!(pipe.read(&mut buffer), Ok(7));
+        drop(writer);
+        assert_eq!(pipe.read(&mut buffer), Err(Errno::EAGAIN));
+    }
+
+    #[test]
+    fn a_client_notices_that_the_reader_has_ended() {
+        let pipe = RequestPipe::new().unwrap();
+        let writer = RequestWriter::open(&path_of(pipe.number())).unwrap();
+        assert!(!writer.wait_for_end(Duration::from_millis(1)));
+        drop(pipe);
+        assert!(writer.wait_for_end(Duration::from_secs(60)));
+    }
+}
