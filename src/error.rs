@@ -37,10 +37,12 @@ pub enum Error {
         /// The error of socket(2), bind(2), listen(2) or of a step that sets the owner or the mode.
         error: io::Error,
     },
-    /// No process of the file has `autostart=true`.
+    /// The file defines no process.
     NothingToStart,
     /// The text that an option asks for could not be written to stdout.
     Output(Errno),
+    /// rsup could not execute itself again after a reload was requested.
+    Reload(Errno),
     /// The arguments of rsup name a command to run, and rsup could not create a process for the command. The text is
     /// supervisord's message.
     Spawn(String),
@@ -57,6 +59,7 @@ impl fmt::Display for Error {
             Self::StandardDescriptors(errno) => write!(f, "can't open descriptors 0 to 2: {errno}"),
             Self::BlockSignals(errno) => write!(f, "can't block signals: {errno}"),
             Self::WatchSignals(errno) => write!(f, "can't watch signals: {errno}"),
+            Self::Reload(errno) => write!(f, "can't execute rsup again: {errno}"),
             Self::Output(errno) => write!(f, "can't write to stdout: {errno}"),
             Self::UnknownUser(user) => write!(f, "Invalid user name {}", Escaped(user)),
             Self::NothingToStart => f.write_str("no program to start"),

@@ -79,7 +79,7 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
         Mode::Supervise => {
             let (config, notices) = config_or_errors(load(cli, arguments, &check_user, None)?)?;
             let name = if cli.as_supervisord { "supervisord" } else { "rsup" };
-            supervise::run(name, config, notices)
+            supervise::run(name, config, notices, arguments)
         }
         Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited_mask),
     }
@@ -89,13 +89,13 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
 fn check(loaded: &Loaded) -> u8 {
     let report = &loaded.report;
     let mut text = if wants_colour() { report.in_colour() } else { report.to_string() };
-    let starts = loaded.config.as_ref().is_some_and(Config::starts);
-    if loaded.config.is_some() && !starts {
+    let has_processes = loaded.config.as_ref().is_some_and(Config::has_processes);
+    if loaded.config.is_some() && !has_processes {
         text.push_str(&error_text(&Error::NothingToStart));
     }
     // An error of a write to stderr cannot be reported anywhere. The exit code says whether the file is correct.
     let _ = sys::write_out(sys::STDERR, text.as_bytes());
-    if starts { 0 } else { FAILURE }
+    if has_processes { 0 } else { FAILURE }
 }
 
 /// Whether stderr is a terminal and `NO_COLOR` is unset or empty (<https://no-color.org>).

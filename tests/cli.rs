@@ -197,11 +197,14 @@ fn check_starts_nothing_and_reports_every_error() {
 }
 
 #[test]
-fn check_fails_if_no_program_would_start() {
-    for conf in ["", "[program:x]\ncommand=x\nautostart=false\n"] {
+fn check_fails_if_the_file_defines_no_program() {
+    let error = "Error: no program to start".to_owned();
+    for (conf, expected) in
+        [("", (2, vec![error])), ("[program:x]\ncommand=x\nautostart=false\n", (0, vec![]))]
+    {
         let (code, rsup) = rsup(conf).args(&["--check"]).run();
         let lines: Vec<_> = rsup.log().into_iter().map(|line| line.0).collect();
-        assert_eq!((code, lines), (2, vec!["Error: no program to start".to_owned()]));
+        assert_eq!((code, lines), expected, "{conf}");
     }
 }
 

@@ -44,6 +44,8 @@ struct FakeProcess {
     up_since: Option<u64>,
     /// The number of failed starts in a row.
     failures: i64,
+    /// A client has stopped the process, and no client has requested a start since.
+    stopped_by_request: bool,
 }
 
 /// A child of rsup that is not a leader.
@@ -82,6 +84,9 @@ struct Walk {
     /// A second stop request asks for SIGKILL.
     kill_requested: bool,
     stop_timeout: Option<u64>,
+    accepts_requests: bool,
+    /// A client has requested the start of a process.
+    start_requested: bool,
     /// When a stop signal or `shutdown_on` began the stop.
     stop_began: Option<u64>,
     received_stop_signal: bool,
@@ -130,10 +135,11 @@ impl Walk {
         let mut specs: Vec<ProcessSpec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
         specs.sort_by_key(|spec| spec.group_priority);
         let stop_timeout = random.bool().then(|| random.u64(0..8));
+        let accepts_requests = random.bool();
         Self {
             seed,
             now: random.u64(0..SECOND),
-            processes: ProcessSet::new(specs.clone(), Settings { stop_timeout }),
+            processes: ProcessSet::new(specs.clone(), Settings { stop_timeout, accepts_requests }),
             fakes: vec![FakeProcess::default(); specs.len()],
             specs,
             orphans: vec![],
@@ -142,6 +148,8 @@ impl Walk {
             first_request: None,
             kill_requested: false,
             stop_timeout,
+            accepts_requests,
+            start_requested: false,
             stop_began: None,
             received_stop_signal: false,
             passed_on: BTreeSet::new(),
@@ -193,6 +201,9 @@ impl Walk {
             if self.exit_code.is_none() && (turn == 1_000 || self.one_chance_in(30)) {
                 self.receive_signal(turn == 1_000);
             }
+            if self.exit_code.is_none() && self.accepts_requests && self.one_chance_in(3) {
+                self.request();
+            }
             self.run_due_timers();
         }
         self.fail("the stop always ends");
@@ -219,6 +230,43 @@ impl Walk {
         }
         self.coverage.steps += 1;
         self.processes.receive(SignalInfo { signal, sender }, self.context, self.time());
+        self.run_actions();
+    }
+
+    /// A client requests the start or the stop of a process, or, less often, the stop of every process.
+    fn request(&mut self) {
+        self.coverage.steps += 1;
+        let id = self.random.usize(0..self.specs.len());
+        let state = self.processes.process(ProcId(id)).unwrap().state();
+        let is_running = self.processes.accepts_requests();
+        let request = self.random.u32(0..200);
+        match request {
+            0 => self.processes.request_shutdown(self.time()),
+            1 => self.processes.request_reload(self.time()),
+            2..=99 => self.processes.request_start(ProcId(id), self.time()),
+            _ => self.processes.request_stop(ProcId(id), self.time()),
+        }
+        if !is_running {
+            self.coverage.count("request during the stop");
+        } else if request < 2 {
+            self.stop_began.get_or_insert(self.now);
+        } else if request < 100 {
+            self.coverage.pairs.insert((state_name(state), "start requested"));
+            self.start_requested = true;
+            self.fakes[id].stopped_by_request = false;
+            if !matches!(
+                state,
+                ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. }
+            ) {
+                self.fakes[id].failures = 0;
+            }
+        } else {
+            self.coverage.pairs.insert((state_name(state), "stop requested"));
+            let state = self.processes.process(ProcId(id)).unwrap().state();
+            self.fakes[id].stopped_by_request =
+                matches!(state, ProcessState::Stopped | ProcessState::Stopping(_))
+                    && self.fakes[id].last_start.is_some();
+        }
         self.run_actions();
     }
 
@@ -346,7 +394,11 @@ impl Walk {
             self.coverage.count("exec failed");
             self.fakes[id].leader = None;
             self.fakes[id].pid = None;
-            self.count_failure(id);
+            // The failure of a start that is being stopped anyway does not count.
+            let state = self.processes.process(ProcId(id)).unwrap().state();
+            if !matches!(state, ProcessState::Stopping(_)) {
+                self.count_failure(id);
+            }
             self.apply(id, Event::SpawnFailed);
         } else if self.one_chance_in(10) {
             self.coverage.count("exec deferred");
@@ -464,6 +516,13 @@ impl Walk {
                 }
                 Action::AskAdopted => {}
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
+                Action::Reload => {
+                    self.coverage.count("reloaded");
+                    if self.received_stop_signal {
+                        self.fail("rsup is not executed again after a stop signal");
+                    }
+                    self.exit(0);
+                }
                 Action::Exit(code) => self.exit(code),
             }
         }
@@ -500,6 +559,10 @@ impl Walk {
     fn spawn(&mut self, id: usize) {
         if self.stop_began.is_some() {
             self.fail("no process is started after the stop began");
+        }
+        let fake = &mut self.fakes[id];
+        if fake.stopped_by_request {
+            self.fail("only a request starts a process that a client has stopped");
         }
         let fake = &mut self.fakes[id];
         let too_soon = fake.last_start.is_some_and(|last| self.now < last + SECOND);
@@ -716,8 +779,14 @@ impl Walk {
 
     fn exit(&mut self, code: u8) {
         let nothing_to_start = self.specs.iter().all(|spec| !spec.autostart);
-        if nothing_to_start && code != 2 {
-            self.fail("the exit code is 2 if no process has autostart");
+        if nothing_to_start && !self.accepts_requests && code != 2 {
+            self.fail("the exit code is 2 if rsup can start no process");
+        }
+        if nothing_to_start && self.accepts_requests && !self.start_requested && self.stop_began.is_none() {
+            self.fail("without autostart, rsup stays until a client requests a start");
+        }
+        if self.stop_began.is_none() && self.fakes.iter().any(|fake| fake.stopped_by_request) {
+            self.fail("rsup stays while a client may start a process that a client has stopped");
         }
         if self.specs.iter().all(|spec| spec.shutdown_on == ShutdownOn::Never)
             && self.received_stop_signal
@@ -785,6 +854,8 @@ fn event_name(event: Event) -> &'static str {
         | Event::Tick
         | Event::DisableStarts
         | Event::Stop
+        | Event::StartRequested
+        | Event::StopRequested
         | Event::AskMembers
         | Event::Kill => "created by ProcessSet itself",
     }
@@ -804,8 +875,9 @@ fn the_invariants_hold_in_random_walks() {
     println!("{} steps in {walks} walks: {:#?}", coverage.steps, coverage.incidents);
     assert!(codes.len() > 20, "too few different exit codes: {codes:?}");
     assert!(coverage.steps > 50 * walks, "only {} steps", coverage.steps);
-    // The kernel can cause its events in 41 combinations of state and event. The walks must reach all of them.
-    assert_eq!(coverage.pairs.len(), 41, "{:#?}", coverage.pairs);
+    // The kernel can cause its events in 41 combinations of state and event, and a client each of its 2 requests in 12
+    // states. The walks must reach all of them.
+    assert_eq!(coverage.pairs.len(), 65, "{:#?}", coverage.pairs);
     let incidents = [
         "forked",
         "fork failed",
@@ -822,6 +894,8 @@ fn the_invariants_hold_in_random_walks() {
         "children could not be listed",
         "signal refused",
         "asked before the stop deadline",
+        "request during the stop",
+        "reloaded",
         "only processes that refuse SIGKILL were left",
     ];
     for incident in incidents {

@@ -104,11 +104,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns whether any process has `autostart=true`. If no process has this value, rsup never starts a process,
-    /// because rsup does not support `supervisorctl start`.
+    /// Returns whether there is a process that rsup can start: now, or when a client requests it.
     #[must_use]
-    pub fn starts(&self) -> bool {
-        self.processes.iter().any(|process| process.spec.autostart)
+    pub fn has_processes(&self) -> bool {
+        !self.processes.is_empty()
     }
 }
 

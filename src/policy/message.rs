@@ -36,6 +36,8 @@ pub enum ProcessMessage {
     GaveUp,
     /// The fork or the exec of the program failed.
     SpawnError,
+    /// A client has requested the stop of the process.
+    WaitingForStop,
     /// rsup sends `stopsignal` or SIGKILL to the process.
     Sending { signal: Signal, to: SignalTarget },
     /// rsup sends SIGKILL, because the process did not stop in time or because rsup has to kill every process now.
@@ -54,7 +56,7 @@ impl ProcessMessage {
             Self::Killing | Self::LeftBehind => Level::Warn,
             Self::Sending { .. } => Level::Debug,
             Self::Spawned | Self::SpawnError | Self::Success { .. } | Self::GaveUp => Level::Info,
-            Self::StoppedBeforeExec => Level::Info,
+            Self::StoppedBeforeExec | Self::WaitingForStop => Level::Info,
             Self::Exited { expected: true, .. } | Self::Stopped { expected: true, .. } => Level::Info,
         }
     }
@@ -90,6 +92,7 @@ impl fmt::Display for DisplayedMessage<'_> {
             }
             ProcessMessage::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
             ProcessMessage::StoppedBeforeExec => write!(f, "stopped: {name} (before its exec)"),
+            ProcessMessage::WaitingForStop => write!(f, "waiting for {name} to stop"),
             ProcessMessage::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }
@@ -114,8 +117,10 @@ pub enum SupervisorMessage {
     Received(Signal),
     /// rsup is stopping every process, and the children that it forked for these processes have not exited yet.
     Waiting(Vec<ProcId>),
-    /// No process has `autostart=true`.
+    /// There is no process that rsup could start.
     NothingToStart,
+    /// No process has `autostart=true`, so rsup waits until a client requests a start.
+    AwaitingStart,
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
     LeftBehind,
@@ -128,6 +133,8 @@ pub enum SupervisorMessage {
     PassingOn(Signal),
     /// rsup received SIGCHLD.
     ChildQuit,
+    /// rsup has stopped every process, because a client requested a reload, and executes itself again.
+    Reloading,
     /// rsup exits. This message is the last line of the log.
     Exiting { cause: ExitCause, code: u8 },
 }
@@ -143,8 +150,12 @@ pub enum ExitCause {
     Exited(ProcId),
     /// No process runs, and none will be started.
     AllEnded,
-    /// No process has `autostart=true`.
+    /// There is no process that rsup could start.
     NothingToStart,
+    /// A client requested it.
+    ShutdownRequested,
+    /// A client requested a reload. rsup executes itself again instead of exiting.
+    ReloadRequested,
 }
 
 impl SupervisorMessage {
@@ -158,6 +169,10 @@ impl SupervisorMessage {
                 (Level::Info, format!("waiting for {} to die", names.join(", ")))
             }
             Self::NothingToStart => (Level::Error, "no program to start".to_owned()),
+            Self::AwaitingStart => {
+                (Level::Info, "no program has autostart=true; waiting for `supervisorctl start`".to_owned())
+            }
+            Self::Reloading => (Level::Info, "rsup executes itself again: reload requested".to_owned()),
             Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
             Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
@@ -170,6 +185,8 @@ impl SupervisorMessage {
                     ExitCause::Exited(id) => format!("{} exited (shutdown_on)", name(*id)),
                     ExitCause::AllEnded => "no program runs, and none will".to_owned(),
                     ExitCause::NothingToStart => "no program to start".to_owned(),
+                    ExitCause::ShutdownRequested => "shutdown requested".to_owned(),
+                    ExitCause::ReloadRequested => "reload requested".to_owned(),
                 };
                 (Level::Info, format!("rsup exits with status {code}: {why}"))
             }

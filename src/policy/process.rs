@@ -18,7 +18,7 @@ const MIN_START_INTERVAL_SECS: i64 = 1;
 /// supervisord's process states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// The process was never started, or exited after a request to stop.
+    /// The process was never started, or exited after it was asked to stop.
     Stopped,
     /// The process is being started.
     Starting {
@@ -117,6 +117,10 @@ pub enum Event {
     DisableStarts,
     /// The process is requested to stop.
     Stop,
+    /// A client requests the start of the process.
+    StartRequested,
+    /// A client requests the stop of the process.
+    StopRequested,
     /// The deadline of `stop_timeout` is near. The caller sends SIGTERM to those members of the process group that were
     /// not asked to stop yet.
     AskMembers,
@@ -142,13 +146,32 @@ pub enum ProcessAction {
     Log(ProcessMessage),
 }
 
+/// What the last request of a client still demands of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// There was no request, or rsup has carried it out.
+    None,
+    /// The process must be started. It has no leader yet, or it has the leader that is STOPPING.
+    Start {
+        /// The earliest time of the start.
+        at: Time,
+    },
+    /// The process must not be started until a client requests a start.
+    Stop,
+}
+
 /// The state of one process, and the part of its history that determines the next transitions.
 #[derive(Clone, Debug)]
 pub struct Process {
     state: ProcessState,
     leftovers: Leftovers,
+    demand: Demand,
     /// The number of failed starts in a row.
     failures: i64,
+    /// How often the process has entered RUNNING. The number wraps around.
+    successes: u32,
+    /// How often a start has failed. The number wraps around.
+    failed_starts: u32,
     /// When the last start was attempted.
     started_at: Option<Time>,
     /// Whether the process must not be started any more, because rsup is stopping every process.
@@ -162,7 +185,10 @@ impl Default for Process {
         Self {
             state: ProcessState::Stopped,
             leftovers: Leftovers::None,
+            demand: Demand::None,
             failures: 0,
+            successes: 0,
+            failed_starts: 0,
             started_at: None,
             starts_disabled: false,
             last_exit: None,
@@ -182,6 +208,12 @@ impl Process {
         self.last_exit
     }
 
+    /// How often the process has entered RUNNING, and how often a start has failed. Both numbers wrap around.
+    #[must_use]
+    pub fn start_results(&self) -> (u32, u32) {
+        (self.successes, self.failed_starts)
+    }
+
     /// Whether the process has a leader. A leader is a child that rsup is about to fork, or that rsup has forked and
     /// not reaped yet.
     #[must_use]
@@ -198,21 +230,43 @@ impl Process {
     /// Whether the process has a leader or will be started again.
     #[must_use]
     pub fn has_leader_or_restart(&self) -> bool {
+        self.has_leader() || self.start_due_at().is_some()
+    }
+
+    /// Whether rsup will start the process, although the process is STOPPED, EXITED or FATAL.
+    #[must_use]
+    pub fn awaits_start(&self) -> bool {
         match self.state {
+            ProcessState::Stopped | ProcessState::Exited { .. } | ProcessState::Fatal => {
+                self.start_due_at().is_some()
+            }
             ProcessState::Starting { .. }
             | ProcessState::Running
-            | ProcessState::Stopping(_)
-            | ProcessState::Backoff { .. } => true,
-            ProcessState::Exited { restart_at } => restart_at.is_some(),
-            ProcessState::Stopped | ProcessState::Fatal => false,
+            | ProcessState::Backoff { .. }
+            | ProcessState::Stopping(_) => false,
         }
     }
 
-    /// Whether one of these is true: the process has a leader; it will be started again; rsup waits for other members
-    /// of its process group to exit.
+    /// When the next start of a process without a leader is due. None if the process has a leader or will not be
+    /// started again.
+    fn start_due_at(&self) -> Option<Time> {
+        let requested = match self.demand {
+            Demand::Start { at } => Some(at),
+            Demand::None | Demand::Stop => None,
+        };
+        match self.state {
+            ProcessState::Backoff { until } => Some(until),
+            ProcessState::Exited { restart_at } => restart_at.or(requested),
+            ProcessState::Stopped | ProcessState::Fatal => requested,
+            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping(_) => None,
+        }
+    }
+
+    /// Whether one of these is true: the process has a leader; it will be started again; a client has stopped it, and
+    /// may start it again; rsup waits for other members of its process group to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.has_leader_or_restart() || self.awaits_leftovers()
+        self.has_leader_or_restart() || self.demand == Demand::Stop || self.awaits_leftovers()
     }
 
     /// Whether rsup has to wait for this process before it stops the processes with a lower group priority. The wait
@@ -245,9 +299,11 @@ impl Process {
             ) => Some(kill_at),
             ProcessState::Stopping(StopStep::LeaderKilled { kill_members_at }) => Some(kill_members_at),
             ProcessState::Stopping(StopStep::GroupKilled) => None,
-            ProcessState::Backoff { until } => (!self.awaits_leftovers()).then_some(until),
-            ProcessState::Exited { restart_at } => restart_at.filter(|_| !self.awaits_leftovers()),
-            ProcessState::Stopped | ProcessState::Running | ProcessState::Fatal => None,
+            ProcessState::Running => None,
+            ProcessState::Stopped
+            | ProcessState::Backoff { .. }
+            | ProcessState::Exited { .. }
+            | ProcessState::Fatal => self.start_due_at().filter(|_| !self.awaits_leftovers()),
         };
         let of_leftovers = match self.leftovers {
             Leftovers::Terminating { kill_at } => Some(kill_at),
@@ -272,6 +328,8 @@ impl Process {
             | Event::Tick
             | Event::DisableStarts
             | Event::Stop
+            | Event::StartRequested
+            | Event::StopRequested
             | Event::AskMembers
             | Event::Kill
             | Event::GroupRefused => true,
@@ -312,6 +370,7 @@ impl Process {
                 Stopping(_) => {
                     emit(ProcessAction::Log(ProcessMessage::SpawnError));
                     self.state = Stopped;
+                    self.start_if_due(now, emit);
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
@@ -336,11 +395,10 @@ impl Process {
                 Stopped | Backoff { .. } | Exited { .. } | Fatal => {}
             },
             Event::GroupEmpty => match self.state {
-                Backoff { .. } | Exited { .. } => {
+                Stopped | Backoff { .. } | Exited { .. } | Fatal => {
                     self.leftovers = Leftovers::None;
                     self.start_if_due(now, emit);
                 }
-                Stopped | Fatal => self.leftovers = Leftovers::None,
                 // The event is about the process group of an earlier leader. rsup stopped waiting for that group and
                 // started the process again. The present leader's group is not empty, because the leader is a member of
                 // it.
@@ -351,15 +409,15 @@ impl Process {
                     self.enter_running(spec, emit);
                 }
                 Stopping(step) => self.tick_stop(spec, step, now, emit),
-                Backoff { .. } | Exited { .. } => {
+                Stopped | Backoff { .. } | Exited { .. } | Fatal => {
                     self.tick_leftovers(now, emit);
                     self.start_if_due(now, emit);
                 }
-                Stopped | Fatal => self.tick_leftovers(now, emit),
                 Starting { .. } | Running => {}
             },
             Event::DisableStarts => {
                 self.starts_disabled = true;
+                self.demand = Demand::None;
                 match self.state {
                     Backoff { .. } => self.state = Fatal,
                     Exited { .. } => self.state = Exited { restart_at: None },
@@ -376,6 +434,8 @@ impl Process {
                 Stopped | Fatal => self.terminate_tolerated_leftovers(spec, now, emit),
                 Stopping(_) => {}
             },
+            Event::StartRequested => self.start_requested(spec, now, emit),
+            Event::StopRequested => self.stop_requested(spec, now, emit),
             Event::AskMembers => self.members_asked(spec, now),
             Event::Kill => self.kill_requested(now, emit),
             Event::GroupRefused => self.group_refused(now, emit),
@@ -391,8 +451,57 @@ impl Process {
             Starting { up_since: None } | Stopping(_) => {
                 emit(ProcessAction::Log(ProcessMessage::StoppedBeforeExec));
                 self.state = Stopped;
+                self.start_if_due(now, emit);
             }
             Starting { up_since: Some(_) } | Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+        }
+    }
+
+    /// Starts a process that does not run, as soon as that is possible: not within `MIN_START_INTERVAL_SECS` after the
+    /// last start, not before the leader of a STOPPING process has exited, and not before the other members of its
+    /// process group have exited. Failed starts are counted from zero again.
+    fn start_requested(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        if self.starts_disabled {
+            return;
+        }
+        let start = Demand::Start { at: now.max(self.earliest_start(now)) };
+        match self.state {
+            Stopped | Exited { .. } | Fatal => {
+                self.failures = 0;
+                if self.start_due_at().is_none() {
+                    self.demand = start;
+                }
+                self.terminate_tolerated_leftovers(spec, now, emit);
+                self.start_if_due(now, emit);
+            }
+            Stopping(_) => {
+                self.failures = 0;
+                self.demand = start;
+            }
+            Starting { .. } | Running | Backoff { .. } => {}
+        }
+    }
+
+    /// Stops a process until a client requests a start.
+    fn stop_requested(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+        use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+        if self.starts_disabled {
+            return;
+        }
+        match self.state {
+            Starting { .. } | Running => {
+                self.demand = Demand::Stop;
+                emit(ProcessAction::Log(ProcessMessage::WaitingForStop));
+                self.begin_stop(spec, now, emit);
+            }
+            Stopping(_) => self.demand = Demand::Stop,
+            Stopped | Backoff { .. } | Exited { .. } | Fatal if self.start_due_at().is_some() => {
+                self.demand = Demand::Stop;
+                self.state = Stopped;
+            }
+            // The process does not run and will not be started, so the request has no effect.
+            Stopped | Backoff { .. } | Exited { .. } | Fatal => {}
         }
     }
 
@@ -441,11 +550,10 @@ impl Process {
             // Nothing changes, because the processes may still exit by themselves. rsup sends SIGKILL later, or has
             // already tried to send SIGKILL.
             Stopping(StopStep::LeaderAsked { .. } | StopStep::GroupAsked { .. } | StopStep::GroupKilled) => {}
-            Backoff { .. } | Exited { .. } => {
+            Stopped | Backoff { .. } | Exited { .. } | Fatal => {
                 self.abandon_killed_leftovers(emit);
                 self.start_if_due(now, emit);
             }
-            Stopped | Fatal => self.abandon_killed_leftovers(emit),
             Starting { .. } | Running => {}
         }
     }
@@ -454,26 +562,22 @@ impl Process {
         if !self.starts_disabled {
             self.state = ProcessState::Starting { up_since: None };
             self.leftovers = Leftovers::None;
+            self.demand = Demand::None;
             self.started_at = Some(now);
             emit(ProcessAction::Spawn);
         }
     }
 
-    /// Starts the process again if its next start is due and rsup does not wait for members of its process group to
-    /// exit.
+    /// Starts the process if its next start is due and rsup does not wait for members of its process group to exit.
     fn start_if_due(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
-        let due_at = match self.state {
-            ProcessState::Backoff { until } => Some(until),
-            ProcessState::Exited { restart_at } => restart_at,
-            ProcessState::Stopped
-            | ProcessState::Starting { .. }
-            | ProcessState::Running
-            | ProcessState::Stopping(_)
-            | ProcessState::Fatal => None,
-        };
-        if due_at.is_some_and(|due| now >= due) && !self.awaits_leftovers() {
+        if self.start_due_at().is_some_and(|due| now >= due) && !self.awaits_leftovers() {
             self.start(now, emit);
         }
+    }
+
+    /// The time before which the process must not be started, because two starts of it would be too close together.
+    fn earliest_start(&self, now: Time) -> Time {
+        self.started_at.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS))
     }
 
     fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
@@ -488,6 +592,7 @@ impl Process {
     fn enter_running(&mut self, spec: &ProcessSpec, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Running;
         self.failures = 0;
+        self.successes = self.successes.wrapping_add(1);
         emit(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
     }
 
@@ -495,6 +600,7 @@ impl Process {
     /// failed, or if starts are disabled.
     fn start_failed(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         self.failures += 1;
+        self.failed_starts = self.failed_starts.wrapping_add(1);
         if self.starts_disabled {
             self.state = ProcessState::Fatal;
         } else if self.failures > spec.startretries {
@@ -538,8 +644,8 @@ impl Process {
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let earliest = self.started_at.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS));
-        let restart_at = (again && !self.starts_disabled).then_some(now.max(earliest));
+        let earliest = now.max(self.earliest_start(now));
+        let restart_at = (again && !self.starts_disabled).then_some(earliest);
         self.state = ProcessState::Exited { restart_at };
         // One of the other members of the process group may be the daemon that the leader was meant to start. rsup
         // terminates them only if it starts the process again or is stopping every process.
@@ -567,11 +673,8 @@ impl Process {
         self.last_exit = Some((exit, expected));
         self.state = ProcessState::Stopped;
         emit(ProcessAction::Log(ProcessMessage::Stopped { exit, expected }));
-        if !group_alive {
-            self.leftovers = Leftovers::None;
-            return;
-        }
         match step {
+            _ if !group_alive => self.leftovers = Leftovers::None,
             StopStep::LeaderAsked { kill_at } => {
                 self.terminate_leftovers(kill_at.max(earliest_member_kill(spec, now)), emit);
             }
@@ -584,6 +687,7 @@ impl Process {
                 self.leftovers = Leftovers::Killed { until: now.plus_secs(KILL_GRACE_SECS) };
             }
         }
+        self.start_if_due(now, emit);
     }
 
     fn handle_leftovers(

@@ -9,6 +9,7 @@ use super::spec::{ProcId, ProcessSpec, ShutdownOn};
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 
 /// Seconds between two log lines `waiting for ... to die`, which name the processes that have not exited yet.
 const REPORT_INTERVAL_SECS: i64 = 3;
@@ -44,6 +45,8 @@ pub enum Action {
     /// - [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out which processes are still alive.
     /// - [`ProcessSet::on_sweep_refused`] if rsup has no permission to send SIGKILL to any process that is left.
     SignalRemaining(Signal),
+    /// Execute rsup again.
+    Reload,
     /// Exit with this exit code.
     Exit(u8),
 }
@@ -54,6 +57,8 @@ pub struct Settings {
     /// Seconds from the beginning of the stop until rsup sends SIGKILL to everything (the stop deadline). None if there
     /// is no such limit.
     pub stop_timeout: Option<u64>,
+    /// Whether clients can request the start of a process.
+    pub accepts_requests: bool,
 }
 
 /// rsup's exit code, and the reason why rsup exits. The first cause fixes both; a later cause changes neither.
@@ -90,6 +95,8 @@ struct ManagedProcess {
     /// The position of this process's last exit in the order of all exits, counted from 1. 0 if the process has not
     /// exited.
     exit_order: u64,
+    /// Whether the process is in `ProcessSet::changed`.
+    changed: bool,
 }
 
 /// All processes, in the order in which rsup starts them.
@@ -114,6 +121,11 @@ pub struct ProcessSet {
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
     forwarded: BTreeSet<Signal>,
+    /// Whether rsup stays although no process runs, because no process has `autostart` and no client has requested a
+    /// start yet.
+    awaits_first_start: bool,
+    /// The processes whose state may have changed since the caller last took them.
+    changed: Vec<ProcId>,
     actions: VecDeque<Action>,
 }
 
@@ -123,7 +135,8 @@ impl ProcessSet {
     /// by ascending group priority.
     #[must_use]
     pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
-        let managed = |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0 };
+        let managed =
+            |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0, changed: false };
         Self {
             processes: specs.into_iter().map(managed).collect(),
             settings,
@@ -136,6 +149,8 @@ impl ProcessSet {
             first_request_at: None,
             stop_deadline: None,
             forwarded: BTreeSet::new(),
+            awaits_first_start: false,
+            changed: Vec::new(),
             actions: VecDeque::new(),
         }
     }
@@ -143,6 +158,10 @@ impl ProcessSet {
     /// Starts every process that has `autostart`.
     pub fn start_autostart(&mut self, now: Time) {
         if !self.processes.iter().any(|managed| managed.spec.autostart) {
+            if self.settings.accepts_requests && !self.processes.is_empty() {
+                self.awaits_first_start = true;
+                return self.actions.push_back(Action::Log(SupervisorMessage::AwaitingStart));
+            }
             self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
             return self.terminate_remaining(ExitDecision { cause: ExitCause::NothingToStart, code: 2 }, now);
         }
@@ -189,11 +208,42 @@ impl ProcessSet {
         }
     }
 
+    /// Applies a client's request to start a process. During the stop, the request has no effect.
+    pub fn request_start(&mut self, id: ProcId, now: Time) {
+        if self.accepts_requests() {
+            self.awaits_first_start = false;
+            self.apply(id, Event::StartRequested, now);
+        }
+    }
+
+    /// Applies a client's request to stop a process. During the stop, the request has no effect.
+    pub fn request_stop(&mut self, id: ProcId, now: Time) {
+        if self.accepts_requests() {
+            self.apply(id, Event::StopRequested, now);
+        }
+    }
+
+    /// Applies a client's request to stop every process and to exit.
+    pub fn request_shutdown(&mut self, now: Time) {
+        self.stop(ExitDecision { cause: ExitCause::ShutdownRequested, code: 0 }, now);
+    }
+
+    /// Applies a client's request to stop every process and to execute rsup again.
+    pub fn request_reload(&mut self, now: Time) {
+        self.stop(ExitDecision { cause: ExitCause::ReloadRequested, code: 0 }, now);
+    }
+
+    /// Whether a client's request has an effect: no stop of every process has begun.
+    #[must_use]
+    pub fn accepts_requests(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
     /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
     /// `any_child_left` says whether rsup still has a child.
     pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
-            Phase::Running if self.active == 0 && !any_child_left => {
+            Phase::Running if self.active == 0 && !any_child_left && !self.awaits_first_start => {
                 self.terminate_remaining(self.decision_when_all_ended(), now);
             }
             // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
@@ -289,6 +339,18 @@ impl ProcessSet {
         action
     }
 
+    /// Removes a process from the list of those whose state may have changed.
+    pub fn next_changed(&mut self) -> Option<ProcId> {
+        let Some(id) = self.changed.pop() else {
+            self.changed.shrink_to(MIN_QUEUE_CAPACITY);
+            return None;
+        };
+        if let Some(managed) = managed_mut(&mut self.processes, id) {
+            managed.changed = false;
+        }
+        Some(id)
+    }
+
     /// Whether the queue contains an action.
     #[must_use]
     pub fn has_actions(&self) -> bool {
@@ -299,6 +361,11 @@ impl ProcessSet {
     pub fn process(&self, id: ProcId) -> Option<&Process> {
         managed(&self.processes, id).map(|managed| &managed.process)
     }
+
+    #[must_use]
+    pub fn spec(&self, id: ProcId) -> Option<&ProcessSpec> {
+        managed(&self.processes, id).map(|managed| &managed.spec)
+    }
 }
 
 /// The transitions from one phase to the next.
@@ -306,6 +373,7 @@ impl ProcessSet {
     /// Begins the stop at the first signal that requests it. Another such signal, at least `FORCE_AFTER_SECS` later,
     /// makes rsup kill every process.
     fn shutdown(&mut self, signal: Signal, now: Time) {
+        self.cancel_reload(ExitDecision { cause: ExitCause::Signal(signal), code: 0 });
         if self.has_exited() {
             return;
         }
@@ -317,6 +385,28 @@ impl ProcessSet {
             }
             Some(first) if now >= first.plus_secs(FORCE_AFTER_SECS) => self.kill(now),
             Some(_) => {}
+        }
+    }
+
+    /// Makes rsup exit instead of executing itself again, even if the reload is the next action. Has no effect if no
+    /// client has requested a reload.
+    fn cancel_reload(&mut self, exit: ExitDecision) {
+        match &mut self.phase {
+            Phase::Stopping { decision, .. } | Phase::TerminatingRemaining { decision, .. } => {
+                if decision.cause == ExitCause::ReloadRequested {
+                    *decision = exit;
+                }
+            }
+            Phase::Exited => {
+                let is_reload = |action: &Action| {
+                    matches!(action, Action::Reload | Action::Log(SupervisorMessage::Reloading))
+                };
+                if self.actions.contains(&Action::Reload) {
+                    self.actions.retain(|action| !is_reload(action));
+                    self.exit(exit);
+                }
+            }
+            Phase::Running => {}
         }
     }
 
@@ -379,7 +469,7 @@ impl ProcessSet {
                 false
             }
             Action::Process(..) | Action::Log(_) | Action::Reap => true,
-            Action::Forward(_) | Action::Suspend | Action::Exit(_) => true,
+            Action::Forward(_) | Action::Suspend | Action::Reload | Action::Exit(_) => true,
             Action::AskRemaining { .. } | Action::AskAdopted | Action::SignalRemaining(_) => true,
         });
         for id in cancelled {
@@ -461,8 +551,11 @@ impl ProcessSet {
 
     fn exit(&mut self, ExitDecision { cause, code }: ExitDecision) {
         self.phase = Phase::Exited;
-        self.actions.push_back(Action::Log(SupervisorMessage::Exiting { cause, code }));
-        self.actions.push_back(Action::Exit(code));
+        self.actions.extend(if cause == ExitCause::ReloadRequested {
+            [Action::Log(SupervisorMessage::Reloading), Action::Reload]
+        } else {
+            [Action::Log(SupervisorMessage::Exiting { cause, code }), Action::Exit(code)]
+        });
     }
 
     /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered
@@ -489,7 +582,7 @@ impl ProcessSet {
     fn handle(&mut self, id: ProcId, event: Event, now: Time) {
         let counts_as_blocking = self.was_requested_to_stop(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
-        let ManagedProcess { spec, process, exit_order } = managed;
+        let ManagedProcess { spec, process, exit_order, changed } = managed;
         let state_before = process.state();
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
@@ -498,6 +591,9 @@ impl ProcessSet {
         let actions = &mut self.actions;
         process.handle(spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
 
+        if !mem::replace(changed, true) {
+            self.changed.push(id);
+        }
         let deadline = process.deadline(spec);
         if deadline != deadline_before {
             if let Some(old) = deadline_before {

@@ -106,6 +106,19 @@ pub(super) fn no_subreaper(errno: Errno) -> String {
     format!("can't adopt orphans, their parent will be PID 1: {errno:?}")
 }
 
+/// The text for a failure to create the status board or the request pipe, or to give clients access to them.
+pub(super) fn no_control(errno: Errno) -> String {
+    format!("supervisorctl cannot control this rsup: {errno:?}")
+}
+
+/// The text for a failed write to the status board.
+pub(super) fn board_not_written(errno: Errno) -> String {
+    format!("supervisorctl may show old states: {errno:?}")
+}
+
+/// The reason of a failed start of a program that has exited before `startsecs` had elapsed.
+pub(super) const EXITED_TOO_QUICKLY: &str = "Exited too quickly (process log may have details)";
+
 /// The text for a log file that could not be opened. The program runs without the file.
 pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFailure) -> String {
     let (stream, output) = match report.step {

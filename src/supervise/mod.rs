@@ -4,12 +4,14 @@
 mod check;
 mod clock;
 mod command;
+mod control;
 mod fifos;
 mod messages;
 mod prepare;
 mod reap;
 mod reap_pacer;
 mod remaining;
+mod serve;
 mod shutdown;
 mod slots;
 mod start;
@@ -26,20 +28,31 @@ use crate::policy::{
 };
 use crate::sys::{self, Errno, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
+use control::Control;
 use fifos::Fifos;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
 use remaining::RemainingProcesses;
 use slots::{Slot, Slots};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::mem;
 use std::time::Duration;
 
-/// Supervises the programs of `config` until no process is left to run. Returns rsup's exit code.
+/// How the loop ends.
+enum Outcome {
+    /// rsup exits with this exit code.
+    Exit(u8),
+    /// rsup executes itself again.
+    Reload,
+}
+
+/// Supervises the programs of `config` until no process is left to run. Returns rsup's exit code. If a client requests
+/// a reload, executes rsup again with these arguments, which include the program's name.
 ///
 /// # Errors
-/// Returns an error only before the first program is started.
-pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, Error> {
+/// Returns an error before the first program is started, or if rsup cannot be executed again.
+pub fn run(name: &str, config: Config, notices: Vec<Notice>, arguments: &[OsString]) -> Result<u8, Error> {
     let hup_ignored = sys::reset_dispositions();
     sys::close_inherited();
     let mut log = Log::new(config.supervisord.loglevel, config.supervisord.silent);
@@ -52,7 +65,11 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>) -> Result<u8, Error
     drop_privileges(&config, &mut log)?;
     let sockets = prepare::sockets(&config, &mut log)?;
     let defaults = prepare::defaults(&config)?;
-    Ok(Supervisor::new(config, defaults, sockets, log, hup_ignored)?.run())
+    let changed_limit = defaults.nofile_soft_limit();
+    match Supervisor::new(config, defaults, sockets, log, hup_ignored)?.run() {
+        Outcome::Exit(code) => Ok(code),
+        Outcome::Reload => Err(Error::Reload(sys::execute_again(arguments, hup_ignored, changed_limit))),
+    }
 }
 
 fn raise_limits(config: &Config, log: &mut Log) {
@@ -80,6 +97,10 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
         Error::DropPrivileges(messages::failed_credentials(step, errno, was_root))
     })?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", credentials.uid));
+    // Otherwise only root could look into /proc/PID/fd of rsup, where clients find the status board.
+    if let Err(errno) = sys::allow_own_user_access() {
+        log.line(Level::Warn, messages::no_control(errno));
+    }
     Ok(())
 }
 
@@ -91,6 +112,8 @@ struct Supervisor {
     slots: Slots,
     defaults: SpawnDefaults,
     fifos: Fifos,
+    /// None if the status board or the request pipe could not be created.
+    control: Option<Control>,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
     leaders: BTreeMap<Pid, ProcId>,
@@ -117,6 +140,8 @@ struct Supervisor {
 const SIGNAL_TAG: u64 = u64::MAX - 1;
 /// The number that the poller reports when the log's stream has room.
 const LOG_TAG: u64 = u64::MAX - 2;
+/// The number that the poller reports when the request pipe is not empty.
+const REQUEST_TAG: u64 = u64::MAX - 3;
 
 /// The largest number of actions in one iteration. Between two iterations rsup handles new events, and closes the exec
 /// status pipes of programs that have started. A small number keeps the delay of events short. It also keeps the number
@@ -151,16 +176,22 @@ impl Supervisor {
         let is_pid1 = sys::is_pid1();
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = has_terminal && terminal::is_shell_job();
-        let settings = Settings { stop_timeout: config.supervisord.stop_timeout };
         let mut preparer = Preparer::new(&config, sockets);
         let programs: Vec<_> = config.processes.iter().map(|process| preparer.prepare(process)).collect();
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
         // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
         for (process, program) in config.processes.into_iter().zip(programs.leak()) {
-            slots.push(Slot::new(process.name.into(), program));
-            specs.push(process.spec);
+            specs.push(process.spec.clone());
+            slots.push(Slot::new(process, program));
         }
+        let control = Control::new(&slots).and_then(|control| {
+            poller.add(control.pipe(), REQUEST_TAG)?;
+            Ok(control)
+        });
+        let control = control.map_err(|errno| log.line(Level::Warn, messages::no_control(errno))).ok();
+        let settings =
+            Settings { stop_timeout: config.supervisord.stop_timeout, accepts_requests: control.is_some() };
         let for_starts = prepare::needed_descriptors(specs.len());
         let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {
@@ -169,6 +200,7 @@ impl Supervisor {
             slots: Slots(slots),
             defaults,
             fifos,
+            control,
             leaders: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
@@ -182,15 +214,19 @@ impl Supervisor {
         })
     }
 
-    /// Runs the loop until an action [`Action::Exit`]. Returns rsup's exit code.
-    fn run(mut self) -> u8 {
+    /// Runs the loop until an action [`Action::Exit`] or [`Action::Reload`].
+    fn run(mut self) -> Outcome {
         let mut ready = Vec::new();
         self.log.defer_writes();
+        self.begin_board();
         self.processes.start_autostart(now());
         loop {
-            if let Some(code) = self.run_actions() {
+            let outcome = self.run_actions();
+            // The board comes before the log: whoever has read a line of the log finds its result on the board.
+            self.update_board();
+            if let Some(outcome) = outcome {
                 self.log.finish();
-                return code;
+                return outcome;
             }
             self.flush_log();
             self.fifos.retain(|id| self.processes.may_start_again(id));
@@ -220,12 +256,13 @@ impl Supervisor {
     /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
     ///    empty now. The kernel may use the numbers of empty groups for other processes, which must not get signals
     ///    from rsup.
-    /// 3. Signals, and then deadlines. They come after the exits. Otherwise a program that has exited could become
-    ///    RUNNING because of a deadline.
+    /// 3. Signals, then the requests of clients, and then deadlines. They come after the exits. Otherwise a program
+    ///    that has exited could become RUNNING because of a deadline.
     fn process_events(&mut self, ready: &mut Vec<u64>) {
         let now = now();
         let mut received = Vec::new();
         let mut has_signals = false;
+        let mut has_requests = false;
         for tag in ready.drain(..) {
             if tag == SIGNAL_TAG || tag == Poller::WAIT_FAILED {
                 has_signals = true;
@@ -234,8 +271,9 @@ impl Supervisor {
             if tag == LOG_TAG || tag == Poller::WAIT_FAILED {
                 self.drain_log();
             }
+            has_requests |= tag == REQUEST_TAG || tag == Poller::WAIT_FAILED;
             match tag {
-                SIGNAL_TAG | LOG_TAG => {}
+                SIGNAL_TAG | LOG_TAG | REQUEST_TAG => {}
                 Poller::WAIT_FAILED => self.read_all_exec_statuses(now),
                 index => self.read_exec_status(ProcId(usize::try_from(index).unwrap_or(usize::MAX)), now),
             }
@@ -245,6 +283,9 @@ impl Supervisor {
         }
         for signal in received {
             self.receive(signal, now);
+        }
+        if has_requests {
+            self.read_requests(now);
         }
         self.processes.tick(now);
     }
@@ -275,8 +316,9 @@ impl Supervisor {
         }
     }
 
-    /// Runs up to [`ACTION_BATCH`] actions. Returns the exit code after an action [`Action::Exit`].
-    fn run_actions(&mut self) -> Option<u8> {
+    /// Runs up to [`ACTION_BATCH`] actions. Returns how the loop ends after an action [`Action::Exit`] or
+    /// [`Action::Reload`].
+    fn run_actions(&mut self) -> Option<Outcome> {
         for _ in 0..ACTION_BATCH {
             match self.processes.next_action()? {
                 Action::Process(id, action) => self.run_process_action(id, action),
@@ -297,7 +339,8 @@ impl Supervisor {
                 Action::AskRemaining { members_of } => self.ask_remaining(&members_of),
                 Action::AskAdopted => self.ask_adopted(),
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
-                Action::Exit(code) => return Some(code),
+                Action::Reload => return Some(Outcome::Reload),
+                Action::Exit(code) => return Some(Outcome::Exit(code)),
             }
         }
         None

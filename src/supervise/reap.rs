@@ -2,8 +2,8 @@
 
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
-use crate::policy::{Event, ExitStatus, Level, ProcId, Time};
-use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, WaitStatus};
+use crate::policy::{Event, ExitStatus, Level, ProcId, ProcessSet, Time};
+use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, WaitStatus, WallClock};
 use std::ffi::CStr;
 use std::mem;
 
@@ -105,6 +105,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.exec_status = None;
         slot.stdin_writer = None;
+        slot.ended_at = WallClock::now().seconds();
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
             self.leaderless.insert(id);
@@ -129,7 +130,13 @@ impl Supervisor {
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
         };
+        let failed_starts =
+            |processes: &ProcessSet| processes.process(id).map(|process| process.start_results().1);
+        let failed_before = failed_starts(&self.processes);
         self.processes.apply(id, event, now);
+        if matches!(event, Event::Exited { .. }) && failed_starts(&self.processes) != failed_before {
+            slot.last_error = messages::EXITED_TOO_QUICKLY.into();
+        }
     }
 
     /// Handles ECHILD: rsup has no child. A leader that is still in the table has ended, but waitpid(2) did not report

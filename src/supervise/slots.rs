@@ -1,5 +1,7 @@
 //! The PIDs, the descriptors and the last error of each process.
 
+use crate::config::ProcessConfig;
+use crate::control::board::Served;
 use crate::policy::{ProcId, Signal};
 use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
 use std::os::fd::OwnedFd;
@@ -8,6 +10,10 @@ use std::os::fd::OwnedFd;
 /// same index.
 pub(super) struct Slot {
     pub(super) name: Box<str>,
+    /// The name of the process's supervisord group.
+    pub(super) group_name: Box<str>,
+    /// The priority of the process within its group.
+    pub(super) priority: i64,
     /// How to start the program, or supervisord's text that says why no start is possible. A child reads the
     /// specification from rsup's memory until its exec, so the specification is never freed.
     pub(super) program: &'static Result<SpawnSpec, String>,
@@ -23,7 +29,7 @@ pub(super) struct Slot {
     pub(super) failure: Option<ExecFailure>,
     /// The interpreter because of which the exec failed; empty if there is none.
     pub(super) interpreter: Box<str>,
-    /// Why the last start failed.
+    /// Why the last start that failed has failed.
     pub(super) last_error: Box<str>,
     /// The errors of rsup's attempt to open the log files that are FIFOs, until the next fork. The next child does not
     /// open a file that has an error, and reports the error instead. `None` if rsup has made no attempt since the last
@@ -31,12 +37,20 @@ pub(super) struct Slot {
     pub(super) tried_fifos: Option<LogFileErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,
+    /// When the last start was attempted, in seconds since 1970. 0 if there was none.
+    pub(super) started_at: u64,
+    /// When the last child exited, in seconds since 1970. 0 if there was none.
+    pub(super) ended_at: u64,
+    /// How many requests of clients rsup has served.
+    pub(super) served: Served,
 }
 
 impl Slot {
-    pub(super) fn new(name: Box<str>, program: &'static Result<SpawnSpec, String>) -> Self {
+    pub(super) fn new(config: ProcessConfig, program: &'static Result<SpawnSpec, String>) -> Self {
         Self {
-            name,
+            name: config.name.into(),
+            group_name: config.group.into(),
+            priority: config.priority,
             program,
             leader: None,
             group: None,
@@ -47,6 +61,9 @@ impl Slot {
             last_error: Box::default(),
             tried_fifos: None,
             stdin_writer: None,
+            started_at: 0,
+            ended_at: 0,
+            served: Served::default(),
         }
     }
 

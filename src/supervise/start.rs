@@ -3,13 +3,14 @@
 use super::clock::now;
 use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcId, Time};
-use crate::sys::{self, Child, ExecReport, FifoCheck};
+use crate::sys::{self, Child, ExecReport, FifoCheck, WallClock};
 
 impl Supervisor {
     /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child can be created,
     /// this function applies `Event::SpawnFailed` itself.
     pub(super) fn spawn(&mut self, id: ProcId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.started_at = WallClock::now().seconds();
         let spawned = match slot.program {
             Ok(program) => {
                 let tried = slot.tried_fifos.take().map(FifoCheck::Tried);

@@ -26,7 +26,10 @@ pub fn processor_time() -> Duration {
 }
 
 fn nanos(clock: libc::clockid_t) -> u64 {
-    let time = clock_gettime(clock);
+    nanoseconds(clock_gettime(clock))
+}
+
+fn nanoseconds(time: libc::timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -62,6 +65,12 @@ impl WallClock {
     #[must_use]
     pub fn seconds(self) -> u64 {
         u64::try_from(self.0.tv_sec).unwrap_or(0)
+    }
+
+    /// Returns the nanoseconds since 1970-01-01 00:00 UTC, and 0 for a time before.
+    #[must_use]
+    pub fn nanoseconds(self) -> u64 {
+        nanoseconds(self.0)
     }
 
     /// Returns the milliseconds of the second, 0 to 999, rounded down.

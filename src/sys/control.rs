@@ -9,7 +9,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, write};
 use std::ffi::CStr;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -46,9 +45,10 @@ impl MemoryFile {
     /// Writes `bytes` at `offset` with one call of pwrite(2).
     ///
     /// # Errors
-    /// Returns the error of pwrite(2), for example ENOSPC if the memory limit of the container is reached.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+    /// Returns the errno of pwrite(2).
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+        let written = self.0.write_all_at(bytes, offset);
+        written.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
     }
 }
 

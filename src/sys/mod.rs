@@ -12,6 +12,7 @@ mod directory;
 mod errno;
 mod exec;
 mod exec_status;
+mod execute_again;
 mod fifo;
 mod fork;
 mod interpreter;
@@ -38,6 +39,7 @@ pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, i
 pub use directory::list_directory;
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecReport, ExecStep};
+pub use execute_again::execute_again;
 pub use fifo::{Fifo, PipeId, own_pipes};
 pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};

@@ -92,6 +92,12 @@ extern "C" fn exit_on_core_signal(signal: i32) {
     unsafe { libc::_exit(signal.saturating_add(128)) };
 }
 
+/// Makes rsup ignore SIGHUP, as nohup(1) does for the program that it executes.
+pub(super) fn ignore_hangup() {
+    // rt_sigaction(2) cannot fail for SIGHUP.
+    let _ = set_disposition(libc::SIGHUP, libc::SIG_IGN);
+}
+
 /// Blocks every signal and returns the former mask. Async-signal-safe.
 pub(super) fn block_all() -> Result<u64, Errno> {
     set_mask(ALL)

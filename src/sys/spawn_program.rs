@@ -49,6 +49,12 @@ impl SpawnDefaults {
         Self { environment: environment.leak(), nofile_soft_limit, spare_memory: None }
     }
 
+    /// The soft limit on descriptors that programs get, if it differs from rsup's own.
+    #[must_use]
+    pub fn nofile_soft_limit(&self) -> Option<u64> {
+        self.nofile_soft_limit
+    }
+
     /// Keeps the memory of a child for the next child, but only if the pipe `status` is at end of file. End of file
     /// shows that the child no longer uses this memory.
     pub fn reclaim(&mut self, status: ExecStatusPipe) {

@@ -33,8 +33,8 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
     Process { state, leftovers, started_at: Some(at(0)), ..Process::default() }
 }
 
-/// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, and
-/// the actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
+/// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, what a
+/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
 fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
     process.handle(spec, event, now, &mut |action| {
@@ -54,9 +54,12 @@ fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -
             }
         });
     });
-    format!("{}{} {}", state_word(process.state), leftovers_word(process.leftovers), words.join(" "))
-        .trim_end()
-        .to_owned()
+    format!("{} {}", process_word(process), words.join(" ")).trim_end().to_owned()
+}
+
+fn process_word(process: &Process) -> String {
+    let Process { state, leftovers, demand, .. } = process;
+    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*demand))
 }
 
 fn seconds(time: Time) -> u64 {
@@ -93,6 +96,14 @@ fn leftovers_word(leftovers: Leftovers) -> String {
         Leftovers::Tolerated => "+tolerated".to_owned(),
         Leftovers::Terminating { kill_at } => format!("+terminating@{}", seconds(kill_at)),
         Leftovers::Killed { until } => format!("+killed@{}", seconds(until)),
+    }
+}
+
+fn demand_word(demand: Demand) -> String {
+    match demand {
+        Demand::None => String::new(),
+        Demand::Start { at } => format!(">start@{}", seconds(at)),
+        Demand::Stop => ">stop".to_owned(),
     }
 }
 
@@ -142,6 +153,9 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("tick late", Event::Tick, LATE),
         ("disable starts", Event::DisableStarts, EARLY),
         ("stop", Event::Stop, EARLY),
+        ("start requested", Event::StartRequested, EARLY),
+        ("start requested soon", Event::StartRequested, 0),
+        ("stop requested", Event::StopRequested, EARLY),
         ("ask members", Event::AskMembers, EARLY),
         ("ask members late", Event::AskMembers, LATE),
         ("kill", Event::Kill, EARLY),
@@ -150,26 +164,42 @@ fn events() -> Vec<(&'static str, Event, u64)> {
     ]
 }
 
-/// Every state, combined with every state of the remaining members. A process that has a leader has no remaining
-/// members.
-fn starting_points() -> Vec<(ProcessState, Leftovers)> {
-    let leaderless = |state: &ProcessState| !process(*state, Leftovers::None).has_leader();
-    STATES
-        .iter()
-        .flat_map(|state| {
-            LEFTOVERS.iter().take(if leaderless(state) { 4 } else { 1 }).map(|leftovers| (*state, *leftovers))
-        })
-        .collect()
+/// What a client may demand of a process in this state.
+fn demands(state: ProcessState) -> &'static [Demand] {
+    const START: Demand = Demand::Start { at: at(10) };
+    match state {
+        ProcessState::Stopped | ProcessState::Stopping(_) => &[Demand::None, START, Demand::Stop],
+        ProcessState::Exited { restart_at: None } | ProcessState::Fatal => &[Demand::None, START],
+        ProcessState::Exited { restart_at: Some(_) } => &[Demand::None],
+        ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => {
+            &[Demand::None]
+        }
+    }
+}
+
+/// Every state, combined with every state of the remaining members and with every demand. A process that has a leader
+/// has no remaining members.
+fn starting_points() -> Vec<Process> {
+    let mut points = vec![];
+    for state in STATES {
+        let count = if process(state, Leftovers::None).has_leader() { 1 } else { LEFTOVERS.len() };
+        for leftovers in &LEFTOVERS[..count] {
+            points.extend(
+                demands(state).iter().map(|demand| Process { demand: *demand, ..process(state, *leftovers) }),
+            );
+        }
+    }
+    points
 }
 
 /// The table also contains the pairs that `can_receive` excludes: `handle` must not panic there.
 #[test]
 fn every_event_in_every_state_has_the_outcome_in_the_table() {
     let mut table = String::new();
-    for (state, leftovers) in starting_points() {
+    for point in starting_points() {
         for (name, event, now) in events() {
-            let before = format!("{}{}", state_word(state), leftovers_word(leftovers));
-            let after = outcome(&mut process(state, leftovers), &spec(), event, at(now));
+            let before = process_word(&point);
+            let after = outcome(&mut point.clone(), &spec(), event, at(now));
             // table.txt omits the rows in which nothing changes.
             if before != after {
                 table += &format!("{before} | {name} -> {after}\n");
@@ -200,6 +230,8 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
             | Event::Tick
             | Event::DisableStarts
             | Event::Stop
+            | Event::StartRequested
+            | Event::StopRequested
             | Event::AskMembers
             | Event::Kill
             | Event::GroupRefused => &every_state,
@@ -397,8 +429,7 @@ fn killasgroup_sends_sigkill_to_the_process_group_at_stopwaitsecs() {
 
 #[test]
 fn a_tick_at_the_deadline_changes_the_state() {
-    for (state, leftovers) in starting_points() {
-        let mut process = process(state, leftovers);
+    for mut process in starting_points() {
         let mut before = None;
         while let Some(deadline) = process.deadline(&spec()) {
             outcome(&mut process, &spec(), Event::Tick, deadline);
@@ -407,4 +438,100 @@ fn a_tick_at_the_deadline_changes_the_state() {
             before = after;
         }
     }
+}
+
+#[test]
+fn a_requested_stop_lasts_until_a_requested_start() {
+    let spec = ProcessSpec { startsecs: 1, autorestart: AutoRestart::Always, ..spec() };
+    let events = [
+        (0, Event::Start),
+        (0, Event::Spawned),
+        (1, Event::Tick),
+        (5, Event::StopRequested),
+        (6, exited(EXIT_1, false)),
+        (100, Event::Tick),
+        (100, Event::StopRequested),
+        (101, Event::StartRequested),
+        (101, Event::Spawned),
+        (102, Event::StartRequested),
+    ];
+    assert_eq!(
+        outcomes(&spec, &events),
+        [
+            "STARTING spawn",
+            "STARTING@0 'spawned:'",
+            "RUNNING 'success:'",
+            "STOPPING@15>stop 'waiting' SIGQUIT SIGCONT*",
+            "STOPPED>stop 'stopped:'",
+            "STOPPED>stop",
+            "STOPPED>stop",
+            "STARTING spawn",
+            "STARTING@101 'spawned:'",
+            "STARTING@101",
+        ]
+    );
+}
+
+#[test]
+fn a_start_that_is_requested_while_the_process_stops_follows_its_end() {
+    let spec = ProcessSpec { startsecs: 1, ..spec() };
+    let stopping = [(0, Event::Start), (0, Event::Spawned), (1, Event::Tick), (5, Event::StopRequested)];
+    let next = |more: &[(u64, Event)]| {
+        let events: Vec<_> = stopping.iter().chain(more).copied().collect();
+        outcomes(&spec, &events).split_off(stopping.len())
+    };
+    let start = (6, Event::StartRequested);
+    assert_eq!(
+        next(&[start, (7, exited(EXIT_0, false))]),
+        ["STOPPING@15>start@6", "STARTING 'stopped:' spawn"]
+    );
+    assert_eq!(
+        next(&[start, (7, exited(EXIT_0, true)), (8, Event::GroupEmpty)]),
+        [
+            "STOPPING@15>start@6",
+            "STOPPED+terminating@15>start@6 'stopped:' SIGTERM* SIGCONT*",
+            "STARTING spawn"
+        ]
+    );
+    assert_eq!(
+        next(&[start, (6, Event::StopRequested), (7, exited(EXIT_0, false))]),
+        ["STOPPING@15>start@6", "STOPPING@15>stop", "STOPPED>stop 'stopped:'"]
+    );
+}
+
+#[test]
+fn a_requested_start_counts_failed_starts_from_zero() {
+    let spec = ProcessSpec { startretries: 1, ..spec() };
+    let events = [
+        (0, Event::Start),
+        (0, Event::SpawnFailed),
+        (1, Event::Tick),
+        (1, Event::SpawnFailed),
+        (9, Event::StartRequested),
+        (9, Event::SpawnFailed),
+        (10, Event::StopRequested),
+        (20, Event::StartRequested),
+        (20, Event::SpawnFailed),
+    ];
+    assert_eq!(
+        outcomes(&spec, &events).split_off(3),
+        [
+            "FATAL 'spawnerr:' 'gave'",
+            "STARTING spawn",
+            "BACKOFF@10 'spawnerr:'",
+            "STOPPED>stop",
+            "STARTING spawn",
+            "BACKOFF@21 'spawnerr:'",
+        ]
+    );
+}
+
+#[test]
+fn a_requested_start_terminates_what_an_earlier_leader_has_left_running() {
+    let mut process = process(ProcessState::Exited { restart_at: None }, Leftovers::Tolerated);
+    assert_eq!(
+        outcome(&mut process, &spec(), Event::StartRequested, at(EARLY)),
+        "EXITED+terminating@15>start@5 SIGTERM* SIGCONT*"
+    );
+    assert_eq!(outcome(&mut process, &spec(), Event::GroupEmpty, at(EARLY)), "STARTING spawn");
 }

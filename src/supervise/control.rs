@@ -1,0 +1,160 @@
+//! The status board, as PID 1 writes it, and the pipe from which PID 1 reads requests.
+
+use super::slots::Slot;
+use crate::control::board::{self, Header, Phase, Record, State};
+use crate::control::request::{Request, Requests};
+use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState};
+use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallClock};
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+/// The name of the board as a C string. [`board::NAME`] is the same name.
+const BOARD_NAME: &CStr = c"rsup";
+/// The number of bytes that one iteration of the loop reads from the request pipe. The rest waits for the next
+/// iteration, so that requests never delay the handling of signals and exits for long.
+const READ_SIZE: usize = 4096;
+
+/// The status board and the request pipe.
+pub(super) struct Control {
+    board: MemoryFile,
+    pipe: RequestPipe,
+    requests: Requests,
+    header: Header,
+    /// The length of a line of the board, in bytes.
+    line_length: usize,
+    /// The version of the line that was written last.
+    version: u32,
+    /// The memory for the text of a line.
+    line: String,
+    /// The error of the last write to the board.
+    write_error: Option<Errno>,
+}
+
+impl Control {
+    /// Creates the board, and the pipe for requests.
+    ///
+    /// # Errors
+    /// Returns the errno of memfd_create(2) or of pipe2(2).
+    pub(super) fn new(slots: &[Slot]) -> Result<Self, Errno> {
+        let board = MemoryFile::new(BOARD_NAME)?;
+        let pipe = RequestPipe::new()?;
+        let run = WallClock::now().nanoseconds();
+        let header = Header { processes: slots.len(), request_fd: pipe.number(), run, phase: Phase::Running };
+        let line_length = board::line_length(slots.iter().map(|slot| (&*slot.group_name, &*slot.name)));
+        Ok(Self {
+            board,
+            pipe,
+            requests: Requests::new(run),
+            header,
+            line_length,
+            version: 0,
+            line: String::new(),
+            write_error: None,
+        })
+    }
+
+    pub(super) fn pipe(&self) -> &RequestPipe {
+        &self.pipe
+    }
+
+    /// Writes the whole board for the first time. The header comes last, because it makes the board valid.
+    pub(super) fn begin(&mut self, processes: &ProcessSet, slots: &[Slot]) {
+        for index in 0..slots.len() {
+            self.write_record(processes, slots, ProcId(index));
+        }
+        self.write_header();
+    }
+
+    /// Writes the record of a process.
+    pub(super) fn write_record(&mut self, processes: &ProcessSet, slots: &[Slot], id: ProcId) {
+        if let Some(record) = record(processes, slots, id) {
+            self.version = self.version.wrapping_add(1);
+            record.render(self.version, self.line_length, &mut self.line);
+            self.write_line(id.0 as u64 + 1);
+        }
+    }
+
+    /// Writes the header if the stop of every process has begun.
+    pub(super) fn update_phase(&mut self, processes: &ProcessSet) {
+        if self.header.phase == Phase::Running && !processes.accepts_requests() {
+            self.header.phase = Phase::ShuttingDown;
+            self.write_header();
+        }
+    }
+
+    fn write_header(&mut self) {
+        self.version = self.version.wrapping_add(1);
+        self.header.render(self.version, self.line_length, &mut self.line);
+        self.write_line(0);
+    }
+
+    fn write_line(&mut self, index: u64) {
+        let written = self.board.write_at(self.line.as_bytes(), self.line_length as u64 * index);
+        self.write_error = written.err().or(self.write_error);
+    }
+
+    /// Returns the error of a write since the last call.
+    pub(super) fn take_write_error(&mut self) -> Option<Errno> {
+        self.write_error.take()
+    }
+
+    /// Reads some of the requests in the pipe. Passes `None` to `take` for a line that is no request to this run.
+    pub(super) fn read(&mut self, take: impl FnMut(Option<Request>)) {
+        let mut buffer = [0; READ_SIZE];
+        // The pipe is empty if the read fails.
+        let length = self.pipe.read(&mut buffer).unwrap_or(0);
+        self.requests.read(buffer.get(..length).unwrap_or_default(), take);
+    }
+}
+
+/// What the board says about a process.
+fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcId) -> Option<Record<'a>> {
+    let slot = slots.get(id.0)?;
+    let process = processes.process(id)?;
+    let ProcessSpec { autostart, group_priority, .. } = processes.spec(id)?;
+    let (successes, failures) = process.start_results();
+    let (exit, exit_expected) = match process.last_exit() {
+        Some((exit, expected)) => (Cow::Owned(exit.to_string()), expected),
+        None => (Cow::Borrowed(""), false),
+    };
+    Some(Record {
+        group: Cow::Borrowed(&slot.group_name),
+        name: Cow::Borrowed(&slot.name),
+        state: state(process.state()),
+        pid: slot.leader.map_or(0, Pid::number),
+        started_at: slot.started_at,
+        ended_at: slot.ended_at,
+        exit,
+        exit_expected,
+        start_due: process.awaits_start(),
+        successes,
+        failures,
+        served: slot.served,
+        autostart: *autostart,
+        group_priority: *group_priority,
+        priority: slot.priority,
+        failure: Cow::Borrowed(&slot.last_error),
+    })
+}
+
+fn state(state: ProcessState) -> State {
+    match state {
+        ProcessState::Stopped => State::Stopped,
+        ProcessState::Starting { .. } => State::Starting,
+        ProcessState::Running => State::Running,
+        ProcessState::Backoff { .. } => State::Backoff,
+        ProcessState::Stopping(_) => State::Stopping,
+        ProcessState::Exited { .. } => State::Exited,
+        ProcessState::Fatal => State::Fatal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_of_the_board_are_equal() {
+        assert_eq!(BOARD_NAME.to_str(), Ok(board::NAME));
+    }
+}
