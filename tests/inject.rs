@@ -23,6 +23,7 @@ fn errors(call: &str) -> &'static [&'static str] {
         "brk" | "mmap" | "mremap" | "munmap" => &["ENOMEM"],
         "fork" | "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
         "pipe2" | "socket" => &["EMFILE", "ENFILE"],
+        "memfd_create" => &["EMFILE", "ENOSYS", "EPERM"],
         "open" | "openat" => &["EMFILE", "EACCES", "EINTR"],
         "stat" | "fstat" | "newfstatat" | "access" | "faccessat" | "readlink" | "getcwd" => {
             &["ENOENT", "EIO"]
@@ -31,6 +32,7 @@ fn errors(call: &str) -> &'static [&'static str] {
         "lseek" | "ioctl" => &["EINVAL"],
         "read" | "readv" => &["EINTR", "EIO", "EAGAIN"],
         "write" | "pwritev2" => &["EAGAIN", "EINTR", "EIO", "ENOSPC", "ENOSYS"],
+        "pwrite64" => &["ENOSPC", "EINTR", "EIO"],
         "close" => &["EINTR"],
         "fcntl" | "dup2" | "dup3" => &["EMFILE", "EINTR"],
         "epoll_create1" | "signalfd4" => &["EMFILE", "ENOSYS"],

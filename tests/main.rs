@@ -37,6 +37,7 @@ mod peers;
 mod peers_faults;
 mod policy_walks;
 mod reaping;
+mod requests;
 mod resource_use;
 mod services;
 mod soak;

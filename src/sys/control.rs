@@ -45,10 +45,13 @@ impl MemoryFile {
     /// Writes `bytes` at `offset` with one call of pwrite(2).
     ///
     /// # Errors
-    /// Returns the errno of pwrite(2).
+    /// Returns the errno of pwrite(2), and ENOSPC if pwrite(2) has not written every byte.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Errno> {
-        let written = self.0.write_all_at(bytes, offset);
-        written.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+        match self.0.write_at(bytes, offset) {
+            Ok(length) if length == bytes.len() => Ok(()),
+            Ok(_) => Err(Errno::ENOSPC),
+            Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+        }
     }
 }
 

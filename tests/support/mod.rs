@@ -1,6 +1,7 @@
 //! What all black-box tests use: a configuration in a directory of its own, the real binary that runs the
 //! configuration, and functions that wait for a fact with a deadline.
 
+pub(crate) mod board;
 pub(crate) mod cgroup;
 pub(crate) mod freezer;
 pub(crate) mod probe;
