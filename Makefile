@@ -120,8 +120,9 @@ soak: build ## random faults for SOAK seconds (600) with seed SEED; every system
 	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
 		cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks::
 
-fuzz: ## load configuration files of random bytes for FUZZ seconds (120)
+fuzz: ## read random bytes as configuration files, requests and status boards for FUZZ seconds each (120)
 	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cargo fuzz run --fuzz-dir tests/fuzz -s none control -- -max_total_time=$(or $(FUZZ),120) -timeout=10
 	cargo fuzz run --fuzz-dir tests/fuzz -s none load tests/fuzz/corpus tests/conf -- -max_total_time=$(or $(FUZZ),120) -timeout=10
 
 clean: ## remove everything that was built

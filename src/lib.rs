@@ -1,7 +1,8 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
 //! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys`
-//! is the interface to the kernel, and `log` writes rsup's own log lines. `supervise` turns a [`config::Config`] into
+//! is the interface to the kernel, and `log` writes rsup's own log lines. `control` defines the status board and the
+//! requests, and contains the client that does what supervisorctl does. `supervise` turns a [`config::Config`] into
 //! an exit code: its loop passes events from `sys` to `policy`, and carries out the actions that `policy` returns.
 //! src/README.md is the design document.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
@@ -16,12 +17,13 @@ pub mod supervise;
 pub mod sys;
 
 use cli::{Cli, EarlyExit, Mode};
-use config::{Config, Inputs, Loaded, TryStep};
+use config::{ClientSettings, Config, Inputs, Loaded, Overrides, TryStep};
+use control::client::{Files, Launch};
 use error::Error;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The exit code of every [`Error`].
 const FAILURE: u8 = 2;
@@ -63,9 +65,9 @@ fn error_text(error: &Error) -> String {
 
 /// Carries out the task that the command line gives to rsup.
 fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
-    if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check) {
-        // These modes start no program, so SIGINT may end them at once. They soon end anyway, so a failure to restore
-        // the signal mask is harmless.
+    if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check | Mode::Control(_)) {
+        // These modes start no program, so a signal may end them at once. A failure to restore the signal mask is
+        // harmless.
         let _ = inherited_mask.restore();
     }
     match &cli.mode {
@@ -82,7 +84,38 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
             supervise::run(name, config, notices, arguments)
         }
         Mode::Command(words) => supervise::run_command(words, cli.overrides.stop_timeout, inherited_mask),
+        Mode::Control(words) => Ok(control(words, arguments)),
     }
+}
+
+/// Does what supervisorctl does with a command line. Returns the exit status.
+fn control(words: &[OsString], arguments: &[OsString]) -> u8 {
+    let settings = |named: Option<&Path>| {
+        let file = named.map(PathBuf::from).or_else(|| find_file(arguments).ok());
+        let environment = Environment::of(&mut env::vars_os());
+        file.map_or_else(ClientSettings::default, |file| {
+            config::client_settings(&file, &environment.inputs("", &|_| Ok(()), None))
+        })
+    };
+    let load = |named: Option<&Path>, launch: Launch| {
+        let file = named.map(PathBuf::from).map_or_else(|| file_of(&launch), Ok)?;
+        let environment = Environment::of(&mut launch.environment.into_iter());
+        let host = sys::host_name();
+        let inputs = environment.inputs(&host, &|_| Ok(()), None);
+        let Loaded { config, report, .. } = config::load(&file, &Overrides::default(), &inputs);
+        config.ok_or_else(|| report.lines(false).next().unwrap_or_default())
+    };
+    let mut program = argv0(arguments).to_string_lossy().into_owned();
+    if arguments.get(1).is_some_and(|first| first == "--ctl") {
+        program.push_str(" --ctl");
+    }
+    control::client::run(&program, words, &Files { settings: &settings, load: &load })
+}
+
+/// Finds the configuration file of a running rsup.
+fn file_of(launch: &Launch) -> Result<PathBuf, String> {
+    let cli = cli::parse(&launch.arguments).map_err(|_| "can't read the command line of rsup".to_owned())?;
+    cli.file.map_or_else(|| config::find(&launch.executable), Ok)
 }
 
 /// Prints every error and warning of a file. Returns the exit code of `--check`.
@@ -110,26 +143,50 @@ fn load(
     try_step: Option<&TryStep<'_>>,
 ) -> Result<Loaded, Error> {
     let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
-    let mut environment = Vec::new();
-    let mut not_utf8 = Vec::new();
-    for (name, value) in env::vars_os() {
-        // The file is UTF-8, so it cannot use a variable whose name is not UTF-8. The programs still inherit such a
-        // variable.
-        let Ok(name) = name.into_string() else { continue };
-        match value.into_string() {
-            Ok(value) => environment.push((name, value)),
-            Err(_) => not_utf8.push(name),
+    let environment = Environment::of(&mut env::vars_os());
+    let host = sys::host_name();
+    let inputs = environment.inputs(&host, check_user, try_step);
+    Ok(config::load(&file, &cli.overrides, &inputs))
+}
+
+/// The environment variables that the configuration file can use.
+#[derive(Default)]
+struct Environment {
+    variables: Vec<(String, String)>,
+    /// The names of the variables whose values are not UTF-8.
+    not_utf8: Vec<String>,
+}
+
+impl Environment {
+    fn of(variables: &mut dyn Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in variables {
+            // The file is UTF-8, so it cannot use a variable whose name is not UTF-8. The programs still inherit such a
+            // variable.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => environment.variables.push((name, value)),
+                Err(_) => environment.not_utf8.push(name),
+            }
+        }
+        environment
+    }
+
+    fn inputs<'a>(
+        &'a self,
+        host: &'a str,
+        check_user: &'a dyn Fn(&str) -> Result<(), String>,
+        try_step: Option<&'a TryStep<'a>>,
+    ) -> Inputs<'a> {
+        Inputs {
+            environment: &self.variables,
+            not_utf8: &self.not_utf8,
+            host,
+            list_directory: &sys::list_directory,
+            check_user,
+            try_step,
         }
     }
-    let inputs = Inputs {
-        environment: &environment,
-        not_utf8: &not_utf8,
-        host: &sys::host_name(),
-        list_directory: &sys::list_directory,
-        check_user,
-        try_step,
-    };
-    Ok(config::load(&file, &cli.overrides, &inputs))
 }
 
 /// Finds the configuration file in supervisord's search path.

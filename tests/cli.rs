@@ -120,8 +120,35 @@ fn under_the_name_supervisord_rsup_prints_supervisords_version_and_refuses_words
 }
 
 #[test]
+fn under_the_name_supervisorctl_rsup_is_the_client_as_with_ctl() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisorctl = dir.path().join("supervisorctl");
+    symlink(binary(), &supervisorctl).unwrap();
+    let name = supervisorctl.display();
+    let with_ctl = format!("{} --ctl", binary().display());
+    for (args, code, stdout, stderr) in [
+        (&["help", "quit"][..], 0, "quit\tExit the supervisor shell.\n", String::new()),
+        (&["quit"], 0, "\n", String::new()),
+        (&["nosuch", "web"], 1, "*** Unknown syntax: nosuch web\n", String::new()),
+        (&["shutdown now"], 1, "Error: shutdown accepts no arguments\nshutdown \tShut the", String::new()),
+        (&["pid"], 1, "error: RSUP_PID=x is not the process ID of an rsup with control\n", String::new()),
+        (&["-x"], 2, "", "Error: option -x not recognized\nFor help, use NAME -h\n".to_owned()),
+    ] {
+        let run = |command: &mut Command| command.args(args).env("RSUP_PID", "x").output().unwrap();
+        for (output, name) in [
+            (run(&mut Command::new(&supervisorctl)), name.to_string()),
+            (run(Command::new(binary()).arg("--ctl")), with_ctl.clone()),
+        ] {
+            assert!(text(&output.stdout).starts_with(stdout), "{args:?}: {}", text(&output.stdout));
+            assert_eq!(text(&output.stderr), stderr.replace("NAME", &name), "{args:?}");
+            assert_eq!(output.status.code(), Some(code), "{args:?}");
+        }
+    }
+}
+
+#[test]
 fn a_usage_error_goes_to_stderr_with_exit_code_2() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["-x"], "option -x not recognized"),
         (&["--bogus"], "option --bogus not recognized"),
         (&["-c"], "option -c requires argument"),
@@ -133,6 +160,7 @@ fn a_usage_error_goes_to_stderr_with_exit_code_2() {
         (&["-a", "many"], "invalid literal for int() with base 10: 'many'"),
         (&["--shutdown-on", "never-ever"], "never-ever"),
         (&["--"], "no command after --"),
+        (&["-s", "--ctl", "status"], "option --ctl must be the first argument, written in full"),
         (&["-c", "x.conf", "true"], "-c"),
     ];
     for (args, message) in cases {

@@ -204,7 +204,7 @@ fn requests_that_fill_the_pipe_are_all_served() {
         let text = Request::Signal(0, 0).render(board.header().run);
         move || (0..REQUESTS).for_each(|_| pipe.write_all(text.as_bytes()).unwrap())
     });
-    let mut is_full = || !requests.is_finished();
+    let is_full = || !requests.is_finished();
     assert!(is_full(), "65,536 bytes do not hold {REQUESTS} requests");
     rsup.signal(SIGCONT);
     requests.join().unwrap();

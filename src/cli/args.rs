@@ -7,17 +7,17 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// The properties of an option that decide how getopt reads it and when it may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OptionSpec {
-    pub(super) short: Option<char>,
+pub(crate) struct OptionSpec {
+    pub(crate) short: Option<char>,
     /// The long name without the leading dashes, and with `-` where supervisord writes `_`.
-    pub(super) long: &'static str,
-    pub(super) takes_value: bool,
-    pub(super) scope: Scope,
+    pub(crate) long: &'static str,
+    pub(crate) takes_value: bool,
+    pub(crate) scope: Scope,
 }
 
 /// Whether an option may be given together with a command, as in `rsup -- COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// The option may be given in both modes: with a command and without one.
     BothModes,
     /// The option may be given only without a command. With a command, the option is an error.
@@ -29,30 +29,30 @@ pub(super) enum Scope {
 
 /// The table of all options. It is made only when the first option is looked up, because `rsup -- COMMAND` needs no
 /// table.
-pub(super) type OptionTable = LazyCell<Vec<OptionSpec>>;
+pub(crate) type OptionTable = LazyCell<Vec<OptionSpec>>;
 
 /// An option on the command line.
-pub(super) struct ParsedOption {
-    pub(super) spec: OptionSpec,
+pub(crate) struct ParsedOption {
+    pub(crate) spec: OptionSpec,
     /// The option's name in getopt's messages, with its dashes. If a prefix of a long name was given, this is the whole
     /// name.
-    pub(super) spelling: String,
-    pub(super) value: Option<OsString>,
+    pub(crate) spelling: String,
+    pub(crate) value: Option<OsString>,
 }
 
 /// A command line, split into options and words.
-pub(super) struct ParsedArgs {
-    pub(super) options: Vec<ParsedOption>,
+pub(crate) struct ParsedArgs {
+    pub(crate) options: Vec<ParsedOption>,
     /// Whether `--` ended the options.
-    pub(super) has_separator: bool,
-    pub(super) words: Vec<OsString>,
+    pub(crate) has_separator: bool,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// Splits argv, which comes without the program's name. Options end at `--` or at the first word; a lone `-` is a word.
 ///
 /// # Errors
 /// Returns getopt's message about the first option that is unknown, ambiguous, or lacks its value.
-pub(super) fn parse(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
+pub(crate) fn parse(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
     let mut remaining = argv.iter();
     let mut has_separator = false;

@@ -2,7 +2,7 @@
 //! that were written for supervisord (`-nc FILE`, `-cFILE`, `--conf=FILE`, an option given twice). argh then reads the
 //! values of the options that `options` declares. This module prints nothing and never exits.
 
-mod args;
+pub(crate) mod args;
 mod options;
 
 use std::cell::LazyCell;
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use self::args::{ParsedArgs, ParsedOption, Scope};
-use self::options::{HELP, Options, VERSION};
+use self::options::{CTL, HELP, Options, VERSION};
 use crate::config::{Overrides, repr};
 
 /// What `supervisord -v` prints. rsup prints the same if it was started under the name `supervisord`, because scripts
 /// may compare the version.
-const SUPERVISORD_VERSION: &str = "4.3.0";
+pub(crate) const SUPERVISORD_VERSION: &str = "4.3.0";
 
 /// The name of the command in the usage line of the help.
 const COMMAND_NAME: [&str; 1] = ["rsup"];
@@ -48,6 +48,9 @@ pub enum Mode {
     EchoConfig,
     /// Run one command, given as its words.
     Command(Vec<OsString>),
+    /// Do what supervisorctl does with this command line, which comes without the program's name (`--ctl`, or the name
+    /// `supervisorctl`).
+    Control(Vec<OsString>),
 }
 
 /// The result of a command line that asks for the help or the version, or that has an error.
@@ -71,9 +74,16 @@ impl From<String> for EarlyExit {
 /// Returns the first error that the parser finds. If the parser finds a request for the help or the version before any
 /// error, returns the help or the version.
 pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
-    let as_supervisord =
-        argv.first().and_then(|name| Path::new(name).file_name()) == Some(OsStr::new("supervisord"));
-    let line = args::parse(argv.get(1..).unwrap_or(&[]), &LazyCell::new(options::specs))?;
+    let name = argv.first().and_then(|name| Path::new(name).file_name());
+    let as_supervisord = name == Some(OsStr::new("supervisord"));
+    let arguments = argv.get(1..).unwrap_or(&[]);
+    if name == Some(OsStr::new("supervisorctl")) {
+        return Ok(control(arguments));
+    }
+    if let Some((_, arguments)) = arguments.split_first().filter(|(first, _)| *first == "--ctl") {
+        return Ok(control(arguments));
+    }
+    let line = args::parse(arguments, &LazyCell::new(options::specs))?;
     if as_supervisord && !line.words.is_empty() {
         let words: Vec<_> = line.words.iter().map(|word| repr(&word.to_string_lossy())).collect();
         return Err(format!("positional arguments are not supported: [{}]", words.join(", ")).into());
@@ -98,6 +108,12 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
     })
 }
 
+/// The result for a command line of supervisorctl.
+fn control(arguments: &[OsString]) -> Cli {
+    let overrides = Overrides::default();
+    Cli { mode: Mode::Control(arguments.to_vec()), file: None, overrides, as_supervisord: false }
+}
+
 /// Reads the options in the order in which they were given, and stops at the first wrong value or at the first request
 /// for help or version. If an option is given twice, the last value counts.
 fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options, EarlyExit> {
@@ -107,6 +123,10 @@ fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options,
         match long {
             HELP => return Err(EarlyExit::HelpOrVersion(help())),
             VERSION => return Err(EarlyExit::HelpOrVersion(version(as_supervisord))),
+            CTL => {
+                let why = "option --ctl must be the first argument, written in full".to_owned();
+                return Err(EarlyExit::UsageError(why));
+            }
             _ => {}
         }
         let argument = argh_argument(option)?;
@@ -280,6 +300,21 @@ mod tests {
     }
 
     #[test]
+    fn a_command_line_of_supervisorctl_is_not_split() {
+        let words = |words: &[&str]| Mode::Control(words.iter().map(OsString::from).collect());
+        for (line, want) in [
+            ("supervisorctl", words(&[])),
+            ("/usr/bin/supervisorctl -c f status web", words(&["-c", "f", "status", "web"])),
+            ("supervisorctl --ctl", words(&["--ctl"])),
+            ("rsup --ctl", words(&[])),
+            ("/sbin/rsup --ctl -x status", words(&["-x", "status"])),
+        ] {
+            assert_eq!(run(line).unwrap().mode, want, "{line}");
+        }
+        assert_eq!(run("rsup ls --ctl").unwrap().mode, Mode::Command(vec!["ls".into(), "--ctl".into()]));
+    }
+
+    #[test]
     fn usage_errors_have_the_texts_of_supervisord_and_getopt() {
         for (line, want) in [
             ("rsup -x", "option -x not recognized"),
@@ -301,6 +336,8 @@ mod tests {
             ),
             ("rsup -c f ls", "option -c cannot be used with a command"),
             ("rsup --", "no command after --"),
+            ("rsup -c f --ctl status", "option --ctl must be the first argument, written in full"),
+            ("rsup --ct status", "option --ctl must be the first argument, written in full"),
         ] {
             assert_eq!(error(line), want, "{line}");
         }

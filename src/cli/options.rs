@@ -11,13 +11,16 @@ use crate::policy::{Level, ShutdownOn};
 /// The option that argh adds to those of [`Options`].
 pub(super) const HELP: &str = "help";
 pub(super) const VERSION: &str = "version";
+/// The option that `super::parse` finds before it splits the command line. It is declared here for the help.
+pub(super) const CTL: &str = "ctl";
 /// The options that have an effect together with a command. The options with `hidden_help` are accepted with a command
 /// too, but have no effect.
 const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.
 // `_version` is not needed, because `super::read_options` finds `--version` by its name. `_command` is not needed,
-// because `args` returns the words of the command, which need not be UTF-8. The other fields with `_` belong to options
+// because `args` returns the words of the command, which need not be UTF-8. `_ctl` is not needed, because
+// `super::parse` handles `--ctl`. The other fields with `_` belong to options
 // without effect.
 
 /// Runs the programs of a supervisord configuration file, or one command, for example as PID 1 of a container.
@@ -50,6 +53,10 @@ pub(super) struct Options {
     /// print a sample configuration file
     #[argh(switch)]
     pub(super) echo_config: bool,
+
+    /// do what supervisorctl does with the arguments behind this one, which must be the first
+    #[argh(switch)]
+    _ctl: bool,
 
     /// when to shut everything down: never, fatal (if a program becomes FATAL) or exited (if a program becomes FATAL,
     /// or EXITED without a restart); shutdown_on in the program's section takes precedence

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::model::{Inputs, ListDirectory, Loaded, Overrides};
+use super::model::{ClientSettings, Inputs, ListDirectory, Loaded, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
 use super::warnings;
 use crate::config::grammar::document::{Document, SourceLocation};
@@ -79,6 +79,35 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     document.add_section_if_missing("supervisord");
     let Loader { here, report, notices, .. } = loader;
     assemble(&document, overrides, inputs, &here, report, notices)
+}
+
+/// Reads the keys of `[supervisorctl]` that rsup's client uses. As in supervisord, an included file is not read. The
+/// client works without a file, so a key keeps its default if the file cannot be read or the value has an error.
+#[must_use]
+pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
+    let mut loader = Loader::new(file, inputs);
+    let text = loader.read_main_file(file);
+    let mut document = Document::default();
+    loader.merge(&mut document, 0, &text);
+    let environment = EnvMap::from(inputs.environment);
+    let vars = ExpansionVars {
+        here: Some(&loader.here),
+        not_utf8: inputs.not_utf8,
+        ..ExpansionVars::variables(&environment)
+    };
+    let section = document.find("supervisorctl");
+    let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, key).ok();
+    let mut settings = ClientSettings::default();
+    if let Some(url) = value("serverurl") {
+        settings.server_url = match url.strip_prefix("unix://").map(std::path::absolute) {
+            Some(Ok(path)) => format!("unix://{}", normal(&path.to_string_lossy())),
+            Some(Err(_)) | None => url,
+        };
+    }
+    if let Some(prompt) = value("prompt") {
+        settings.prompt = prompt;
+    }
+    settings
 }
 
 struct IncludedFile {
@@ -383,6 +412,33 @@ mod tests {
         for (bytes, line, want) in table {
             let error = std::str::from_utf8(bytes).unwrap_err();
             assert_eq!(decode_error(bytes, error), (line, format!("'utf-8' codec can't decode {want}")));
+        }
+    }
+
+    #[test]
+    fn the_keys_of_the_client_are_read_and_have_defaults() {
+        let environment = [("NAME".to_owned(), "ctl".to_owned())];
+        let inputs = Inputs {
+            environment: &environment,
+            not_utf8: &[],
+            host: "",
+            list_directory: &crate::sys::list_directory,
+            check_user: &|_| Ok(()),
+            try_step: None,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.conf");
+        let settings = |text: &str| {
+            fs::write(&file, text).unwrap();
+            client_settings(&file, &inputs)
+        };
+        let here = directory.path().display();
+        let read = settings("[supervisorctl]\nserverurl=unix://%(here)s/x/../a.sock\nprompt=%(ENV_NAME)s\n");
+        assert_eq!((&*read.server_url, &*read.prompt), (&*format!("unix://{here}/a.sock"), "ctl"));
+        let read = settings("[supervisorctl]\nserverurl=http://127.0.0.1:9001\nprompt=%(ENV_NONE)s\nx\n");
+        assert_eq!((&*read.server_url, &*read.prompt), ("http://127.0.0.1:9001", "supervisor"));
+        for read in [settings("[a\n"), client_settings(Path::new("/nowhere"), &inputs)] {
+            assert_eq!((&*read.server_url, &*read.prompt), ("http://localhost:9001", "supervisor"));
         }
     }
 

@@ -42,11 +42,12 @@ mod sections;
 mod tests;
 mod warnings;
 
+pub(crate) use grammar::ordered::StableSort;
 pub use grammar::python::repr;
-pub use load::{find, load};
+pub use load::{client_settings, find, load};
 pub use model::{
-    Address, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, Overrides, ProcessConfig, SectionKind,
-    Socket, StartStep, Supervisord, TryStep,
+    Address, ClientSettings, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, Overrides,
+    ProcessConfig, SectionKind, Socket, StartStep, Supervisord, TryStep,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

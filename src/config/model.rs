@@ -92,6 +92,21 @@ pub struct Loaded {
     pub notices: Vec<Notice>,
 }
 
+/// The keys of `[supervisorctl]` that rsup's client uses.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// The address of supervisord's server. rsup has no server, so the client only names this address if it finds no
+    /// rsup.
+    pub server_url: String,
+    pub prompt: String,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self { server_url: "http://localhost:9001".to_owned(), prompt: "supervisor".to_owned() }
+    }
+}
+
 /// A configuration file with its includes.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,7 +1,7 @@
 //! The format of the status board: a file in memory that says what each process does. `supervise` writes it, and the
 //! client reads it.
 //!
-//! The board consists of lines of one length, which is a multiple of [`ALIGNMENT`] bytes. The first line is the
+//! The board consists of lines of one length, which is a multiple of `ALIGNMENT` bytes. The first line is the
 //! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
 //! fields of a line are separated by tabs. A control character or a backslash within a field is written as `\xNN`.
 //!
@@ -246,6 +246,13 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Whether both versions of a line are the same. [`Record::parse`] finds this too, but takes longer.
+#[must_use]
+pub fn is_whole(line: &str) -> bool {
+    let line = line.trim_end_matches('\n').as_bytes();
+    line.first_chunk::<{ VERSION_FIELD - 1 }>() == line.last_chunk()
+}
+
 /// Why a line of the board cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
@@ -276,7 +283,9 @@ fn fields(line: &str) -> Result<impl Iterator<Item = &str>, Unreadable> {
     let line = line.trim_end_matches('\n');
     let (first, rest) = line.split_once('\t').ok_or(Unreadable::OtherFormat)?;
     let (body, last) = rest.rsplit_once('\t').ok_or(Unreadable::OtherFormat)?;
-    if first == last { Ok(body.trim_end_matches(' ').split('\t')) } else { Err(Unreadable::Torn) }
+    // A search by bytes is much faster than one by characters, and a line has hundreds of blanks.
+    let end = body.bytes().rposition(|byte| byte != b' ').map_or(0, |last| last.saturating_add(1));
+    if first == last { Ok(body.get(..end).unwrap_or_default().split('\t')) } else { Err(Unreadable::Torn) }
 }
 
 fn escape(text: &str) -> Cow<'_, str> {
@@ -297,11 +306,11 @@ fn escape(text: &str) -> Cow<'_, str> {
 }
 
 fn unescape(text: &str) -> Cow<'_, str> {
-    let mut parts = text.split("\\x");
-    let mut plain = String::from(parts.next().unwrap_or_default());
-    if plain.len() == text.len() {
+    if !text.contains('\\') {
         return text.into();
     }
+    let mut parts = text.split("\\x");
+    let mut plain = String::from(parts.next().unwrap_or_default());
     for part in parts {
         let code = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         // A text that was cut in the middle of an escape sequence ends there.
@@ -421,6 +430,7 @@ mod tests {
         for at in VERSION_FIELD..512 - VERSION_FIELD {
             let torn = format!("{}{}", &new[..at], &old[at..]);
             assert_eq!(Record::parse(&torn), Err(Unreadable::Torn), "{at}");
+            assert!(!is_whole(&torn) && is_whole(&new), "{at}");
         }
     }
 

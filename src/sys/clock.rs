@@ -61,6 +61,15 @@ impl WallClock {
         Self(clock_gettime(libc::CLOCK_REALTIME))
     }
 
+    /// Returns the time that is this number of seconds after 1970-01-01 00:00 UTC.
+    #[must_use]
+    pub fn from_seconds(seconds: u64) -> Self {
+        // SAFETY: a timespec consists of integers, for which zero is a valid value.
+        let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+        time.tv_sec = seconds.try_into().unwrap_or(0);
+        Self(time)
+    }
+
     /// Returns the seconds since 1970-01-01 00:00 UTC, and 0 for a time before.
     #[must_use]
     pub fn seconds(self) -> u64 {
@@ -103,6 +112,13 @@ mod tests {
         let before = monotonic_nanos();
         assert!(before > 0);
         assert!(monotonic_nanos() >= before);
+    }
+
+    #[test]
+    fn a_time_keeps_its_seconds() {
+        for seconds in [0, 1, 1_795_844_940] {
+            assert_eq!(WallClock::from_seconds(seconds).seconds(), seconds);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::errno::{Errno, cvt};
 use super::poll::poll_timeout;
+use super::stdio::{StreamKind, stream_kind};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
@@ -112,10 +113,12 @@ impl RequestWriter {
     /// Opens the pipe at a path below /proc/PID/fd.
     ///
     /// # Errors
-    /// Returns the errno of open(2): ENXIO if rsup has ended.
+    /// Returns the errno of open(2): ENXIO if rsup has ended. Returns ENXIO too if the file is not a pipe: a process of
+    /// another user could name a file that only this process may write.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path, flags, Mode::empty()).map(Self)
+        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        if stream_kind(fd.as_fd()) == StreamKind::Pipe { Ok(Self(fd)) } else { Err(Errno::ENXIO) }
     }
 
     /// Writes a request as a whole. Waits as long as the pipe is full.
@@ -182,6 +185,12 @@ mod tests {
         assert_eq!(pipe.read(&mut buffer), Ok(7));
         drop(writer);
         assert_eq!(pipe.read(&mut buffer), Err(Errno::EAGAIN));
+    }
+
+    #[test]
+    fn only_a_pipe_is_opened_for_requests() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(RequestWriter::open(file.path()).err(), Some(Errno::ENXIO));
     }
 
     #[test]

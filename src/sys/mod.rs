@@ -55,7 +55,7 @@ pub use spawn_command::spawn_command;
 pub use spawn_program::{
     Child, ExecStatusPipe, FifoCheck, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
 };
-pub use stdio::{STDERR, STDOUT, open_standard_fds, write_out};
+pub use stdio::{STDERR, STDOUT, open_standard_fds, read_byte, write_out};
 pub use system::{
     arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, set_child_subreaper,
 };

@@ -88,6 +88,19 @@ pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Reads one byte from stdin. Returns `None` at the end of the input, and after an error.
+#[must_use]
+pub fn read_byte() -> Option<u8> {
+    let mut byte = [0];
+    loop {
+        match nix::unistd::read(standard_fd(STDIN), &mut byte) {
+            Ok(1) => return Some(u8::from_ne_bytes(byte)),
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

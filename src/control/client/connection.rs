@@ -1,0 +1,317 @@
+//! The connection to a running rsup: its board and its request pipe, which are opened below /proc/PID/fd.
+
+use super::failure::Failure;
+use crate::config::StableSort;
+use crate::control::board::{Header, Phase, Record, Unreadable, is_whole};
+use crate::control::request::Request;
+use crate::sys::{Errno, RequestWriter, monotonic_nanos, sleep};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the client reads a line again and again while the line has two versions. rsup writes a line with one call,
+/// so a line that keeps two versions is that of an rsup whose write has failed.
+const PATIENCE: u64 = 1_000_000_000;
+const BETWEEN_READS: Duration = Duration::from_millis(1);
+/// The number of bytes in which the first line must end, and the limit on the bytes of the whole board. A process of
+/// another user may have a file with the name of a board, and any content.
+const LONGEST_LINE: u64 = 1 << 16;
+const LARGEST_BOARD: usize = 1 << 28;
+
+/// A running rsup.
+#[derive(Debug)]
+pub(super) struct Rsup {
+    pub(super) pid: u32,
+    pub(super) run: u64,
+    board: File,
+    processes: usize,
+    line_length: usize,
+    request_fd: i32,
+}
+
+impl Rsup {
+    /// Opens the board at `path`, which is below /proc/`pid`/fd. Returns `None` if there is no such file any more.
+    pub(super) fn open(pid: u32, path: &Path) -> Result<Option<Self>, Failure> {
+        let Ok(board) = File::open(path) else { return Ok(None) };
+        let read = || {
+            let size = board.metadata().map_or(0, |file| file.len().min(LONGEST_LINE));
+            let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+            board.read_exact_at(&mut bytes, 0).map_err(|_| Unreadable::Torn)?;
+            let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::Torn)?;
+            let line = bytes.get(..=end).and_then(|line| str::from_utf8(line).ok());
+            let line = line.ok_or(Unreadable::OtherFormat)?;
+            Ok((Header::parse(line)?, line.len()))
+        };
+        let (header, line_length) = until_whole(pid, read)?;
+        let Header { processes, request_fd, run, .. } = header;
+        Ok(Some(Self { pid, run, board, processes, line_length, request_fd }))
+    }
+
+    /// Reads the whole board.
+    pub(super) fn read(&self) -> Result<Board, Failure> {
+        self.lines(0, self.processes.saturating_add(1))
+    }
+
+    /// Reads the whole board of an rsup that accepts requests.
+    pub(super) fn read_running(&self) -> Result<Board, Failure> {
+        let board = self.read()?;
+        if board.phase() == Phase::ShuttingDown { Err(Failure::ShuttingDown) } else { Ok(board) }
+    }
+
+    /// Reads only the first line.
+    pub(super) fn phase(&self) -> Result<Phase, Failure> {
+        self.lines(0, 1).map(|board| board.phase())
+    }
+
+    /// Reads only the line of the process at `index`, and passes it to `look`.
+    pub(super) fn process<T>(&self, index: usize, look: impl FnOnce(&Record<'_>) -> T) -> Result<T, Failure> {
+        let lines = self.lines(index.saturating_add(1), 1)?;
+        lines.record(0).map(|record| look(&record))
+    }
+
+    fn lines(&self, first: usize, count: usize) -> Result<Board, Failure> {
+        let size = self.line_length.saturating_mul(count);
+        let offset = self.line_length.saturating_mul(first);
+        until_whole(self.pid, || {
+            if size > LARGEST_BOARD {
+                return Err(Unreadable::OtherFormat);
+            }
+            let mut bytes = vec![0; size];
+            let offset = u64::try_from(offset).unwrap_or(u64::MAX);
+            self.board.read_exact_at(&mut bytes, offset).map_err(|_| Unreadable::Torn)?;
+            Board::parse(bytes, self.pid, self.line_length, first == 0)
+        })
+    }
+
+    /// Opens the request pipe.
+    pub(super) fn requests(&self) -> Result<Requests, Failure> {
+        let path = format!("/proc/{}/fd/{}", self.pid, self.request_fd);
+        match RequestWriter::open(Path::new(&path)) {
+            Ok(pipe) => Ok(Requests { pipe, run: self.run }),
+            Err(Errno::ENXIO | Errno::ENOENT) => Err(Failure::HAS_ENDED),
+            Err(errno) => Err(Failure::other(format!("can't open {path}: {errno}"))),
+        }
+    }
+}
+
+/// Calls `read` until it returns lines that rsup has written as a whole.
+fn until_whole<T>(pid: u32, mut read: impl FnMut() -> Result<T, Unreadable>) -> Result<T, Failure> {
+    let start = monotonic_nanos();
+    loop {
+        match read() {
+            Ok(value) => return Ok(value),
+            Err(Unreadable::OtherFormat) => return Err(other_version(pid)),
+            Err(Unreadable::Torn) if monotonic_nanos().saturating_sub(start) > PATIENCE => {
+                let why = "has not finished writing its status: it is stopped, or has no memory left";
+                return Err(Failure::other(format!("rsup (process {pid}) {why}")));
+            }
+            Err(Unreadable::Torn) => sleep(BETWEEN_READS),
+        }
+    }
+}
+
+fn other_version(pid: u32) -> Failure {
+    let why = "has another version than this client: use the supervisorctl of the same version";
+    Failure::other(format!("rsup (process {pid}) {why}"))
+}
+
+/// Lines of a board, as they were at one moment. Every line is whole.
+#[derive(Debug)]
+pub(super) struct Board {
+    pid: u32,
+    text: String,
+    line_length: usize,
+    /// The header, if the lines begin with the first line of the board.
+    header: Option<Header>,
+}
+
+impl Board {
+    fn parse(bytes: Vec<u8>, pid: u32, line_length: usize, has_header: bool) -> Result<Self, Unreadable> {
+        // A torn line may contain a part of a character.
+        let text = String::from_utf8(bytes).map_err(|_| Unreadable::Torn)?;
+        let mut board = Self { pid, text, line_length, header: None };
+        if has_header {
+            board.header = Some(Header::parse(board.line(0).ok_or(Unreadable::Torn)?)?);
+        }
+        let lines = board.text.len().checked_div(line_length).unwrap_or(0);
+        for index in usize::from(has_header)..lines {
+            board.line(index).filter(|line| is_whole(line)).ok_or(Unreadable::Torn)?;
+        }
+        Ok(board)
+    }
+
+    fn line(&self, index: usize) -> Option<&str> {
+        let start = index.checked_mul(self.line_length)?;
+        self.text.get(start..start.checked_add(self.line_length)?)
+    }
+
+    /// Returns the phase of the header. A header that was not read is that of a running rsup.
+    pub(super) fn phase(&self) -> Phase {
+        self.header.map_or(Phase::Running, |header| header.phase)
+    }
+
+    /// The process at this index of the lines.
+    pub(super) fn record(&self, index: usize) -> Result<Record<'_>, Failure> {
+        let line = self.line(index.saturating_add(usize::from(self.header.is_some())));
+        line.and_then(|line| Record::parse(line).ok()).ok_or_else(|| other_version(self.pid))
+    }
+
+    /// All processes in the order of the board.
+    pub(super) fn records(&self) -> Result<Vec<Record<'_>>, Failure> {
+        let count = self.header.map_or(0, |header| header.processes);
+        (0..count).map(|index| self.record(index)).collect()
+    }
+
+    /// All processes in the order of a text. Processes with the same text stay in the order of the board.
+    pub(super) fn sorted(&self, text: fn(&Record<'_>) -> String) -> Result<Vec<Record<'_>>, Failure> {
+        let records = self.records()?;
+        let mut order = StableSort::default();
+        for record in &records {
+            order.push(0, text(record));
+        }
+        Ok(order.apply(records).collect())
+    }
+}
+
+/// The request pipe of a running rsup.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pipe: RequestWriter,
+    run: u64,
+}
+
+impl Requests {
+    /// Writes a request.
+    pub(super) fn send(&self, request: Request) -> Result<(), Failure> {
+        // A write into a pipe without a reader would end the client by SIGPIPE, without a message.
+        if self.wait(Duration::ZERO) {
+            return Err(Failure::HAS_ENDED);
+        }
+        self.pipe.write(request.render(self.run).as_bytes()).map_err(|_| Failure::HAS_ENDED)
+    }
+
+    /// Waits for `time`, or until rsup has ended. Returns whether rsup has ended.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        self.pipe.wait_for_end(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::board::{Served, State, line_length};
+    use crate::sys::RequestPipe;
+    use std::io::Write as _;
+    use tempfile::NamedTempFile;
+
+    const NAMES: [(&str, &str); 2] = [("web", "web"), ("g", "x")];
+
+    /// A file with the lines of a board whose request pipe has this descriptor.
+    fn board(request_fd: i32, phase: Phase) -> NamedTempFile {
+        let length = line_length(NAMES.into_iter());
+        let mut file = NamedTempFile::new().unwrap();
+        let mut line = String::new();
+        Header { processes: NAMES.len(), request_fd, run: 7, phase }.render(1, length, &mut line);
+        file.write_all(line.as_bytes()).unwrap();
+        for (group, name) in NAMES {
+            record(group, name).render(1, length, &mut line);
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        file
+    }
+
+    fn record(group: &'static str, name: &'static str) -> Record<'static> {
+        Record {
+            group: group.into(),
+            name: name.into(),
+            state: State::Running,
+            pid: 5,
+            started_at: 1,
+            ended_at: 0,
+            exit: "".into(),
+            exit_expected: false,
+            start_due: false,
+            successes: 1,
+            failures: 0,
+            served: Served::default(),
+            autostart: true,
+            group_priority: 999,
+            priority: 999,
+            failure: "".into(),
+        }
+    }
+
+    fn open(file: &NamedTempFile) -> Result<Rsup, Failure> {
+        Rsup::open(std::process::id(), file.path()).map(Option::unwrap)
+    }
+
+    #[test]
+    fn a_board_is_read_as_a_whole_and_line_by_line() {
+        let file = board(0, Phase::Running);
+        let rsup = open(&file).unwrap();
+        let board = rsup.read_running().unwrap();
+        assert_eq!(board.records().unwrap(), NAMES.map(|(group, name)| record(group, name)));
+        let sorted = board.sorted(|record| record.name.clone().into_owned()).unwrap();
+        assert_eq!(sorted, [record("web", "web"), record("g", "x")]);
+        let sorted = board.sorted(|record| record.group.clone().into_owned()).unwrap();
+        assert_eq!(sorted, [record("g", "x"), record("web", "web")]);
+        let name = |index| rsup.process(index, |record| record.name.clone().into_owned()).unwrap();
+        assert_eq!(name(0), "web");
+        assert_eq!(name(1), "x");
+        assert_eq!(rsup.phase().unwrap(), Phase::Running);
+        assert!(Rsup::open(1, Path::new("/nowhere")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_board_of_an_rsup_that_shuts_down_is_refused() {
+        let file = board(0, Phase::ShuttingDown);
+        let rsup = open(&file).unwrap();
+        assert!(matches!(rsup.read_running(), Err(Failure::ShuttingDown)));
+        assert_eq!(rsup.read().unwrap().records().unwrap().len(), NAMES.len());
+    }
+
+    fn text<T>(result: Result<T, Failure>) -> &'static str {
+        match result {
+            Err(Failure::Other(why)) => why,
+            _ => "",
+        }
+    }
+
+    #[test]
+    fn a_board_of_another_version_is_reported() {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(b"00000001\trsup-board-2\t00000001\n").unwrap();
+        assert!(text(open(&file)).contains("has another version"));
+        let file = board(0, Phase::Running);
+        let rsup = open(&file).unwrap();
+        let line = std::fs::read_to_string(file.path()).unwrap().replace("RUNNING\t5", "WAITING\t5");
+        std::fs::write(file.path(), line).unwrap();
+        assert!(text(rsup.read().unwrap().records()).contains("has another version"));
+    }
+
+    #[test]
+    fn a_line_that_is_never_whole_is_reported() {
+        let file = board(0, Phase::Running);
+        let rsup = open(&file).unwrap();
+        file.as_file().write_all_at(b"00000002", 0).unwrap();
+        assert!(text(rsup.phase()).contains("has not finished writing"));
+        rsup.process(0, |_| ()).unwrap();
+    }
+
+    #[test]
+    fn a_request_reaches_the_pipe_until_rsup_has_ended() {
+        let pipe = RequestPipe::new().unwrap();
+        let file = board(pipe.number(), Phase::Running);
+        let rsup = open(&file).unwrap();
+        let requests = rsup.requests().unwrap();
+        requests.send(Request::Stop(1)).unwrap();
+        let mut buffer = [0; 100];
+        let length = pipe.read(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], Request::Stop(1).render(7).as_bytes());
+        drop(pipe);
+        // A child of another test may have a copy of the pipe for a moment.
+        assert!(requests.wait(Duration::from_secs(60)));
+        assert_eq!(text(requests.send(Request::Stop(1))), "rsup has ended");
+    }
+}

@@ -1,0 +1,166 @@
+//! The commands that change something: `start`, `stop`, `restart`, `signal`, `shutdown` and `reload`.
+
+use super::action::{Action, Before, Outcome};
+use super::connection::{Board, Requests, Rsup};
+use super::failure::Failure;
+use super::names::{self, Name};
+use super::session::Session;
+use crate::control::board::Record;
+use crate::control::request::Request;
+use std::time::Duration;
+
+/// The time between two looks at the board. It begins with the shorter one and doubles.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Carries out `start`, `stop` or `signal` for the processes that the words name.
+pub(super) fn control(
+    session: &mut Session<'_>,
+    rsup: &Rsup,
+    action: Action,
+    words: &[&str],
+) -> Result<(), Failure> {
+    let why = "requires a process name";
+    match action {
+        _ if !words.is_empty() => carry_out(session, rsup, action, words),
+        Action::Start => session.usage_error(2, "start", why),
+        Action::Stop => session.usage_error(1, "stop", why),
+        Action::Signal(_) => session.usage_error(1, "signal", "requires a signal name and a process name"),
+    }
+}
+
+pub(super) fn restart(session: &mut Session<'_>, rsup: &Rsup, words: &[&str]) -> Result<(), Failure> {
+    if words.is_empty() {
+        return session.usage_error(1, "restart", "requires a process name");
+    }
+    carry_out(session, rsup, Action::Stop, words)?;
+    carry_out(session, rsup, Action::Start, words)
+}
+
+/// Sends a request about rsup itself, and writes `answer`. The client may have to ask the user first.
+pub(super) fn request(
+    session: &Session<'_>,
+    rsup: &Rsup,
+    request: Request,
+    question: &str,
+    answer: &str,
+) -> Result<(), Failure> {
+    if session.confirms(question)? {
+        rsup.requests()?.send(request)?;
+        session.line(format_args!("{answer}"))?;
+    }
+    Ok(())
+}
+
+/// Carries out the action for the words one after the other, each completely. `all` replaces all other words.
+fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&str]) -> Result<(), Failure> {
+    let requests = rsup.requests()?;
+    if words.contains(&"all") {
+        let board = rsup.read_running()?;
+        let targets = applicable(&board, action, None)?;
+        return serve(session, rsup, &requests, action, &board, targets);
+    }
+    for word in words {
+        let name = Name::parse(word);
+        let board = rsup.read_running()?;
+        let first = board.records()?.iter().position(|record| name.matches(record));
+        match (name, first) {
+            (Name::Group(group), None) => {
+                let status = if action == Action::Start { 2 } else { 1 };
+                session.error(status, format_args!("{group}: ERROR (no such group)"))?;
+            }
+            (Name::Group(_), Some(_)) => {
+                let targets = applicable(&board, action, Some(name))?;
+                serve(session, rsup, &requests, action, &board, targets)?;
+            }
+            (Name::Process { group, name }, None) => {
+                report(session, &names::shown(group, name), Outcome::NoSuchProcess)?;
+            }
+            (Name::Process { .. }, Some(index)) => {
+                serve(session, rsup, &requests, action, &board, vec![index])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The indices of the processes that the action has an effect on, in the order in which they are served. The groups are in
+/// the order of the board, which is that of their priorities; the processes of a group have the order of their own
+/// priorities.
+fn applicable(board: &Board, action: Action, name: Option<Name<'_>>) -> Result<Vec<usize>, Failure> {
+    let records = board.records()?;
+    let mut order: Vec<usize> = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        if action.applies(record) && name.is_none_or(|name| name.matches(record)) {
+            let goes_before = |other: &usize| {
+                let other = records.get(*other);
+                other.is_none_or(|other| other.group != record.group || other.priority <= record.priority)
+            };
+            let place = order.iter().rposition(goes_before).map_or(0, |last| last.saturating_add(1));
+            order.insert(place, index);
+        }
+    }
+    Ok(order)
+}
+
+/// A process for which a request was sent.
+struct Pending {
+    index: usize,
+    name: String,
+    before: Before,
+}
+
+/// Sends a request for each of the processes, then waits for all of them together. Writes the lines in the order in
+/// which the processes are done.
+fn serve(
+    session: &mut Session<'_>,
+    rsup: &Rsup,
+    requests: &Requests,
+    action: Action,
+    board: &Board,
+    targets: Vec<usize>,
+) -> Result<(), Failure> {
+    let mut pending = Vec::new();
+    for index in targets {
+        let record = board.record(index)?;
+        let name = names::of(&record);
+        match action.immediate_outcome(&record) {
+            Some(outcome) => report(session, &name, outcome)?,
+            None => {
+                requests.send(action.request(index))?;
+                pending.push(Pending { index, name, before: Before::of(&record) });
+            }
+        }
+    }
+    let mut pause = SHORTEST_PAUSE;
+    let mut has_ended = false;
+    while !pending.is_empty() {
+        // The phase is read first: a line that is read later shows at least what the phase implies.
+        let phase = rsup.phase()?;
+        let mut waiting = Vec::new();
+        for process in pending {
+            let look = |now: &Record<'_>| action.outcome(&process.before, now, phase);
+            match rsup.process(process.index, look)? {
+                Some(outcome) => report(session, &process.name, outcome)?,
+                None => waiting.push(process),
+            }
+        }
+        pending = waiting;
+        if has_ended && !pending.is_empty() {
+            return Err(Failure::HAS_ENDED);
+        }
+        if !pending.is_empty() {
+            // After the end of rsup, the board is read once more, because its last lines may have changed since.
+            has_ended = requests.wait(pause);
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) -> Result<(), Failure> {
+    if let Some(status) = outcome.status() {
+        session.status = status;
+    }
+    session.line(format_args!("{name}: {}", outcome.text()))
+}

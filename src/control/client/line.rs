@@ -1,0 +1,244 @@
+//! Carries out one line of input, from the command line or from the prompt.
+
+use super::action::Action;
+use super::failure::Failure;
+use super::find::find;
+use super::session::{Session, read_line};
+use super::{control, help, status, tail};
+use crate::cli::SUPERVISORD_VERSION;
+use crate::config::value::signal;
+use crate::control::request::Request;
+use std::path::Path;
+
+/// Why rsup does not carry out some of supervisorctl's commands, and what to do instead.
+const UNSUPPORTED: [(&str, &str); 8] = [
+    ("add", READS_AT_START),
+    ("clear", "rsup clears no log file: empty the file itself, for example with \": > FILE\" in a shell"),
+    (
+        "fg",
+        "rsup connects no program to this terminal: use \"tail -f NAME\", or \"docker attach\" for output that goes \
+         to rsup's stdout",
+    ),
+    (
+        "maintail",
+        "rsup has no log file: it writes its log to its stderr, which \"docker logs\" or \"kubectl logs\" shows",
+    ),
+    ("open", "rsup has no server to connect to: set RSUP_PID to the process ID of the rsup to control"),
+    ("remove", READS_AT_START),
+    ("reread", READS_AT_START),
+    ("update", READS_AT_START),
+];
+const READS_AT_START: &str =
+    "rsup reads its file only at start: use \"reload\", which restarts all programs with the new file";
+
+/// A line of input, split into the command and the text behind it.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    text: String,
+    /// The number of bytes of `text` that are the command: letters, digits and underscores.
+    command_length: usize,
+}
+
+impl Line {
+    fn new(input: &str) -> Self {
+        let input = input.trim();
+        let text = match input.strip_prefix('?') {
+            Some(topic) => format!("help {topic}").trim_end().to_owned(),
+            None => input.to_owned(),
+        };
+        let is_in_command = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let command_length = text.find(|c| !is_in_command(c)).unwrap_or(text.len());
+        Self { text, command_length }
+    }
+
+    fn command(&self) -> &str {
+        self.text.get(..self.command_length).unwrap_or_default()
+    }
+
+    fn argument(&self) -> &str {
+        self.text.get(self.command_length..).unwrap_or_default().trim()
+    }
+}
+
+/// Shows the state of all processes, then carries out the lines of stdin until the input ends.
+pub(super) fn run_prompt(session: &mut Session<'_>) {
+    let prompt = format!("{}> ", session.settings().prompt);
+    let mut goes_on = run(session, "status");
+    while goes_on && session.write(prompt.as_bytes()).is_ok() {
+        let input = read_line();
+        goes_on = run(session, input.as_deref().unwrap_or("EOF"));
+    }
+}
+
+/// Carries out one line. Returns whether the prompt may read another one.
+pub(super) fn run(session: &mut Session<'_>, input: &str) -> bool {
+    let line = Line::new(input);
+    if line.text.is_empty() {
+        return true;
+    }
+    let command = line.command();
+    let result = match execute(session, &line) {
+        Err(failure) => report(session, command, failure),
+        Ok(()) => Ok(()),
+    };
+    if result.is_err() {
+        session.status = 1;
+    }
+    result.is_ok() && !is_end(command)
+}
+
+fn is_end(command: &str) -> bool {
+    ["quit", "exit", "EOF"].contains(&command)
+}
+
+fn execute(session: &mut Session<'_>, line: &Line) -> Result<(), Failure> {
+    let argument = line.argument();
+    let command = line.command();
+    if command == "help" {
+        return show_help(session, argument);
+    }
+    if is_end(command) {
+        return session.write(b"\n");
+    }
+    if let Some((_, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == command) {
+        return session.error(1, format_args!("ERROR: {instead}"));
+    }
+    if help::of(command).is_none() {
+        return session.error(1, format_args!("*** Unknown syntax: {}", line.text));
+    }
+    if ["version", "avail", "shutdown", "reload"].contains(&command) && !argument.is_empty() {
+        return session.usage_error(1, command, "accepts no arguments");
+    }
+    let rsup = find()?;
+    let board = rsup.read_running()?;
+    let words: Vec<&str> = argument.split_whitespace().collect();
+    match command {
+        "status" => status::status(session, &board, &words),
+        "health" => status::health(session, &board, &words),
+        "pid" => status::pid(session, rsup.pid, &board, &words),
+        "avail" => status::avail(session, &board),
+        "start" => control::control(session, &rsup, Action::Start, &words),
+        "stop" => control::control(session, &rsup, Action::Stop, &words),
+        "restart" => control::restart(session, &rsup, &words),
+        "signal" => {
+            let number = words.first().and_then(|name| signal(name).ok()).map(|signal| signal.number());
+            control::control(session, &rsup, Action::Signal(number), words.get(1..).unwrap_or_default())
+        }
+        "shutdown" => {
+            let question = "Really shut the remote supervisord process down y/N? ";
+            control::request(session, &rsup, Request::Shutdown, question, "Shut down")
+        }
+        "reload" => {
+            let question = "Really restart the remote supervisord process y/N? ";
+            control::request(session, &rsup, Request::Reload, question, "Restarted supervisord")
+        }
+        "tail" => tail::tail(session, &rsup, &board, &words),
+        _ => session.line(format_args!("{SUPERVISORD_VERSION}")),
+    }
+}
+
+fn show_help(session: &Session<'_>, topic: &str) -> Result<(), Failure> {
+    match help::of(topic) {
+        _ if topic.is_empty() => session.write(help::LISTING.as_bytes()),
+        Some(text) => session.write(text.as_bytes()),
+        None => session.line(format_args!("*** No help on {topic}")),
+    }
+}
+
+/// Writes why a command could not be carried out, and sets the exit status.
+fn report(session: &mut Session<'_>, command: &str, failure: Failure) -> Result<(), Failure> {
+    match failure {
+        Failure::OutputClosed => Err(failure),
+        Failure::Other(why) => session.error(1, format_args!("error: {why}")),
+        Failure::NotFound => report_not_found(session, command),
+        Failure::ShuttingDown => {
+            let text = match command {
+                "shutdown" | "reload" => "ERROR: already shutting down",
+                "avail" => "ERROR: supervisor shutting down",
+                "health" => "rsup is shutting down",
+                _ => "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>",
+            };
+            // What `shutdown` asks for happens, so the exit status stays as it is.
+            let status = if command == "shutdown" { session.status } else { 1 };
+            session.error(status, format_args!("{text}"))
+        }
+    }
+}
+
+/// Writes what supervisorctl writes if it cannot connect to its server.
+fn report_not_found(session: &mut Session<'_>, command: &str) -> Result<(), Failure> {
+    let url = session.settings().server_url;
+    let is_missing = url.strip_prefix("unix://").is_some_and(|path| !Path::new(path).exists());
+    let why = if is_missing { "no such file" } else { "refused connection" };
+    match command {
+        "shutdown" => session.error(1, format_args!("ERROR: {url} {why} (already shut down?)")),
+        "reload" | "avail" => {
+            let error = if is_missing {
+                "<class 'FileNotFoundError'>, [Errno 2] No such file or directory"
+            } else {
+                "<class 'ConnectionRefusedError'>, [Errno 111] Connection refused"
+            };
+            session.error(1, format_args!("error: {error}"))
+        }
+        _ => {
+            let status = match command {
+                "health" => 1,
+                "status" => 4,
+                _ if is_missing => 7,
+                _ => 4,
+            };
+            session.error(status, format_args!("{url} {why}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_split_behind_the_leading_letters() {
+        for (input, command, argument) in [
+            ("status", "status", ""),
+            (" signal HUP  web ", "signal", "HUP  web"),
+            ("stop-all", "stop", "-all"),
+            ("restart_x y", "restart_x", "y"),
+            ("?", "help", ""),
+            ("?stop", "help", "stop"),
+            ("? stop", "help", "stop"),
+            ("!ls", "", "!ls"),
+            ("ä b", "", "ä b"),
+            ("", "", ""),
+        ] {
+            let line = Line::new(input);
+            assert_eq!((line.command(), line.argument()), (command, argument), "{input:?}");
+        }
+        assert_eq!(Line::new(" nosuch web ").text, "nosuch web");
+    }
+
+    #[test]
+    fn a_signal_is_a_name_in_any_case_or_a_number() {
+        let number = |text| signal(text).ok().map(|signal| signal.number());
+        for (text, want) in [
+            ("HUP", Some(1)),
+            ("sighup", Some(1)),
+            ("SIGTERM", Some(15)),
+            ("9", Some(9)),
+            ("0", Some(0)),
+            ("64", Some(64)),
+            ("65", None),
+            ("-1", None),
+            ("NOPE", None),
+        ] {
+            assert_eq!(number(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_unsupported_command_has_a_help() {
+        for (command, instead) in UNSUPPORTED {
+            assert!(help::of(command).is_some(), "{command}");
+            assert!(!instead.contains('\n'), "{command}");
+        }
+    }
+}

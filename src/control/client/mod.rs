@@ -1,0 +1,62 @@
+//! The client: the commands of `supervisorctl`, with its texts and exit statuses.
+//!
+//! PID 1 does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
+//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). supervisord
+//! 4.3 is the model for every text, except where a comment says otherwise.
+
+mod action;
+mod connection;
+mod control;
+mod failure;
+mod files;
+mod find;
+mod help;
+mod line;
+mod names;
+mod options;
+mod session;
+mod status;
+mod tail;
+
+pub use files::{Files, Launch, Load};
+
+use self::options::Options;
+use self::session::Session;
+use crate::cli::EarlyExit;
+use crate::log::Escaped;
+use crate::sys;
+use std::ffi::OsString;
+
+/// The exit status after a wrong command line.
+const USAGE_ERROR: u8 = 2;
+
+/// Runs the client with supervisorctl's command line, which comes without the program's name. `program` is the name for
+/// messages. Returns the exit status.
+#[must_use]
+pub fn run(program: &str, arguments: &[OsString], files: &Files<'_>) -> u8 {
+    // An error of these writes cannot be reported anywhere.
+    match options::parse(arguments) {
+        Ok(options) => run_commands(options, files),
+        Err(EarlyExit::HelpOrVersion(text)) => {
+            let _ = sys::write_out(sys::STDOUT, text.replace("%s", program).as_bytes());
+            0
+        }
+        Err(EarlyExit::UsageError(why)) => {
+            let text = format!("Error: {}\nFor help, use {} -h\n", Escaped(&why), Escaped(program));
+            let _ = sys::write_out(sys::STDERR, text.as_bytes());
+            USAGE_ERROR
+        }
+    }
+}
+
+fn run_commands(mut options: Options, files: &Files<'_>) -> u8 {
+    let words = options.words.take();
+    let mut session = Session::new(options, files);
+    if let Some(words) = words {
+        line::run(&mut session, &words);
+        return session.status;
+    }
+    session.asks = true;
+    line::run_prompt(&mut session);
+    0
+}

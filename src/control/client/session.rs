@@ -1,0 +1,76 @@
+//! What the commands of one client have in common: the options, the output and the exit status.
+
+use super::failure::Failure;
+use super::files::Files;
+use super::help;
+use super::options::Options;
+use crate::config::ClientSettings;
+use crate::sys;
+use std::fmt;
+
+/// One run of the client.
+pub(super) struct Session<'a> {
+    pub(super) options: Options,
+    pub(super) files: &'a Files<'a>,
+    /// Whether `shutdown` and `reload` ask before they do what they are told.
+    pub(super) asks: bool,
+    /// The exit status. Every error sets it, and nothing resets it, so the last error decides.
+    pub(super) status: u8,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(options: Options, files: &'a Files<'a>) -> Self {
+        Self { asks: options.interactive, options, files, status: 0 }
+    }
+
+    /// Writes bytes to stdout.
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        sys::write_out(sys::STDOUT, bytes).map_err(|_| Failure::OutputClosed)
+    }
+
+    /// Writes a line to stdout. As in supervisorctl, errors are lines on stdout too.
+    pub(super) fn line(&self, text: fmt::Arguments<'_>) -> Result<(), Failure> {
+        self.write(format!("{text}\n").as_bytes())
+    }
+
+    /// Writes the line of an error, and sets the exit status.
+    pub(super) fn error(&mut self, status: u8, text: fmt::Arguments<'_>) -> Result<(), Failure> {
+        self.status = status;
+        self.line(text)
+    }
+
+    /// Writes the line of an error in the use of a command, and the help of the command.
+    pub(super) fn usage_error(&mut self, status: u8, command: &str, why: &str) -> Result<(), Failure> {
+        self.error(status, format_args!("Error: {command} {why}"))?;
+        self.write(help::of(command).unwrap_or_default().as_bytes())
+    }
+
+    /// Asks a question, unless the session does not ask. Returns whether the answer begins with `y`.
+    pub(super) fn confirms(&self, question: &str) -> Result<bool, Failure> {
+        if !self.asks {
+            return Ok(true);
+        }
+        self.write(question.as_bytes())?;
+        Ok(read_line().is_some_and(|line| line.starts_with(['y', 'Y'])))
+    }
+
+    pub(super) fn settings(&self) -> ClientSettings {
+        let mut settings = (self.files.settings)(self.options.configuration.as_deref());
+        if let Some(url) = &self.options.server_url {
+            settings.server_url.clone_from(url);
+        }
+        settings
+    }
+}
+
+/// Reads a line from stdin. Returns `None` at the end of the input, and after an error.
+pub(super) fn read_line() -> Option<String> {
+    let mut bytes = vec![sys::read_byte()?];
+    // The bytes behind the line stay in the pipe, for a program that reads from it after the client.
+    while bytes.last() != Some(&b'\n')
+        && let Some(byte) = sys::read_byte()
+    {
+        bytes.push(byte);
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,291 @@
+//! `tail`: the end of a program's log file, and what comes after it.
+//!
+//! The client reads the file itself, and finds its path in the configuration. It works in rsup's directory while it
+//! does so, because relative paths begin there.
+
+use super::connection::{Board, Rsup};
+use super::failure::Failure;
+use super::files::Launch;
+use super::help;
+use super::names::Name;
+use super::session::Session;
+use crate::config::{LogFile, ProcessConfig, repr, value};
+use crate::sys;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::time::Duration;
+use std::{env, path::Path};
+
+/// The number of bytes that `tail` shows without `-N`, and that `tail -f` shows at first.
+const LENGTH: i64 = 1600;
+const LENGTH_BEFORE_FOLLOWING: u64 = 1024;
+/// The time between two looks at a file that `tail -f` follows.
+const PAUSE: Duration = Duration::from_millis(100);
+const BUFFER_SIZE: usize = 1 << 16;
+
+/// The arguments of `tail`.
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments<'a> {
+    name: &'a str,
+    /// `stdout` or `stderr`.
+    channel: &'static str,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The last bytes, whose number this is. 0 means all, and a negative number skips as many bytes of the file.
+    Last(i64),
+    Follow,
+}
+
+/// An error in the arguments.
+#[derive(Debug, PartialEq, Eq)]
+struct WrongArguments {
+    why: String,
+    shows_help: bool,
+}
+
+pub(super) fn tail(
+    session: &mut Session<'_>,
+    rsup: &Rsup,
+    board: &Board,
+    words: &[&str],
+) -> Result<(), Failure> {
+    let Arguments { name, channel, part } = match arguments(words) {
+        Ok(arguments) => arguments,
+        Err(WrongArguments { why, shows_help }) => {
+            session.error(1, format_args!("Error: {why}"))?;
+            let help = help::of("tail").filter(|_| shows_help).unwrap_or_default();
+            return session.write(help.as_bytes());
+        }
+    };
+    let wanted = Name::parse(name);
+    let is_process = matches!(wanted, Name::Process { .. });
+    let is_known = is_process && board.records()?.iter().any(|record| wanted.matches(record));
+    let log = if is_known { log_file(session, rsup, wanted, channel)? } else { Log::NoProcess };
+    match (part, log) {
+        (Part::Last(count), Log::Open(file, _)) => show(session, &file, count),
+        (Part::Follow, Log::Open(file, path)) => {
+            session.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            follow(session, rsup, file, Path::new(&path))
+        }
+        (Part::Last(_), Log::NoProcess) => {
+            session.error(1, format_args!("{name}: ERROR (no such process name)"))
+        }
+        (Part::Last(_), Log::NoFile) => session.error(1, format_args!("{name}: ERROR (no log file)")),
+        (_, Log::Unreadable) => session.error(1, format_args!("{name}: ERROR (unknown error reading log)")),
+        (Part::Follow, Log::NoProcess | Log::NoFile) => {
+            session.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            let url = session.settings().server_url;
+            let text = format!("{url}/logtail/{name}/{channel} Cannot read, status code 404\n");
+            // An error of this write cannot be reported anywhere.
+            let _ = sys::write_out(sys::STDERR, text.as_bytes());
+            Ok(())
+        }
+    }
+}
+
+fn arguments<'a>(words: &[&'a str]) -> Result<Arguments<'a>, WrongArguments> {
+    let error = |why: &str, shows_help| Err(WrongArguments { why: why.to_owned(), shows_help });
+    let words_and_modifier = match words {
+        [] => return error("too few arguments", true),
+        [_, _, _, _, ..] => return error("too many arguments", true),
+        [modifier, rest @ ..] if modifier.starts_with('-') => (rest, *modifier),
+        words => (words, ""),
+    };
+    let (words, modifier) = words_and_modifier;
+    let [name, rest @ ..] = words else { return error("tail requires process name", false) };
+    let typed = rest.last().unwrap_or(&"stdout").to_ascii_lowercase();
+    let Some(channel) = ["stdout", "stderr"].into_iter().find(|channel| *channel == typed) else {
+        return error(&format!("bad channel {}", repr(&typed)), false);
+    };
+    let part = match modifier.strip_prefix('-') {
+        None => Part::Last(LENGTH),
+        Some("f") => Part::Follow,
+        Some(number) => match value::integer(number) {
+            Ok(count) => Part::Last(count),
+            Err(_) => return error(&format!("bad argument {modifier}"), false),
+        },
+    };
+    Ok(Arguments { name, channel, part })
+}
+
+/// The log file of a process.
+enum Log {
+    /// The open file and its path.
+    Open(File, OsString),
+    /// No process has the name.
+    NoProcess,
+    /// The output goes to no file, or the file does not exist.
+    NoFile,
+    /// The path does not name a regular file, or the file cannot be opened.
+    Unreadable,
+}
+
+/// Opens the log file of a process.
+fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -> Result<Log, Failure> {
+    let launch = launch(rsup);
+    let home = launch.environment.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
+    // Without access to the directory, only absolute paths work.
+    let _ = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid));
+    let config = (session.files.load)(session.options.configuration.as_deref(), launch);
+    let config = config.map_err(Failure::other)?;
+    let is_wanted = |process: &&ProcessConfig| match name {
+        Name::Process { group, name } => process.group == group && process.name == name,
+        Name::Group(_) => false,
+    };
+    let Some(process) = config.processes.iter().chain(&config.listeners).find(is_wanted) else {
+        return Ok(Log::NoFile);
+    };
+    let file = if channel == "stdout" { &process.stdout_logfile } else { &process.stderr_logfile };
+    let LogFile::Path(path) = file else { return Ok(Log::NoFile) };
+    let mut expanded = OsString::from(path);
+    if let (Some(below), Some(home)) = (path.strip_prefix("~/"), home) {
+        expanded = Path::new(&home).join(below).into();
+    }
+    Ok(open(expanded))
+}
+
+/// Opens a log file. A device such as `/dev/stdout` is another file in every process.
+fn open(path: OsString) -> Log {
+    let is_device = ["/dev/stdout", "/dev/stderr"].iter().any(|device| path == *device);
+    let is_below = |folder: &str| path.as_bytes().starts_with(folder.as_bytes());
+    if is_device || is_below("/dev/fd/") || is_below("/proc/") {
+        return Log::Unreadable;
+    }
+    match fs::metadata(&path) {
+        Err(_) => Log::NoFile,
+        // A FIFO would wait for a writer.
+        Ok(found) if !found.is_file() && path != "/dev/null" => Log::Unreadable,
+        Ok(_) => File::open(&path).map_or(Log::Unreadable, |file| Log::Open(file, path)),
+    }
+}
+
+/// Reads from /proc how a running rsup was started. What cannot be read is empty.
+fn launch(rsup: &Rsup) -> Launch {
+    let directory = format!("/proc/{}", rsup.pid);
+    let directory = Path::new(&directory);
+    let strings = |file: &str| {
+        let bytes = fs::read(directory.join(file)).unwrap_or_default();
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        let strings = bytes.split(|byte| *byte == 0).map(|text| OsStr::from_bytes(text).to_owned());
+        strings.collect::<Vec<_>>()
+    };
+    Launch {
+        executable: fs::read_link(directory.join("exe")).unwrap_or_default(),
+        arguments: strings("cmdline"),
+        environment: strings("environ").iter().filter_map(|text| variable(text)).collect(),
+    }
+}
+
+fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
+    let bytes = text.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    let part = |bytes: Option<&[u8]>| Some(OsStr::from_bytes(bytes?).to_owned());
+    Some((part(bytes.get(..at))?, part(bytes.get(at.saturating_add(1)..))?))
+}
+
+/// Shows the end of a file, and a newline behind it.
+fn show(session: &Session<'_>, file: &File, count: i64) -> Result<(), Failure> {
+    let size = file.metadata().map_or(0, |found| found.len());
+    let begin = match count {
+        0 => 0,
+        1.. => size.saturating_sub(count.unsigned_abs()),
+        _ => count.unsigned_abs(),
+    };
+    copy(session, file, begin)?;
+    session.write(b"\n")
+}
+
+/// Writes the bytes of a file from this offset to its end. Returns the offset of the end.
+fn copy(session: &Session<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
+    let mut buffer = vec![0; BUFFER_SIZE];
+    loop {
+        let length = file.read_at(&mut buffer, offset).unwrap_or(0);
+        if length == 0 {
+            return Ok(offset);
+        }
+        session.write(buffer.get(..length).unwrap_or_default())?;
+        offset = offset.saturating_add(u64::try_from(length).unwrap_or(0));
+    }
+}
+
+/// Shows the end of a file and everything that is appended to it, until rsup ends. If another file takes its place, that
+/// file is followed from its beginning.
+fn follow(session: &Session<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
+    let requests = rsup.requests()?;
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let size = |file: &File| file.metadata().map_or(0, |found| found.len());
+    let mut offset = size(&file).saturating_sub(LENGTH_BEFORE_FOLLOWING);
+    let mut has_ended = false;
+    loop {
+        let open_file = file.metadata().ok().map(identity);
+        let named_file = fs::metadata(path).ok().map(identity);
+        let is_replaced = named_file.is_some() && named_file != open_file;
+        if size(&file) < offset {
+            session.line(format_args!("==> File truncated <=="))?;
+            offset = 0;
+        }
+        // Before another file is followed, what was written to the old one since the last look is shown.
+        offset = copy(session, &file, offset)?;
+        if is_replaced && let Ok(other) = File::open(path) {
+            file = other;
+            offset = 0;
+        } else if has_ended {
+            return Ok(());
+        } else {
+            has_ended = requests.wait(PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_read_as_supervisorctl_reads_them() {
+        let ok = |name, channel, part| Ok(Arguments { name, channel, part });
+        let error = |why: &str, shows_help| Err(WrongArguments { why: why.to_owned(), shows_help });
+        for (line, want) in [
+            ("web", ok("web", "stdout", Part::Last(1600))),
+            ("web StdErr", ok("web", "stderr", Part::Last(1600))),
+            ("-100 web", ok("web", "stdout", Part::Last(100))),
+            ("-0 web stderr", ok("web", "stderr", Part::Last(0))),
+            ("--5 web", ok("web", "stdout", Part::Last(-5))),
+            ("-f web", ok("web", "stdout", Part::Follow)),
+            ("", error("too few arguments", true)),
+            ("-f a stdout b", error("too many arguments", true)),
+            ("-f", error("tail requires process name", false)),
+            ("web foo", error("bad channel 'foo'", false)),
+            ("-n web", error("bad argument -n", false)),
+            ("-n 100 web", error("bad channel 'web'", false)),
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(arguments(&words), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_a_log_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(open(file.path().into()), Log::Open(..)));
+        assert!(matches!(open("/dev/null".into()), Log::Open(..)));
+        assert!(matches!(open("/nowhere".into()), Log::NoFile));
+        assert!(matches!(open("".into()), Log::NoFile));
+        for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/2", "/dev", "/dev/zero"] {
+            assert!(matches!(open(path.into()), Log::Unreadable), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_split_at_the_first_equals_sign() {
+        let split = |text: &str| variable(OsStr::new(text));
+        assert_eq!(split("A=b=c"), Some(("A".into(), "b=c".into())));
+        assert_eq!(split("A="), Some(("A".into(), "".into())));
+        assert_eq!(split("A"), None);
+    }
+}
