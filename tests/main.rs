@@ -19,6 +19,7 @@ mod arm64;
 mod cli;
 mod command;
 mod config_limits;
+mod control;
 mod corpus;
 mod dist;
 mod docker;

@@ -1,15 +1,10 @@
 //! Thousands of damaged configuration files, read by rsup and by the real supervisord. Both must accept or refuse the
 //! same files, and must read the same processes from them.
-//!
-//! `RSUP_SUPERVISOR_PYTHON` names a python3 that has the package supervisor. Without this variable, the test uses the
-//! python3 of the machine if that python3 has supervisor. Otherwise the test installs supervisor below the target
-//! directory at its first run.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -24,21 +19,7 @@ const FILES: u64 = 10_000;
 const SEED: u64 = 4;
 /// The number of files in a thousand that may differ in a way that `known` lists. No file may differ in any other way.
 const MAY_DIFFER: u64 = 5;
-/// The Python package that contains the supervisord to compare with.
-const SUPERVISOR: &str = "supervisor==4.3.0";
-const MODULE: &str = "supervisor.options";
 const ORACLE: &str = include_str!("oracle.py");
-
-/// The path of a python3 that has the package supervisor.
-fn python() -> Result<PathBuf, String> {
-    match env::var_os("RSUP_SUPERVISOR_PYTHON").map(PathBuf::from) {
-        Some(python) => python::has(&python, MODULE)
-            .then_some(python)
-            .ok_or_else(|| "RSUP_SUPERVISOR_PYTHON has no supervisor".into()),
-        None if python::has(Path::new("python3"), MODULE) => Ok("python3".into()),
-        None => python::with(SUPERVISOR, MODULE),
-    }
-}
 
 /// The texts of the files to damage: those in tests/conf, and real files if there is a corpus.
 fn bases() -> Vec<String> {
@@ -216,7 +197,7 @@ fn known(text: &str, difference: &str) -> Option<&'static str> {
 
 #[test]
 fn rsup_reads_damaged_files_like_supervisord() {
-    let python = match python() {
+    let python = match python::supervisor() {
         Ok(python) => python,
         Err(why) => return skip(&why),
     };

@@ -45,7 +45,7 @@ pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
 pub use log_stream::LogStream;
 pub use poll::{Poller, sleep};
-pub use processes::{process_group, processes};
+pub use processes::{leave_group_of, process_group, processes};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
     RawSignal, SavedMask, SignalFd, block_all_signals, reset_dispositions, sigchld_pending, wait_for_signal,

@@ -2,7 +2,7 @@
 
 use super::directory::Names;
 use super::kill::Pid;
-use nix::unistd::getpgid;
+use nix::unistd::{getpgid, getpgrp, setpgid};
 use std::fs;
 use std::path::Path;
 
@@ -28,6 +28,15 @@ pub fn processes() -> Option<Vec<Pid>> {
 pub fn process_group(pid: Pid) -> Option<Pid> {
     let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number()))).ok()?;
     Pid::new(group.as_raw())
+}
+
+/// Moves the calling process into a process group of its own, if it is in the group that `leader` leads.
+pub fn leave_group_of(leader: i32) {
+    if getpgrp().as_raw() == leader {
+        let itself = nix::unistd::Pid::from_raw(0);
+        // setpgid(2) fails for the leader of a session, which leads its process group too.
+        let _ = setpgid(itself, itself);
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod base;
 mod beside;
+mod control;
 mod examples;
 mod kubernetes;
 mod limits;

@@ -1,8 +1,30 @@
 //! Python packages, which are installed below the target directory when a test first needs them.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+
+/// The Python package that contains the supervisord to compare with.
+const SUPERVISOR: &str = "supervisor==4.3.0";
+const SUPERVISOR_MODULE: &str = "supervisor.options";
+
+/// Returns the absolute path of a python3 that has the package supervisor. The variable `RSUP_SUPERVISOR_PYTHON` may
+/// name one. Without this variable, it is the python3 of the machine if that python3 has supervisor. Otherwise
+/// supervisor is installed.
+///
+/// # Errors
+/// Returns the reason if there is none and supervisor cannot be installed.
+pub(crate) fn supervisor() -> Result<PathBuf, String> {
+    let python = match env::var_os("RSUP_SUPERVISOR_PYTHON").map(PathBuf::from) {
+        Some(python) if has(&python, SUPERVISOR_MODULE) => python,
+        Some(_) => return Err("RSUP_SUPERVISOR_PYTHON has no supervisor".into()),
+        None if has(Path::new("python3"), SUPERVISOR_MODULE) => "python3".into(),
+        None => with(SUPERVISOR, SUPERVISOR_MODULE)?,
+    };
+    let path = run(Command::new(python).args(["-c", "import sys; print(sys.executable)"]), SUPERVISOR)?;
+    Ok(path.trim().into())
+}
 
 /// Whether a python3 has a module.
 pub(crate) fn has(python: &Path, module: &str) -> bool {
@@ -17,7 +39,7 @@ pub(crate) fn with(package: &str, module: &str) -> Result<PathBuf, String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // The target directory is three levels above the test binary.
-    let tests = std::env::current_exe().map_err(|error| error.to_string())?;
+    let tests = env::current_exe().map_err(|error| error.to_string())?;
     let (name, _) = package.split_once("==").unwrap();
     let venv = tests.ancestors().nth(3).unwrap().join(name);
     let python = venv.join("bin/python");
@@ -28,8 +50,10 @@ pub(crate) fn with(package: &str, module: &str) -> Result<PathBuf, String> {
     Ok(python)
 }
 
-fn run(command: &mut Command, package: &str) -> Result<(), String> {
+/// Runs a command, which must succeed. Returns what it printed.
+fn run(command: &mut Command, package: &str) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("needs python3: {error}"))?;
     let why = || format!("needs {package}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    output.status.success().then_some(()).ok_or_else(why)
+    let printed = || String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then(printed).ok_or_else(why)
 }

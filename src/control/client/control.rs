@@ -7,6 +7,7 @@ use super::names::{self, Name};
 use super::session::Session;
 use crate::control::board::Record;
 use crate::control::request::Request;
+use crate::sys::leave_group_of;
 use std::time::Duration;
 
 /// The time between two looks at the board. It begins with the shorter one and doubles.
@@ -46,6 +47,8 @@ pub(super) fn request(
     answer: &str,
 ) -> Result<(), Failure> {
     if session.confirms(question)? {
+        // The client does not wait until rsup has read the request: rsup soon ends every process of the container, and
+        // `docker exec` would then report that the client was killed.
         rsup.requests()?.send(request)?;
         session.line(format_args!("{answer}"))?;
     }
@@ -127,6 +130,11 @@ fn serve(
         match action.immediate_outcome(&record) {
             Some(outcome) => report(session, &name, outcome)?,
             None => {
+                if action == Action::Stop {
+                    // A program may restart itself. rsup ends the members of its process group, but this client must
+                    // go on and request the start.
+                    leave_group_of(record.pid);
+                }
                 requests.send(action.request(index))?;
                 pending.push(Pending { index, name, before: Before::of(&record) });
             }
