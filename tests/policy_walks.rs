@@ -87,6 +87,8 @@ struct Walk {
     accepts_requests: bool,
     /// A client has requested the start of a process.
     start_requested: bool,
+    /// Clients have made several requests before rsup has acted on one.
+    requests_are_queued: bool,
     /// When a stop signal or `shutdown_on` began the stop.
     stop_began: Option<u64>,
     received_stop_signal: bool,
@@ -150,6 +152,7 @@ impl Walk {
             stop_timeout,
             accepts_requests,
             start_requested: false,
+            requests_are_queued: false,
             stop_began: None,
             received_stop_signal: false,
             passed_on: BTreeSet::new(),
@@ -233,24 +236,41 @@ impl Walk {
         self.run_actions();
     }
 
-    /// A client requests the start or the stop of a process, or, less often, the stop of every process.
+    /// Clients make one to four requests before rsup acts on any of them. Sometimes a signal follows at once.
     fn request(&mut self) {
+        self.requests_are_queued = true;
+        for _ in 0..self.random.u32(1..=4) {
+            self.make_request();
+        }
+        if self.one_chance_in(10) {
+            self.receive_signal(false);
+        }
+        self.run_actions();
+        self.requests_are_queued = false;
+    }
+
+    /// A client requests the start or the stop of a process, or a signal, or, less often, the stop of every process.
+    fn make_request(&mut self) {
         self.coverage.steps += 1;
         let id = self.random.usize(0..self.specs.len());
         let state = self.processes.process(ProcId(id)).unwrap().state();
         let is_running = self.processes.accepts_requests();
-        let request = self.random.u32(0..200);
+        let request = self.random.u32(0..400);
         match request {
             0 => self.processes.request_shutdown(self.time()),
             1 => self.processes.request_reload(self.time()),
-            2..=99 => self.processes.request_start(ProcId(id), self.time()),
-            _ => self.processes.request_stop(ProcId(id), self.time()),
+            2..=180 => self.processes.request_start(ProcId(id), self.time()),
+            181..=360 => self.processes.request_stop(ProcId(id), self.time()),
+            _ => {
+                let usr1 = Signal::from_number(10).unwrap();
+                self.processes.request_signal(ProcId(id), usr1);
+            }
         }
         if !is_running {
             self.coverage.count("request during the stop");
         } else if request < 2 {
             self.stop_began.get_or_insert(self.now);
-        } else if request < 100 {
+        } else if request <= 180 {
             self.coverage.pairs.insert((state_name(state), "start requested"));
             self.start_requested = true;
             self.fakes[id].stopped_by_request = false;
@@ -260,14 +280,16 @@ impl Walk {
             ) {
                 self.fakes[id].failures = 0;
             }
-        } else {
+        } else if request <= 360 {
             self.coverage.pairs.insert((state_name(state), "stop requested"));
-            let state = self.processes.process(ProcId(id)).unwrap().state();
-            self.fakes[id].stopped_by_request =
-                matches!(state, ProcessState::Stopped | ProcessState::Stopping(_))
-                    && self.fakes[id].last_start.is_some();
+            let fake = &mut self.fakes[id];
+            // The action that starts the process may be in the queue already. Then one more start follows.
+            fake.stopped_by_request = match self.processes.process(ProcId(id)).unwrap().state() {
+                ProcessState::Stopped => fake.last_start.is_some(),
+                ProcessState::Stopping(_) => fake.leader.is_some(),
+                _ => false,
+            };
         }
-        self.run_actions();
     }
 
     /// Handles every deadline that is due, and reaps before each, as the main loop does. After a few rounds, no
@@ -394,11 +416,7 @@ impl Walk {
             self.coverage.count("exec failed");
             self.fakes[id].leader = None;
             self.fakes[id].pid = None;
-            // The failure of a start that is being stopped anyway does not count.
-            let state = self.processes.process(ProcId(id)).unwrap().state();
-            if !matches!(state, ProcessState::Stopping(_)) {
-                self.count_failure(id);
-            }
+            self.count_failed_start(id);
             self.apply(id, Event::SpawnFailed);
         } else if self.one_chance_in(10) {
             self.coverage.count("exec deferred");
@@ -411,6 +429,14 @@ impl Walk {
             self.fakes[id].leader = Some(Exec::Done);
             self.fakes[id].up_since = Some(self.now);
             self.apply(id, Event::Spawned);
+        }
+    }
+
+    /// Counts a failed fork or exec. The failure of a start that is being stopped anyway does not count.
+    fn count_failed_start(&mut self, id: usize) {
+        let state = self.processes.process(ProcId(id)).unwrap().state();
+        if !matches!(state, ProcessState::Stopping(_)) {
+            self.count_failure(id);
         }
     }
 
@@ -584,7 +610,7 @@ impl Walk {
         fake.members_asked = None;
         if self.one_chance_in(6) {
             self.coverage.count("fork failed");
-            self.count_failure(id);
+            self.count_failed_start(id);
             self.coverage.steps += 1;
             self.processes.apply(ProcId(id), Event::SpawnFailed, self.time());
             self.note_shutdown_on(id);
@@ -606,6 +632,10 @@ impl Walk {
             SignalTarget::Group => fake.leader.is_some() || fake.group_outlived_leader,
         };
         if !known || fake.pid.is_none() {
+            // A start and a stop were requested at once, and the start has failed.
+            if self.requests_are_queued {
+                return self.coverage.count("signal without a receiver");
+            }
             self.fail("a signal is sent only to a known leader or process group");
         }
         if fake.zombie.is_some() || fake.leader.is_none() && fake.members == 0 {
@@ -895,6 +925,7 @@ fn the_invariants_hold_in_random_walks() {
         "signal refused",
         "asked before the stop deadline",
         "request during the stop",
+        "signal without a receiver",
         "reloaded",
         "only processes that refuse SIGKILL were left",
     ];

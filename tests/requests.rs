@@ -289,3 +289,73 @@ fn control_works_after_rsup_has_changed_its_user() {
     assert!(!has_access("54321", "54323"), "the same user with another group has none");
     assert!(!has_access("54320", "54322"), "another user has none");
 }
+
+/// The start, the stop and the shutdown are served in one iteration of the loop, before the start is carried out.
+#[test]
+fn a_shutdown_does_not_wait_for_a_start_that_was_withdrawn() {
+    let conf = program("a", "sleep 1000") + &lazy("b", "sleep 1000") + "stopwaitsecs=3600\n";
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("success: a");
+    let board = Board::of(rsup.pid());
+    let run = board.header().run;
+    let requests = [Request::Start(1), Request::Stop(1), Request::Shutdown];
+    board.pipe().write_all(requests.map(|request| request.render(run)).concat().as_bytes()).unwrap();
+    assert_eq!(rsup.exit_code(), 0);
+}
+
+#[test]
+fn a_shutdown_request_replaces_a_reload() {
+    let conf = handler("a", "TERM", "touch asked; while [ ! -e end ]; do sleep 0.02; done; exit 0");
+    let mut rsup = rsup(&conf).start();
+    rsup.expect_ready(&["a"]);
+    let board = Board::of(rsup.pid());
+    board.send(Request::Reload);
+    eventually("the program was asked to stop", || rsup.path("asked").exists().then_some(()));
+    board.send(Request::Shutdown);
+    // rsup serves requests in their order, also during the stop.
+    board.send(Request::Start(0));
+    eventually("rsup has served the requests", || {
+        board.record(0, |record| record.served.starts == 1).then_some(())
+    });
+    rsup.touch("end");
+    assert_eq!(rsup.exit_code(), 0);
+    rsup.expect("rsup exits with status 0: shutdown requested");
+}
+
+#[test]
+fn a_signal_request_comes_after_the_requests_before_it() {
+    let conf = program("a", "sleep 1000") + &lazy("b", "sleep 1000");
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("success: a");
+    let board = Board::of(rsup.pid());
+    let run = board.header().run;
+    let requests = [Request::Start(1), Request::Signal(1, 9)];
+    board.pipe().write_all(requests.map(|request| request.render(run)).concat().as_bytes()).unwrap();
+    // The program is killed before or after its exec.
+    rsup.expect("exited: b (terminated by SIGKILL");
+}
+
+#[test]
+fn a_board_that_cannot_be_written_is_reported_once() {
+    let conf = program("a", "sleep 1000") + "startsecs=0\n" + &lazy("b", "sleep 1000");
+    let mut rsup = rsup(&conf).after("ulimit -f 0").start();
+    rsup.expect("success: a");
+    assert_eq!(rsup.lines("supervisorctl may show old states: EFBIG").len(), 1);
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(rsup.lines("EFBIG").len(), 1);
+}
+
+#[test]
+fn a_start_request_repairs_the_exit_code_of_a_fatal_program() {
+    let once = "autorestart=false\n";
+    let repaired = script("a", "[ -e good ] && sleep 1.2") + once + "startretries=0\n";
+    let other = script("b", "while [ ! -e end ]; do sleep 0.02; done") + once + "startsecs=0\n";
+    let mut rsup = rsup(&(repaired + &other)).start();
+    rsup.expect("gave up: a");
+    rsup.touch("good");
+    let board = Board::of(rsup.pid());
+    board.send(Request::Start(0));
+    rsup.expect("exited: a (exit status 0; expected)");
+    rsup.touch("end");
+    assert_eq!(rsup.exit_code(), 0);
+}

@@ -101,7 +101,8 @@ pub enum Event {
     /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child and has tried to open the
     /// FIFO.
     SpawnDeferred,
-    /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out.
+    /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out, because rsup begins to stop every
+    /// process.
     SpawnCancelled,
     /// The leader was reaped.
     Exited {
@@ -233,17 +234,15 @@ impl Process {
         self.has_leader() || self.start_due_at().is_some()
     }
 
-    /// Whether rsup will start the process, although the process is STOPPED, EXITED or FATAL.
+    /// Whether rsup will start the process, although the process is STOPPED, STOPPING, EXITED or FATAL.
     #[must_use]
     pub fn awaits_start(&self) -> bool {
         match self.state {
             ProcessState::Stopped | ProcessState::Exited { .. } | ProcessState::Fatal => {
                 self.start_due_at().is_some()
             }
-            ProcessState::Starting { .. }
-            | ProcessState::Running
-            | ProcessState::Backoff { .. }
-            | ProcessState::Stopping(_) => false,
+            ProcessState::Stopping(_) => matches!(self.demand, Demand::Start { .. }),
+            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => false,
         }
     }
 
@@ -262,11 +261,17 @@ impl Process {
         }
     }
 
-    /// Whether one of these is true: the process has a leader; it will be started again; a client has stopped it, and
-    /// may start it again; rsup waits for other members of its process group to exit.
+    /// Whether the process runs or may run again: it has a leader, it will be started again, or a client has stopped it
+    /// and may start it again.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.has_leader_or_restart() || self.demand == Demand::Stop
+    }
+
+    /// Whether the process runs or may run again, or rsup waits for other members of its process group to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.has_leader_or_restart() || self.demand == Demand::Stop || self.awaits_leftovers()
+        self.may_run() || self.awaits_leftovers()
     }
 
     /// Whether rsup has to wait for this process before it stops the processes with a lower group priority. The wait
@@ -318,10 +323,9 @@ impl Process {
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
-            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred => {
+            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred | Event::SpawnCancelled => {
                 matches!(self.state, ProcessState::Starting { up_since: None } | ProcessState::Stopping(_))
             }
-            Event::SpawnCancelled => matches!(self.state, ProcessState::Starting { up_since: None }),
             Event::Exited { .. } => self.has_leader(),
             Event::Start
             | Event::GroupEmpty
@@ -376,8 +380,9 @@ impl Process {
             },
             Event::SpawnDeferred => self.spawn_deferred(now, emit),
             Event::SpawnCancelled => match self.state {
-                Starting { .. } => self.state = Stopped,
-                Stopped | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
+                // A client may have requested the stop of a process whose start was not carried out yet.
+                Starting { .. } | Stopping(_) => self.state = Stopped,
+                Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
             Event::Exited { exit, group_alive } => match self.state {
                 Starting { up_since } => {

@@ -3,7 +3,7 @@
 
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
-use super::signal::Signal;
+use super::signal::{Signal, SignalTarget};
 use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
 use super::spec::{ProcId, ProcessSpec, ShutdownOn};
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
@@ -95,6 +95,8 @@ struct ManagedProcess {
     /// The position of this process's last exit in the order of all exits, counted from 1. 0 if the process has not
     /// exited.
     exit_order: u64,
+    /// The same for the last time that the process entered FATAL.
+    fatal_order: u64,
     /// Whether the process is in `ProcessSet::changed`.
     changed: bool,
 }
@@ -112,9 +114,8 @@ pub struct ProcessSet {
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
-    /// The last exit code of the process that entered FATAL first. The value 1 is used instead if that process last
-    /// exited with 0 or has never exited.
-    first_fatal_code: Option<u8>,
+    /// How often a process has entered FATAL.
+    fatals: u64,
     /// When the first signal that requests the stop was received.
     first_request_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
@@ -135,8 +136,13 @@ impl ProcessSet {
     /// by ascending group priority.
     #[must_use]
     pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
-        let managed =
-            |spec| ManagedProcess { spec, process: Process::default(), exit_order: 0, changed: false };
+        let managed = |spec| ManagedProcess {
+            spec,
+            process: Process::default(),
+            exit_order: 0,
+            fatal_order: 0,
+            changed: false,
+        };
         Self {
             processes: specs.into_iter().map(managed).collect(),
             settings,
@@ -145,7 +151,7 @@ impl ProcessSet {
             active: 0,
             blocking_stop: 0,
             exits: 0,
-            first_fatal_code: None,
+            fatals: 0,
             first_request_at: None,
             stop_deadline: None,
             forwarded: BTreeSet::new(),
@@ -223,9 +229,20 @@ impl ProcessSet {
         }
     }
 
-    /// Applies a client's request to stop every process and to exit.
+    /// Applies a client's request to send a signal to the leader of a process. The request has no effect during the stop,
+    /// and on a process without a leader.
+    pub fn request_signal(&mut self, id: ProcId, signal: Signal) {
+        if self.accepts_requests() && self.process(id).is_some_and(Process::has_leader) {
+            let action = ProcessAction::Send(signal, SignalTarget::Leader);
+            self.actions.push_back(Action::Process(id, action));
+        }
+    }
+
+    /// Applies a client's request to stop every process and to exit. The request replaces a reload that has begun.
     pub fn request_shutdown(&mut self, now: Time) {
-        self.stop(ExitDecision { cause: ExitCause::ShutdownRequested, code: 0 }, now);
+        let decision = ExitDecision { cause: ExitCause::ShutdownRequested, code: 0 };
+        self.cancel_reload(decision);
+        self.stop(decision, now);
     }
 
     /// Applies a client's request to stop every process and to execute rsup again.
@@ -301,9 +318,7 @@ impl ProcessSet {
     /// Whether rsup may start the process again after its present leader has exited.
     #[must_use]
     pub fn may_start_again(&self, id: ProcId) -> bool {
-        let is_not_over =
-            self.processes.get(id.0).is_some_and(|managed| managed.process.has_leader_or_restart());
-        matches!(self.phase, Phase::Running) && is_not_over
+        self.accepts_requests() && self.process(id).is_some_and(Process::may_run)
     }
 
     /// When [`ProcessSet::tick`] is due.
@@ -337,6 +352,15 @@ impl ProcessSet {
             self.actions.shrink_to(MIN_QUEUE_CAPACITY);
         }
         action
+    }
+
+    /// Notes that [`ProcessSet::next_changed`] must return this process.
+    pub fn note_changed(&mut self, id: ProcId) {
+        if let Some(managed) = managed_mut(&mut self.processes, id)
+            && !mem::replace(&mut managed.changed, true)
+        {
+            self.changed.push(id);
+        }
     }
 
     /// Removes a process from the list of those whose state may have changed.
@@ -420,8 +444,7 @@ impl ProcessSet {
         let last_code = process.last_exit().map(|(exit, _)| exit.exit_code());
         match (process.state(), spec.shutdown_on) {
             (ProcessState::Fatal, shutdown_on) => {
-                let code = last_code.filter(|code| *code != 0).unwrap_or(1);
-                self.first_fatal_code.get_or_insert(code);
+                let code = fatal_code(process);
                 match shutdown_on {
                     ShutdownOn::Never => {}
                     ShutdownOn::Fatal | ShutdownOn::Exited => {
@@ -558,20 +581,23 @@ impl ProcessSet {
         });
     }
 
-    /// rsup's exit code when no process runs and none will be started. It is `first_fatal_code` if a process entered
-    /// FATAL. Otherwise only the last exit of each process counts. The exit code is that of the earliest unexpected
-    /// exit among these last exits. If all of them were expected, the exit code is 0.
+    /// rsup's exit code when no process runs and none will be started. If processes are FATAL, it is that of the process
+    /// that became FATAL first. Otherwise only the last exit of each process counts. The exit code is that of the
+    /// earliest unexpected exit among these last exits. If all of them were expected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
+        let fatal = |managed: &ManagedProcess| match managed.process.state() {
+            ProcessState::Fatal => Some((managed.fatal_order, fatal_code(&managed.process))),
+            ProcessState::Stopped | ProcessState::Starting { .. } | ProcessState::Running => None,
+            ProcessState::Backoff { .. } | ProcessState::Stopping(_) | ProcessState::Exited { .. } => None,
+        };
         let unexpected_exit = |managed: &ManagedProcess| match managed.process.last_exit() {
             Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
             Some((_, true)) | None => None,
         };
-        let first_unexpected =
-            || self.processes.iter().filter_map(unexpected_exit).min().map(|(_, code)| code);
-        ExitDecision {
-            cause: ExitCause::AllEnded,
-            code: self.first_fatal_code.or_else(first_unexpected).unwrap_or(0),
-        }
+        let first_fatal = self.processes.iter().filter_map(fatal).min();
+        let first_unexpected = || self.processes.iter().filter_map(unexpected_exit).min();
+        let code = first_fatal.or_else(first_unexpected).map_or(0, |(_, code)| code);
+        ExitDecision { cause: ExitCause::AllEnded, code }
     }
 }
 
@@ -582,7 +608,7 @@ impl ProcessSet {
     fn handle(&mut self, id: ProcId, event: Event, now: Time) {
         let counts_as_blocking = self.was_requested_to_stop(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
-        let ManagedProcess { spec, process, exit_order, changed } = managed;
+        let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
         let state_before = process.state();
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
@@ -606,6 +632,10 @@ impl ProcessSet {
         if matches!(event, Event::Exited { .. }) {
             self.exits += 1;
             *exit_order = self.exits;
+        }
+        if process.state() == ProcessState::Fatal && state_before != ProcessState::Fatal {
+            self.fatals += 1;
+            *fatal_order = self.fatals;
         }
         update_count(&mut self.active, active_before, process.is_active());
         if counts_as_blocking {
@@ -689,6 +719,13 @@ impl ProcessSet {
     fn ids(&self, from: usize) -> impl Iterator<Item = ProcId> + use<> {
         (from..self.processes.len()).map(ProcId)
     }
+}
+
+/// The exit code of rsup because of a process that became FATAL: its last exit code, or 1 if it last exited with 0 or has
+/// never exited.
+fn fatal_code(process: &Process) -> u8 {
+    let last_code = process.last_exit().map(|(exit, _)| exit.exit_code());
+    last_code.filter(|code| *code != 0).unwrap_or(1)
 }
 
 /// Whether the queue contains an [`Action::SignalRemaining`].

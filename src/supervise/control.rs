@@ -7,6 +7,7 @@ use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState};
 use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallClock};
 use std::borrow::Cow;
 use std::ffi::CStr;
+use std::mem;
 
 /// The name of the board as a C string. [`board::NAME`] is the same name.
 const BOARD_NAME: &CStr = c"rsup";
@@ -26,7 +27,9 @@ pub(super) struct Control {
     version: u32,
     /// The memory for the text of a line.
     line: String,
-    /// The error of the last write to the board.
+    /// Whether the last write to the board has failed.
+    write_failed: bool,
+    /// The error of a write that was not reported yet.
     write_error: Option<Errno>,
 }
 
@@ -49,6 +52,7 @@ impl Control {
             line_length,
             version: 0,
             line: String::new(),
+            write_failed: false,
             write_error: None,
         })
     }
@@ -90,10 +94,13 @@ impl Control {
 
     fn write_line(&mut self, index: u64) {
         let written = self.board.write_at(self.line.as_bytes(), self.line_length as u64 * index);
-        self.write_error = written.err().or(self.write_error);
+        let failed_before = mem::replace(&mut self.write_failed, written.is_err());
+        if !failed_before {
+            self.write_error = written.err().or(self.write_error);
+        }
     }
 
-    /// Returns the error of a write since the last call.
+    /// Returns the error of the first of several failed writes in a row, once.
     pub(super) fn take_write_error(&mut self) -> Option<Errno> {
         self.write_error.take()
     }

@@ -333,6 +333,7 @@ impl Supervisor {
                 }
                 Action::Suspend => {
                     self.suspended = true;
+                    self.update_board();
                     self.flush_log();
                     sys::kill_self(Signal::STOP.number());
                 }

@@ -1,8 +1,9 @@
 //! Keeps the status board up to date, and serves the requests of clients.
 
 use super::{Supervisor, messages};
+use crate::control::board::Served;
 use crate::control::request::Request;
-use crate::policy::{Level, ProcId, Process, Signal, SignalTarget, Time};
+use crate::policy::{Level, ProcId, Signal, Time};
 
 impl Supervisor {
     /// Writes the whole board for the first time.
@@ -44,41 +45,32 @@ impl Supervisor {
     }
 
     fn serve(&mut self, request: Request, now: Time) {
+        let index = match request {
+            Request::Shutdown => return self.processes.request_shutdown(now),
+            Request::Reload => return self.processes.request_reload(now),
+            Request::Start(index) | Request::Stop(index) | Request::Signal(index, _) => index,
+        };
+        // The index comes from a client, so it may be that of no process.
+        let Some(slot) = self.slots.0.get_mut(index) else { return };
+        let id = ProcId(index);
+        self.processes.note_changed(id);
+        let Served { starts, stops, signals } = &mut slot.served;
         match request {
-            Request::Start(index) => {
-                if let Some(slot) = self.slots.0.get_mut(index) {
-                    slot.served.starts = slot.served.starts.wrapping_add(1);
-                    self.processes.request_start(ProcId(index), now);
+            Request::Start(_) => {
+                *starts = starts.wrapping_add(1);
+                self.processes.request_start(id, now);
+            }
+            Request::Stop(_) => {
+                *stops = stops.wrapping_add(1);
+                self.processes.request_stop(id, now);
+            }
+            Request::Signal(_, number) => {
+                *signals = signals.wrapping_add(1);
+                if let Some(signal) = Signal::from_number(number.into()) {
+                    self.processes.request_signal(id, signal);
                 }
             }
-            Request::Stop(index) => {
-                if let Some(slot) = self.slots.0.get_mut(index) {
-                    slot.served.stops = slot.served.stops.wrapping_add(1);
-                    self.processes.request_stop(ProcId(index), now);
-                }
-            }
-            Request::Signal(index, number) => {
-                if let Some(slot) = self.slots.0.get_mut(index) {
-                    slot.served.signals = slot.served.signals.wrapping_add(1);
-                    self.signal_by_request(ProcId(index), number);
-                }
-            }
-            Request::Shutdown => self.processes.request_shutdown(now),
-            Request::Reload => self.processes.request_reload(now),
-        }
-    }
-
-    fn signal_by_request(&mut self, id: ProcId, number: i32) {
-        let has_leader = self.processes.process(id).is_some_and(Process::has_leader);
-        if let Some(signal) = Signal::from_number(number.into())
-            && has_leader
-            && self.processes.accepts_requests()
-        {
-            self.send(id, signal, SignalTarget::Leader);
-        }
-        // The state of the process is the same as before, but the number of served requests is not.
-        if let Some(control) = &mut self.control {
-            control.write_record(&self.processes, &self.slots.0, id);
+            Request::Shutdown | Request::Reload => {}
         }
     }
 }
