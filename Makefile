@@ -109,7 +109,7 @@ arm64: ## boot an arm64 kernel in qemu with rsup as its init, and run tests in t
 	RSUP_ARM64=$(abspath $(DIR)/arm64) cargo test --locked --test all arm64:: -- --nocapture
 
 # cargo also builds rsup itself for the benchmark, without build-std. A directory of its own keeps $(BIN) as it is.
-bench: build ## compare rsup with its peers: TABLES of life reap idle command events load size; then two images side by side
+bench: build ## compare rsup with its peers: TABLES of life reap idle command control events load size; then two images side by side
 	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --target-dir $(DIR)/bench --bench bench -- $(TABLES)
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 

@@ -138,6 +138,9 @@ fn supervisord_conf(directory: &Path, programs: usize) -> OsString {
     write!(
         text,
         "[supervisord]\nnodaemon=true\nlogfile={place}/log\npidfile={place}/pid\nminfds={descriptors}\n\
+         [unix_http_server]\nfile={place}/socket\n[supervisorctl]\nserverurl=unix://{place}/socket\n\
+         [rpcinterface:supervisor]\n\
+         supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
          [program:p]\ncommand={place}/run\nprocess_name=p%(process_num)d\nnumprocs={programs}\nautorestart=true\n\
          stdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\nstderr_logfile=/dev/stderr\n\
          stderr_logfile_maxbytes=0\n"

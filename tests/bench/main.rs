@@ -18,6 +18,7 @@
 
 mod cgroup;
 mod command;
+mod control;
 mod events;
 mod idle;
 mod init;
@@ -34,11 +35,12 @@ mod tools;
 mod world;
 
 /// Each table by its name, in the order in which they are printed.
-const TABLES: [(&str, fn()); 7] = [
+const TABLES: [(&str, fn()); 8] = [
     ("life", life::measure),
     ("reap", reap::measure),
     ("idle", idle::measure),
     ("command", command::measure),
+    ("control", control::measure),
     ("events", events::measure),
     ("load", load::measure),
     ("size", size::measure),

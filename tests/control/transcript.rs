@@ -295,4 +295,8 @@ fn the_transcript_has_150_commands_and_a_class_for_every_difference() {
     }
     assert!(count >= 150, "{count} commands");
     assert_eq!(classes, DIFFERENCES.into());
+    let documented = include_str!("../../docker/MIGRATING.md");
+    for class in DIFFERENCES {
+        assert!(documented.contains(&format!("\n| {class} |")), "MIGRATING.md does not name {class:?}");
+    }
 }
