@@ -88,8 +88,8 @@ fn stdin_is_a_pipe_without_data_and_without_end_of_file() {
     let b = stdin("b");
     assert!(a.to_string_lossy().starts_with("pipe:"), "{a:?}");
     assert_ne!(a, b);
-    // rsup keeps no end of that pipe open: it has the standard streams, the epoll descriptor and the signal descriptor.
-    assert_eq!(proc::open_descriptors(rsup.pid()), 5);
+    // rsup keeps no end of that pipe open.
+    assert_eq!(proc::open_descriptors(rsup.pid()), proc::OWN_DESCRIPTORS);
     rsup.kill("a", libc::SIGKILL);
     rsup.expect("success: a");
     assert!(rsup.lines("exited: b").is_empty());

@@ -137,8 +137,7 @@ fn rsup_does_not_open_a_link_to_its_own_stdout() {
     let own_stdout = Reader::new(&setup.path("own"));
     let mut rsup = setup.after("exec >own").start();
     rsup.expect("success: job");
-    // stdin, stdout, stderr, the signalfd and the epoll descriptor.
-    assert_eq!(proc::open_descriptors(rsup.pid()), 5);
+    assert_eq!(proc::open_descriptors(rsup.pid()), proc::OWN_DESCRIPTORS);
     assert_eq!(rsup.stop(), 0);
     drop(own_stdout);
 }

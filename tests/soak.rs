@@ -285,8 +285,7 @@ impl Soak {
                 return Err(format!("{name} has the PID {actual:?}, but the log says {logged:?}"));
             }
         }
-        // stdin, stdout, stderr, the signalfd and the epoll descriptor.
-        let expected = 5;
+        let expected = proc::OWN_DESCRIPTORS;
         let open = proc::open_descriptors(self.pid);
         (open == expected).then_some(()).ok_or_else(|| format!("{open} descriptors instead of {expected}"))
     }

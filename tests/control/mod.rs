@@ -1,5 +1,6 @@
 //! Control by supervisorctl: the real client of rsup and the real rsup, as PID 1 of a PID namespace.
 
+mod faults;
 mod scripts;
 mod steps;
 mod transcript;

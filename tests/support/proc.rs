@@ -70,6 +70,10 @@ pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
     status(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
 }
 
+/// The descriptors that rsup always has: stdin, stdout, stderr, the signalfd, the epoll descriptor, the status board, and
+/// both ends of the request pipe.
+pub(crate) const OWN_DESCRIPTORS: usize = 8;
+
 /// The number of descriptors that a process has open.
 pub(crate) fn open_descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
