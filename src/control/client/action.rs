@@ -139,8 +139,10 @@ fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outc
 fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
     // While rsup shuts down, it serves no request, but it stops the process nevertheless.
     let is_served = now.served.stops != before.served.stops || phase == Phase::ShuttingDown;
-    // If another client has started the process again, the process has another PID.
-    let has_ended = is_at_rest(now) || (now.pid != before.pid && now.state != State::Stopping);
+    // Another client may have started the process again. Then the process has another PID, or the new start has failed.
+    let has_ended = is_at_rest(now)
+        || now.state == State::Backoff
+        || (now.pid != before.pid && now.state != State::Stopping);
     (is_served && has_ended).then_some(Outcome::Stopped)
 }
 
@@ -216,9 +218,11 @@ mod tests {
             let nothing_sent = Some(signal[index].unwrap_or(Outcome::Signalled));
             assert_eq!(Action::Signal(Some(0)).immediate_outcome(&record), nothing_sent, "{state:?}");
         }
-        let due = Record { start_due: true, ..record(State::Exited) };
-        assert_eq!(Action::Stop.immediate_outcome(&due), None);
-        assert_eq!(Action::Start.immediate_outcome(&due), None);
+        for state in [State::Stopped, State::Stopping, State::Exited, State::Fatal] {
+            let due = Record { start_due: true, ..record(state) };
+            assert_eq!(Action::Stop.immediate_outcome(&due), None, "{state:?}");
+            assert_eq!(Action::Start.immediate_outcome(&due), None, "{state:?}");
+        }
     }
 
     /// The outcome of a start that was sent to a STOPPED process.
@@ -287,11 +291,19 @@ mod tests {
             // The process had another PID when the request was served, and still runs.
             (served(State::Stopping, 8), None),
             (served(State::Running, 7), None),
+            (Record { start_due: true, ..served(State::Stopping, 7) }, None),
+            (Record { start_due: true, ..served(State::Exited, 7) }, None),
             (record(State::Stopped), None),
             (Record { pid: 8, ..record(State::Running) }, None),
         ] {
             assert_eq!(stop(now.clone(), Phase::Running), want, "{now:?}");
         }
+        // The process was in BACKOFF. Another client has started it again, and the start has failed.
+        let before = Before::of(&record(State::Backoff));
+        let outcome = |now: &Record<'_>| Action::Stop.outcome(&before, now, Phase::Running);
+        assert_eq!(outcome(&record(State::Backoff)), None);
+        assert_eq!(outcome(&served(State::Backoff, 0)), stopped);
+        assert_eq!(outcome(&served(State::Starting, 8)), stopped);
         assert_eq!(stop(record(State::Stopped), Phase::ShuttingDown), stopped);
         assert_eq!(stop(Record { pid: 7, ..record(State::Stopping) }, Phase::ShuttingDown), None);
     }
