@@ -3,11 +3,13 @@
 //!
 //! The board consists of lines of one length, which is a multiple of `ALIGNMENT` bytes. The first line is the
 //! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
-//! fields of a line are separated by tabs. A control character or a backslash within a field is written as `\xNN`.
+//! fields of a line are separated by tabs. A control character or a backslash within a field is written as `\xNN`. The
+//! client shows a control character in this form too, because a terminal could act on the character itself.
 //!
 //! A line is written with one call of pwrite(2), but a reader may still see the beginning of one version of a line
-//! together with the end of another. So the version of the line, a number that grows with every write, is both its
-//! first and its last field. A reader that finds two different versions reads again.
+//! together with the end of another. So the version of the line, a number that changes with every write, is both its
+//! first and its last field. A reader that finds two different versions reads again. It does not notice only if the
+//! reader and the writer overtake each other within the copy of one line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -20,9 +22,15 @@ pub const NAME: &str = "rsup";
 const FORMAT: &str = "rsup-board-1";
 /// The length of a line is a multiple of this number of bytes.
 const ALIGNMENT: usize = 64;
-/// The largest number of bytes of all fields together, except the names and the text of the last failure, and of the
-/// text of the last failure that always fits. The rest of a longer text is left out.
+/// The room in a line for everything but the names: the longest values of all other fields, and the beginning of the
+/// text of the last failure.
 const FIXED_FIELDS: usize = 384;
+/// The longest line and the largest number of processes that a client accepts. Any process may have a file with the
+/// name of a board, and with any content.
+const LONGEST_LINE: usize = 1 << 16;
+const MOST_PROCESSES: usize = 1 << 17;
+/// The number of bytes at the beginning of a board that contain the length of its lines.
+pub const START: usize = ALIGNMENT;
 /// The bytes of the version and of the tab beside it.
 const VERSION_FIELD: usize = 9;
 
@@ -46,7 +54,7 @@ pub enum Phase {
     ShuttingDown,
 }
 
-/// The line of one process.
+/// The line of one process. In a record that was read, the control characters of a text are still escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub group: Cow<'a, str>,
@@ -63,7 +71,7 @@ pub struct Record<'a> {
     pub exit: Cow<'a, str>,
     /// Whether the last exit was expected (`exitcodes`).
     pub exit_expected: bool,
-    /// Whether rsup will start the process without a further request, although it is STOPPED, EXITED or FATAL.
+    /// Whether rsup will start the process without a further request, although it is STOPPED, STOPPING, EXITED or FATAL.
     pub start_due: bool,
     /// How often the process has entered RUNNING.
     pub successes: u32,
@@ -75,13 +83,14 @@ pub struct Record<'a> {
     pub group_priority: i64,
     /// The priority of the process within its group.
     pub priority: i64,
-    /// The reason why the last start failed. Empty if the last start did not fail.
+    /// Why the last failed start failed. Empty if no start has failed.
     pub failure: Cow<'a, str>,
 }
 
 /// The numbers of served requests of one process. Every number wraps around at 2³². A client reads the number of its
-/// kind before it sends a request; rsup has served the request when the number has changed. The request that was
-/// served may be that of another client, but two requests of the same kind have the same effect.
+/// kind before it sends a request; when the number has changed, rsup has served this request or one of another client.
+/// A start or a stop for another client has the same effect. After a signal for another client, the client's own signal
+/// may still be in the pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub starts: u32,
@@ -146,6 +155,15 @@ pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize
     (FIXED_FIELDS + longest).next_multiple_of(ALIGNMENT)
 }
 
+/// Returns the length of the lines of a board, which is in the first [`START`] bytes of the board. Returns `None` if
+/// the bytes are not the beginning of a board, or not yet.
+#[must_use]
+pub fn line_length_in(start: &[u8]) -> Option<usize> {
+    let length: usize = number(str::from_utf8(start).ok()?.split('\t').nth(3)?.strip_prefix("line ")?)?;
+    let is_valid = (FIXED_FIELDS..=LONGEST_LINE).contains(&length) && length.is_multiple_of(ALIGNMENT);
+    is_valid.then_some(length)
+}
+
 impl Header {
     /// Replaces `line` by the text of this header.
     pub fn render(&self, version: u32, length: usize, line: &mut String) {
@@ -173,9 +191,9 @@ impl Header {
             return None;
         }
         let mut value = |key: &str| fields.next()?.strip_prefix(key)?.strip_prefix(' ');
-        let processes = value("processes")?.parse().ok()?;
+        let processes = number(value("processes")?).filter(|processes| *processes <= MOST_PROCESSES)?;
         let _length = value("line")?;
-        let request_fd = value("requests")?.parse().ok()?;
+        let request_fd = number(value("requests")?)?;
         let run = u64::from_str_radix(value("run")?, 16).ok()?;
         let phase = fields.next()?;
         let phase = [Phase::Running, Phase::ShuttingDown].into_iter().find(|known| known.name() == phase)?;
@@ -225,32 +243,29 @@ impl<'a> Record<'a> {
             group: unescape(next()?),
             name: unescape(next()?),
             state: State::from_name(next()?)?,
-            pid: next()?.parse().ok()?,
-            started_at: next()?.parse().ok()?,
-            ended_at: next()?.parse().ok()?,
+            pid: number(next()?)?,
+            started_at: number(next()?)?,
+            ended_at: number(next()?)?,
             exit: next()?.into(),
             exit_expected: next()? == "expected",
             start_due: next()? == "due",
-            successes: next()?.parse().ok()?,
-            failures: next()?.parse().ok()?,
-            served: Served {
-                starts: next()?.parse().ok()?,
-                stops: next()?.parse().ok()?,
-                signals: next()?.parse().ok()?,
-            },
+            successes: number(next()?)?,
+            failures: number(next()?)?,
+            served: Served { starts: number(next()?)?, stops: number(next()?)?, signals: number(next()?)? },
             autostart: next()? == "auto",
-            group_priority: next()?.parse().ok()?,
-            priority: next()?.parse().ok()?,
+            group_priority: number(next()?)?,
+            priority: number(next()?)?,
             failure: unescape(next()?),
         })
     }
 }
 
-/// Whether both versions of a line are the same. [`Record::parse`] finds this too, but takes longer.
+/// Whether a line ends with a newline, and both its versions are the same. [`Record::parse`] also compares the versions,
+/// but takes longer.
 #[must_use]
 pub fn is_whole(line: &str) -> bool {
-    let line = line.trim_end_matches('\n').as_bytes();
-    line.first_chunk::<{ VERSION_FIELD - 1 }>() == line.last_chunk()
+    let line = line.as_bytes().strip_suffix(b"\n");
+    line.is_some_and(|line| line.first_chunk::<{ VERSION_FIELD - 1 }>() == line.last_chunk())
 }
 
 /// Why a line of the board cannot be read.
@@ -260,6 +275,17 @@ pub enum Unreadable {
     Torn,
     /// The board has the format of another version of rsup.
     OtherFormat,
+}
+
+/// Reads a number of any type.
+fn number<T: TryFrom<i64>>(text: &str) -> Option<T> {
+    integer(text)?.try_into().ok()
+}
+
+/// A copy of this code for every type would make the program larger.
+#[inline(never)]
+fn integer(text: &str) -> Option<i64> {
+    text.parse().ok()
 }
 
 fn word(is_set: bool, word: &'static str) -> &'static str {
@@ -289,7 +315,7 @@ fn fields(line: &str) -> Result<impl Iterator<Item = &str>, Unreadable> {
 }
 
 fn escape(text: &str) -> Cow<'_, str> {
-    let is_special = |character: char| character.is_ascii_control() || character == '\\';
+    let is_special = |character: char| character.is_control() || character == '\\';
     if !text.contains(is_special) {
         return text.into();
     }
@@ -305,20 +331,9 @@ fn escape(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
+/// Returns a text in the form in which the client shows and compares it. Control characters stay escaped.
 fn unescape(text: &str) -> Cow<'_, str> {
-    if !text.contains('\\') {
-        return text.into();
-    }
-    let mut parts = text.split("\\x");
-    let mut plain = String::from(parts.next().unwrap_or_default());
-    for part in parts {
-        let code = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        // A text that was cut in the middle of an escape sequence ends there.
-        let Some(code) = code else { break };
-        plain.push(char::from(code));
-        plain.push_str(part.get(2..).unwrap_or_default());
-    }
-    plain.into()
+    if text.contains('\\') { text.replace(r"\x5c", r"\").into() } else { text.into() }
 }
 
 #[cfg(test)]
@@ -358,7 +373,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let plain = record();
-        let special = Record { name: "a\tb\n\\x41é\x7f".into(), failure: "über\x1b[0m".into(), ..record() };
+        let special = Record { name: "a\\b\\x41\\x5c\\é".into(), failure: "über\\".into(), ..record() };
         let empty = Record {
             group: "".into(),
             name: "".into(),
@@ -373,6 +388,15 @@ mod tests {
             let length = line_length([(&*record.group, &*record.name)].into_iter());
             assert_eq!(Record::parse(&rendered(&record, 9, length)), Ok(record));
         }
+    }
+
+    #[test]
+    fn a_control_character_stays_escaped() {
+        let record = Record { name: "a\tb\n\\\x7f\u{9b}é".into(), failure: "\x1b[0m".into(), ..record() };
+        let line = rendered(&record, 9, 512);
+        let read = Record::parse(&line).unwrap();
+        assert_eq!(read.name, r"a\x09b\x0a\\x7f\x9bé");
+        assert_eq!(read.failure, r"\x1b[0m");
     }
 
     #[test]

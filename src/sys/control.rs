@@ -3,16 +3,16 @@
 
 use super::errno::{Errno, cvt};
 use super::poll::poll_timeout;
-use super::stdio::{StreamKind, stream_kind};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{pipe2, read, write};
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A file in memory that has no path.
@@ -105,6 +105,33 @@ pub fn allow_own_user_access() -> Result<(), Errno> {
     cvt(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
 }
 
+/// Opens a regular file, or /dev/null, for reading. Does not wait for a writer if the path names a FIFO, and has no
+/// effect on a device.
+///
+/// # Errors
+/// Returns the errno of open(2). Returns ENXIO if the file is neither a regular file nor /dev/null.
+pub fn open_regular(path: &Path) -> Result<File, Errno> {
+    let kind = if path.as_os_str() == "/dev/null" { libc::S_IFCHR } else { libc::S_IFREG };
+    open_kind(path, kind, OFlag::O_RDONLY).map(File::from)
+}
+
+/// Opens a file of this kind: a device, a regular file, or a pipe without a name.
+fn open_kind(path: &Path, kind: libc::mode_t, flags: OFlag) -> Result<OwnedFd, Errno> {
+    // With O_PATH, open(2) does not wait, and has no effect on a device. The path below /proc/self/fd leads to the file
+    // that was found, even if `path` leads to another file by now.
+    let found = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let found_kind = fstat(&found)?.st_mode & libc::S_IFMT;
+    let found_path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    // Only a pipe without a name has a link with this text. The text for a file with a name begins with a slash.
+    let is_unnamed =
+        || fs::read_link(&found_path).is_ok_and(|link| link.as_os_str().as_bytes().starts_with(b"pipe:["));
+    if found_kind != kind || (kind == libc::S_IFIFO && !is_unnamed()) {
+        return Err(Errno::ENXIO);
+    }
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(&*found_path, flags, Mode::empty())
+}
+
 /// The end of another rsup's request pipe into which a client writes.
 #[derive(Debug)]
 pub struct RequestWriter(OwnedFd);
@@ -113,18 +140,16 @@ impl RequestWriter {
     /// Opens the pipe at a path below /proc/PID/fd.
     ///
     /// # Errors
-    /// Returns the errno of open(2): ENXIO if rsup has ended. Returns ENXIO too if the file is not a pipe: a process of
-    /// another user could name a file that only this process may write.
+    /// Returns the errno of open(2): ENOENT if rsup has ended. Returns ENXIO if the file is not a pipe without a name: a
+    /// forged board could name any file that the client may write.
     pub fn open(path: &Path) -> Result<Self, Errno> {
-        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
-        if stream_kind(fd.as_fd()) == StreamKind::Pipe { Ok(Self(fd)) } else { Err(Errno::ENXIO) }
+        open_kind(path, libc::S_IFIFO, OFlag::O_WRONLY).map(Self)
     }
 
     /// Writes a request as a whole. Waits as long as the pipe is full.
     ///
     /// # Errors
-    /// Returns the errno of write(2): EPIPE if rsup has ended.
+    /// Returns the errno of write(2): EPIPE if rsup has ended. The calling process must ignore SIGPIPE.
     pub fn write(&self, request: &[u8]) -> Result<(), Errno> {
         loop {
             match write(&self.0, request) {
@@ -159,7 +184,6 @@ impl RequestWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn path_of(fd: i32) -> std::path::PathBuf {
         format!("/proc/self/fd/{fd}").into()
@@ -188,9 +212,30 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pipe_is_opened_for_requests() {
+    fn only_a_pipe_without_a_name_is_opened_for_requests() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("pipe:[1]");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let _reader = nix::fcntl::open(&fifo, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(RequestWriter::open(file.path()).err(), Some(Errno::ENXIO));
+        for path in [file.path(), &fifo, Path::new("/dev/null"), directory.path()] {
+            assert_eq!(RequestWriter::open(path).err(), Some(Errno::ENXIO), "{path:?}");
+        }
+        assert_eq!(RequestWriter::open(Path::new("/nowhere")).err(), Some(Errno::ENOENT));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_for_reading() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        for path in [&fifo, Path::new("/dev/zero"), directory.path()] {
+            assert_eq!(open_regular(path).err(), Some(Errno::ENXIO), "{path:?}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "text").unwrap();
+        assert_eq!(std::io::read_to_string(open_regular(file.path()).unwrap()).unwrap(), "text");
+        open_regular(Path::new("/dev/null")).unwrap();
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod wait;
 pub use alloc::RetryingAllocator;
 pub use attempt::{try_socket, try_user};
 pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
-pub use control::{MemoryFile, RequestPipe, RequestWriter, allow_own_user_access};
+pub use control::{MemoryFile, RequestPipe, RequestWriter, allow_own_user_access, open_regular};
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
 pub use directory::list_directory;
 pub use errno::Errno;
@@ -48,7 +48,8 @@ pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
-    RawSignal, SavedMask, SignalFd, block_all_signals, reset_dispositions, sigchld_pending, wait_for_signal,
+    RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, reset_dispositions,
+    sigchld_pending, wait_for_signal,
 };
 pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;
@@ -57,7 +58,8 @@ pub use spawn_program::{
 };
 pub use stdio::{STDERR, STDOUT, open_standard_fds, read_byte, write_out};
 pub use system::{
-    arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, set_child_subreaper,
+    arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, parent,
+    set_child_subreaper,
 };
 pub use time_zone::TimeZone;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};

@@ -98,6 +98,12 @@ pub(super) fn ignore_hangup() {
     let _ = set_disposition(libc::SIGHUP, libc::SIG_IGN);
 }
 
+/// Makes a write to a pipe without a reader fail with EPIPE. By default, such a write ends the process (SIGPIPE).
+pub fn ignore_broken_pipe() {
+    // rt_sigaction(2) cannot fail for SIGPIPE.
+    let _ = set_disposition(libc::SIGPIPE, libc::SIG_IGN);
+}
+
 /// Blocks every signal and returns the former mask. Async-signal-safe.
 pub(super) fn block_all() -> Result<u64, Errno> {
     set_mask(ALL)

@@ -70,11 +70,13 @@ pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
 }
 
 /// Writes all of `text` to [`STDOUT`] or [`STDERR`]. Waits while the stream has no room for more bytes. This function
-/// is for the output of options such as `--help` and `--check`. Log lines must not wait, so `LogStream` writes them.
+/// is for the output of supervisorctl, and of options such as `--help` and `--check`. Log lines must not wait, so
+/// `LogStream` writes them.
 ///
 /// # Errors
 /// Returns the errno of the write(2) that failed. The rest of the text is not written. The errno is EPIPE if the reader
-/// of the stream has closed it.
+/// of the stream has closed it. By default, SIGPIPE ends the process in this case; a process that ignores or blocks
+/// SIGPIPE gets the error.
 pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
     let fd = standard_fd(fd);
     while !text.is_empty() {

@@ -40,7 +40,8 @@ pub fn is_child_of_pid1() -> bool {
 }
 
 /// Returns the parent of a process. Returns `None` if /proc does not show the process.
-pub(super) fn parent(pid: i32) -> Option<i32> {
+#[must_use]
+pub fn parent(pid: i32) -> Option<i32> {
     status_field(&status(pid)?, "PPid")?.parse().ok()
 }
 

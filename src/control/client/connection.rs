@@ -2,27 +2,25 @@
 
 use super::failure::Failure;
 use crate::config::StableSort;
-use crate::control::board::{Header, Phase, Record, Unreadable, is_whole};
+use crate::control::board::{Header, Phase, Record, START, Unreadable, is_whole, line_length_in};
 use crate::control::request::Request;
-use crate::sys::{Errno, RequestWriter, monotonic_nanos, sleep};
+use crate::sys::{Errno, RequestWriter, monotonic_nanos, open_regular, sleep};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long the client reads a line again and again while the line has two versions. rsup writes a line with one call,
-/// so a line that keeps two versions is that of an rsup whose write has failed.
+/// so a line keeps two versions only if rsup cannot write it.
 const PATIENCE: u64 = 1_000_000_000;
 const BETWEEN_READS: Duration = Duration::from_millis(1);
-/// The number of bytes in which the first line must end, and the limit on the bytes of the whole board. A process of
-/// another user may have a file with the name of a board, and any content.
-const LONGEST_LINE: u64 = 1 << 16;
+/// The limit on the bytes of the whole board. Any process may have a file with the name of a board.
 const LARGEST_BOARD: usize = 1 << 28;
 
 /// A running rsup.
 #[derive(Debug)]
 pub(super) struct Rsup {
-    pub(super) pid: u32,
+    pub(super) pid: i32,
     pub(super) run: u64,
     board: File,
     processes: usize,
@@ -31,21 +29,19 @@ pub(super) struct Rsup {
 }
 
 impl Rsup {
-    /// Opens the board at `path`, which is below /proc/`pid`/fd. Returns `None` if there is no such file any more.
-    pub(super) fn open(pid: u32, path: &Path) -> Result<Option<Self>, Failure> {
-        let Ok(board) = File::open(path) else { return Ok(None) };
-        let read = || {
-            let size = board.metadata().map_or(0, |file| file.len().min(LONGEST_LINE));
-            let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-            board.read_exact_at(&mut bytes, 0).map_err(|_| Unreadable::Torn)?;
-            let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::Torn)?;
-            let line = bytes.get(..=end).and_then(|line| str::from_utf8(line).ok());
-            let line = line.ok_or(Unreadable::OtherFormat)?;
-            Ok((Header::parse(line)?, line.len()))
-        };
-        let (header, line_length) = until_whole(pid, read)?;
+    /// Opens the board at `path`, which is below /proc/`pid`/fd. Returns `None` if there is no such file any more. Reads
+    /// the board again until `deadline` if rsup has not written it yet.
+    pub(super) fn open(pid: i32, path: &Path, deadline: u64) -> Result<Option<Self>, Failure> {
+        let Ok(board) = open_regular(path) else { return Ok(None) };
+        let mut rsup = Self { pid, run: 0, board, processes: 0, line_length: 0, request_fd: 0 };
+        let header = until_whole(pid, deadline, || {
+            let mut start = [0; START];
+            rsup.board.read_exact_at(&mut start, 0).map_err(|_| Unreadable::Torn)?;
+            rsup.line_length = line_length_in(&start).ok_or(Unreadable::Torn)?;
+            rsup.read_lines(0, 1)?.header.ok_or(Unreadable::Torn)
+        })?;
         let Header { processes, request_fd, run, .. } = header;
-        Ok(Some(Self { pid, run, board, processes, line_length, request_fd }))
+        Ok(Some(Self { run, processes, request_fd, ..rsup }))
     }
 
     /// Reads the whole board.
@@ -59,9 +55,13 @@ impl Rsup {
         if board.phase() == Phase::ShuttingDown { Err(Failure::ShuttingDown) } else { Ok(board) }
     }
 
-    /// Reads only the first line.
+    /// Reads only the first line of the board.
+    pub(super) fn first_line(&self) -> Result<Board, Failure> {
+        self.lines(0, 1)
+    }
+
     pub(super) fn phase(&self) -> Result<Phase, Failure> {
-        self.lines(0, 1).map(|board| board.phase())
+        self.first_line().map(|board| board.phase())
     }
 
     /// Reads only the line of the process at `index`, and passes it to `look`.
@@ -71,17 +71,18 @@ impl Rsup {
     }
 
     fn lines(&self, first: usize, count: usize) -> Result<Board, Failure> {
+        until_whole(self.pid, deadline(), || self.read_lines(first, count))
+    }
+
+    fn read_lines(&self, first: usize, count: usize) -> Result<Board, Unreadable> {
         let size = self.line_length.saturating_mul(count);
-        let offset = self.line_length.saturating_mul(first);
-        until_whole(self.pid, || {
-            if size > LARGEST_BOARD {
-                return Err(Unreadable::OtherFormat);
-            }
-            let mut bytes = vec![0; size];
-            let offset = u64::try_from(offset).unwrap_or(u64::MAX);
-            self.board.read_exact_at(&mut bytes, offset).map_err(|_| Unreadable::Torn)?;
-            Board::parse(bytes, self.pid, self.line_length, first == 0)
-        })
+        if size > LARGEST_BOARD {
+            return Err(Unreadable::OtherFormat);
+        }
+        let mut bytes = vec![0; size];
+        let offset = u64::try_from(self.line_length.saturating_mul(first)).unwrap_or(u64::MAX);
+        self.board.read_exact_at(&mut bytes, offset).map_err(|_| Unreadable::Torn)?;
+        Board::parse(bytes, self.pid, self.line_length, first == 0)
     }
 
     /// Opens the request pipe.
@@ -95,15 +96,23 @@ impl Rsup {
     }
 }
 
-/// Calls `read` until it returns lines that rsup has written as a whole.
-fn until_whole<T>(pid: u32, mut read: impl FnMut() -> Result<T, Unreadable>) -> Result<T, Failure> {
-    let start = monotonic_nanos();
+/// When the client stops waiting for whole lines that it begins to read now.
+pub(super) fn deadline() -> u64 {
+    monotonic_nanos().saturating_add(PATIENCE)
+}
+
+/// Calls `read` until it returns lines that rsup has written as a whole, at least once, and until `deadline`.
+fn until_whole<T>(
+    pid: i32,
+    deadline: u64,
+    mut read: impl FnMut() -> Result<T, Unreadable>,
+) -> Result<T, Failure> {
     loop {
         match read() {
             Ok(value) => return Ok(value),
             Err(Unreadable::OtherFormat) => return Err(other_version(pid)),
-            Err(Unreadable::Torn) if monotonic_nanos().saturating_sub(start) > PATIENCE => {
-                let why = "has not finished writing its status: it is stopped, or has no memory left";
+            Err(Unreadable::Torn) if monotonic_nanos() > deadline => {
+                let why = "cannot write its status; see its log";
                 return Err(Failure::other(format!("rsup (process {pid}) {why}")));
             }
             Err(Unreadable::Torn) => sleep(BETWEEN_READS),
@@ -111,7 +120,7 @@ fn until_whole<T>(pid: u32, mut read: impl FnMut() -> Result<T, Unreadable>) -> 
     }
 }
 
-fn other_version(pid: u32) -> Failure {
+fn other_version(pid: i32) -> Failure {
     let why = "has another version than this client: use the supervisorctl of the same version";
     Failure::other(format!("rsup (process {pid}) {why}"))
 }
@@ -119,7 +128,7 @@ fn other_version(pid: u32) -> Failure {
 /// Lines of a board, as they were at one moment. Every line is whole.
 #[derive(Debug)]
 pub(super) struct Board {
-    pid: u32,
+    pid: i32,
     text: String,
     line_length: usize,
     /// The header, if the lines begin with the first line of the board.
@@ -127,16 +136,20 @@ pub(super) struct Board {
 }
 
 impl Board {
-    fn parse(bytes: Vec<u8>, pid: u32, line_length: usize, has_header: bool) -> Result<Self, Unreadable> {
+    fn parse(bytes: Vec<u8>, pid: i32, line_length: usize, has_header: bool) -> Result<Self, Unreadable> {
         // A torn line may contain a part of a character.
         let text = String::from_utf8(bytes).map_err(|_| Unreadable::Torn)?;
         let mut board = Self { pid, text, line_length, header: None };
+        let lines = board.text.len().checked_div(line_length).unwrap_or(0);
+        for index in 0..lines {
+            board.line(index).filter(|line| is_whole(line)).ok_or(Unreadable::Torn)?;
+        }
+        // rsup escapes control characters, so only a forged board contains any but tabs and newlines.
+        if board.text.contains(|character: char| character.is_control() && !"\t\n".contains(character)) {
+            return Err(Unreadable::OtherFormat);
+        }
         if has_header {
             board.header = Some(Header::parse(board.line(0).ok_or(Unreadable::Torn)?)?);
-        }
-        let lines = board.text.len().checked_div(line_length).unwrap_or(0);
-        for index in usize::from(has_header)..lines {
-            board.line(index).filter(|line| is_whole(line)).ok_or(Unreadable::Torn)?;
         }
         Ok(board)
     }
@@ -155,6 +168,11 @@ impl Board {
     pub(super) fn record(&self, index: usize) -> Result<Record<'_>, Failure> {
         let line = self.line(index.saturating_add(usize::from(self.header.is_some())));
         line.and_then(|line| Record::parse(line).ok()).ok_or_else(|| other_version(self.pid))
+    }
+
+    /// Whether the lines contain a process, apart from the first line of the board.
+    pub(super) fn has_records(&self) -> bool {
+        self.text.len() > self.line_length
     }
 
     /// All processes in the order of the board.
@@ -184,10 +202,6 @@ pub(super) struct Requests {
 impl Requests {
     /// Writes a request.
     pub(super) fn send(&self, request: Request) -> Result<(), Failure> {
-        // A write into a pipe without a reader would end the client by SIGPIPE, without a message.
-        if self.wait(Duration::ZERO) {
-            return Err(Failure::HAS_ENDED);
-        }
         self.pipe.write(request.render(self.run).as_bytes()).map_err(|_| Failure::HAS_ENDED)
     }
 
@@ -243,7 +257,8 @@ mod tests {
     }
 
     fn open(file: &NamedTempFile) -> Result<Rsup, Failure> {
-        Rsup::open(std::process::id(), file.path()).map(Option::unwrap)
+        let own = std::process::id().cast_signed();
+        Rsup::open(own, file.path(), deadline()).map(Option::unwrap)
     }
 
     #[test]
@@ -260,7 +275,9 @@ mod tests {
         assert_eq!(name(0), "web");
         assert_eq!(name(1), "x");
         assert_eq!(rsup.phase().unwrap(), Phase::Running);
-        assert!(Rsup::open(1, Path::new("/nowhere")).unwrap().is_none());
+        for path in ["/nowhere", "/dev/zero", "/dev"] {
+            assert!(Rsup::open(1, Path::new(path), deadline()).unwrap().is_none(), "{path}");
+        }
     }
 
     #[test]
@@ -280,8 +297,8 @@ mod tests {
 
     #[test]
     fn a_board_of_another_version_is_reported() {
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all(b"00000001\trsup-board-2\t00000001\n").unwrap();
+        let file = board(0, Phase::Running);
+        file.as_file().write_all_at(b"rsup-board-2", 9).unwrap();
         assert!(text(open(&file)).contains("has another version"));
         let file = board(0, Phase::Running);
         let rsup = open(&file).unwrap();
@@ -295,8 +312,41 @@ mod tests {
         let file = board(0, Phase::Running);
         let rsup = open(&file).unwrap();
         file.as_file().write_all_at(b"00000002", 0).unwrap();
-        assert!(text(rsup.phase()).contains("has not finished writing"));
+        assert!(text(rsup.phase()).contains("cannot write its status"));
         rsup.process(0, |_| ()).unwrap();
+        // After the deadline, the line is read once.
+        assert!(text(Rsup::open(1, file.path(), 0)).contains("cannot write its status"));
+    }
+
+    #[test]
+    fn a_forged_board_is_refused_before_it_is_read() {
+        let length = line_length(NAMES.into_iter());
+        let open = |processes: usize, length: usize| {
+            let file = board(0, Phase::Running);
+            let line = format!("00000001\trsup-board-1\tprocesses {processes}\tline {length}\trequests 0");
+            let line = format!("{line}\trun 0000000000000007\tRUNNING");
+            file.as_file().write_all_at(line.as_bytes(), 0).unwrap();
+            text(Rsup::open(1, file.path(), 0))
+        };
+        assert_eq!(open(NAMES.len(), length), "");
+        for other in [64, length - 64, length + 1, length + 64, 1 << 16, 1 << 17, usize::MAX] {
+            let why = open(NAMES.len(), other);
+            assert!(why.contains("cannot write its status"), "{other}: {why}");
+        }
+        assert_eq!(open(131_072, length), "");
+        assert!(open(131_073, length).contains("has another version"));
+    }
+
+    #[test]
+    fn a_control_character_of_a_forged_board_does_not_reach_the_terminal() {
+        for forged in ["\x1b", "\u{9b}", "\0"] {
+            let file = board(0, Phase::Running);
+            let rsup = open(&file).unwrap();
+            let text_of_board = std::fs::read_to_string(file.path()).unwrap();
+            let at = text_of_board.rfind('x').unwrap() - forged.len() + 1;
+            file.as_file().write_all_at(forged.as_bytes(), at as u64).unwrap();
+            assert!(text(rsup.read()).contains("has another version"), "{forged:?}");
+        }
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! The client takes the first of these: the process that the variable `RSUP_PID` names, the nearest ancestor of the
 //! client that is an rsup, process 1, and the only other process of /proc that is one. A process is an rsup if it has a
 //! board that it can write. (A client has opened a board too, but only for reading.)
+//!
+//! Any process can have a file that looks like a board. So the client considers only processes of its own user and of
+//! root, unless the variable names the process or it is process 1.
 
-use super::connection::Rsup;
+use super::connection::{Rsup, deadline};
 use super::failure::Failure;
 use crate::control::board::NAME;
-use crate::sys::list_directory;
+use crate::sys::{list_directory, parent};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,62 +26,81 @@ const WRITABLE: u32 = 0o200;
 pub(super) fn find() -> Result<Rsup, Failure> {
     if let Some(value) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let pid = value.to_str().and_then(|value| value.parse().ok());
-        return pid.map_or(Ok(None), look_at)?.ok_or_else(|| {
+        return pid.map_or(Ok(None), |pid| look_at(pid, deadline()))?.ok_or_else(|| {
             let value = value.to_string_lossy();
             Failure::other(format!("{VARIABLE}={value} is not the process ID of an rsup with control"))
         });
     }
-    let mut pid = std::os::unix::process::parent_id();
+    // The processes share one deadline, so that many boards that are never complete take no more time than one.
+    let search = Search { user: owner(own_pid()).map(|(user, _)| user), deadline: deadline() };
+    let mut pid = parent(own_pid()).unwrap_or(0);
     while pid > 1 {
-        if let Ok(Some(rsup)) = look_at(pid) {
+        if let Ok(Some(rsup)) = search.consider(pid) {
             return Ok(rsup);
         }
         pid = parent(pid).unwrap_or(0);
     }
-    match look_at(1) {
+    match search.consider(1) {
         Ok(Some(rsup)) => Ok(rsup),
         // The errors of the processes above are found again.
-        Ok(None) | Err(_) => only_one(),
+        Ok(None) | Err(_) => search.only_one(),
     }
 }
 
-/// The only process of /proc that is an rsup and not a copy of another one.
-fn only_one() -> Result<Rsup, Failure> {
-    let mut found: Option<Rsup> = None;
-    let mut pids = String::new();
-    let mut failure = Failure::NotFound;
-    // The kernel lists the processes in the order of their IDs.
-    for name in list_directory(Path::new("/proc")) {
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        let rsup = match look_at(pid) {
-            Ok(Some(rsup)) => rsup,
-            Ok(None) => continue,
-            Err(why) => {
-                failure = why;
-                continue;
+/// A search for processes that the user has not named.
+struct Search {
+    /// The effective user of the client.
+    user: Option<u32>,
+    deadline: u64,
+}
+
+impl Search {
+    /// Looks at a process unless it belongs to another user, who may have forged its board.
+    fn consider(&self, pid: i32) -> Result<Option<Rsup>, Failure> {
+        let user = owner(pid).map(|(user, _)| user);
+        if pid == 1 || user == Some(0) || user == self.user { look_at(pid, self.deadline) } else { Ok(None) }
+    }
+
+    /// The only process of /proc that is an rsup and not a copy of another one.
+    fn only_one(&self) -> Result<Rsup, Failure> {
+        let mut found: Option<Rsup> = None;
+        let mut pids = String::new();
+        let mut count = 0;
+        let mut failure = Failure::NotFound;
+        // The kernel lists the processes in the order of their IDs.
+        for name in list_directory(Path::new("/proc")) {
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            let rsup = match self.consider(pid) {
+                Ok(Some(rsup)) => rsup,
+                Ok(None) => continue,
+                Err(why) => {
+                    failure = why;
+                    continue;
+                }
+            };
+            // A child that has not executed its program yet has a copy of each descriptor of rsup.
+            match &found {
+                Some(first) if first.run == rsup.run && parent(first.pid) != Some(pid) => continue,
+                Some(first) if first.run == rsup.run => {}
+                _ => {
+                    pids.push(' ');
+                    pids.push_str(&pid.to_string());
+                    count += 1;
+                }
             }
-        };
-        // A child that has not executed its program yet has a copy of each descriptor of rsup.
-        match &found {
-            Some(first) if first.run == rsup.run && parent(first.pid) != Some(pid) => continue,
-            Some(first) if first.run == rsup.run => {}
-            _ => {
-                pids.push(' ');
-                pids.push_str(&pid.to_string());
-            }
+            found = Some(rsup);
         }
-        found = Some(rsup);
+        if count > 1 {
+            let why = format!("several rsups run (processes{pids}): set {VARIABLE} to one of them");
+            return Err(Failure::other(why));
+        }
+        found.ok_or(failure)
     }
-    if pids.rfind(' ') > Some(0) {
-        let why = format!("several rsups run (processes{pids}): set {VARIABLE} to one of them");
-        return Err(Failure::other(why));
-    }
-    found.ok_or(failure)
 }
 
 /// Opens the board of a process. Returns `None` if the process is not an rsup, and also if the kernel does not let the
 /// client look at a process that has another name than rsup.
-fn look_at(pid: u32) -> Result<Option<Rsup>, Failure> {
+fn look_at(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     let directory = format!("/proc/{pid}/fd");
     let directory = Path::new(&directory);
     let board = format!("/memfd:{NAME} (deleted)");
@@ -95,7 +117,7 @@ fn look_at(pid: u32) -> Result<Option<Rsup>, Failure> {
         }
         let is_writable = |link: fs::Metadata| link.mode() & WRITABLE != 0;
         if fs::symlink_metadata(&path).is_ok_and(is_writable)
-            && let Some(rsup) = Rsup::open(pid, &path)?
+            && let Some(rsup) = Rsup::open(pid, &path, deadline)?
         {
             return Ok(Some(rsup));
         }
@@ -104,41 +126,33 @@ fn look_at(pid: u32) -> Result<Option<Rsup>, Failure> {
 }
 
 /// Whether a process that cannot be looked at has the name of rsup. (`supervisord` may be the name of a link to rsup.)
-fn is_named_rsup(pid: u32) -> bool {
-    let name = read(pid, "comm");
-    name == "rsup\n" || (pid == 1 && name == "supervisord\n")
+fn is_named_rsup(pid: i32) -> bool {
+    let is_rsup = |name: Vec<u8>| name == b"rsup\n" || (pid == 1 && name == b"supervisord\n");
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)
 }
 
-fn no_permission(pid: u32) -> Failure {
+fn no_permission(pid: i32) -> Failure {
     Failure::other(format!(
         "no permission to control rsup (process {pid}): it runs as {}, and this is {}; run supervisorctl as that \
          user and group, or as root with CAP_SYS_PTRACE",
         user(pid),
-        user(process::id())
+        user(own_pid())
     ))
 }
 
+fn own_pid() -> i32 {
+    process::id().cast_signed()
+}
+
+/// The effective user and group of a process in words.
+fn user(pid: i32) -> String {
+    owner(pid).map_or_else(|| "another user".to_owned(), |(user, group)| format!("uid {user} gid {group}"))
+}
+
 /// The effective user and group of a process.
-fn user(pid: u32) -> String {
-    let ids = fs::metadata(format!("/proc/{pid}")).map(|owner| (owner.uid(), owner.gid()));
-    ids.map_or_else(|_| "another user".to_owned(), |(uid, gid)| format!("uid {uid} gid {gid}"))
-}
-
-/// The parent of a process. `None` if the process has no parent in this PID namespace.
-fn parent(pid: u32) -> Option<u32> {
-    parent_in_stat(&read(pid, "stat")).filter(|parent| *parent > 0)
-}
-
-/// Reads the fourth field of /proc/PID/stat. The second field, the name in parentheses, may contain anything.
-fn parent_in_stat(stat: &str) -> Option<u32> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-/// The text of a file of /proc/PID, which is empty if the file cannot be read.
-fn read(pid: u32, file: &str) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn owner(pid: i32) -> Option<(u32, u32)> {
+    let directory = fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some((directory.uid(), directory.gid()))
 }
 
 #[cfg(test)]
@@ -146,15 +160,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parent_is_found_behind_any_name() {
-        assert_eq!(parent_in_stat("7 (a) S 5) R 3 1"), Some(3));
-        assert_eq!(parent_in_stat("7 (sh) S 0 1"), Some(0));
-        assert_eq!(parent(process::id()), Some(std::os::unix::process::parent_id()));
-        assert_eq!(parent(1), None);
+    fn a_process_that_does_not_exist_is_no_rsup() {
+        assert!(matches!(look_at(i32::MAX, 0), Ok(None)));
     }
 
     #[test]
-    fn a_process_that_does_not_exist_is_no_rsup() {
-        assert!(matches!(look_at(u32::MAX), Ok(None)));
+    fn the_own_process_has_an_owner() {
+        let (user, group) = owner(own_pid()).unwrap();
+        assert_eq!(super::user(own_pid()), format!("uid {user} gid {group}"));
+        assert_eq!(super::user(i32::MAX), "another user");
+    }
+
+    #[test]
+    fn only_process_1_is_considered_if_no_process_has_the_right_user() {
+        let nobody = Search { user: Some(u32::MAX), deadline: 0 };
+        let is_root = owner(own_pid()).is_some_and(|(user, _)| user == 0);
+        let is_ignored = matches!(nobody.consider(own_pid()), Ok(None));
+        assert!(is_ignored || is_root);
     }
 }

@@ -34,6 +34,8 @@ const USAGE_ERROR: u8 = 2;
 /// messages. Returns the exit status.
 #[must_use]
 pub fn run(program: &str, arguments: &[OsString], files: &Files<'_>) -> u8 {
+    // The client may have to go on after its output was closed.
+    sys::ignore_broken_pipe();
     // An error of these writes cannot be reported anywhere.
     match options::parse(arguments) {
         Ok(options) => run_commands(options, files),

@@ -49,7 +49,7 @@ fn is_meant_to_run(record: &Record<'_>) -> bool {
 }
 
 /// Shows the PIDs of the processes that the words name; without words, rsup's own.
-pub(super) fn pid(session: &mut Session<'_>, own: u32, board: &Board, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn pid(session: &mut Session<'_>, own: i32, board: &Board, words: &[&str]) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
     if words.is_empty() {
         return session.line(format_args!("{own}"));

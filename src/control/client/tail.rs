@@ -130,7 +130,7 @@ fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -
     let launch = launch(rsup);
     let home = launch.environment.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
     // Without access to the directory, only absolute paths work.
-    let _ = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid));
+    let is_inside = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid)).is_ok();
     let config = (session.files.load)(session.options.configuration.as_deref(), launch);
     let config = config.map_err(Failure::other)?;
     let is_wanted = |process: &&ProcessConfig| match name {
@@ -146,7 +146,8 @@ fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -
     if let (Some(below), Some(home)) = (path.strip_prefix("~/"), home) {
         expanded = Path::new(&home).join(below).into();
     }
-    Ok(open(expanded))
+    let is_found = is_inside || Path::new(&expanded).is_absolute();
+    Ok(if is_found { open(expanded) } else { Log::Unreadable })
 }
 
 /// Opens a log file. A device such as `/dev/stdout` is another file in every process.
@@ -156,11 +157,10 @@ fn open(path: OsString) -> Log {
     if is_device || is_below("/dev/fd/") || is_below("/proc/") {
         return Log::Unreadable;
     }
-    match fs::metadata(&path) {
-        Err(_) => Log::NoFile,
-        // A FIFO would wait for a writer.
-        Ok(found) if !found.is_file() && path != "/dev/null" => Log::Unreadable,
-        Ok(_) => File::open(&path).map_or(Log::Unreadable, |file| Log::Open(file, path)),
+    match sys::open_regular(Path::new(&path)) {
+        Ok(file) => Log::Open(file, path),
+        Err(_) if fs::metadata(&path).is_err() => Log::NoFile,
+        Err(_) => Log::Unreadable,
     }
 }
 
@@ -231,7 +231,7 @@ fn follow(session: &Session<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Re
         }
         // Before another file is followed, what was written to the old one since the last look is shown.
         offset = copy(session, &file, offset)?;
-        if is_replaced && let Ok(other) = File::open(path) {
+        if is_replaced && let Ok(other) = sys::open_regular(path) {
             file = other;
             offset = 0;
         } else if has_ended {
