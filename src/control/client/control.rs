@@ -5,7 +5,7 @@ use super::connection::{Board, Requests, Rsup};
 use super::failure::Failure;
 use super::names::{self, Name};
 use super::session::Session;
-use crate::control::board::Record;
+use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
 use crate::sys::leave_group_of;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::time::Duration;
 /// The time between two looks at the board. It begins with the shorter one and doubles.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// Up to this number of lines of the board are read one by one.
+const FEW_LINES: usize = 16;
 
 /// Carries out `start`, `stop` or `signal` for the processes that the words name.
 pub(super) fn control(
@@ -46,13 +48,22 @@ pub(super) fn request(
     question: &str,
     answer: &str,
 ) -> Result<(), Failure> {
-    if session.confirms(question)? {
+    // If rsup executes itself again while the user thinks, the new run has another pipe, and the client notices it.
+    let requests = rsup.requests()?;
+    if !session.confirms(question)? {
+        return Ok(());
+    }
+    let phase = rsup.phase()?;
+    // A shutdown during a reload turns the reload into an exit.
+    if phase == Phase::Running || request == Request::Shutdown {
         // The client does not wait until rsup has read the request: rsup soon ends every process of the container, and
         // `docker exec` would then report that the client was killed.
-        rsup.requests()?.send(request)?;
-        session.line(format_args!("{answer}"))?;
+        requests.send(request)?;
     }
-    Ok(())
+    match phase {
+        Phase::Running => session.line(format_args!("{answer}")),
+        Phase::ShuttingDown => Err(Failure::ShuttingDown),
+    }
 }
 
 /// Carries out the action for the words one after the other, each completely. `all` replaces all other words.
@@ -70,14 +81,15 @@ fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&s
         match (name, first) {
             (Name::Group(group), None) => {
                 let status = if action == Action::Start { 2 } else { 1 };
-                session.error(status, format_args!("{group}: ERROR (no such group)"))?;
+                // See `report`.
+                let _ = session.error(status, format_args!("{group}: ERROR (no such group)"));
             }
             (Name::Group(_), Some(_)) => {
                 let targets = applicable(&board, action, Some(name))?;
                 serve(session, rsup, &requests, action, &board, targets)?;
             }
             (Name::Process { group, name }, None) => {
-                report(session, &names::shown(group, name), Outcome::NoSuchProcess)?;
+                report(session, &names::shown(group, name), Outcome::NoSuchProcess);
             }
             (Name::Process { .. }, Some(index)) => {
                 serve(session, rsup, &requests, action, &board, vec![index])?;
@@ -128,11 +140,12 @@ fn serve(
         let record = board.record(index)?;
         let name = names::of(&record);
         match action.immediate_outcome(&record) {
-            Some(outcome) => report(session, &name, outcome)?,
+            Some(outcome) => report(session, &name, outcome),
             None => {
                 if action == Action::Stop {
-                    // A program may restart itself. rsup ends the members of its process group, but this client must
-                    // go on and request the start.
+                    // The program itself may have started this client. When rsup stops a program, it also ends the
+                    // other members of the program's process group. But this client must wait for the end of the
+                    // program, and `restart` must then request the start.
                     leave_group_of(record.pid);
                 }
                 requests.send(action.request(index))?;
@@ -144,12 +157,18 @@ fn serve(
     let mut has_ended = false;
     while !pending.is_empty() {
         // The phase is read first: a line that is read later shows at least what the phase implies.
-        let phase = rsup.phase()?;
+        let board = if pending.len() > FEW_LINES { rsup.read() } else { rsup.first_line() }?;
+        let phase = board.phase();
         let mut waiting = Vec::new();
         for process in pending {
             let look = |now: &Record<'_>| action.outcome(&process.before, now, phase);
-            match rsup.process(process.index, look)? {
-                Some(outcome) => report(session, &process.name, outcome)?,
+            let outcome = if board.has_records() {
+                look(&board.record(process.index)?)
+            } else {
+                rsup.process(process.index, look)?
+            };
+            match outcome {
+                Some(outcome) => report(session, &process.name, outcome),
                 None => waiting.push(process),
             }
         }
@@ -166,9 +185,11 @@ fn serve(
     Ok(())
 }
 
-fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) -> Result<(), Failure> {
+/// Writes the line of a process. The command goes on if nobody reads its lines: a program that restarts itself may be the
+/// only reader, and its end closes the output before the start is requested.
+fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) {
     if let Some(status) = outcome.status() {
         session.status = status;
     }
-    session.line(format_args!("{name}: {}", outcome.text()))
+    let _ = session.line(format_args!("{name}: {}", outcome.text()));
 }

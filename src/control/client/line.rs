@@ -41,9 +41,9 @@ struct Line {
 
 impl Line {
     fn new(input: &str) -> Self {
-        let input = input.trim();
+        let input = input.trim_ascii();
         let text = match input.strip_prefix('?') {
-            Some(topic) => format!("help {topic}").trim_end().to_owned(),
+            Some(topic) => format!("help {topic}").trim_ascii_end().to_owned(),
             None => input.to_owned(),
         };
         let is_in_command = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -56,7 +56,7 @@ impl Line {
     }
 
     fn argument(&self) -> &str {
-        self.text.get(self.command_length..).unwrap_or_default().trim()
+        self.text.get(self.command_length..).unwrap_or_default().trim_ascii()
     }
 }
 
@@ -110,8 +110,8 @@ fn execute(session: &mut Session<'_>, line: &Line) -> Result<(), Failure> {
         return session.usage_error(1, command, "accepts no arguments");
     }
     let rsup = find()?;
-    let board = rsup.read_running()?;
-    let words: Vec<&str> = argument.split_whitespace().collect();
+    let board = if command == "shutdown" { rsup.read() } else { rsup.read_running() }?;
+    let words: Vec<&str> = argument.split_ascii_whitespace().collect();
     match command {
         "status" => status::status(session, &board, &words),
         "health" => status::health(session, &board, &words),
@@ -158,7 +158,7 @@ fn report(session: &mut Session<'_>, command: &str, failure: Failure) -> Result<
                 "health" => "rsup is shutting down",
                 _ => "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>",
             };
-            // What `shutdown` asks for happens, so the exit status stays as it is.
+            // rsup exits, as `shutdown` asks, so the exit status stays as it is.
             let status = if command == "shutdown" { session.status } else { 1 };
             session.error(status, format_args!("{text}"))
         }
