@@ -60,7 +60,7 @@ command line, a \"shell\" interpreting actions typed interactively is started.
 Use the action \"help\" to find out about available actions.
 
 The environment variable RSUP_PID names the process ID of the rsup to control.
-It is needed only if several are found.
+It is needed if several are found, or if the rsup of another user is not PID 1.
 
 ";
 

@@ -41,8 +41,7 @@ pub(super) fn health(session: &mut Session<'_>, board: &Board, words: &[&str]) -
 /// ended as expected.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
-        State::Stopping => false,
-        State::Stopped => record.start_due,
+        State::Stopping | State::Stopped => record.start_due,
         State::Exited => record.start_due || !record.exit_expected,
         State::Starting | State::Running | State::Backoff | State::Fatal => true,
     }
@@ -284,7 +283,7 @@ mod tests {
             (State::Starting, [true; 4]),
             (State::Running, [true; 4]),
             (State::Backoff, [true; 4]),
-            (State::Stopping, [false; 4]),
+            (State::Stopping, [false, true, false, true]),
             (State::Exited, [true, true, false, true]),
             (State::Fatal, [true; 4]),
         ] {
