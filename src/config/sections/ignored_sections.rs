@@ -40,7 +40,13 @@ pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
         ignored.push(format!("[{name}]"));
     }
     if !ignored.is_empty() {
-        context.log_at_start(Level::Info, format!("sections without effect in rsup: {}", ignored.join(", ")));
+        context.log_at_start(
+            Level::Info,
+            format!(
+                "sections without effect in rsup, whose supervisorctl needs no server: {}",
+                ignored.join(", ")
+            ),
+        );
     }
 }
 

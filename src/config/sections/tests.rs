@@ -48,7 +48,10 @@ fn supervisorctl_and_its_plugins_may_have_any_keys() {
     for section in ["supervisorctl", "ctlplugin:x"] {
         let loaded = load_text(&format!("[{section}]\nany=%\n"));
         assert_eq!(loaded.report.to_string(), "");
-        assert_eq!(loaded.notices[0].text, format!("sections without effect in rsup: [{section}]"));
+        assert_eq!(
+            loaded.notices[0].text,
+            format!("sections without effect in rsup, whose supervisorctl needs no server: [{section}]")
+        );
     }
 }
 
@@ -61,7 +64,10 @@ fn ignored_sections_are_logged_in_one_line() {
     let texts: Vec<_> = loaded.notices.iter().map(|notice| notice.text.as_str()).collect();
     assert_eq!(
         texts,
-        ["sections without effect in rsup: [unix_http_server], [supervisorctl], [rpcinterface:r]"]
+        [
+            "sections without effect in rsup, whose supervisorctl needs no server: [unix_http_server], [supervisorctl], \
+             [rpcinterface:r]"
+        ]
     );
 }
 
