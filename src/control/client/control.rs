@@ -7,7 +7,7 @@ use super::names::{self, Name};
 use super::session::Session;
 use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
-use crate::sys::leave_group_of;
+use crate::sys::{block_all_signals, leave_group_of};
 use std::time::Duration;
 
 /// The time between two looks at the board. It begins with the shorter one and doubles.
@@ -53,17 +53,24 @@ pub(super) fn request(
     if !session.confirms(question)? {
         return Ok(());
     }
-    let phase = rsup.phase()?;
-    // A shutdown during a reload turns the reload into an exit.
-    if phase == Phase::Running || request == Request::Shutdown {
-        // The client does not wait until rsup has read the request: rsup soon ends every process of the container, and
-        // `docker exec` would then report that the client was killed.
-        requests.send(request)?;
-    }
-    match phase {
+    let written = match rsup.phase()? {
         Phase::Running => session.line(format_args!("{answer}")),
-        Phase::ShuttingDown => Err(Failure::ShuttingDown),
+        // A shutdown during a reload turns the reload into an exit.
+        Phase::ShuttingDown if request == Request::Shutdown => Err(Failure::ShuttingDown),
+        Phase::ShuttingDown => return Err(Failure::ShuttingDown),
+    };
+    // rsup soon sends SIGTERM to every process of the container, and then exits. The request comes last and SIGTERM is
+    // blocked, so that the client ends by itself before that: `docker exec` reports its exit status.
+    let mask = block_all_signals();
+    requests.send(request)?;
+    if session.asks
+        && let Ok(mask) = mask
+    {
+        // The prompt goes on, so the user must be able to interrupt the client. The call fails only if the mask is
+        // invalid, and this mask is the kernel's.
+        let _ = mask.restore();
     }
+    written
 }
 
 /// Carries out the action for the words one after the other, each completely. `all` replaces all other words.
