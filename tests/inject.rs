@@ -23,6 +23,7 @@ fn errors(call: &str) -> &'static [&'static str] {
         "brk" | "mmap" | "mremap" | "munmap" => &["ENOMEM"],
         "fork" | "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
         "pipe2" | "socket" => &["EMFILE", "ENFILE"],
+        "fchmod" => &["EPERM", "ENOSYS"],
         "memfd_create" => &["EMFILE", "ENOSYS", "EPERM"],
         "open" | "openat" => &["EMFILE", "EACCES", "EINTR"],
         "stat" | "fstat" | "newfstatat" | "access" | "faccessat" | "readlink" | "getcwd" => {

@@ -359,3 +359,37 @@ fn a_start_request_repairs_the_exit_code_of_a_fatal_program() {
     rsup.touch("end");
     assert_eq!(rsup.exit_code(), 0);
 }
+
+/// A process of `docker exec` has no parent in the PID namespace, so it is no child of rsup.
+#[test]
+fn a_reload_leaves_processes_alone_that_others_have_started() {
+    needs!(root(), crate::support::pid_namespace());
+    let mut rsup = rsup(&program("a", "sleep 1000")).pid_1().start();
+    rsup.expect("success: a");
+    let pid = rsup.pid().to_string();
+    let mut other = Command::new("nsenter").args(["-t", &pid, "-p", "-m", "sleep", "1000"]).spawn().unwrap();
+    eventually("the other process runs", || {
+        proc::children(other.id().cast_signed()).first().map(|child| child.name == "sleep")?.then_some(())
+    });
+    Board::of(rsup.pid()).send(Request::Reload);
+    rsup.expect("rsup executes itself again");
+    rsup.expect("success: a");
+    assert!(other.try_wait().unwrap().is_none());
+    assert_eq!(rsup.stop(), 0);
+    other.wait().unwrap();
+}
+
+#[test]
+fn another_process_of_rsups_user_cannot_write_to_the_board() {
+    needs!(root());
+    let conf = format!("[supervisord]\nuser=54321:54322\n{}", program("a", "sleep 1000"));
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("success: a");
+    let board = Board::of(rsup.pid());
+    let path = Board::find(rsup.pid()).unwrap();
+    let write = format!("echo >{}", path.display());
+    let ids = ["--reuid", "54321", "--regid", "54322", "--clear-groups", "sh", "-c", &write];
+    assert!(!Command::new("setpriv").args(ids).status().unwrap().success());
+    assert_eq!(board.state(0), State::Running);
+    assert_eq!(rsup.stop(), 0);
+}

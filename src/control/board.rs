@@ -3,13 +3,14 @@
 //!
 //! The board consists of lines of one length, which is a multiple of `ALIGNMENT` bytes. The first line is the
 //! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
-//! fields of a line are separated by tabs. A control character or a backslash within a field is written as `\xNN`. The
-//! client shows a control character in this form too, because a terminal could act on the character itself.
+//! fields of a line are separated by tabs. In the group, the name and the text of the failure, a control character or a
+//! backslash is written as `\xNN`. No other field contains one. The client shows a control character in this form too,
+//! because a terminal could act on the character itself.
 //!
-//! A line is written with one call of pwrite(2), but a reader may still see the beginning of one version of a line
-//! together with the end of another. So the version of the line, a number that changes with every write, is both its
-//! first and its last field. A reader that finds two different versions reads again. It does not notice only if the
-//! reader and the writer overtake each other within the copy of one line.
+//! A line is written with one call of pwrite(2). A reader may still get the beginning of the new line and the end of
+//! the old line. So the version of the line, a number that changes with every write, is both its first and its last
+//! field. A reader that finds two different versions reads again. The versions can be equal by mistake only if the
+//! reader and the writer pass each other twice during the copy of one line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -17,20 +18,22 @@ use std::fmt::Write;
 /// The name of the file, which the kernel shows as `/memfd:rsup (deleted)` in /proc/PID/fd.
 pub const NAME: &str = "rsup";
 
-/// The first field of the header after its version. The number changes when a reader of the previous format would
-/// misread the board.
+/// The first field of the header after its version. The `1` at the end is increased when a client of the old format
+/// would misread the new board.
 const FORMAT: &str = "rsup-board-1";
 /// The length of a line is a multiple of this number of bytes.
 const ALIGNMENT: usize = 64;
-/// The room in a line for everything but the names: the longest values of all other fields, and the beginning of the
-/// text of the last failure.
+/// The bytes of a line for all fields except the names. The text of the failure gets the bytes that the other fields do
+/// not need.
 const FIXED_FIELDS: usize = 384;
-/// The longest line and the largest number of processes that a client accepts. Any process may have a file with the
-/// name of a board, and with any content.
+/// The longest line that a client accepts.
 const LONGEST_LINE: usize = 1 << 16;
+/// The largest number of processes that a client accepts. The limits exist because a forged board can claim any size.
 const MOST_PROCESSES: usize = 1 << 17;
 /// The number of bytes at the beginning of a board that contain the length of its lines.
 pub const START: usize = ALIGNMENT;
+/// A part of the padding of a line.
+const BLANKS: &str = "                                                                ";
 /// The bytes of the version and of the tab beside it.
 const VERSION_FIELD: usize = 9;
 
@@ -39,9 +42,10 @@ const VERSION_FIELD: usize = 9;
 pub struct Header {
     /// The number of processes.
     pub processes: usize,
-    /// The number of the descriptor of the request pipe in PID 1.
+    /// The number of the descriptor of the read end of the request pipe, in the rsup process.
     pub request_fd: i32,
-    /// A number that differs from run to run. A request contains it, so that no request reaches a later run.
+    /// A run lasts from one execution of rsup to its exit or reload. Each run has another number. rsup ignores a
+    /// request with the number of another run.
     pub run: u64,
     pub phase: Phase,
 }
@@ -50,11 +54,11 @@ pub struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Running,
-    /// rsup stops every process, and accepts no request any more.
+    /// rsup is stopping every process. It accepts no request except `shutdown`, which turns a reload into an exit.
     ShuttingDown,
 }
 
-/// The line of one process. In a record that was read, the control characters of a text are still escaped.
+/// The line of one process. After `parse`, control characters in the strings are still written as `\xNN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub group: Cow<'a, str>,
@@ -65,13 +69,13 @@ pub struct Record<'a> {
     pub pid: i32,
     /// When the last start was attempted, in seconds since 1970. 0 if the process was never started.
     pub started_at: u64,
-    /// When the child exited last, in seconds since 1970. 0 if it never has.
+    /// When the most recent child exited, in seconds since 1970. 0 if no child has exited.
     pub ended_at: u64,
     /// How the last child ended, in supervisord's words, such as `exit status 1`. Empty if none has.
     pub exit: Cow<'a, str>,
     /// Whether the last exit was expected (`exitcodes`).
     pub exit_expected: bool,
-    /// Whether rsup will start the process without a further request, although it is STOPPED, STOPPING, EXITED or FATAL.
+    /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL.
     pub start_due: bool,
     /// How often the process has entered RUNNING.
     pub successes: u32,
@@ -83,14 +87,14 @@ pub struct Record<'a> {
     pub group_priority: i64,
     /// The priority of the process within its group.
     pub priority: i64,
-    /// Why the last failed start failed. Empty if no start has failed.
+    /// The reason of the most recent failed start. Empty if no start has failed.
     pub failure: Cow<'a, str>,
 }
 
-/// The numbers of served requests of one process. Every number wraps around at 2³². A client reads the number of its
-/// kind before it sends a request; when the number has changed, rsup has served this request or one of another client.
-/// A start or a stop for another client has the same effect. After a signal for another client, the client's own signal
-/// may still be in the pipe.
+/// The numbers of served requests of one process. Every number wraps around at 2³². Before a request, a client reads
+/// the counter for that kind of request. A changed counter means that rsup has served this request or the same kind of
+/// request of another client. For start and stop, both mean the same to the client. For a signal, the client may report
+/// success before its own signal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub starts: u32,
@@ -271,13 +275,14 @@ pub fn is_whole(line: &str) -> bool {
 /// Why a line of the board cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// rsup was writing the line. The reader reads again.
+    /// The line is incomplete. Either rsup is writing it, or the file is no board. The reader reads again until its
+    /// deadline.
     Torn,
     /// The board has the format of another version of rsup.
     OtherFormat,
 }
 
-/// Reads a number of any type.
+/// Parses an integer that fits into both `i64` and `T`.
 fn number<T: TryFrom<i64>>(text: &str) -> Option<T> {
     integer(text)?.try_into().ok()
 }
@@ -300,8 +305,11 @@ fn render_line(version: u32, length: usize, line: &mut String, body: impl FnOnce
     let _ = write!(line, "{version:08x}\t");
     body(line);
     line.truncate(line.floor_char_boundary(room));
-    let padding = room - line.len();
-    let _ = writeln!(line, "{:padding$}\t{version:08x}", "");
+    // A width in the format string would add the blanks one by one.
+    while let Some(blanks) = room.checked_sub(line.len()).filter(|missing| *missing > 0) {
+        line.push_str(BLANKS.get(..blanks).unwrap_or(BLANKS));
+    }
+    let _ = writeln!(line, "\t{version:08x}");
 }
 
 /// Splits a line, which may end with a newline, into the fields between its two versions.

@@ -1,8 +1,8 @@
 //! The format of the requests. A client writes one with one call of write(2) into rsup's request pipe. rsup reads it.
 //!
 //! A request is a line of [`SIZE`] bytes with a newline at both ends. A write of so few bytes is never mixed with
-//! another (pipe(7), `PIPE_BUF`). Because of the newline at the beginning, bytes that somebody else has written before
-//! cannot become part of a request.
+//! another (pipe(7), `PIPE_BUF`). Because of the first newline, an incomplete line of another writer does not become
+//! part of this request.
 
 use std::fmt::Write;
 use std::str;
@@ -10,7 +10,7 @@ use std::str;
 /// The length of every request, in bytes.
 pub const SIZE: usize = 64;
 
-/// The first word of a request. The number changes with the format.
+/// The first word of a request. The `1` is increased when the format changes.
 const FORMAT: &str = "rsup-request-1";
 
 /// What a client asks of rsup.
@@ -29,7 +29,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Returns the text of this request to the rsup whose board has this number of the run ([`super::board::Header`]).
+    /// Returns the text of this request to the run with this number ([`super::board::Header`]).
     #[must_use]
     pub fn render(&self, run: u64) -> String {
         let mut line = format!("\n{FORMAT} {run:016x} ");
@@ -65,8 +65,8 @@ impl Request {
     }
 }
 
-/// Splits what rsup reads from the request pipe into requests. A request may arrive in two pieces, because rsup reads a
-/// fixed number of bytes at once.
+/// Splits what rsup reads from the request pipe into requests. Other bytes in the pipe can shift the requests, so one
+/// read may end within a request.
 #[derive(Debug)]
 pub struct Requests {
     run: u64,
@@ -77,14 +77,14 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Prepares for requests to the run with this number.
+    /// Returns a reader that accepts only requests to the run with this number.
     #[must_use]
     pub fn new(run: u64) -> Self {
         Self { run, line: [0; SIZE], length: 0 }
     }
 
-    /// Reads bytes from the pipe, and passes each line that ends in them to `take`: a request, or `None` if the line is
-    /// not a request to this run.
+    /// Takes bytes from the pipe. Passes each non-empty line that is complete now to `take`: a request, or `None` if
+    /// the line is not a request to this run.
     pub fn read(&mut self, bytes: &[u8], mut take: impl FnMut(Option<Request>)) {
         for byte in bytes {
             if *byte != b'\n' {

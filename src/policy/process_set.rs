@@ -125,6 +125,8 @@ pub struct ProcessSet {
     /// Whether rsup stays although no process runs, because no process has `autostart` and no client has requested a
     /// start yet.
     awaits_first_start: bool,
+    /// Whether rsup will execute itself again after the stop.
+    will_reload: bool,
     /// The processes whose state may have changed since the caller last took them.
     changed: Vec<ProcId>,
     actions: VecDeque<Action>,
@@ -156,6 +158,7 @@ impl ProcessSet {
             stop_deadline: None,
             forwarded: BTreeSet::new(),
             awaits_first_start: false,
+            will_reload: false,
             changed: Vec::new(),
             actions: VecDeque::new(),
         }
@@ -247,6 +250,7 @@ impl ProcessSet {
 
     /// Applies a client's request to stop every process and to execute rsup again.
     pub fn request_reload(&mut self, now: Time) {
+        self.will_reload |= self.accepts_requests();
         self.stop(ExitDecision { cause: ExitCause::ReloadRequested, code: 0 }, now);
     }
 
@@ -254,6 +258,12 @@ impl ProcessSet {
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
         matches!(self.phase, Phase::Running)
+    }
+
+    /// Whether rsup will execute itself again.
+    #[must_use]
+    pub fn will_reload(&self) -> bool {
+        self.will_reload
     }
 
     /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
@@ -354,15 +364,6 @@ impl ProcessSet {
         action
     }
 
-    /// Notes that [`ProcessSet::next_changed`] must return this process.
-    pub fn note_changed(&mut self, id: ProcId) {
-        if let Some(managed) = managed_mut(&mut self.processes, id)
-            && !mem::replace(&mut managed.changed, true)
-        {
-            self.changed.push(id);
-        }
-    }
-
     /// Removes a process from the list of those whose state may have changed.
     pub fn next_changed(&mut self) -> Option<ProcId> {
         let Some(id) = self.changed.pop() else {
@@ -415,6 +416,7 @@ impl ProcessSet {
     /// Makes rsup exit instead of executing itself again, even if the reload is the next action. Has no effect if no
     /// client has requested a reload.
     fn cancel_reload(&mut self, exit: ExitDecision) {
+        self.will_reload = false;
         match &mut self.phase {
             Phase::Stopping { decision, .. } | Phase::TerminatingRemaining { decision, .. } => {
                 if decision.cause == ExitCause::ReloadRequested {

@@ -1,4 +1,4 @@
-//! The status board, as PID 1 writes it, and the pipe from which PID 1 reads requests.
+//! The status board, as rsup writes it, and the pipe from which rsup reads requests.
 
 use super::slots::Slot;
 use crate::control::board::{self, Header, Phase, Record, State};
@@ -78,7 +78,7 @@ impl Control {
         }
     }
 
-    /// Writes the header if the stop of every process has begun.
+    /// Writes the new phase into the header when rsup begins to stop every process. Later calls do nothing.
     pub(super) fn update_phase(&mut self, processes: &ProcessSet) {
         if self.header.phase == Phase::Running && !processes.accepts_requests() {
             self.header.phase = Phase::ShuttingDown;
@@ -108,7 +108,7 @@ impl Control {
     /// Reads some of the requests in the pipe. Passes `None` to `take` for a line that is no request to this run.
     pub(super) fn read(&mut self, take: impl FnMut(Option<Request>)) {
         let mut buffer = [0; READ_SIZE];
-        // The pipe is empty if the read fails.
+        // The only expected error is EAGAIN, which means that the pipe is empty.
         let length = self.pipe.read(&mut buffer).unwrap_or(0);
         self.requests.read(buffer.get(..length).unwrap_or_default(), take);
     }

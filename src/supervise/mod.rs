@@ -218,8 +218,8 @@ impl Supervisor {
     fn run(mut self) -> Outcome {
         let mut ready = Vec::new();
         self.log.defer_writes();
-        self.begin_board();
         self.processes.start_autostart(now());
+        self.begin_board();
         loop {
             let outcome = self.run_actions();
             // The board comes before the log: whoever has read a line of the log finds its result on the board.

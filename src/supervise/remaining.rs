@@ -61,6 +61,12 @@ impl RemainingProcesses {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Group(group) })
     }
 
+    /// Leaves out the processes that are not children of rsup, also if rsup is PID 1. A reload must not end the processes
+    /// of `docker exec`, for example the script that has requested it.
+    pub(super) fn limit_to_children(&mut self) {
+        self.target = Target::Children;
+    }
+
     fn new(target: Target) -> Self {
         Self {
             target,

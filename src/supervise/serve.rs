@@ -3,11 +3,12 @@
 use super::{Supervisor, messages};
 use crate::control::board::Served;
 use crate::control::request::Request;
-use crate::policy::{Level, ProcId, Signal, Time};
+use crate::policy::{Level, ProcId, Process, Signal, Time};
 
 impl Supervisor {
     /// Writes the whole board for the first time.
     pub(super) fn begin_board(&mut self) {
+        while self.processes.next_changed().is_some() {}
         if let Some(control) = &mut self.control {
             control.begin(&self.processes, &self.slots.0);
         }
@@ -15,20 +16,25 @@ impl Supervisor {
 
     /// Writes to the board what has changed since the last call.
     pub(super) fn update_board(&mut self) {
+        if let Some(control) = &mut self.control {
+            control.update_phase(&self.processes);
+        }
+        // While rsup stops every process, no client shows a state, and clients only wait for ends.
+        let only_ends = !self.processes.accepts_requests();
         while let Some(id) = self.processes.next_changed() {
-            if let Some(control) = &mut self.control {
+            let is_skipped = only_ends && self.processes.process(id).is_some_and(Process::has_leader);
+            if let (Some(control), false) = (&mut self.control, is_skipped) {
                 control.write_record(&self.processes, &self.slots.0, id);
             }
         }
         let Some(control) = &mut self.control else { return };
-        control.update_phase(&self.processes);
         if let Some(errno) = control.take_write_error() {
             self.log.line(Level::Warn, messages::board_not_written(errno));
         }
     }
 
-    /// Reads requests, and applies them. While policy has actions in its queue, the requests wait in the pipe, so that
-    /// clients cannot make the queue grow without a limit.
+    /// Reads requests, and applies them. Requests stay in the pipe while the queue of policy's actions is not empty, so
+    /// that clients cannot make that queue grow without a limit.
     pub(super) fn read_requests(&mut self, now: Time) {
         let Some(control) = &mut self.control else { return };
         if self.processes.has_actions() {
@@ -50,10 +56,9 @@ impl Supervisor {
             Request::Reload => return self.processes.request_reload(now),
             Request::Start(index) | Request::Stop(index) | Request::Signal(index, _) => index,
         };
-        // The index comes from a client, so it may be that of no process.
+        // The index comes from a client, so it may be too large.
         let Some(slot) = self.slots.0.get_mut(index) else { return };
         let id = ProcId(index);
-        self.processes.note_changed(id);
         let Served { starts, stops, signals } = &mut slot.served;
         match request {
             Request::Start(_) => {
@@ -71,6 +76,10 @@ impl Supervisor {
                 }
             }
             Request::Shutdown | Request::Reload => {}
+        }
+        // The client waits for the new number of served requests, also if the request has no other effect.
+        if let Some(control) = &mut self.control {
+            control.write_record(&self.processes, &self.slots.0, id);
         }
     }
 }

@@ -30,14 +30,14 @@ impl Supervisor {
         let groups: BTreeMap<Pid, Option<Pid>> = self.slots.0.iter().filter_map(leader_of).collect();
         let unasked: BTreeMap<Pid, Option<Pid>> =
             members_of.iter().filter_map(|id| self.slots.get(*id)).filter_map(leader_of).collect();
-        let is_pid1 = self.context.is_pid1;
+        let asks_all = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
         let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
             Some(leader) => *leader != Some(pid),
             // The PID is compared too, because the process group does not always identify a leader (the child that rsup
             // has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
             None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
-            None => is_pid1 || is_child,
+            None => asks_all || is_child,
         });
         if !is_known {
             // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
@@ -58,6 +58,9 @@ impl Supervisor {
     /// Sends a signal to every process that is still alive and was not sent this signal before. Then reaps the children
     /// that have exited.
     pub(super) fn signal_remaining(&mut self, signal: Signal) {
+        if self.processes.will_reload() {
+            self.remaining.limit_to_children();
+        }
         let reached = self.remaining.signal(signal);
         let now = now();
         self.reap(now);

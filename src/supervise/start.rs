@@ -33,7 +33,6 @@ impl Supervisor {
                 }
                 slot.exec_status = Some(status);
                 self.leaders.insert(pid, id);
-                self.processes.note_changed(id);
             }
             Err(text) => {
                 slot.last_error = text.into();

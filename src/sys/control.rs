@@ -5,7 +5,7 @@ use super::errno::{Errno, cvt};
 use super::poll::poll_timeout;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{pipe2, read, write};
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -25,14 +25,18 @@ impl MemoryFile {
     /// # Errors
     /// Returns the errno of memfd_create(2).
     pub fn new(name: &CStr) -> Result<Self, Errno> {
-        // Linux 6.3 and later can forbid memory files that may be executed (vm.memfd_noexec). Older kernels do not know
-        // the flag MFD_NOEXEC_SEAL and return EINVAL.
+        // MFD_NOEXEC_SEAL is set because `vm.memfd_noexec` may forbid memory files without it. Kernels before 6.3
+        // return EINVAL for it.
         let created =
             Self::with_flags(name, libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).or_else(|errno| match errno {
                 Errno::EINVAL => Self::with_flags(name, libc::MFD_CLOEXEC),
                 errno => Err(errno),
             });
-        created.map(|fd| Self(fd.into()))
+        let fd = created?;
+        // Other processes of rsup's user may read the file, but not write it. Without this mode they could damage it. An
+        // error is not important, because rsup works without the mode too.
+        let _ = fchmod(&fd, Mode::S_IRUSR);
+        Ok(Self(fd.into()))
     }
 
     fn with_flags(name: &CStr, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
@@ -82,7 +86,7 @@ impl RequestPipe {
         read(&self.reader, buffer)
     }
 
-    /// Returns the number of the descriptor that a client opens for writing.
+    /// Returns the number of the read end. A client opens /proc/PID/fd/NUMBER for writing.
     #[must_use]
     pub fn number(&self) -> i32 {
         self.reader.as_raw_fd()
@@ -95,8 +99,8 @@ impl AsFd for RequestPipe {
     }
 }
 
-/// Lets processes with rsup's own user and group look into /proc/PID/fd of rsup. The kernel forbids this after a
-/// process has changed its user.
+/// After a process has changed its user, the kernel lets only privileged processes open its /proc/PID/fd. This call
+/// allows processes with rsup's user and group again.
 ///
 /// # Errors
 /// Returns the errno of prctl(2).
@@ -140,8 +144,9 @@ impl RequestWriter {
     /// Opens the pipe at a path below /proc/PID/fd.
     ///
     /// # Errors
-    /// Returns the errno of open(2): ENOENT if rsup has ended. Returns ENXIO if the file is not a pipe without a name: a
-    /// forged board could name any file that the client may write.
+    /// Returns the errno of open(2): ENOENT if rsup has ended. Returns ENXIO if the file is not an unnamed pipe, or if
+    /// the pipe has no reader. The check is needed because a forged board could name any file that the client may
+    /// write.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         open_kind(path, libc::S_IFIFO, OFlag::O_WRONLY).map(Self)
     }
@@ -149,7 +154,8 @@ impl RequestWriter {
     /// Writes a request as a whole. Waits as long as the pipe is full.
     ///
     /// # Errors
-    /// Returns the errno of write(2): EPIPE if rsup has ended. The calling process must ignore SIGPIPE.
+    /// Returns the errno of write(2): EPIPE if rsup has ended or has executed itself again. The calling process must
+    /// ignore SIGPIPE.
     pub fn write(&self, request: &[u8]) -> Result<(), Errno> {
         loop {
             match write(&self.0, request) {
@@ -160,7 +166,8 @@ impl RequestWriter {
         }
     }
 
-    /// Waits for `time`, or until rsup has ended. Returns whether rsup has ended: the pipe has no reader then.
+    /// Waits for `time`, or until rsup has ended or has executed itself again. Returns whether rsup has ended or has
+    /// executed itself again: the pipe has no reader then.
     #[must_use]
     pub fn wait_for_end(&self, time: Duration) -> bool {
         self.wait(PollFlags::empty(), Some(time));

@@ -8,11 +8,12 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Executes rsup again with these arguments, which include the program's name. Returns only if that fails. Signals that
-/// arrive in the meantime are not lost: they are blocked, and stay pending for the new program.
+/// Executes rsup again with these arguments, which include the program's name. Returns only if every attempt failed,
+/// with the last errno. Signals that arrive in the meantime are not lost: they are blocked, and stay pending for the
+/// new program.
 ///
-/// Before, restores what the new rsup must find as this rsup has found it: an ignored SIGHUP and the soft limit on
-/// descriptors.
+/// First restores the ignored SIGHUP and the soft limit on descriptors that this rsup found at its start. The new rsup
+/// must find them unchanged.
 pub fn execute_again(arguments: &[OsString], hup_ignored: bool, nofile_soft_limit: Option<u64>) -> Errno {
     if hup_ignored {
         ignore_hangup();
@@ -21,8 +22,8 @@ pub fn execute_again(arguments: &[OsString], hup_ignored: bool, nofile_soft_limi
         set_nofile_soft_limit(limit);
     }
     let words: Vec<CString> = arguments.iter().filter_map(|word| to_c_string(word)).collect();
-    // The path comes first, because the kernel takes the name of the process from it: with /proc/self/exe, the name
-    // would be `exe`. The path does not exist if the file has been deleted, and is unknown without /proc.
+    // The path of the executable is tried first, because the kernel names the process after it. /proc/self/exe would
+    // give the name `exe`. The path is missing if the file was deleted or /proc is not mounted.
     let path = env::current_exe().ok();
     let path = path.as_deref().and_then(|path| to_c_string(path.as_os_str()));
     let argv0 = arguments.first().and_then(|name| to_c_string(name));

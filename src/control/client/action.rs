@@ -1,4 +1,4 @@
-//! What a request to a process leads to, read from the process's line of the board. This file makes no system call.
+//! Derives the result of a request from the board's line of the process. This file makes no system call.
 
 use crate::control::board::{Phase, Record, Served, State};
 use crate::control::request::Request;
@@ -26,7 +26,7 @@ pub(super) enum Outcome {
     NotRunning,
     Signalled,
     BadSignal,
-    /// The process cannot be signalled, because it does not run.
+    /// rsup did not send the signal: the process does not run, or rsup is shutting down.
     NotSignallable,
     NoSuchProcess,
 }
@@ -76,8 +76,7 @@ impl Before {
 }
 
 impl Action {
-    /// Whether the action has an effect on a process in this state. With `all` and `group:*`, the other processes are
-    /// left out.
+    /// Whether the action changes this process. `all` and `group:*` skip every process for which this is false.
     pub(super) fn applies(self, record: &Record<'_>) -> bool {
         let runs = matches!(record.state, State::Starting | State::Running | State::Backoff);
         match self {
@@ -115,7 +114,7 @@ impl Action {
             Self::Start => start_outcome(before, now, phase),
             Self::Stop => stop_outcome(before, now, phase),
             Self::Signal(_) if now.served.signals != before.served.signals => Some(Outcome::Signalled),
-            // rsup reads no request any more, and ends the process itself.
+            // During a shutdown, rsup sends no requested signal. rsup stops the process.
             Self::Signal(_) if phase == Phase::ShuttingDown => Some(Outcome::NotSignallable),
             Self::Signal(_) => None,
         }
@@ -137,7 +136,7 @@ fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outc
 }
 
 fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
-    // While rsup shuts down, it serves no request, but it stops the process nevertheless.
+    // During a shutdown, rsup stops every process. The counter of stop requests need not change.
     let is_served = now.served.stops != before.served.stops || phase == Phase::ShuttingDown;
     // Another client may have started the process again. Then the process has another PID, or the new start has failed.
     let has_ended = is_at_rest(now)
@@ -146,7 +145,7 @@ fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outco
     (is_served && has_ended).then_some(Outcome::Stopped)
 }
 
-/// Whether no child runs the program, and none will without a request.
+/// Whether the process has no child, and rsup will not start one without a request.
 fn is_at_rest(record: &Record<'_>) -> bool {
     matches!(record.state, State::Stopped | State::Exited | State::Fatal) && !record.start_due
 }

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the client reads a line again and again while the line has two versions. rsup writes a line with one call,
-/// so a line keeps two versions only if rsup cannot write it.
+/// The time, in nanoseconds, for which the client reads an incomplete line again. A line stays incomplete only if
+/// rsup's write failed.
 const PATIENCE: u64 = 1_000_000_000;
 const BETWEEN_READS: Duration = Duration::from_millis(1);
 /// The limit on the bytes of the whole board. Any process may have a file with the name of a board.
@@ -29,8 +29,9 @@ pub(super) struct Rsup {
 }
 
 impl Rsup {
-    /// Opens the board at `path`, which is below /proc/`pid`/fd. Returns `None` if there is no such file any more. Reads
-    /// the board again until `deadline` if rsup has not written it yet.
+    /// Opens the board at `path`, which is below /proc/`pid`/fd. Returns `None` if the file cannot be opened or is not
+    /// a regular file. Reads the board again until `deadline` if rsup has not written it yet. `deadline` is a time of
+    /// the monotonic clock in nanoseconds.
     pub(super) fn open(pid: i32, path: &Path, deadline: u64) -> Result<Option<Self>, Failure> {
         let Ok(board) = open_regular(path) else { return Ok(None) };
         let mut rsup = Self { pid, run: 0, board, processes: 0, line_length: 0, request_fd: 0 };
@@ -112,7 +113,7 @@ fn until_whole<T>(
             Ok(value) => return Ok(value),
             Err(Unreadable::OtherFormat) => return Err(other_version(pid)),
             Err(Unreadable::Torn) if monotonic_nanos() > deadline => {
-                let why = "cannot write its status; see its log";
+                let why = "has a damaged status, or cannot write its status; see its log";
                 return Err(Failure::other(format!("rsup (process {pid}) {why}")));
             }
             Err(Unreadable::Torn) => sleep(BETWEEN_READS),
@@ -125,7 +126,7 @@ fn other_version(pid: i32) -> Failure {
     Failure::other(format!("rsup (process {pid}) {why}"))
 }
 
-/// Lines of a board, as they were at one moment. Every line is whole.
+/// One or more consecutive lines of a board. Each line is complete, but two lines may come from different moments.
 #[derive(Debug)]
 pub(super) struct Board {
     pid: i32,
@@ -170,7 +171,7 @@ impl Board {
         line.and_then(|line| Record::parse(line).ok()).ok_or_else(|| other_version(self.pid))
     }
 
-    /// Whether the lines contain a process, apart from the first line of the board.
+    /// Whether this is more than one line. The caller must have read from the header on.
     pub(super) fn has_records(&self) -> bool {
         self.text.len() > self.line_length
     }
@@ -205,7 +206,8 @@ impl Requests {
         self.pipe.write(request.render(self.run).as_bytes()).map_err(|_| Failure::HAS_ENDED)
     }
 
-    /// Waits for `time`, or until rsup has ended. Returns whether rsup has ended.
+    /// Waits for `time`, or until rsup has ended or has executed itself again. Returns whether rsup has ended or has
+    /// executed itself again.
     pub(super) fn wait(&self, time: Duration) -> bool {
         self.pipe.wait_for_end(time)
     }

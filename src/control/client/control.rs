@@ -40,7 +40,8 @@ pub(super) fn restart(session: &mut Session<'_>, rsup: &Rsup, words: &[&str]) ->
     carry_out(session, rsup, Action::Start, words)
 }
 
-/// Sends a request about rsup itself, and writes `answer`. The client may have to ask the user first.
+/// Asks the user if necessary, writes `answer`, and sends `shutdown` or `reload`. If rsup is already shutting down,
+/// sends only `shutdown` and returns `ShuttingDown`.
 pub(super) fn request(
     session: &Session<'_>,
     rsup: &Rsup,
@@ -48,7 +49,8 @@ pub(super) fn request(
     question: &str,
     answer: &str,
 ) -> Result<(), Failure> {
-    // If rsup executes itself again while the user thinks, the new run has another pipe, and the client notices it.
+    // The pipe is opened before the question. If rsup executes itself again before the user answers, the request cannot
+    // reach the new run.
     let requests = rsup.requests()?;
     if !session.confirms(question)? {
         return Ok(());
@@ -106,9 +108,9 @@ fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&s
     Ok(())
 }
 
-/// The indices of the processes that the action has an effect on, in the order in which they are served. The groups are in
-/// the order of the board, which is that of their priorities; the processes of a group have the order of their own
-/// priorities.
+/// The indices of the processes that the action changes, in the order in which they are served. The processes of one
+/// group are adjacent on the board. The groups keep the order of the board. Within a group, the processes are ordered
+/// by `priority`.
 fn applicable(board: &Board, action: Action, name: Option<Name<'_>>) -> Result<Vec<usize>, Failure> {
     let records = board.records()?;
     let mut order: Vec<usize> = Vec::new();
@@ -132,8 +134,8 @@ struct Pending {
     before: Before,
 }
 
-/// Sends a request for each of the processes, then waits for all of them together. Writes the lines in the order in
-/// which the processes are done.
+/// Reports the processes that need no request. Sends a request for each other process. Then waits for all of them, and
+/// writes each result when the board shows it.
 fn serve(
     session: &mut Session<'_>,
     rsup: &Rsup,
@@ -184,7 +186,8 @@ fn serve(
             return Err(Failure::HAS_ENDED);
         }
         if !pending.is_empty() {
-            // After the end of rsup, the board is read once more, because its last lines may have changed since.
+            // After rsup has ended, the board is read once more, because rsup may have written to it after the previous
+            // read.
             has_ended = requests.wait(pause);
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
@@ -192,8 +195,8 @@ fn serve(
     Ok(())
 }
 
-/// Writes the line of a process. The command goes on if nobody reads its lines: a program that restarts itself may be the
-/// only reader, and its end closes the output before the start is requested.
+/// Writes the line of a process. A write error is ignored. A program that restarts itself may be the only reader of the
+/// output. The stop closes that output before the start is requested.
 fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) {
     if let Some(status) = outcome.status() {
         session.status = status;

@@ -6,20 +6,21 @@
 pub(super) enum Failure {
     /// No process was found that is an rsup.
     NotFound,
-    /// rsup stops every process, and accepts no request any more.
+    /// rsup is stopping every process. It accepts no request except `shutdown`, which turns a reload into an exit.
     ShuttingDown,
     /// Another reason, as the text of the line `error: …`.
     Other(&'static str),
-    /// stdout cannot be written, in general because its reader has closed it. The client ends without a message.
+    /// Writing to stdout failed, usually because its reader has closed it. Most commands end without a message.
+    /// `start`, `stop`, `restart` and `signal` continue.
     OutputClosed,
 }
 
 impl Failure {
-    /// rsup has ended, or has executed itself again, since the client has found it.
+    /// The request pipe cannot be used any more. Normally rsup has ended or has executed itself again.
     pub(super) const HAS_ENDED: Self = Self::Other("rsup has ended");
 
-    /// Returns a failure with this text. The memory of the text is not released, because a failure without a destructor
-    /// makes the program smaller by some kilobytes, and the client soon ends.
+    /// Returns a failure with this text. The text is leaked. So `Failure` has no destructor, which makes the program
+    /// some kilobytes smaller. Each failed command leaks one short text.
     pub(super) fn other(text: String) -> Self {
         Self::Other(text.leak())
     }

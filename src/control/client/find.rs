@@ -1,8 +1,8 @@
 //! Finds the rsup that the client controls.
 //!
-//! The client takes the first of these: the process that the variable `RSUP_PID` names, the nearest ancestor of the
-//! client that is an rsup, process 1, and the only other process of /proc that is one. A process is an rsup if it has a
-//! board that it can write. (A client has opened a board too, but only for reading.)
+//! If `RSUP_PID` is set, the client uses only that process. Otherwise it uses the nearest ancestor that is an rsup,
+//! then process 1, then the only other rsup in /proc. A process is an rsup if it has a board open for writing. (A
+//! client has opened a board too, but only for reading.)
 //!
 //! Any process can have a file that looks like a board. So the client considers only processes of its own user and of
 //! root, unless the variable names the process or it is process 1.
@@ -35,15 +35,14 @@ pub(super) fn find() -> Result<Rsup, Failure> {
     let search = Search { user: owner(own_pid()).map(|(user, _)| user), deadline: deadline() };
     let mut pid = parent(own_pid()).unwrap_or(0);
     while pid > 1 {
-        if let Ok(Some(rsup)) = search.consider(pid) {
+        if let Some(rsup) = search.consider(pid)? {
             return Ok(rsup);
         }
         pid = parent(pid).unwrap_or(0);
     }
-    match search.consider(1) {
-        Ok(Some(rsup)) => Ok(rsup),
-        // The errors of the processes above are found again.
-        Ok(None) | Err(_) => search.only_one(),
+    match search.consider(1)? {
+        Some(rsup) => Ok(rsup),
+        None => search.only_one(),
     }
 }
 
@@ -55,7 +54,8 @@ struct Search {
 }
 
 impl Search {
-    /// Looks at a process unless it belongs to another user, who may have forged its board.
+    /// Looks at a process if it is process 1, or belongs to root or to the client's user. Another user may have forged
+    /// a board.
     fn consider(&self, pid: i32) -> Result<Option<Rsup>, Failure> {
         let user = owner(pid).map(|(user, _)| user);
         if pid == 1 || user == Some(0) || user == self.user { look_at(pid, self.deadline) } else { Ok(None) }
@@ -98,8 +98,8 @@ impl Search {
     }
 }
 
-/// Opens the board of a process. Returns `None` if the process is not an rsup, and also if the kernel does not let the
-/// client look at a process that has another name than rsup.
+/// Opens the board of a process. Returns `None` if the process is not an rsup. If the kernel refuses access, returns an
+/// error if the process has the name of rsup (`is_named_rsup`), and otherwise `None`.
 fn look_at(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     let directory = format!("/proc/{pid}/fd");
     let directory = Path::new(&directory);
@@ -125,7 +125,8 @@ fn look_at(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     if is_refused && is_named_rsup(pid) { Err(no_permission(pid)) } else { Ok(None) }
 }
 
-/// Whether a process that cannot be looked at has the name of rsup. (`supervisord` may be the name of a link to rsup.)
+/// Whether a process that cannot be looked at has the name of rsup. `supervisord` counts only for PID 1: there it is
+/// probably a link to rsup, elsewhere it may be the real supervisord.
 fn is_named_rsup(pid: i32) -> bool {
     let is_rsup = |name: Vec<u8>| name == b"rsup\n" || (pid == 1 && name == b"supervisord\n");
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)

@@ -60,7 +60,8 @@ impl Line {
     }
 }
 
-/// Shows the state of all processes, then carries out the lines of stdin until the input ends.
+/// Shows the state of all processes. Then carries out lines from stdin until `quit`, `exit`, the end of input or a
+/// write error.
 pub(super) fn run_prompt(session: &mut Session<'_>) {
     let prompt = format!("{}> ", session.settings().prompt);
     let mut goes_on = run(session, "status");

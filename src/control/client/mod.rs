@@ -1,8 +1,8 @@
 //! The client: the commands of `supervisorctl`, with its texts and exit statuses.
 //!
-//! PID 1 does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
-//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). supervisord
-//! 4.3 is the model for every text, except where a comment says otherwise.
+//! rsup does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
+//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). Every text
+//! is that of supervisorctl 4.3, unless a comment says otherwise.
 
 mod action;
 mod connection;

@@ -14,7 +14,7 @@ pub(super) struct Session<'a> {
     pub(super) files: &'a Files<'a>,
     /// Whether `shutdown` and `reload` ask before they do what they are told.
     pub(super) asks: bool,
-    /// The exit status. Every error sets it, and nothing resets it, so the last error decides.
+    /// The exit status. Some results set it, and nothing sets it back to 0. The prompt ignores it.
     pub(super) status: u8,
 }
 

@@ -26,7 +26,8 @@ pub(super) fn status(session: &mut Session<'_>, board: &Board, words: &[&str]) -
     Ok(())
 }
 
-/// Shows each process that is meant to run and is not RUNNING. The exit status is 1 if there is one.
+/// Shows each process that is meant to run and is not RUNNING. Sets the exit status to 1 if there is such a process, or
+/// if a word names no process.
 pub(super) fn health(session: &mut Session<'_>, board: &Board, words: &[&str]) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
     let mut unhealthy = named(session, &records, words, 1)?;
@@ -37,8 +38,8 @@ pub(super) fn health(session: &mut Session<'_>, board: &Board, words: &[&str]) -
     session.write(table(&unhealthy).as_bytes())
 }
 
-/// Whether a process would run if nothing were wrong: it was not stopped by request, and was not a one-shot that has
-/// ended as expected.
+/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set. An EXITED
+/// process should run if `start_due` is set or its exit was not expected. Every other process should run.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
         State::Stopping | State::Stopped => record.start_due,

@@ -1,7 +1,7 @@
 //! `tail`: the end of a program's log file, and what comes after it.
 //!
-//! The client reads the file itself, and finds its path in the configuration. It works in rsup's directory while it
-//! does so, because relative paths begin there.
+//! The client reads the file itself. It takes the path of the log file from the configuration. It changes into rsup's
+//! working directory, because relative paths start there, and stays in it.
 
 use super::connection::{Board, Rsup};
 use super::failure::Failure;
@@ -200,7 +200,7 @@ fn show(session: &Session<'_>, file: &File, count: i64) -> Result<(), Failure> {
     session.write(b"\n")
 }
 
-/// Writes the bytes of a file from this offset to its end. Returns the offset of the end.
+/// Writes the bytes from this offset until the end of the file or a read error. Returns the offset reached.
 fn copy(session: &Session<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
