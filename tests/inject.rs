@@ -211,6 +211,11 @@ fn rsup_survives_a_system_call_that_fails_for_a_while() {
         let restart = |programs: &mut TwoPrograms| {
             let web = programs.runs(TwoPrograms::WEB, &[])?;
             let job = programs.runs(TwoPrograms::JOB, &[])?;
+            // A program may run before rsup has made its last system call for the start.
+            programs.until("the log says that both programs run", |life| {
+                let is_logged = |name: &str| !life.rsup.lines(&format!("success: {name} ")).is_empty();
+                (is_logged("web") && is_logged("job")).then_some(())
+            })?;
             let injection = Injection::start(programs, &inject);
             kill(job, SIGKILL);
             let slept = programs.sleeps(Duration::from_millis(if every_use() { 5000 } else { 1500 }));
