@@ -48,8 +48,8 @@ pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
-    RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, reset_dispositions,
-    sigchld_pending, wait_for_signal,
+    RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, ignore_termination,
+    reset_dispositions, sigchld_pending, wait_for_signal,
 };
 pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;

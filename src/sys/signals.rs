@@ -104,6 +104,12 @@ pub fn ignore_broken_pipe() {
     let _ = set_disposition(libc::SIGPIPE, libc::SIG_IGN);
 }
 
+/// Makes the client ignore SIGTERM.
+pub fn ignore_termination() {
+    // rt_sigaction(2) cannot fail for SIGTERM.
+    let _ = set_disposition(libc::SIGTERM, libc::SIG_IGN);
+}
+
 /// Blocks every signal and returns the former mask. Async-signal-safe.
 pub(super) fn block_all() -> Result<u64, Errno> {
     set_mask(ALL)

@@ -7,13 +7,13 @@ use super::names::{self, Name};
 use super::session::Session;
 use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
-use crate::sys::{block_all_signals, leave_group_of};
+use crate::sys::{ignore_termination, leave_group_of};
 use std::time::Duration;
 
-/// The time between two looks at the board. It begins with the shorter one and doubles.
+/// The pause between two reads of the board. It begins with the shortest one, and doubles up to the longest one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-/// Up to this number of lines of the board are read one by one.
+/// If at most this many processes are pending, only their lines are read. Otherwise the whole board is read.
 const FEW_LINES: usize = 16;
 
 /// Carries out `start`, `stop` or `signal` for the processes that the words name.
@@ -55,27 +55,21 @@ pub(super) fn request(
     if !session.confirms(question)? {
         return Ok(());
     }
-    let written = match rsup.phase()? {
-        Phase::Running => session.line(format_args!("{answer}")),
-        // A shutdown during a reload turns the reload into an exit.
-        Phase::ShuttingDown if request == Request::Shutdown => Err(Failure::ShuttingDown),
-        Phase::ShuttingDown => return Err(Failure::ShuttingDown),
-    };
-    // rsup soon sends SIGTERM to every process of the container, and then exits. The request comes last and SIGTERM is
-    // blocked, so that the client ends by itself before that: `docker exec` reports its exit status.
-    let mask = block_all_signals();
-    requests.send(request)?;
-    if session.asks
-        && let Ok(mask) = mask
-    {
-        // The prompt goes on, so the user must be able to interrupt the client. The call fails only if the mask is
-        // invalid, and this mask is the kernel's.
-        let _ = mask.restore();
+    let is_running = rsup.phase()? == Phase::Running;
+    let written =
+        if is_running { session.line(format_args!("{answer}")) } else { Err(Failure::ShuttingDown) };
+    // A shutdown during a reload turns the reload into an exit.
+    if is_running || request == Request::Shutdown {
+        // rsup soon sends SIGTERM to every process of the container, and then exits. `docker exec` reports the exit
+        // status of the client. So the client ignores SIGTERM, and sends the request last.
+        ignore_termination();
+        requests.send(request)?;
     }
     written
 }
 
-/// Carries out the action for the words one after the other, each completely. `all` replaces all other words.
+/// Carries out the action for one word after the other, and waits for its processes before the next word. If `all` is
+/// among the words, the others are ignored.
 fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&str]) -> Result<(), Failure> {
     let requests = rsup.requests()?;
     if words.contains(&"all") {
@@ -165,7 +159,7 @@ fn serve(
     let mut pause = SHORTEST_PAUSE;
     let mut has_ended = false;
     while !pending.is_empty() {
-        // The phase is read first: a line that is read later shows at least what the phase implies.
+        // The phase is read before the records, so the records are at least as new as the phase.
         let board = if pending.len() > FEW_LINES { rsup.read() } else { rsup.first_line() }?;
         let phase = board.phase();
         let mut waiting = Vec::new();
