@@ -20,8 +20,7 @@ const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-ti
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.
 // `_version` is not needed, because `super::read_options` finds `--version` by its name. `_command` is not needed,
 // because `args` returns the words of the command, which need not be UTF-8. `_ctl` is not needed, because
-// `super::parse` handles `--ctl`. The other fields with `_` belong to options
-// without effect.
+// `super::parse` handles `--ctl`. The other fields with `_` belong to options without effect.
 
 /// Runs the programs of a supervisord configuration file, or one command, for example as PID 1 of a container.
 #[derive(FromArgs, ArgsInfo)]

@@ -47,7 +47,7 @@ pub use grammar::python::repr;
 pub use load::{client_settings, find, load};
 pub use model::{
     Address, ClientSettings, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, Overrides,
-    ProcessConfig, SectionKind, Socket, StartStep, Supervisord, TryStep,
+    ProcessConfig, SectionKind, Socket, StartStep, Supervisord, TryStep, descriptor_of_path, expand_home,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

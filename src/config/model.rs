@@ -180,6 +180,27 @@ pub enum LogFile {
     Path(String),
 }
 
+/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the path.
+#[must_use]
+pub fn descriptor_of_path(path: &str) -> Option<&str> {
+    let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
+    match path {
+        "/dev/stdout" => Some("1"),
+        "/dev/stderr" => Some("2"),
+        _ => folders.iter().find_map(|folder| path.strip_prefix(folder)),
+    }
+}
+
+/// Replaces `~` in the path `~/x` of a log file by `home`, rsup's own HOME, as supervisord does. Without `home`, the path
+/// stays as it is.
+#[must_use]
+pub fn expand_home(path: &str, home: Option<&str>) -> String {
+    match (path.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => format!("{}/{below}", home.trim_end_matches('/')),
+        (Some(_), None) | (None, _) => path.to_owned(),
+    }
+}
+
 /// The socket of an `[fcgi-program:x]`, which is the stdin of each of its processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {

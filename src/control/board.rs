@@ -13,10 +13,13 @@
 //! reader and the writer pass each other twice during the copy of one line.
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt::Write;
 
-/// The name of the file, which the kernel shows as `/memfd:rsup (deleted)` in /proc/PID/fd.
-pub const NAME: &str = "rsup";
+/// The name of the file, from which the kernel makes the text of [`LINK`].
+pub const NAME: &CStr = c"rsup";
+/// What the link in /proc/PID/fd reads.
+pub const LINK: &str = "/memfd:rsup (deleted)";
 
 /// The first field of the header after its version. The `1` at the end is increased when a client of the old format
 /// would misread the new board.
@@ -264,8 +267,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whether a line ends with a newline, and both its versions are the same. [`Record::parse`] also compares the versions,
-/// but takes longer.
+/// Whether a line ends with a newline, and both its versions are the same. A client makes this check for every line that
+/// it reads. It is faster than [`Record::parse`], which compares the versions too.
 #[must_use]
 pub fn is_whole(line: &str) -> bool {
     let line = line.as_bytes().strip_suffix(b"\n");
@@ -345,6 +348,31 @@ fn unescape(text: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
+impl Record<'static> {
+    /// A process of the tests that has run once.
+    pub(crate) fn example(group: &'static str, name: &'static str, state: State) -> Self {
+        Self {
+            group: group.into(),
+            name: name.into(),
+            state,
+            pid: 0,
+            started_at: 1000,
+            ended_at: 2000,
+            exit: "".into(),
+            exit_expected: false,
+            start_due: false,
+            successes: 1,
+            failures: 0,
+            served: Served::default(),
+            autostart: true,
+            group_priority: 999,
+            priority: 999,
+            failure: "".into(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -376,6 +404,11 @@ mod tests {
         assert!(line.ends_with('\n'));
         assert_eq!(line.matches('\n').count(), 1);
         line
+    }
+
+    #[test]
+    fn the_link_contains_the_name_of_the_board() {
+        assert_eq!(format!("/memfd:{} (deleted)", NAME.to_str().unwrap()), LINK);
     }
 
     #[test]

@@ -470,7 +470,7 @@ impl Process {
         if self.starts_disabled {
             return;
         }
-        let start = Demand::Start { at: now.max(self.earliest_start(now)) };
+        let start = Demand::Start { at: self.earliest_start(now) };
         match self.state {
             Stopped | Exited { .. } | Fatal => {
                 self.failures = 0;
@@ -580,9 +580,9 @@ impl Process {
         }
     }
 
-    /// The time before which the process must not be started, because two starts of it would be too close together.
+    /// The earliest time from `now` on at which the last start is at least `MIN_START_INTERVAL_SECS` ago.
     fn earliest_start(&self, now: Time) -> Time {
-        self.started_at.map_or(now, |started| started.plus_secs(MIN_START_INTERVAL_SECS))
+        self.started_at.map_or(now, |started| now.max(started.plus_secs(MIN_START_INTERVAL_SECS)))
     }
 
     fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
@@ -649,8 +649,7 @@ impl Process {
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let earliest = now.max(self.earliest_start(now));
-        let restart_at = (again && !self.starts_disabled).then_some(earliest);
+        let restart_at = (again && !self.starts_disabled).then_some(self.earliest_start(now));
         self.state = ProcessState::Exited { restart_at };
         // One of the other members of the process group may be the daemon that the leader was meant to start. rsup
         // terminates them only if it starts the process again or is stopping every process.

@@ -6,11 +6,8 @@ use crate::control::request::{Request, Requests};
 use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState};
 use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallClock};
 use std::borrow::Cow;
-use std::ffi::CStr;
 use std::mem;
 
-/// The name of the board as a C string. [`board::NAME`] is the same name.
-const BOARD_NAME: &CStr = c"rsup";
 /// The number of bytes that one iteration of the loop reads from the request pipe. The rest waits for the next
 /// iteration, so that requests never delay the handling of signals and exits for long.
 const READ_SIZE: usize = 4096;
@@ -39,7 +36,7 @@ impl Control {
     /// # Errors
     /// Returns the errno of memfd_create(2) or of pipe2(2).
     pub(super) fn new(slots: &[Slot]) -> Result<Self, Errno> {
-        let board = MemoryFile::new(BOARD_NAME)?;
+        let board = MemoryFile::new(board::NAME)?;
         let pipe = RequestPipe::new()?;
         let run = WallClock::now().nanoseconds();
         let header = Header { processes: slots.len(), request_fd: pipe.number(), run, phase: Phase::Running };
@@ -153,15 +150,5 @@ fn state(state: ProcessState) -> State {
         ProcessState::Stopping(_) => State::Stopping,
         ProcessState::Exited { .. } => State::Exited,
         ProcessState::Fatal => State::Fatal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_names_of_the_board_are_equal() {
-        assert_eq!(BOARD_NAME.to_str(), Ok(board::NAME));
     }
 }

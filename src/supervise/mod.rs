@@ -182,8 +182,8 @@ impl Supervisor {
         let mut slots = Vec::with_capacity(config.processes.len());
         // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
         for (process, program) in config.processes.into_iter().zip(programs.leak()) {
-            specs.push(process.spec.clone());
-            slots.push(Slot::new(process, program));
+            slots.push(Slot::new(process.name, process.group, process.priority, program));
+            specs.push(process.spec);
         }
         let control = Control::new(&slots).and_then(|control| {
             poller.add(control.pipe(), REQUEST_TAG)?;
@@ -222,7 +222,8 @@ impl Supervisor {
         self.begin_board();
         loop {
             let outcome = self.run_actions();
-            // The board comes before the log: whoever has read a line of the log finds its result on the board.
+            // The board is written before the log, so that a client that reads the board after a line of the log finds
+            // the new state there.
             self.update_board();
             if let Some(outcome) = outcome {
                 self.log.finish();

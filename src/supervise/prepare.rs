@@ -1,6 +1,6 @@
 //! Turns the processes of the configuration into what sys needs to start them.
 
-use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, repr};
+use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, descriptor_of_path, expand_home, repr};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::Level;
@@ -144,7 +144,8 @@ impl Preparer {
                 (_, Some("1")) => self.stdout.clone(),
                 (_, Some("2")) => self.stderr.clone(),
                 (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::RefusedFd),
-                (path, None) => CString::new(expand_home(path)).map_or_else(|_| own.clone(), Output::File),
+                (path, None) => CString::new(expand_home(path, env::var("HOME").ok().as_deref()))
+                    .map_or_else(|_| own.clone(), Output::File),
             },
         }
     }
@@ -189,23 +190,4 @@ pub(super) fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd>
 /// The owner of a unix socket: `socket_owner` if that is set, otherwise the program's user.
 pub(super) fn owner(socket: &Socket, user: Option<&str>) -> Option<Credentials> {
     socket.owner.as_deref().or(user).and_then(|user| sys::resolve_user(user).ok())
-}
-
-/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that
-/// opens the path.
-fn descriptor_of_path(path: &str) -> Option<&str> {
-    let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
-    match path {
-        "/dev/stdout" => Some("1"),
-        "/dev/stderr" => Some("2"),
-        _ => folders.iter().find_map(|folder| path.strip_prefix(folder)),
-    }
-}
-
-/// Replaces `~` in `~/x` by rsup's own HOME, as supervisord does.
-fn expand_home(path: &str) -> String {
-    match (path.strip_prefix("~/"), env::var("HOME")) {
-        (Some(below), Ok(home)) => format!("{}/{below}", home.trim_end_matches('/')),
-        (Some(_), Err(_)) | (None, _) => path.to_owned(),
-    }
 }

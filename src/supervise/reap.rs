@@ -2,7 +2,7 @@
 
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
-use crate::policy::{Event, ExitStatus, Level, ProcId, ProcessSet, Time};
+use crate::policy::{Event, ExitStatus, Level, ProcId, Process, ProcessState, Time};
 use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, WaitStatus, WallClock};
 use std::ffi::CStr;
 use std::mem;
@@ -130,11 +130,11 @@ impl Supervisor {
             }
             (Some(_), Err(_)) | (None, _) => Event::Exited { exit, group_alive },
         };
-        let failed_starts =
-            |processes: &ProcessSet| processes.process(id).map(|process| process.start_results().1);
-        let failed_before = failed_starts(&self.processes);
         self.processes.apply(id, event, now);
-        if matches!(event, Event::Exited { .. }) && failed_starts(&self.processes) != failed_before {
+        let state = self.processes.process(id).map(Process::state);
+        // After an exit, a process enters these states only if the exit came before `startsecs`.
+        let is_failed = matches!(state, Some(ProcessState::Backoff { .. } | ProcessState::Fatal));
+        if matches!(event, Event::Exited { .. }) && is_failed {
             slot.last_error = messages::EXITED_TOO_QUICKLY.into();
         }
     }

@@ -8,26 +8,30 @@ use crate::policy::{Level, ProcId, Process, Signal, Time};
 impl Supervisor {
     /// Writes the whole board for the first time.
     pub(super) fn begin_board(&mut self) {
-        while self.processes.next_changed().is_some() {}
+        self.forget_changes();
         if let Some(control) = &mut self.control {
             control.begin(&self.processes, &self.slots.0);
         }
     }
 
+    /// Empties the list of the processes that have changed. The board contains these changes, or there is no board.
+    fn forget_changes(&mut self) {
+        while self.processes.next_changed().is_some() {}
+    }
+
     /// Writes to the board what has changed since the last call.
     pub(super) fn update_board(&mut self) {
-        if let Some(control) = &mut self.control {
-            control.update_phase(&self.processes);
-        }
-        // While rsup stops every process, no client shows a state, and clients only wait for ends.
-        let only_ends = !self.processes.accepts_requests();
+        let Some(control) = &mut self.control else { return self.forget_changes() };
+        control.update_phase(&self.processes);
+        let is_stopping = !self.processes.accepts_requests();
         while let Some(id) = self.processes.next_changed() {
-            let is_skipped = only_ends && self.processes.process(id).is_some_and(Process::has_leader);
-            if let (Some(control), false) = (&mut self.control, is_skipped) {
+            // While rsup stops every process, `status` is refused, and a client waits only for the end of a process. So
+            // the record of a process that still runs is not needed.
+            let still_runs = self.processes.process(id).is_some_and(Process::has_leader);
+            if !(is_stopping && still_runs) {
                 control.write_record(&self.processes, &self.slots.0, id);
             }
         }
-        let Some(control) = &mut self.control else { return };
         if let Some(errno) = control.take_write_error() {
             self.log.line(Level::Warn, messages::board_not_written(errno));
         }

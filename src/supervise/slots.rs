@@ -1,6 +1,5 @@
 //! The PIDs, the descriptors and the last error of each process.
 
-use crate::config::ProcessConfig;
 use crate::control::board::Served;
 use crate::policy::{ProcId, Signal};
 use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
@@ -29,7 +28,7 @@ pub(super) struct Slot {
     pub(super) failure: Option<ExecFailure>,
     /// The interpreter because of which the exec failed; empty if there is none.
     pub(super) interpreter: Box<str>,
-    /// Why the last start that failed has failed.
+    /// Why the most recent failed start failed.
     pub(super) last_error: Box<str>,
     /// The errors of rsup's attempt to open the log files that are FIFOs, until the next fork. The next child does not
     /// open a file that has an error, and reports the error instead. `None` if rsup has made no attempt since the last
@@ -46,11 +45,16 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(config: ProcessConfig, program: &'static Result<SpawnSpec, String>) -> Self {
+    pub(super) fn new(
+        name: String,
+        group_name: String,
+        priority: i64,
+        program: &'static Result<SpawnSpec, String>,
+    ) -> Self {
         Self {
-            name: config.name.into(),
-            group_name: config.group.into(),
-            priority: config.priority,
+            name: name.into(),
+            group_name: group_name.into(),
+            priority,
             program,
             leader: None,
             group: None,

@@ -2,9 +2,9 @@
 //! other direction. Clients open both through /proc/PID/fd.
 
 use super::errno::{Errno, cvt};
-use super::poll::poll_timeout;
+use super::poll::{poll_for, poll_timeout, poll_writable};
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFlags, PollTimeout};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{pipe2, read, write};
 use std::ffi::CStr;
@@ -33,8 +33,8 @@ impl MemoryFile {
                 errno => Err(errno),
             });
         let fd = created?;
-        // Other processes of rsup's user may read the file, but not write it. Without this mode they could damage it. An
-        // error is not important, because rsup works without the mode too.
+        // Other processes of rsup's user may read the file and not write it, because they could damage it. An error is
+        // not important, because rsup works without the mode too.
         let _ = fchmod(&fd, Mode::S_IRUSR);
         Ok(Self(fd.into()))
     }
@@ -159,7 +159,9 @@ impl RequestWriter {
     pub fn write(&self, request: &[u8]) -> Result<(), Errno> {
         loop {
             match write(&self.0, request) {
-                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT, None),
+                Err(Errno::EAGAIN) => {
+                    poll_writable(self.0.as_fd(), PollTimeout::NONE);
+                }
                 Err(Errno::EINTR) => {}
                 result => return result.map(drop),
             }
@@ -170,21 +172,8 @@ impl RequestWriter {
     /// executed itself again: the pipe has no reader then.
     #[must_use]
     pub fn wait_for_end(&self, time: Duration) -> bool {
-        self.wait(PollFlags::empty(), Some(time));
-        self.has_no_reader()
-    }
-
-    fn has_no_reader(&self) -> bool {
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
-        let ready = poll(&mut fds, poll_timeout(Duration::ZERO));
-        let [fd] = fds;
-        ready.is_ok() && fd.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
-    }
-
-    fn wait(&self, events: PollFlags, time: Option<Duration>) {
-        let timeout = time.map_or(nix::poll::PollTimeout::NONE, poll_timeout);
-        // An error only makes the caller try again earlier.
-        let _ = poll(&mut [PollFd::new(self.0.as_fd(), events)], timeout);
+        // After an error, the caller only looks again earlier.
+        poll_for(self.0.as_fd(), PollFlags::POLLERR, poll_timeout(time)).unwrap_or(false)
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) fn poll_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<
     poll_for(fd, PollFlags::POLLIN, timeout)
 }
 
-fn poll_for(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: PollTimeout) -> Result<bool, Errno> {
+pub(super) fn poll_for(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: PollTimeout) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(fd, wanted)];
     poll(&mut fds, timeout)?;
     let [fd] = fds;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
-use rsup::control::board::{Header, NAME, Record, State};
+use rsup::control::board::{Header, LINK, Record, State};
 use rsup::control::request::Request;
 
 use super::eventually;
@@ -26,10 +26,9 @@ impl Board {
 
     /// The path of the board, if rsup has one.
     pub(crate) fn find(pid: i32) -> Option<PathBuf> {
-        let target = format!("/memfd:{NAME} (deleted)");
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         let mut paths = descriptors.map(|entry| entry.unwrap().path());
-        paths.find(|path| fs::read_link(path).is_ok_and(|link| link.as_os_str() == &*target))
+        paths.find(|path| fs::read_link(path).is_ok_and(|link| link.as_os_str() == LINK))
     }
 
     fn lines(&self) -> Vec<String> {

@@ -32,7 +32,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// The text behind the name of the process.
+    /// The text after the name of the process in the output.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -121,7 +121,7 @@ impl Action {
     }
 }
 
-/// The start of a STOPPING process takes place when the process has ended. supervisord refuses such a start.
+/// rsup starts a STOPPING process after the process has ended, so the client waits. supervisord refuses such a start.
 fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
     let is_served = now.served.starts != before.served.starts;
     if is_served && now.successes != before.successes {
@@ -170,24 +170,8 @@ mod tests {
     use super::*;
 
     fn record(state: State) -> Record<'static> {
-        Record {
-            group: "x".into(),
-            name: "x".into(),
-            state,
-            pid: 0,
-            started_at: 0,
-            ended_at: 0,
-            exit: "".into(),
-            exit_expected: false,
-            start_due: false,
-            successes: 5,
-            failures: 5,
-            served: Served { starts: 5, stops: 5, signals: 5 },
-            autostart: true,
-            group_priority: 999,
-            priority: 999,
-            failure: "".into(),
-        }
+        let served = Served { starts: 5, stops: 5, signals: 5 };
+        Record { successes: 5, failures: 5, served, ..Record::example("x", "x", state) }
     }
 
     const STATES: [State; 7] = [

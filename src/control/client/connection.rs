@@ -97,12 +97,12 @@ impl Rsup {
     }
 }
 
-/// When the client stops waiting for whole lines that it begins to read now.
+/// The time until which a read that begins now is repeated.
 pub(super) fn deadline() -> u64 {
     monotonic_nanos().saturating_add(PATIENCE)
 }
 
-/// Calls `read` until it returns lines that rsup has written as a whole, at least once, and until `deadline`.
+/// Calls `read` until it succeeds or `deadline` has passed. Calls it at least once.
 fn until_whole<T>(
     pid: i32,
     deadline: u64,
@@ -145,7 +145,7 @@ impl Board {
         for index in 0..lines {
             board.line(index).filter(|line| is_whole(line)).ok_or(Unreadable::Torn)?;
         }
-        // rsup escapes control characters, so only a forged board contains any but tabs and newlines.
+        // rsup writes no control characters except tabs and newlines, so a board with others is forged.
         if board.text.contains(|character: char| character.is_control() && !"\t\n".contains(character)) {
             return Err(Unreadable::OtherFormat);
         }
@@ -182,7 +182,7 @@ impl Board {
         (0..count).map(|index| self.record(index)).collect()
     }
 
-    /// All processes in the order of a text. Processes with the same text stay in the order of the board.
+    /// All processes, sorted by the key that `text` returns. Processes with the same key stay in the order of the board.
     pub(super) fn sorted(&self, text: fn(&Record<'_>) -> String) -> Result<Vec<Record<'_>>, Failure> {
         let records = self.records()?;
         let mut order = StableSort::default();
@@ -216,7 +216,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::board::{Served, State, line_length};
+    use crate::control::board::{State, line_length};
     use crate::sys::RequestPipe;
     use std::io::Write as _;
     use tempfile::NamedTempFile;
@@ -238,24 +238,7 @@ mod tests {
     }
 
     fn record(group: &'static str, name: &'static str) -> Record<'static> {
-        Record {
-            group: group.into(),
-            name: name.into(),
-            state: State::Running,
-            pid: 5,
-            started_at: 1,
-            ended_at: 0,
-            exit: "".into(),
-            exit_expected: false,
-            start_due: false,
-            successes: 1,
-            failures: 0,
-            served: Served::default(),
-            autostart: true,
-            group_priority: 999,
-            priority: 999,
-            failure: "".into(),
-        }
+        Record { pid: 5, started_at: 1, ended_at: 0, ..Record::example(group, name, State::Running) }
     }
 
     fn open(file: &NamedTempFile) -> Result<Rsup, Failure> {

@@ -9,7 +9,7 @@
 
 use super::connection::{Rsup, deadline};
 use super::failure::Failure;
-use crate::control::board::NAME;
+use crate::control::board::LINK;
 use crate::sys::{list_directory, parent};
 use std::fs;
 use std::io::ErrorKind;
@@ -103,12 +103,11 @@ impl Search {
 fn look_at(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     let directory = format!("/proc/{pid}/fd");
     let directory = Path::new(&directory);
-    let board = format!("/memfd:{NAME} (deleted)");
     let mut is_refused = true;
     for name in list_directory(directory) {
         let path = directory.join(name);
         match fs::read_link(&path) {
-            Ok(target) if target.as_os_str() == board.as_str() => {}
+            Ok(target) if target.as_os_str() == LINK => {}
             Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
             Ok(_) | Err(_) => {
                 is_refused = false;

@@ -31,7 +31,7 @@ const UNSUPPORTED: [(&str, &str); 8] = [
 const READS_AT_START: &str =
     "rsup reads its file only at start: use \"reload\", which restarts all programs with the new file";
 
-/// A line of input, split into the command and the text behind it.
+/// A line of input, split into the command and the text after the command.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
     text: String,
@@ -159,7 +159,7 @@ fn report(session: &mut Session<'_>, command: &str, failure: Failure) -> Result<
                 "health" => "rsup is shutting down",
                 _ => "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>",
             };
-            // rsup exits, as `shutdown` asks, so the exit status stays as it is.
+            // rsup exits, which is what `shutdown` requests, so this is no failure.
             let status = if command == "shutdown" { session.status } else { 1 };
             session.error(status, format_args!("{text}"))
         }

@@ -17,8 +17,8 @@ pub(super) struct Options {
     pub(super) configuration: Option<PathBuf>,
     pub(super) server_url: Option<String>,
     pub(super) interactive: bool,
-    /// The words behind the options, joined by blanks, if there are any. Bytes that are not UTF-8 are replaced, because no
-    /// name contains them.
+    /// The words after the options, joined by blanks. `None` if there are no words. Bytes that are not UTF-8 are replaced,
+    /// because no name contains them.
     pub(super) words: Option<String>,
 }
 

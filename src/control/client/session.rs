@@ -12,7 +12,7 @@ use std::fmt;
 pub(super) struct Session<'a> {
     pub(super) options: Options,
     pub(super) files: &'a Files<'a>,
-    /// Whether `shutdown` and `reload` ask before they do what they are told.
+    /// Whether the client asks the user before it sends `shutdown` or `reload`.
     pub(super) asks: bool,
     /// The exit status. Some results set it, and nothing sets it back to 0. The prompt ignores it.
     pub(super) status: u8,
@@ -39,13 +39,13 @@ impl<'a> Session<'a> {
         self.line(text)
     }
 
-    /// Writes the line of an error in the use of a command, and the help of the command.
+    /// Writes an error line about wrong arguments, and then the help of the command.
     pub(super) fn usage_error(&mut self, status: u8, command: &str, why: &str) -> Result<(), Failure> {
         self.error(status, format_args!("Error: {command} {why}"))?;
         self.write(help::of(command).unwrap_or_default().as_bytes())
     }
 
-    /// Asks a question, unless the session does not ask. Returns whether the answer begins with `y`.
+    /// Returns true if no question is needed, or if the user's answer begins with `y` or `Y`.
     pub(super) fn confirms(&self, question: &str) -> Result<bool, Failure> {
         if !self.asks {
             return Ok(true);
@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
 /// Reads a line from stdin. Returns `None` at the end of the input, and after an error.
 pub(super) fn read_line() -> Option<String> {
     let mut bytes = vec![sys::read_byte()?];
-    // The bytes behind the line stay in the pipe, for a program that reads from it after the client.
+    // The bytes after the line stay in the pipe, for a program that reads from the pipe after the client.
     while bytes.last() != Some(&b'\n')
         && let Some(byte) = sys::read_byte()
     {

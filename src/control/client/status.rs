@@ -8,7 +8,7 @@ use crate::control::board::{Record, State};
 use crate::sys::{LocalTime, TimeZone, WallClock};
 use std::fmt::Write as _;
 
-/// The smallest width of the first column of `status`, without the blanks behind it.
+/// The smallest width of a name in the first column of `status`. Three blanks follow the longest name.
 const NAME_WIDTH: usize = 30;
 const DAY: u64 = 86_400;
 const MONTHS: [&str; 12] =
@@ -176,27 +176,9 @@ fn date(time: LocalTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::board::Served;
 
     fn record(group: &'static str, name: &'static str, state: State) -> Record<'static> {
-        Record {
-            group: group.into(),
-            name: name.into(),
-            state,
-            pid: 0,
-            started_at: 1000,
-            ended_at: 2000,
-            exit: "".into(),
-            exit_expected: false,
-            start_due: false,
-            successes: 0,
-            failures: 0,
-            served: Served::default(),
-            autostart: true,
-            group_priority: 999,
-            priority: 999,
-            failure: "".into(),
-        }
+        Record::example(group, name, state)
     }
 
     fn described(record: &Record<'_>) -> String {

@@ -1,4 +1,4 @@
-//! `tail`: the end of a program's log file, and what comes after it.
+//! `tail`: the end of a program's log file, and, with `-f`, what is appended later.
 //!
 //! The client reads the file itself. It takes the path of the log file from the configuration. It changes into rsup's
 //! working directory, because relative paths start there, and stays in it.
@@ -9,7 +9,7 @@ use super::files::Launch;
 use super::help;
 use super::names::Name;
 use super::session::Session;
-use crate::config::{LogFile, ProcessConfig, repr, value};
+use crate::config::{LogFile, ProcessConfig, descriptor_of_path, expand_home, repr, value};
 use crate::sys;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -18,8 +18,9 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::Duration;
 use std::{env, path::Path};
 
-/// The number of bytes that `tail` shows without `-N`, and that `tail -f` shows at first.
+/// The number of bytes that `tail` shows without `-N`.
 const LENGTH: i64 = 1600;
+/// The number of bytes that `tail -f` shows at first.
 const LENGTH_BEFORE_FOLLOWING: u64 = 1024;
 /// The time between two looks at a file that `tail -f` follows.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ struct Arguments<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// The last bytes, whose number this is. 0 means all, and a negative number skips as many bytes of the file.
+    /// The last N bytes. 0 means the whole file. -N means everything after the first N bytes.
     Last(i64),
     Follow,
 }
@@ -116,7 +117,7 @@ fn arguments<'a>(words: &[&'a str]) -> Result<Arguments<'a>, WrongArguments> {
 /// The log file of a process.
 enum Log {
     /// The open file and its path.
-    Open(File, OsString),
+    Open(File, String),
     /// No process has the name.
     NoProcess,
     /// The output goes to no file, or the file does not exist.
@@ -142,19 +143,15 @@ fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -
     };
     let file = if channel == "stdout" { &process.stdout_logfile } else { &process.stderr_logfile };
     let LogFile::Path(path) = file else { return Ok(Log::NoFile) };
-    let mut expanded = OsString::from(path);
-    if let (Some(below), Some(home)) = (path.strip_prefix("~/"), home) {
-        expanded = Path::new(&home).join(below).into();
-    }
-    let is_found = is_inside || Path::new(&expanded).is_absolute();
-    Ok(if is_found { open(expanded) } else { Log::Unreadable })
+    let path = expand_home(path, home.as_deref().and_then(OsStr::to_str));
+    let is_found = is_inside || Path::new(&path).is_absolute();
+    Ok(if is_found { open(path) } else { Log::Unreadable })
 }
 
-/// Opens a log file. A device such as `/dev/stdout` is another file in every process.
-fn open(path: OsString) -> Log {
-    let is_device = ["/dev/stdout", "/dev/stderr"].iter().any(|device| path == *device);
-    let is_below = |folder: &str| path.as_bytes().starts_with(folder.as_bytes());
-    if is_device || is_below("/dev/fd/") || is_below("/proc/") {
+/// Opens a log file. A path such as `/dev/stdout` leads to another file in each process, so the client cannot open
+/// rsup's.
+fn open(path: String) -> Log {
+    if descriptor_of_path(&path).is_some() || path.starts_with("/proc/") {
         return Log::Unreadable;
     }
     match sys::open_regular(Path::new(&path)) {
@@ -188,7 +185,7 @@ fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
     Some((part(bytes.get(..at))?, part(bytes.get(at.saturating_add(1)..))?))
 }
 
-/// Shows the end of a file, and a newline behind it.
+/// Shows the end of a file, and then a newline.
 fn show(session: &Session<'_>, file: &File, count: i64) -> Result<(), Failure> {
     let size = file.metadata().map_or(0, |found| found.len());
     let begin = match count {
@@ -229,7 +226,7 @@ fn follow(session: &Session<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Re
             session.line(format_args!("==> File truncated <=="))?;
             offset = 0;
         }
-        // Before another file is followed, what was written to the old one since the last look is shown.
+        // The rest of the old file is shown before the new file is followed.
         offset = copy(session, &file, offset)?;
         if is_replaced && let Ok(other) = sys::open_regular(path) {
             file = other;
@@ -272,7 +269,8 @@ mod tests {
     #[test]
     fn only_a_regular_file_is_a_log_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(open(file.path().into()), Log::Open(..)));
+        let path = file.path().to_str().unwrap().to_owned();
+        assert!(matches!(open(path), Log::Open(..)));
         assert!(matches!(open("/dev/null".into()), Log::Open(..)));
         assert!(matches!(open("/nowhere".into()), Log::NoFile));
         assert!(matches!(open("".into()), Log::NoFile));
