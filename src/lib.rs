@@ -11,8 +11,10 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod error;
+mod json_string;
 pub mod log;
 pub mod policy;
+pub mod relay;
 pub mod supervise;
 pub mod sys;
 

@@ -1,14 +1,15 @@
 //! rsup's own log lines on stderr. Writing a line never waits for the reader.
 
+use crate::json_string;
 use crate::policy::Level;
-use crate::sys::{self, Errno, LocalTime, LogStream, TimeZone, WallClock};
+use crate::sys::{self, Errno, LocalTime, OutputStream, TimeZone, WallClock};
 use std::fmt::{self, Write};
 use std::mem;
 
 /// rsup's own log.
 #[derive(Debug)]
 pub struct Log {
-    stream: LogStream,
+    stream: OutputStream,
     threshold: Level,
     silent: bool,
     backlog: Backlog,
@@ -16,7 +17,7 @@ pub struct Log {
     defers_writes: bool,
     /// Whether a line was logged since the last [`Log::flush`].
     has_new_lines: bool,
-    stamp: Stamp,
+    formatter: LineFormatter,
 }
 
 impl Log {
@@ -24,13 +25,13 @@ impl Log {
     #[must_use]
     pub fn new(threshold: Level, silent: bool) -> Self {
         Self {
-            stream: LogStream::stderr(),
+            stream: OutputStream::stderr(),
             threshold,
             silent,
             backlog: Backlog::default(),
             defers_writes: false,
             has_new_lines: false,
-            stamp: Stamp::default(),
+            formatter: LineFormatter::new(LogFormat::Text),
         }
     }
 
@@ -44,11 +45,11 @@ impl Log {
 
     /// Takes the text as a trait object, so that the code below exists once and not for every type of text.
     fn add(&mut self, level: Level, text: &dyn fmt::Display) {
-        if !self.backlog.push(self.stamp.now(), level, text) {
+        if !self.backlog.push(&mut self.formatter, level, text) {
             // The stream may have room again. Even if the stream has no room for the whole backlog, the line may fit
             // into the backlog now.
             let _ = self.drain();
-            if !self.backlog.push(self.stamp.now(), level, text) {
+            if !self.backlog.push(&mut self.formatter, level, text) {
                 self.backlog.lost += 1;
             }
         }
@@ -66,14 +67,24 @@ impl Log {
 
     /// Writes the backlog if a line was logged since the last call. Returns the stream if the stream has no room for
     /// the whole backlog, so that the caller can watch the stream.
-    pub fn flush(&mut self) -> Option<&LogStream> {
+    pub fn flush(&mut self) -> Option<&OutputStream> {
         let is_full = mem::take(&mut self.has_new_lines) && self.drain() == Err(Errno::EAGAIN);
         is_full.then_some(&self.stream)
     }
 
+    /// From now on, each line is a JSON object.
+    pub fn use_json(&mut self) {
+        self.formatter = LineFormatter::new(LogFormat::Json);
+    }
+
+    /// From now on, the lines are written to this stream. Returns the former stream. The backlog stays.
+    pub fn redirect(&mut self, stream: OutputStream) -> OutputStream {
+        mem::replace(&mut self.stream, stream)
+    }
+
     /// The stream to which the lines are written. [`Log::flush`] returns the same stream.
     #[must_use]
-    pub fn stream(&self) -> &LogStream {
+    pub fn stream(&self) -> &OutputStream {
         &self.stream
     }
 
@@ -101,13 +112,13 @@ impl Log {
     fn drain(&mut self) -> Result<(), Errno> {
         let shows_warnings = self.shows(Level::Warn);
         let stream = &self.stream;
-        let stamp = &mut self.stamp;
+        let formatter = &mut self.formatter;
         self.backlog.drain(
             |line| stream.write(line),
             |backlog, lost| {
                 if shows_warnings {
                     let text = format_args!("log lines lost: {lost} (they were not read in time)");
-                    backlog.push(stamp.now(), Level::Warn, &text);
+                    backlog.push(formatter, Level::Warn, &text);
                 }
             },
         )
@@ -146,12 +157,12 @@ const MAX_BACKLOG: usize = 64 * 1024;
 impl Backlog {
     /// Appends a line. Returns false if the line does not fit, or if the loss of earlier lines has not been reported
     /// yet.
-    fn push(&mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) -> bool {
+    fn push(&mut self, formatter: &mut LineFormatter, level: Level, text: &dyn fmt::Display) -> bool {
         if self.lost > 0 {
             return false;
         }
         let mut end = self.bytes.len();
-        LineWriter::append_to(&mut self.bytes).format(stamp, level, text);
+        formatter.append(&mut self.bytes, level, text);
         if self.bytes.len() > MAX_BACKLOG {
             self.bytes.drain(..self.written);
             end -= mem::take(&mut self.written);
@@ -203,6 +214,66 @@ impl Backlog {
     }
 }
 
+/// How rsup's own lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As in supervisord: the local time, the level and the text.
+    Text,
+    /// A JSON object with the members `time` (RFC 3339, UTC), `level` and `message`.
+    Json,
+}
+
+/// Makes the text of log lines.
+#[derive(Debug)]
+pub struct LineFormatter {
+    format: LogFormat,
+    stamp: Stamp,
+}
+
+impl LineFormatter {
+    /// Creates a formatter for lines in this format.
+    #[must_use]
+    pub fn new(format: LogFormat) -> Self {
+        let zone = match format {
+            LogFormat::Text => None,
+            LogFormat::Json => Some(TimeZone::utc()),
+        };
+        Self { format, stamp: Stamp { zone, ..Stamp::default() } }
+    }
+
+    /// Appends one line, with its newline, to `out`.
+    pub fn append(&mut self, out: &mut Vec<u8>, level: Level, text: &dyn fmt::Display) {
+        match self.format {
+            LogFormat::Text => {
+                let (seconds, milliseconds) = self.stamp.now();
+                let mut line = LineWriter::append_to(out, MAX_LINE);
+                let written = write!(line, "{seconds},{milliseconds:03} {} {text}", level.tag());
+                line.finish(written);
+                out.push(b'\n');
+            }
+            LogFormat::Json => {
+                // A character of the message takes at most 2 bytes in JSON, because control characters are escaped
+                // already. So the line takes at most `MAX_LINE` bytes.
+                let mut message = Vec::new();
+                let mut line = LineWriter::append_to(&mut message, MAX_LINE / 2 - 100);
+                let written = write!(line, "{text}");
+                line.finish(written);
+                self.append_time(out);
+                out.extend(format!(", \"level\": \"{}\", \"message\": ", level.tag()).bytes());
+                json_string::append(out, &message);
+                out.extend(b"}\n");
+            }
+        }
+    }
+
+    /// Appends the beginning of a JSON object: a brace and the member `time`.
+    pub fn append_time(&mut self, out: &mut Vec<u8>) {
+        let (seconds, milliseconds) = self.stamp.now();
+        let seconds = seconds.replace(' ', "T");
+        out.extend(format!("{{\"time\": \"{seconds}.{milliseconds:03}Z\"").bytes());
+    }
+}
+
 /// The local time at the beginning of a line. Only the milliseconds are computed for each line, and the rest once per
 /// second.
 #[derive(Debug, Default)]
@@ -231,8 +302,8 @@ impl Stamp {
 
 /// The longest line: PIPE_BUF bytes, so that a pipe takes the whole line or nothing.
 const MAX_LINE: usize = 4096;
-/// The end of a line whose text was too long.
-const CUT: &[u8] = b"...\n";
+/// The end of a text that was too long.
+const CUT: &[u8] = b"...";
 
 /// Appends one line to a buffer.
 struct LineWriter<'a> {
@@ -242,15 +313,17 @@ struct LineWriter<'a> {
 }
 
 impl<'a> LineWriter<'a> {
-    fn append_to(out: &'a mut Vec<u8>) -> Self {
-        let limit = out.len() + MAX_LINE - CUT.len();
+    /// Appends a text of less than `max` bytes.
+    fn append_to(out: &'a mut Vec<u8>, max: usize) -> Self {
+        let limit = out.len() + max - CUT.len() - 1;
         Self { out, limit }
     }
 
-    fn format(mut self, stamp: (&str, u32), level: Level, text: &dyn fmt::Display) {
-        let (seconds, millisecond) = stamp;
-        let written = write!(self, "{seconds},{millisecond:03} {} {text}", level.tag());
-        self.out.extend(if written.is_ok() { b"\n" } else { CUT });
+    /// Marks the end of the text, if the text was too long.
+    fn finish(self, written: fmt::Result) {
+        if written.is_err() {
+            self.out.extend(CUT);
+        }
     }
 
     fn put(&mut self, text: &str) -> fmt::Result {
@@ -305,10 +378,16 @@ fn put_escaped(text: &str, put: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Res
 mod tests {
     use super::*;
 
-    const STAMP: (&str, u32) = ("2026-01-31 13:01:34", 7);
-
     fn push(backlog: &mut Backlog, text: &str) -> bool {
-        backlog.push(STAMP, Level::Info, &text)
+        backlog.push(&mut LineFormatter::new(LogFormat::Text), Level::Info, &text)
+    }
+
+    /// A line without the time at its beginning, which has the form `2026-01-31 13:01:34,007`.
+    fn without_time(line: &str) -> &str {
+        let (time, rest) = line.split_at("2026-01-31 13:01:34,007 ".len());
+        let form: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(form, "0000-00-00 00:00:00,000 ");
+        rest
     }
 
     /// Writes the whole backlog to a reader that takes at most `max_bytes_per_write` bytes of each write. Returns the
@@ -328,7 +407,26 @@ mod tests {
     fn a_line_has_the_time_the_level_and_the_text() {
         let mut backlog = Backlog::default();
         assert!(push(&mut backlog, "spawned: 'web'"));
-        assert_eq!(drain(&mut backlog, usize::MAX), ["2026-01-31 13:01:34,007 INFO spawned: 'web'\n"]);
+        assert_eq!(without_time(&drain(&mut backlog, usize::MAX).concat()), "INFO spawned: 'web'\n");
+    }
+
+    #[test]
+    fn a_line_in_json_has_the_time_in_utc_the_level_and_the_message() {
+        let mut line = Vec::new();
+        LineFormatter::new(LogFormat::Json).append(&mut line, Level::Warn, &"a \"b\"\n");
+        let object: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(object["level"], "WARN");
+        assert_eq!(object["message"], r#"a "b"\n"#);
+        let time = object["time"].as_str().unwrap();
+        assert!(time.len() == "2026-01-31T13:01:34.007Z".len() && time.ends_with('Z'), "{time}");
+        assert_eq!((line.last(), object.as_object().unwrap().len()), (Some(&b'\n'), 3));
+    }
+
+    #[test]
+    fn a_line_in_json_fits_into_a_pipe() {
+        let mut line = Vec::new();
+        LineFormatter::new(LogFormat::Json).append(&mut line, Level::Info, &"\"".repeat(10_000));
+        assert!((3500..=MAX_LINE).contains(&line.len()), "{}", line.len());
     }
 
     #[test]
@@ -344,7 +442,7 @@ mod tests {
     fn a_partial_write_is_continued_where_it_ended() {
         let mut backlog = Backlog::default();
         assert!(push(&mut backlog, "some text"));
-        assert_eq!(drain(&mut backlog, 10).concat(), "2026-01-31 13:01:34,007 INFO some text\n");
+        assert_eq!(without_time(&drain(&mut backlog, 10).concat()), "INFO some text\n");
     }
 
     #[test]
@@ -358,7 +456,7 @@ mod tests {
         });
         assert_eq!(result, Err(Errno::EAGAIN));
         assert_eq!(backlog.write_to(|_| Ok(0)), Err(Errno::EAGAIN));
-        assert_eq!(drain(&mut backlog, usize::MAX), ["2026-01-31 13:01:34,007 INFO b\n"]);
+        assert_eq!(without_time(&drain(&mut backlog, usize::MAX).concat()), "INFO b\n");
     }
 
     #[test]
@@ -406,8 +504,8 @@ mod tests {
             |backlog, lost| assert!(push(backlog, &format!("lost {lost}"))),
         );
         assert_eq!(result, Ok(()));
-        let stamp = "2026-01-31 13:01:34,007 INFO";
-        assert_eq!(written, [format!("{stamp} kept\n"), format!("{stamp} lost 3\n")]);
+        let written: Vec<_> = written.iter().map(|line| without_time(line)).collect();
+        assert_eq!(written, ["INFO kept\n", "INFO lost 3\n"]);
         assert_eq!(backlog.lost, 0);
     }
 
@@ -434,9 +532,7 @@ mod tests {
     fn control_characters_are_escaped() {
         let mut backlog = Backlog::default();
         assert!(push(&mut backlog, "a\nb\x1b[31m\u{85}é"));
-        assert_eq!(
-            drain(&mut backlog, usize::MAX),
-            ["2026-01-31 13:01:34,007 INFO a\\nb\\u{1b}[31m\\u{85}é\n"]
-        );
+        let line = drain(&mut backlog, usize::MAX).concat();
+        assert_eq!(without_time(&line), "INFO a\\nb\\u{1b}[31m\\u{85}é\n");
     }
 }

@@ -128,10 +128,11 @@ fn policy_uses_no_other_module_no_clock_and_nothing_of_the_machine() {
 }
 
 #[test]
-fn cli_supervise_control_and_log_use_only_the_layers_below() {
+fn cli_supervise_control_relay_and_log_use_only_the_layers_below() {
     assert_not_in("cli", &["crate::sys", "crate::supervise", "crate::log", "crate::error"]);
     assert_not_in("supervise", &["crate::cli"]);
     assert_not_in("control", &["crate::supervise", "crate::policy"]);
+    assert_not_in("relay", &["crate::config", "crate::supervise", "crate::control", "crate::cli"]);
     assert_not_in("log.rs", &["crate::config", "crate::supervise", "crate::cli"]);
 }
 

@@ -63,9 +63,9 @@ fn only_the_three_standard_descriptors_are_open() {
         program("other", "sleep 1000") + "shutdown_on=never\n" + &program("job", "ls /proc/self/fd") + ONCE;
     let mut rsup = rsup(&conf).after("exec 7</dev/null 9>/dev/null").start();
     rsup.expect("exited: job");
+    assert_eq!(rsup.stop(), 0);
     // `ls` has a fourth descriptor open: the directory that it lists.
     assert_eq!(rsup.read("out"), "0\n1\n2\n3\n");
-    assert_eq!(rsup.stop(), 0);
 }
 
 #[test]

@@ -132,7 +132,8 @@ fn a_program_can_be_stopped_while_its_fifo_is_full() {
 
 #[test]
 fn rsup_does_not_open_a_link_to_its_own_stdout() {
-    let setup = rsup(&(program("job", "sleep 1000") + "stdout_logfile=%(here)s/out\n"));
+    let setup =
+        rsup(&(program("job", "sleep 1000") + "stdout_logfile=%(here)s/out\nstdout_logfile_maxbytes=0\n"));
     symlink("/dev/stdout", setup.path("out")).unwrap();
     let own_stdout = Reader::new(&setup.path("own"));
     let mut rsup = setup.after("exec >own").start();

@@ -103,6 +103,7 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
             minprocs: options.minprocs,
             shutdown_on: options.shutdown_on,
             stop_timeout: options.stop_timeout,
+            output: options.output,
         },
         as_supervisord,
     })
@@ -217,6 +218,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
+    use crate::config::OutputMode;
     use crate::policy::{Level, ShutdownOn};
 
     fn run(line: &str) -> Result<Cli, EarlyExit> {
@@ -261,7 +263,8 @@ mod tests {
     #[test]
     fn the_last_appearance_of_each_option_becomes_its_override() {
         let cli = run(
-            "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 --shutdown-on fatal --stop-t 9",
+            "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 --shutdown-on fatal --stop-t 9 \
+             --output json",
         )
         .unwrap();
         let want = Overrides {
@@ -274,6 +277,7 @@ mod tests {
             minprocs: Some(6),
             shutdown_on: Some(ShutdownOn::Fatal),
             stop_timeout: Some(9),
+            output: Some(OutputMode::Json),
         };
         assert_eq!(cli.overrides, want);
         assert_eq!(run("rsup -e warn -e info").unwrap().overrides.loglevel, Some(Level::Info));

@@ -5,7 +5,7 @@
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 
 use super::args::{OptionSpec, Scope};
-use crate::config::value;
+use crate::config::{OutputMode, value};
 use crate::policy::{Level, ShutdownOn};
 
 /// The option that argh adds to those of [`Options`].
@@ -65,6 +65,11 @@ pub(super) struct Options {
     /// SECONDS after the shutdown began, send SIGKILL to everything that still runs
     #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
+
+    /// what becomes of the programs' output on rsup's own stdout and stderr: direct (nothing), lines (whole lines), prefix
+    /// (with the program's name) or json
+    #[argh(option, arg_name = "MODE", from_str_fn(value::output_mode))]
+    pub(super) output: Option<OutputMode>,
 
     /// the least severe level to log: critical, error, warn, info, debug, trace or blather
     #[argh(option, short = 'e', arg_name = "LEVEL", from_str_fn(value::log_level))]

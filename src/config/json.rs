@@ -1,7 +1,8 @@
 //! The configuration as JSON, for `--print-config`.
 
-use super::model::{Config, LogFile, ProcessConfig, SectionKind, Supervisord};
+use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
+use crate::json_string;
 use crate::policy::{AutoRestart, ShutdownOn};
 
 impl Config {
@@ -62,7 +63,11 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.optional("serverurl", process.serverurl.as_deref());
     json.flag("redirect_stderr", process.redirect_stderr);
     json.optional("stdout_logfile", log_file(&process.stdout_logfile));
+    json.number("stdout_logfile_maxbytes", Some(process.stdout_rotation.max_bytes));
+    json.number("stdout_logfile_backups", Some(process.stdout_rotation.backups));
     json.optional("stderr_logfile", log_file(&process.stderr_logfile));
+    json.number("stderr_logfile_maxbytes", Some(process.stderr_rotation.max_bytes));
+    json.number("stderr_logfile_backups", Some(process.stderr_rotation.backups));
     json.text("shutdown_on", shutdown_on(spec.shutdown_on));
     if let Some(socket) = &process.socket {
         json.text("socket", &socket.address.to_string());
@@ -84,6 +89,7 @@ fn supervisord(supervisord: &Supervisord) -> String {
     json.raw("environment", &environment(&supervisord.environment));
     json.text("shutdown_on", shutdown_on(supervisord.shutdown_on));
     json.number("stop_timeout", supervisord.stop_timeout);
+    json.text("output", output_mode(supervisord.output));
     json.finish()
 }
 
@@ -108,6 +114,15 @@ fn auto_restart(restart: AutoRestart) -> &'static str {
         AutoRestart::Never => "false",
         AutoRestart::Unexpected => "unexpected",
         AutoRestart::Always => "true",
+    }
+}
+
+fn output_mode(mode: OutputMode) -> &'static str {
+    match mode {
+        OutputMode::Direct => "direct",
+        OutputMode::Lines => "lines",
+        OutputMode::Prefix => "prefix",
+        OutputMode::Json => "json",
     }
 }
 
@@ -167,32 +182,17 @@ fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// Quotes a JSON string (RFC 8259, section 7).
+/// Quotes a JSON string.
 fn string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().saturating_add(2));
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let mut out = Vec::with_capacity(text.len().saturating_add(2));
+    json_string::append(&mut out, text.as_bytes());
+    // The result is UTF-8, because the text is, so the conversion copies nothing.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_character_survives_a_json_string() {
-        let text: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{feff}', '\u{fffd}', '😀']).collect();
-        let read: String = serde_json::from_str(&string(&text)).unwrap();
-        assert_eq!(read, text);
-    }
 
     #[test]
     fn members_and_items_are_separated_by_commas() {

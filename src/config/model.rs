@@ -81,6 +81,7 @@ pub struct Overrides {
     pub shutdown_on: Option<ShutdownOn>,
     /// The seconds that the stop of all processes may take.
     pub stop_timeout: Option<u64>,
+    pub output: Option<OutputMode>,
 }
 
 #[derive(Debug)]
@@ -159,8 +160,10 @@ pub struct ProcessConfig {
     pub serverurl: Option<String>,
     pub redirect_stderr: bool,
     pub stdout_logfile: LogFile,
+    pub stdout_rotation: Rotation,
     /// [`LogFile::None`] if `redirect_stderr` is true.
     pub stderr_logfile: LogFile,
+    pub stderr_rotation: Rotation,
     /// The socket of an `[fcgi-program:x]`. All processes of the group share one socket.
     pub socket: Option<Socket>,
 }
@@ -178,6 +181,29 @@ pub enum LogFile {
     /// A path, which may be `/dev/stdout` or similar. A `~` in it is not expanded yet. An empty path discards the
     /// output, as in supervisord.
     Path(String),
+}
+
+/// When a log file is rotated, and how many old files are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// `*_logfile_maxbytes`: a file of at least this many bytes is rotated. 0 if it is never rotated.
+    pub max_bytes: u64,
+    /// `*_logfile_backups`. With 0, rotation empties the file.
+    pub backups: u64,
+}
+
+/// The value of `output`: how rsup's own stdout and stderr receive what the programs write to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputMode {
+    /// The programs inherit rsup's streams.
+    #[default]
+    Direct,
+    /// The relay writes whole lines.
+    Lines,
+    /// As [`OutputMode::Lines`], with the name of the process before each line.
+    Prefix,
+    /// The relay writes each line as a JSON object, and rsup's own lines are JSON objects too.
+    Json,
 }
 
 /// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the path.
@@ -255,4 +281,5 @@ pub struct Supervisord {
     pub shutdown_on: ShutdownOn,
     /// The seconds that the stop of all processes may take. Then rsup sends SIGKILL to everything that still runs.
     pub stop_timeout: Option<u64>,
+    pub output: OutputMode,
 }

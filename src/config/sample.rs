@@ -12,6 +12,7 @@ nodaemon = true
 ;shutdown_on = fatal        ; when to stop everything and exit: never (default),
                             ; fatal (a program cannot be started), exited (a program has ended)
 ;stop_timeout = 9           ; seconds from the start of a stop until SIGKILL to everything
+;output = prefix            ; direct (default), lines (no torn lines), prefix (NAME | LINE), json
 
 [program:web]
 command = sleep infinity    ; no shell: for pipes and variables use sh -c '...'
@@ -27,6 +28,8 @@ command = sleep infinity    ; no shell: for pipes and variables use sh -c '...'
 ;stopwaitsecs = 10          ; seconds from stopsignal until SIGKILL
 ;priority = 999             ; lower numbers start first and stop last
 ;stdout_logfile = /dev/stdout
+;stdout_logfile_maxbytes = 50MB ; rotate a log file of this size; 0: never
+;stdout_logfile_backups = 10    ; the number of old log files
 ;redirect_stderr = true     ; write stderr to where stdout goes
 ;shutdown_on = exited       ; stop everything when this program has ended
 

@@ -67,21 +67,27 @@ fn the_defaults_are_those_of_supervisord() {
     assert_eq!((process.priority, spec.group_priority), (999, 999));
     assert_eq!((process.stdout_logfile, process.stderr_logfile), (LogFile::Auto, LogFile::Auto));
     assert_eq!((process.directory, process.umask, process.user), (None, None, None));
+    let rotation = Rotation { max_bytes: 50 * 1024 * 1024, backups: 10 };
+    assert_eq!((process.stdout_rotation, process.stderr_rotation), (rotation, rotation));
     let supervisord = config("").supervisord;
     assert_eq!((supervisord.minfds, supervisord.minprocs, supervisord.umask), (1024, 200, 0o022));
     assert_eq!((supervisord.loglevel, supervisord.shutdown_on), (Level::Info, ShutdownOn::Never));
+    assert_eq!(supervisord.output, OutputMode::Direct);
 }
 
 #[test]
 fn the_values_of_a_program_are_read() {
     let process = program(
         "priority=1\nstopasgroup=true\nexitcodes=\nuser=1000:1000\nserverurl=Auto\nredirect_stderr=yes\n\
-         stderr_logfile=none\nstdout_logfile=/dev/stdout\numask=027\nshutdown_on=fatal",
+         stderr_logfile=none\nstdout_logfile=/dev/stdout\numask=027\nshutdown_on=fatal\n\
+         stdout_logfile_maxbytes=2KB\nstdout_logfile_backups=-3\nstderr_logfile_maxbytes=0",
     );
     assert!(process.spec.killasgroup && process.spec.exitcodes.is_empty());
     assert_eq!((process.spec.shutdown_on, process.umask), (ShutdownOn::Fatal, Some(0o27)));
     assert_eq!((process.user.as_deref(), process.serverurl), (Some("1000:1000"), None));
     assert_eq!(process.stdout_logfile, LogFile::Path("/dev/stdout".to_owned()));
+    assert_eq!(process.stdout_rotation, Rotation { max_bytes: 2048, backups: 0 });
+    assert_eq!(process.stderr_rotation.max_bytes, 0);
 }
 
 #[test]
@@ -286,16 +292,18 @@ fn included_files_override_the_main_file_and_have_their_own_directory() {
 fn options_override_the_supervisord_section_and_a_program_overrides_both() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
-    fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
+    fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\noutput=lines\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
     let overrides = Overrides {
         loglevel: Some(Level::Debug),
         user: Some("root".to_owned()),
         shutdown_on: Some(ShutdownOn::Fatal),
+        output: Some(OutputMode::Prefix),
         ..Overrides::default()
     };
     let config = load_file(&file, &overrides).config.unwrap();
     assert_eq!(config.supervisord.loglevel, Level::Debug);
     assert_eq!(config.supervisord.user.as_deref(), Some("root"));
+    assert_eq!(config.supervisord.output, OutputMode::Prefix);
     assert_eq!(config.processes[0].spec.shutdown_on, ShutdownOn::Fatal);
     assert_eq!(config.processes[1].spec.shutdown_on, ShutdownOn::Never);
 }
@@ -315,14 +323,14 @@ fn only_regular_files_are_read() {
 #[test]
 fn settings_that_do_not_suit_containers_get_a_warning() {
     let text = "[supervisord]\nnodaemon=false\n[program:x]\ncommand=c\nautorestart=false\nstopwaitsecs=30\n\
-                stdout_logfile=/var/log/x.log\nstderr_syslog=true\n";
+                stderr_syslog=true\n";
     let loaded = load_text(text);
     let keys: Vec<_> = loaded
         .report
         .lines(true)
         .map(|line| line.split_once("] ").unwrap().1.split_once(':').unwrap().0.to_owned())
         .collect();
-    assert_eq!(keys, ["nodaemon", "autorestart", "stopwaitsecs", "stdout_logfile", "stderr_syslog"]);
+    assert_eq!(keys, ["nodaemon", "autorestart", "stopwaitsecs", "stderr_syslog"]);
 }
 
 /// Returns the lines of the report, without the file's name.

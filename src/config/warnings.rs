@@ -85,7 +85,6 @@ pub(crate) fn warn_process(
         match file {
             _ if sets_syslog => warn_syslog(reader, keys.syslog),
             LogFile::Syslog => warn_syslog(reader, keys.logfile),
-            LogFile::Path(path) if uses_disk_space(path) => warn_unrotated_file(reader, keys.logfile, path),
             LogFile::Path(_) | LogFile::Auto | LogFile::None => {}
         }
     }
@@ -125,18 +124,6 @@ fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig, var
         }
         Ok(_) => {}
     }
-}
-
-/// Returns whether a log file at this path uses disk space. Paths below /dev and /proc are devices and descriptors.
-fn uses_disk_space(path: &str) -> bool {
-    !path.is_empty() && !path.starts_with("/dev/") && !path.starts_with("/proc/")
-}
-
-fn warn_unrotated_file(reader: &mut SectionReader<'_, '_>, key: &str, path: &str) {
-    let why = format!("rsup appends to {path} and never rotates it");
-    let text = format!("For [{}], {key}: {why}", reader.section.name);
-    reader.context.log_at_start(Level::Info, text);
-    reader.warn(key, why);
 }
 
 fn warn_syslog(reader: &mut SectionReader<'_, '_>, key: &str) {
@@ -228,10 +215,6 @@ mod tests {
                 "stopwaitsecs: docker stop sends SIGKILL after 10 s by default; allow more time with docker stop -t, stop_grace_period or terminationGracePeriodSeconds",
             ),
             (
-                "command=c\nstderr_logfile=/var/log/x",
-                "stderr_logfile: rsup appends to /var/log/x and never rotates it",
-            ),
-            (
                 "command=c\nstdout_logfile=syslog",
                 "stdout_logfile: rsup does not write to syslog, the program inherits rsup's own stream",
             ),
@@ -262,15 +245,12 @@ mod tests {
         let keys =
             "command=c\nnumprocs=3\nprocess_name=%(process_num)s\nstdout_logfile=/x\nstderr_syslog=true";
         let text = format!("[program:x]\n{keys}\n");
-        assert_eq!(warnings(&text).len(), 2);
-        let want = [
-            (Level::Info, "For [program:x], stdout_logfile: rsup appends to /x and never rotates it".to_owned()),
-            (
-                Level::Warn,
-                "For [program:x], stderr_syslog: rsup does not write to syslog, the program inherits rsup's own stream"
-                    .to_owned(),
-            ),
-        ];
+        assert_eq!(warnings(&text).len(), 1);
+        let want = [(
+            Level::Warn,
+            "For [program:x], stderr_syslog: rsup does not write to syslog, the program inherits rsup's own stream"
+                .to_owned(),
+        )];
         assert_eq!(notices(&text), want);
     }
 }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::log::Escaped;
 use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, StopDeadline, Sweep, SweepStep, Time};
 use crate::sys::{
-    self, ChildStatus, Errno, ExecFailure, ExecStep, LogStream, Pid, RawSignal, SavedMask, SpawnError,
+    self, ChildStatus, Errno, ExecFailure, ExecStep, OutputStream, Pid, RawSignal, SavedMask, SpawnError,
     WaitStatus, terminal,
 };
 use std::ffi::OsString;
@@ -340,5 +340,5 @@ const REFUSED: &str = "processes left behind: no permission to send SIGKILL";
 /// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {
     // If stderr has no room for the line, the line is lost. The exit code gives the same information.
-    let _ = LogStream::stderr().write(format!("rsup: {}\n", Escaped(text)).as_bytes());
+    let _ = OutputStream::stderr().write(format!("rsup: {}\n", Escaped(text)).as_bytes());
 }

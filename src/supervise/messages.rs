@@ -4,8 +4,8 @@
 use crate::config::repr;
 use crate::policy::{ExitStatus, Level, Signal};
 use crate::sys::{
-    self, ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, Output, Pid, SpawnDefaults, SpawnError,
-    SpawnSpec, WaitStatus,
+    self, ChildStatus, CredentialStep, Errno, ExecFailure, ExecStep, LogFile, Output, Pid, SpawnDefaults,
+    SpawnError, SpawnSpec, WaitStatus,
 };
 use std::ffi::CStr;
 use std::fmt;
@@ -116,6 +116,38 @@ pub(super) fn board_not_written(errno: Errno) -> String {
     format!("supervisorctl may show old states: {errno:?}")
 }
 
+/// The text for the start of the relay.
+pub(super) fn relay_started(pid: Pid) -> String {
+    format!("relay started with pid {}", pid.number())
+}
+
+/// The text for the end of the relay while programs run.
+pub(super) fn relay_exited(pid: Pid, status: Option<WaitStatus>) -> String {
+    let how = status.map_or(ExitStatus::Unknown, exit_status);
+    format!("relay with pid {} exited ({how}); starting it again", pid.number())
+}
+
+/// The text for a relay that could not be forked.
+pub(super) fn relay_not_started(errno: Errno) -> String {
+    format!("can't start the relay: {errno:?}; output waits until a later attempt succeeds")
+}
+
+/// The text for a relay that had too little time at rsup's end.
+pub(super) const RELAY_NOT_FINISHED: &str = "the relay could not write all output within 3 seconds";
+
+/// The text for pipes to the relay that could not be created.
+pub(super) fn incomplete_relay(errno: Errno) -> String {
+    format!("can't create the pipes to the relay: {errno:?}; some output goes directly to its file or stream")
+}
+
+/// The text for a limit on descriptors that is too low for the relay.
+pub(super) fn too_few_descriptors_for_relay(needed: u64, limit: u64) -> String {
+    format!(
+        "the limit of {limit} open files is too low for the relay, which needs {needed}: log files are not rotated, and \
+         `output` has no effect"
+    )
+}
+
 /// The reason of a failed start of a program that has exited before `startsecs` had elapsed.
 pub(super) const EXITED_TOO_QUICKLY: &str = "Exited too quickly (process log may have details)";
 
@@ -126,8 +158,10 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
         _ => ("stderr", &program.stderr),
     };
     let path = match output {
-        Output::File(path) | Output::RefusedFd(path) => path.to_string_lossy(),
-        Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => "/dev/null".into(),
+        Output::File(LogFile { path, .. }) | Output::RefusedFd(path) => path.to_string_lossy(),
+        Output::Relay(_) | Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => {
+            "/dev/null".into()
+        }
     };
     let errno = report.errno;
     let hint = if errno == Errno::ENXIO { " until a start at which a process reads the file" } else { "" };

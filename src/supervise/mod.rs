@@ -7,9 +7,11 @@ mod command;
 mod control;
 mod fifos;
 mod messages;
+mod output;
 mod prepare;
 mod reap;
 mod reap_pacer;
+mod relay;
 mod remaining;
 mod serve;
 mod shutdown;
@@ -19,7 +21,7 @@ mod start;
 pub use check::try_step;
 pub use command::run_command;
 
-use crate::config::{Config, Notice};
+use crate::config::{Config, Notice, OutputMode};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
@@ -32,6 +34,7 @@ use control::Control;
 use fifos::Fifos;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
+use relay::Relay;
 use remaining::RemainingProcesses;
 use slots::{Slot, Slots};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +59,9 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>, arguments: &[OsStri
     let hup_ignored = sys::reset_dispositions();
     sys::close_inherited();
     let mut log = Log::new(config.supervisord.loglevel, config.supervisord.silent);
+    if config.supervisord.output == OutputMode::Json {
+        log.use_json();
+    }
     log.line(Level::Info, format_args!("{name} started with pid {}", std::process::id()));
     for notice in notices {
         log.line(notice.level, notice.text);
@@ -114,6 +120,8 @@ struct Supervisor {
     fifos: Fifos,
     /// None if the status board or the request pipe could not be created.
     control: Option<Control>,
+    /// None if no output goes through the relay.
+    relay: Option<Relay>,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
     leaders: BTreeMap<Pid, ProcId>,
@@ -142,6 +150,8 @@ const SIGNAL_TAG: u64 = u64::MAX - 1;
 const LOG_TAG: u64 = u64::MAX - 2;
 /// The number that the poller reports when the request pipe is not empty.
 const REQUEST_TAG: u64 = u64::MAX - 3;
+/// The number that the poller reports when the relay has exited.
+const RELAY_TAG: u64 = u64::MAX - 4;
 
 /// The largest number of actions in one iteration. Between two iterations rsup handles new events, and closes the exec
 /// status pipes of programs that have started. A small number keeps the delay of events short. It also keeps the number
@@ -176,8 +186,11 @@ impl Supervisor {
         let is_pid1 = sys::is_pid1();
         let has_terminal = terminal::has_controlling_tty();
         let has_shell = has_terminal && terminal::is_shell_job();
-        let mut preparer = Preparer::new(&config, sockets);
-        let programs: Vec<_> = config.processes.iter().map(|process| preparer.prepare(process)).collect();
+        let mut preparer = Preparer::new(&config, sockets, &mut log);
+        let programs: Vec<_> =
+            (0..).zip(&config.processes).map(|process| preparer.prepare(process)).collect();
+        let relay = preparer.into_relay(&config, &mut log);
+        let for_relay = relay::needed_descriptors(&config);
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
         // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
@@ -192,7 +205,7 @@ impl Supervisor {
         let control = control.map_err(|errno| log.line(Level::Warn, messages::no_control(errno))).ok();
         let settings =
             Settings { stop_timeout: config.supervisord.stop_timeout, accepts_requests: control.is_some() };
-        let for_starts = prepare::needed_descriptors(specs.len());
+        let for_starts = prepare::needed_descriptors(specs.len()) + for_relay;
         let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {
             log,
@@ -201,6 +214,7 @@ impl Supervisor {
             defaults,
             fifos,
             control,
+            relay,
             leaders: BTreeMap::new(),
             leaderless: BTreeSet::new(),
             poller,
@@ -218,6 +232,7 @@ impl Supervisor {
     fn run(mut self) -> Outcome {
         let mut ready = Vec::new();
         self.log.defer_writes();
+        self.start_relay();
         self.processes.start_autostart(now());
         self.begin_board();
         loop {
@@ -226,7 +241,7 @@ impl Supervisor {
             // the new state there.
             self.update_board();
             if let Some(outcome) = outcome {
-                self.log.finish();
+                self.finish_output();
                 return outcome;
             }
             self.flush_log();
@@ -244,7 +259,9 @@ impl Supervisor {
         if self.processes.has_actions() {
             return Some(Duration::ZERO);
         }
-        let until_deadline = self.processes.deadline().map(|deadline| deadline.duration_since(now()));
+        let relay_deadline = self.relay.as_ref().and_then(Relay::deadline);
+        let deadline = Time::earliest(self.processes.deadline(), relay_deadline);
+        let until_deadline = deadline.map(|deadline| deadline.duration_since(now()));
         if !self.reap_incomplete {
             return until_deadline;
         }
@@ -275,7 +292,11 @@ impl Supervisor {
             has_requests |= tag == REQUEST_TAG || tag == Poller::WAIT_FAILED;
             match tag {
                 SIGNAL_TAG | LOG_TAG | REQUEST_TAG => {}
-                Poller::WAIT_FAILED => self.read_all_exec_statuses(now),
+                RELAY_TAG => self.relay_exited(),
+                Poller::WAIT_FAILED => {
+                    self.read_all_exec_statuses(now);
+                    self.relay_exited();
+                }
                 index => self.read_exec_status(ProcId(usize::try_from(index).unwrap_or(usize::MAX)), now),
             }
         }
@@ -289,6 +310,7 @@ impl Supervisor {
             self.read_requests(now);
         }
         self.processes.tick(now);
+        self.start_relay_if_due(now);
     }
 
     /// Writes the log lines of this iteration. If the log's stream had no room for some of them, the poller watches the

@@ -1,9 +1,12 @@
 //! Turns the processes of the configuration into what sys needs to start them.
 
+use super::messages;
+use super::relay::{self, Relay, RelayBuilder};
 use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, descriptor_of_path, expand_home, repr};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::Level;
+use crate::relay::Channel;
 use crate::sys::{self, Credentials, Output, SpawnDefaults, SpawnSpec, Stdin};
 use std::collections::BTreeMap;
 use std::ffi::{CString, NulError};
@@ -43,7 +46,9 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
     let fifos = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
-    let nofile_soft_limit = sys::raise_nofile_for(needed_descriptors(config.processes.len()) + fifos);
+    let for_relay = relay::needed_descriptors(config);
+    let needed = needed_descriptors(config.processes.len()) + fifos + for_relay;
+    let nofile_soft_limit = sys::raise_nofile_for(needed);
     Ok(SpawnDefaults::new(environment, nofile_soft_limit))
 }
 
@@ -55,22 +60,51 @@ pub(super) struct Preparer {
     /// rsup's own stdout and stderr.
     stdout: Output,
     stderr: Output,
+    relay: RelayBuilder,
     users: Vec<(String, Option<Rc<Credentials>>)>,
 }
 
 impl Preparer {
-    pub(super) fn new(config: &Config, sockets: Sockets) -> Self {
+    pub(super) fn new(config: &Config, sockets: Sockets, log: &mut Log) -> Self {
         let configured_names = config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
         let stdout = Output::inherit(1);
         let stderr = Output::inherit(2);
-        Self { sockets, configured_names, stdout, stderr, users: Vec::new() }
+        let for_relay = relay::needed_descriptors(config);
+        let needed = needed_descriptors(config.processes.len()) + for_relay;
+        let limit = sys::soft_nofile_limit();
+        let is_possible = needed <= limit;
+        if !is_possible && for_relay > 0 {
+            log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
+        }
+        let relay = RelayBuilder::new(config.supervisord.output, is_possible);
+        Self { sockets, configured_names, stdout, stderr, relay, users: Vec::new() }
     }
 
     /// Prepares one process.
     ///
     /// # Errors
     /// Returns the text that supervisord logs after `spawnerr:`.
-    pub(super) fn prepare(&mut self, process: &ProcessConfig) -> Result<SpawnSpec, String> {
+    pub(super) fn prepare(&mut self, process: (usize, &ProcessConfig)) -> Result<SpawnSpec, String> {
+        let (_, config) = process;
+        let spec = self.spec(config)?;
+        let stdout = self.relay.output(process, Channel::Stdout, spec.stdout);
+        let stderr = self.relay.output(process, Channel::Stderr, spec.stderr);
+        Ok(SpawnSpec { stdout, stderr, ..spec })
+    }
+
+    /// Returns the relay for the processes that were prepared. Returns `None` if they do not need one.
+    pub(super) fn into_relay(self, config: &Config, log: &mut Log) -> Option<Relay> {
+        let failure = self.relay.failure;
+        let shows = config.supervisord.loglevel;
+        let relay = self.relay.build((!config.supervisord.silent).then_some(shows));
+        if let Some(errno) = failure.or(relay.as_ref().err().copied()) {
+            log.line(Level::Warn, messages::incomplete_relay(errno));
+        }
+        relay.unwrap_or_default()
+    }
+
+    /// The specification of a process whose output does not go through the relay.
+    fn spec(&mut self, process: &ProcessConfig) -> Result<SpawnSpec, String> {
         let argv = process
             .argv
             .as_ref()
@@ -145,7 +179,7 @@ impl Preparer {
                 (_, Some("2")) => self.stderr.clone(),
                 (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::RefusedFd),
                 (path, None) => CString::new(expand_home(path, env::var("HOME").ok().as_deref()))
-                    .map_or_else(|_| own.clone(), Output::File),
+                    .map_or_else(|_| own.clone(), |path| Output::File(sys::LogFile::direct(path))),
             },
         }
     }

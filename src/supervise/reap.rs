@@ -97,6 +97,7 @@ impl Supervisor {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
+        self.note_end(id);
         // The child has exited, so no report can arrive on its exec status pipe any more. The reports are handled
         // before the exit, because they say whether the exec has failed. Without a report rsup assumes that the exec
         // has succeeded: a child that was killed before its exec looks like a program that was killed right after its

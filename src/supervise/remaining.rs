@@ -23,6 +23,8 @@ pub(super) struct RemainingProcesses {
     refused: BTreeSet<Pid>,
     /// The process groups in which rsup has no permission to send SIGKILL to any member.
     refused_groups: BTreeSet<Pid>,
+    /// The relay, which gets no signal because it has to write the last output of the others.
+    relay: Option<Pid>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -76,7 +78,27 @@ impl RemainingProcesses {
             killed: BTreeSet::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),
+            relay: None,
         }
+    }
+
+    /// Leaves out this process. `None` leaves out no process.
+    pub(super) fn spare(&mut self, relay: Option<Pid>) {
+        self.relay = relay;
+    }
+
+    /// The children of rsup except the relay. `None` if the kernel does not list them.
+    fn children(&self) -> Option<Vec<Pid>> {
+        let mut children = sys::children()?;
+        children.retain(|pid| Some(*pid) != self.relay);
+        Some(children)
+    }
+
+    /// The other processes of the PID namespace except the relay. `None` if /proc does not list them.
+    fn processes(&self) -> Option<Vec<Pid>> {
+        let mut processes = sys::processes()?;
+        processes.retain(|pid| Some(*pid) != self.relay);
+        Some(processes)
     }
 
     /// Sends SIGTERM or SIGKILL to the processes of the target that are still alive and were not sent this signal
@@ -120,7 +142,7 @@ impl RemainingProcesses {
     /// asked before. Returns whether a child was asked, or `None` if the kernel does not list the children.
     fn ask_children(&mut self, must_ask: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
         let mut any_asked = false;
-        for child in sys::children()? {
+        for child in self.children()? {
             if !self.asked.contains(&child) && must_ask(self, child) {
                 self.ask_process(child);
                 any_asked = true;
@@ -133,8 +155,8 @@ impl RemainingProcesses {
     /// before. The arguments of `must_ask` are a PID, the ID of that process's group, and whether the process is a
     /// child of rsup. Returns false if /proc does not list the processes.
     pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
-        let Some(processes) = sys::processes() else { return false };
-        let children: BTreeSet<Pid> = sys::children().unwrap_or_default().into_iter().collect();
+        let Some(processes) = self.processes() else { return false };
+        let children: BTreeSet<Pid> = self.children().unwrap_or_default().into_iter().collect();
         for pid in processes {
             if self.asked.contains(&pid) {
                 continue;
@@ -162,7 +184,7 @@ impl RemainingProcesses {
 
     /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.
     pub(super) fn note_asked_group(&mut self, group: Pid) {
-        let members = sys::processes().unwrap_or_default().into_iter();
+        let members = self.processes().unwrap_or_default().into_iter();
         self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
     }
 
@@ -190,7 +212,7 @@ impl RemainingProcesses {
         match self.target {
             Target::Children => return self.kill_children(),
             Target::Namespace => {
-                let _ = sys::kill_all(Signal::KILL.number());
+                self.kill_namespace();
                 // The result of `kill_all` does not say to which processes rsup has no permission to send SIGKILL. So
                 // rsup also sends SIGKILL to each child with a kill(2) of its own, which reports a missing permission.
                 self.kill_children();
@@ -209,13 +231,28 @@ impl RemainingProcesses {
     /// call has sent SIGKILL to a child, and `None` if the kernel does not list the children.
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
-        for child in sys::children()? {
+        for child in self.children()? {
             if !self.killed.contains(&child) {
                 self.kill_process(child);
                 any_killed = true;
             }
         }
         Some(any_killed)
+    }
+
+    /// Sends SIGKILL to every process of the PID namespace. `sys::kill_all` would also kill the relay, so with a relay the
+    /// processes are killed one by one. A process that is created meanwhile is killed when rsup, PID 1, exits.
+    fn kill_namespace(&self) {
+        let listed = self.relay.and_then(|_| self.processes());
+        match listed {
+            Some(processes) => processes.into_iter().for_each(|pid| {
+                // An error means that the process has exited, or that rsup may not signal it.
+                let _ = sys::kill(pid, Signal::KILL.number());
+            }),
+            None => {
+                let _ = sys::kill_all(Signal::KILL.number());
+            }
+        }
     }
 
     fn kill_process(&mut self, pid: Pid) {
@@ -248,7 +285,7 @@ impl RemainingProcesses {
             let group = || sys::process_group(*child);
             self.refused.contains(child) || group().is_some_and(|group| self.refused_groups.contains(&group))
         };
-        sys::children().is_some_and(|children| !children.is_empty() && children.iter().all(has_refused))
+        self.children().is_some_and(|children| !children.is_empty() && children.iter().all(has_refused))
     }
 
     /// Forgets a child that has been reaped, because the next process with its PID has not been sent a signal.

@@ -1,7 +1,7 @@
 //! The global allocator. Rust aborts when an allocation fails; a supervisor with running programs must not
 //! abort, so this allocator waits and retries.
 
-use super::log_stream::LogStream;
+use super::output_stream::OutputStream;
 use super::poll::back_off;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,7 +31,7 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
         }
         attempts = attempts.saturating_add(1);
         if attempts == ATTEMPTS {
-            let _ = LogStream::stderr().write(b"rsup: out of memory\n");
+            let _ = OutputStream::stderr().write(b"rsup: out of memory\n");
             if !HAS_PROGRAMS.load(Relaxed) {
                 // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers, which might
                 // allocate.

@@ -59,7 +59,7 @@ fn change_user(user: Option<&Credentials>) -> Result<(), ExecFailure> {
 fn in_child(steps: impl FnOnce() -> Result<(), ExecFailure>) -> Option<ExecFailure> {
     let (mut reader, status) = failure_pipe().ok()?;
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
-    let Some(child) = unsafe { raw_fork() }.ok()? else {
+    let Some(child) = unsafe { raw_fork(libc::SIGCHLD) }.ok()? else {
         if let Err(failure) = steps() {
             report_failure(status.as_fd(), failure);
         }

@@ -247,7 +247,7 @@ fn create_child<S: ChildSetup>(memory: &mut ChildMemory<S>) -> Result<Pid, Errno
         }
     }
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
-    let child = unsafe { raw_fork() }?;
+    let child = unsafe { raw_fork(libc::SIGCHLD) }?;
     if child.is_none() {
         child_main::<S>(block);
     }

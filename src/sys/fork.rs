@@ -30,7 +30,7 @@ pub enum SpawnError {
 /// Returns the errno of clone(2).
 pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
-    let Some(pid) = unsafe { raw_fork() }? else {
+    let Some(pid) = unsafe { raw_fork(libc::SIGCHLD) }? else {
         let status = lead_group_and_run(steps);
         // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
         unsafe { libc::_exit(status) }
@@ -107,7 +107,8 @@ struct Stack(UnsafeCell<[u8; 16 * 1024]>);
 unsafe impl Sync for Stack {}
 
 /// Forks rsup by a direct call of clone(2). libc's fork() is not used, because it can leave a wrong signal mask when
-/// it fails. Returns the child's ID in the parent, and `None` in the child.
+/// it fails. The kernel sends rsup the signal `exit_signal` when the child exits, and no signal if it is 0. Returns the
+/// child's ID in the parent, and `None` in the child.
 ///
 /// # Safety
 /// Only the calling thread exists in the child. A lock that another thread held at the time of the call stays locked
@@ -115,8 +116,8 @@ unsafe impl Sync for Stack {}
 ///
 /// # Errors
 /// Returns the errno of clone(2).
-pub(super) unsafe fn raw_fork() -> Result<Option<Pid>, Errno> {
-    let flags = libc::c_long::from(libc::SIGCHLD);
+pub(super) unsafe fn raw_fork(exit_signal: c_int) -> Result<Option<Pid>, Errno> {
+    let flags = libc::c_long::from(exit_signal);
     // A null pointer means that the child continues on its copy of the parent's stack.
     let stack: libc::c_long = 0;
     let [first, second] = if cfg!(target_arch = "s390x") { [stack, flags] } else { [flags, stack] };

@@ -17,9 +17,10 @@ mod fifo;
 mod fork;
 mod interpreter;
 mod kill;
-mod log_stream;
+mod output_stream;
 mod poll;
 mod processes;
+mod relay;
 mod rlimit;
 mod signals;
 mod socket;
@@ -43,9 +44,12 @@ pub use execute_again::execute_again;
 pub use fifo::{Fifo, PipeId, own_pipes};
 pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
-pub use log_stream::LogStream;
+pub use output_stream::OutputStream;
 pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
+pub use relay::{
+    LinePositions, RelayChild, StagingPipe, StreamPipe, fork_relay, open_log_file, read_pipe, write_record,
+};
 pub use rlimit::{Limit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
     RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, ignore_termination,
@@ -54,9 +58,11 @@ pub use signals::{
 pub use socket::{listen_tcp, listen_unix, try_listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{
-    Child, ExecStatusPipe, FifoCheck, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
+    Child, ExecStatusPipe, FifoCheck, LogFile, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
 };
-pub use stdio::{STDERR, STDOUT, open_standard_fds, read_byte, write_out};
+pub use stdio::{
+    STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_byte, stdout_is_stderr, write_out,
+};
 pub use system::{
     arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, parent,
     set_child_subreaper,

@@ -23,13 +23,13 @@ use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
-use super::stdio::{STDERR, STDOUT, is_writable_pipe};
+use super::stdio::{STDERR, STDOUT, StreamKind, is_writable_pipe, stream_kind};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// What all programs have in common: the environment, the limit on descriptors, and memory for the next child.
@@ -149,8 +149,8 @@ pub enum Output {
         /// description, so a program that sets O_NONBLOCK does not affect the others.
         reopen: bool,
     },
-    /// This file, opened for appending.
-    File(CString),
+    /// A log file.
+    File(LogFile),
     /// A path such as /dev/fd/3, which names a descriptor other than 1 and 2. rsup reports EBADF instead of opening the
     /// path: rsup has closed all inherited descriptors above 2, so a descriptor of this number is now one of rsup's
     /// own.
@@ -159,6 +159,28 @@ pub enum Output {
     Discard,
     /// The program's stdout.
     SameAsStdout,
+    /// The writing end of a pipe to the relay, which stays open as long as programs may be started.
+    Relay(RawFd),
+}
+
+/// A log file of a program, and what the relay has to do with it. The pipes stay open as long as programs may be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub path: CString,
+    /// The pipe to the relay, if the relay writes the file and rotates it. The child opens the file nevertheless, so that
+    /// the file exists and an error is reported. The child uses the pipe only if the file is regular: a FIFO or a device
+    /// cannot be rotated.
+    pub carried: Option<RawFd>,
+    /// The pipe that the program gets if the file cannot be opened. If `None`, it gets rsup's own stream.
+    pub fallback: Option<RawFd>,
+}
+
+impl LogFile {
+    /// A file to which the program itself appends.
+    #[must_use]
+    pub fn direct(path: CString) -> Self {
+        Self { path, carried: None, fallback: None }
+    }
 }
 
 impl Output {
@@ -166,8 +188,26 @@ impl Output {
     #[must_use]
     pub fn log_file(&self) -> Option<&CStr> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(file) => Some(&file.path),
+            Self::Relay(_)
+            | Self::Inherit { .. }
+            | Self::RefusedFd(_)
+            | Self::Discard
+            | Self::SameAsStdout => None,
+        }
+    }
+
+    /// Clears O_NONBLOCK of the pipe to the relay. An earlier run of the program may have set it, and the writes of a
+    /// program that does not expect it would fail.
+    fn clear_nonblock(&self) {
+        let pipe = match self {
+            Self::Relay(pipe) => Some(*pipe),
+            Self::File(file) => file.carried.or(file.fallback),
             Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard | Self::SameAsStdout => None,
+        };
+        if let Some(pipe) = pipe {
+            // SAFETY: fcntl(2) with F_SETFL takes numbers and touches no memory.
+            unsafe { libc::fcntl(pipe, libc::F_SETFL, 0) };
         }
     }
 
@@ -226,6 +266,9 @@ pub fn spawn(
         }
         Stdin::Socket(socket) => (None, None, socket.as_raw_fd()),
     };
+    for output in [&program.stdout, &program.stderr] {
+        output.clear_nonblock();
+    }
     let stdout = reopen_inherited(&program.stdout);
     let stderr = reopen_inherited(&program.stderr);
     let streams = Streams {
@@ -266,7 +309,7 @@ fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
         Output::Inherit { fd, reopen: true } => reopen(*fd),
         Output::Inherit { .. } | Output::File(_) | Output::RefusedFd(_) => None,
-        Output::Discard | Output::SameAsStdout => None,
+        Output::Discard | Output::SameAsStdout | Output::Relay(_) => None,
     }
 }
 
@@ -434,26 +477,37 @@ fn open_output(
 ) -> Result<Option<RawFd>, Errno> {
     let opened = match output {
         Output::SameAsStdout => return Ok(None),
+        Output::Relay(pipe) => return Ok(Some(*pipe)),
         Output::Inherit { fd, .. } => {
             return match reopened {
                 Some(reopened) => Ok(Some(reopened)),
                 None => dup_inherited(*fd, to).map(Some),
             };
         }
-        Output::File(path) => {
-            error.map_or_else(|| open_for_writing(path, OFlag::O_CREAT | OFlag::O_APPEND), Err)
-        }
+        Output::File(file) => error.map_or_else(|| open_log_file(file), Err),
         Output::RefusedFd(_) => Err(Errno::EBADF),
-        Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()),
+        Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()).map(IntoRawFd::into_raw_fd),
     };
-    match opened {
-        Ok(opened) => Ok(Some(opened.into_raw_fd())),
-        Err(errno) => {
-            report(errno);
-            let reopened = if is_writable_pipe(to) { reopen(to) } else { None };
-            Ok(Some(reopened.map_or(to, IntoRawFd::into_raw_fd)))
-        }
+    opened.map(Some).or_else(|errno| {
+        report(errno);
+        Ok(Some(fallback(output, to)))
+    })
+}
+
+/// Opens a log file. Returns the descriptor to which the program writes: the file, or the pipe to the relay.
+fn open_log_file(file: &LogFile) -> Result<RawFd, Errno> {
+    let opened = open_for_writing(&file.path, OFlag::O_CREAT | OFlag::O_APPEND)?;
+    let is_regular = stream_kind(opened.as_fd()) == StreamKind::Other;
+    Ok(file.carried.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
+}
+
+/// Returns the descriptor that replaces a log file that cannot be opened: the pipe to the relay, or rsup's own stream.
+fn fallback(output: &Output, to: RawFd) -> RawFd {
+    if let Output::File(LogFile { fallback: Some(pipe), .. }) = output {
+        return *pipe;
     }
+    let reopened = if is_writable_pipe(to) { reopen(to) } else { None };
+    reopened.map_or(to, IntoRawFd::into_raw_fd)
 }
 
 /// Returns a descriptor of `fd`, one of rsup's own streams, which the caller puts in the place of `to`. If `fd` and

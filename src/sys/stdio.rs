@@ -63,15 +63,23 @@ pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
 
 /// Returns whether standard descriptor `fd` is the write end of a pipe. [`open_standard_fds`] may have put the read end
 /// of a pipe in the place of a closed descriptor, and writes to a read end fail.
-pub(super) fn is_writable_pipe(fd: RawFd) -> bool {
+#[must_use]
+pub fn is_writable_pipe(fd: RawFd) -> bool {
     let fd = standard_fd(fd);
     let access = fcntl(fd, FcntlArg::F_GETFL).map(|flags| flags & libc::O_ACCMODE);
     stream_kind(fd) == StreamKind::Pipe && access != Ok(libc::O_RDONLY)
 }
 
+/// Returns whether descriptors 1 and 2 lead to the same file, pipe or terminal.
+#[must_use]
+pub fn stdout_is_stderr() -> bool {
+    let identity = |fd| nix::sys::stat::fstat(standard_fd(fd)).map(|stat| (stat.st_dev, stat.st_ino));
+    identity(STDOUT).is_ok_and(|stdout| Ok(stdout) == identity(STDERR))
+}
+
 /// Writes all of `text` to [`STDOUT`] or [`STDERR`]. Waits while the stream has no room for more bytes. This function
 /// is for the output of supervisorctl, and of options such as `--help` and `--check`. Log lines must not wait, so
-/// `LogStream` writes them.
+/// `OutputStream` writes them.
 ///
 /// # Errors
 /// Returns the errno of the write(2) that failed. The rest of the text is not written. The errno is EPIPE if the reader

@@ -51,6 +51,12 @@ impl TimeZone {
         Self::new(&value, database.as_deref().unwrap_or(OsStr::new(DATABASE)))
     }
 
+    /// Returns Coordinated Universal Time.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self { variable: Some(c"TZ=UTC0".to_owned()) }
+    }
+
     fn new(value: &OsStr, database: &OsStr) -> Self {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));

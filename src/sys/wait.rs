@@ -86,7 +86,7 @@ fn waitpid_any() -> Result<Option<ChildStatus>, Errno> {
     Ok(Pid::new(pid).map(|pid| ChildStatus { pid, status: decode(status) }))
 }
 
-fn decode(status: i32) -> WaitStatus {
+pub(super) fn decode(status: i32) -> WaitStatus {
     if libc::WIFEXITED(status) {
         WaitStatus::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
     } else if libc::WIFSIGNALED(status) {

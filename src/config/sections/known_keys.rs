@@ -1,6 +1,6 @@
 //! The names of all known sections and keys, and the search for the known name that is nearest to an unknown one.
 //!
-//! Source: supervisord's documentation, "Configuration File". `shutdown_on` and `stop_timeout` are rsup's own.
+//! Source: supervisord's documentation, "Configuration File". `shutdown_on`, `stop_timeout` and `output` are rsup's own.
 
 use crate::config::grammar::python::strip;
 
@@ -24,6 +24,7 @@ const SUPERVISORD: &[&str] = &[
     "user",
     "shutdown_on",
     "stop_timeout",
+    "output",
 ];
 
 /// The keys of `[program:x]`. `[eventlistener:x]` and `[fcgi-program:x]` have these keys too.

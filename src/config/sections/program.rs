@@ -22,11 +22,12 @@
 //! | `serverurl` | text | AUTO |
 //! | `redirect_stderr` | boolean | false |
 //! | `stdout_logfile`, `stderr_logfile` | path, `AUTO`, `NONE` or `syslog` | AUTO |
+//! | `stdout_logfile_maxbytes`, `stderr_logfile_maxbytes` | size | 50MB |
+//! | `stdout_logfile_backups`, `stderr_logfile_backups` | integer | 10 |
 //! | `stdout_syslog`, `stderr_syslog` | boolean | false |
 //! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]` |
 //!
-//! The keys `*_logfile_maxbytes`, `*_logfile_backups`, `*_capture_maxbytes` and `*_events_enabled` are checked, but
-//! have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
+//! The keys `*_capture_maxbytes` and `*_events_enabled` are checked, but have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
 //!
 //! Each process has its own number (`%(process_num)d`) and its own environment. So the keys that may use the number or
 //! the environment are expanded anew for each process: `environment`, `directory`, the log files, `command` and
@@ -45,9 +46,14 @@ use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::shlex;
-use crate::config::model::{LogFile, ProcessConfig, SectionKind, Socket};
+use crate::config::model::{LogFile, ProcessConfig, Rotation, SectionKind, Socket};
 use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
+
+/// supervisord's default of `*_logfile_maxbytes`: 50MB.
+const DEFAULT_MAX_BYTES: i64 = 50 * 1024 * 1024;
+/// supervisord's default of `*_logfile_backups`.
+const DEFAULT_BACKUPS: i64 = 10;
 
 /// Values that all programs share.
 pub(crate) struct ProgramDefaults<'a> {
@@ -195,7 +201,9 @@ fn shared_config(
         serverurl,
         redirect_stderr: reader.value_or("redirect_stderr", vars, false, boolean),
         stdout_logfile: LogFile::Auto,
+        stdout_rotation: rotation_of(reader, vars, &STDOUT_KEYS),
         stderr_logfile: LogFile::Auto,
+        stderr_rotation: rotation_of(reader, vars, &STDERR_KEYS),
         socket: source.socket.clone(),
     }
 }
@@ -309,12 +317,18 @@ fn reject_nul(reader: &mut SectionReader<'_, '_>, key: &str, value: Option<&str>
     }
 }
 
+/// Reads the keys about the rotation of a log file. As in supervisord, a negative value counts as 0.
+fn rotation_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> Rotation {
+    let max_bytes = reader.value_or(keys.logfile_maxbytes, vars, DEFAULT_MAX_BYTES, byte_size);
+    let backups = reader.value_or(keys.logfile_backups, vars, DEFAULT_BACKUPS, integer);
+    let at_least_zero = |number: i64| u64::try_from(number).unwrap_or(0);
+    Rotation { max_bytes: at_least_zero(max_bytes), backups: at_least_zero(backups) }
+}
+
 /// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.
 fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
     let expand_again = |text: &str| expand(text, vars, keys.logfile).map(|text| log_file(&text));
     let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again);
-    let _without_effect = reader.value(keys.logfile_backups, vars, integer);
-    let _without_effect = reader.value(keys.logfile_maxbytes, vars, byte_size);
     let syslog = reader.value_or(keys.syslog, vars, false, boolean);
     if let LogFile::Path(path) = &file {
         reject_nul(reader, keys.logfile, Some(path));

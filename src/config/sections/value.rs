@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::config::grammar::expand::{ExpansionVars, about_expansions};
 use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::grammar::shlex;
-use crate::config::model::{Address, LogFile};
+use crate::config::model::{Address, LogFile, OutputMode};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
 
 /// Parses a boolean: `yes`, `true`, `on`, `1`, or `no`, `false`, `off`, `0`, in any case.
@@ -102,6 +102,20 @@ pub fn shutdown_on(text: &str) -> Result<ShutdownOn, String> {
         "fatal" => Ok(ShutdownOn::Fatal),
         "exited" => Ok(ShutdownOn::Exited),
         _ => Err(format!("invalid 'shutdown_on' value {}: never, fatal or exited", repr(text))),
+    }
+}
+
+/// Parses `output`, which supervisord does not have.
+///
+/// # Errors
+/// Returns a message in supervisord's style.
+pub fn output_mode(text: &str) -> Result<OutputMode, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "direct" => Ok(OutputMode::Direct),
+        "lines" => Ok(OutputMode::Lines),
+        "prefix" => Ok(OutputMode::Prefix),
+        "json" => Ok(OutputMode::Json),
+        _ => Err(format!("invalid 'output' value {}: direct, lines, prefix or json", repr(text))),
     }
 }
 
@@ -284,6 +298,12 @@ mod tests {
         assert_eq!(seconds(" 9 "), Ok(9));
         assert_eq!(error(seconds("-1 ")), "-1 is below lower bound (0)");
         assert_eq!(error(seconds("1s")), "invalid literal for int() with base 10: '1s'");
+    }
+
+    #[test]
+    fn output_is_one_of_four_words() {
+        assert_eq!(output_mode("JSON"), Ok(OutputMode::Json));
+        assert_eq!(error(output_mode("x")), "invalid 'output' value 'x': direct, lines, prefix or json");
     }
 
     #[test]

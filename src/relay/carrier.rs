@@ -1,0 +1,510 @@
+//! The relay's loop. It reads the pipes of the programs and passes what it reads to log files and to rsup's own streams.
+
+use super::line_format::{self, MAX_LINE};
+use super::log_file::{LogFile, Trouble};
+use super::outlet::Outlet;
+use super::plan::{Channel, LineFormat, Plan};
+use super::stream::{Stream, Unfinished};
+use crate::log::LineFormatter;
+use crate::policy::Level;
+use crate::sys::{self, Errno, OutputStream, Poller, StagingPipe};
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::time::Duration;
+
+/// The number that the poller reports when the pipe of ended processes can be read. For a stream, it reports the index.
+const ENDED_TAG: u64 = u64::MAX - 1;
+/// The number that the poller reports when the pipe of rsup's own log can be read.
+const LOG_TAG: u64 = u64::MAX - 2;
+/// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for the
+/// second.
+const OUTLET_TAG: u64 = u64::MAX - 4;
+
+/// How many bytes one read returns at most. supervisord rotates between two reads, so the number limits by how much a log
+/// file exceeds its maximum.
+const FILE_READ: usize = 64 * 1024;
+/// How many bytes of lines one read returns at most. It is less than a pipe holds, so that the relay never holds more than
+/// 64 KiB of lines that are shorter than 32 KiB.
+const LINE_READ: usize = 32 * 1024;
+/// How many reads in a row one stream gets after its process has ended: enough for everything that the pipe holds.
+const READS_AT_END: usize = 4;
+/// After this time without further output, an unfinished line is written, in nanoseconds.
+const FLUSH_AFTER: u64 = 1_000_000_000;
+/// How many bytes of the relay's own log lines wait at most.
+const MAX_MESSAGES: usize = 16 * 1024;
+
+/// Carries the output of the programs until no process can write to the pipes any more. Returns early if the relay cannot
+/// work, for example because too few descriptors are left.
+pub fn run(plan: &Plan) {
+    if let Ok(mut carrier) = Carrier::new(plan) {
+        carrier.run();
+    }
+}
+
+struct Carrier<'a> {
+    plan: &'a Plan,
+    poller: Poller,
+    streams: Vec<Stream>,
+    files: Vec<LogFile<'a>>,
+    /// rsup's stdout and stderr, or only one if both are the same.
+    outlets: Vec<Outlet<'a>>,
+    /// rsup's own log lines, those of the relay included.
+    log: Stream,
+    /// Whether the log is not read until stderr has room.
+    log_waits: bool,
+    formatter: LineFormatter,
+    /// The memory for one read.
+    buffer: Vec<u8>,
+    /// The streams that may hold an unfinished line, each with a time. The line is not written before this time.
+    unfinished: VecDeque<(u64, usize)>,
+    /// The number of streams that are not at end of file.
+    open_streams: usize,
+    /// Whether more programs may be started.
+    may_start_programs: bool,
+}
+
+/// The result of reading from a stream once.
+#[derive(PartialEq, Eq)]
+enum Read {
+    Some,
+    Nothing,
+    EndOfFile,
+}
+
+impl<'a> Carrier<'a> {
+    fn new(plan: &'a Plan) -> Result<Self, Errno> {
+        let poller = Poller::new()?;
+        for (index, stream) in (0..).zip(&plan.streams) {
+            poller.add(&stream.pipe, index)?;
+        }
+        poller.add(&plan.ended, ENDED_TAG)?;
+        if let Some(log) = &plan.log {
+            poller.add(log, LOG_TAG)?;
+        }
+        let [stdout, stderr] = plan.staging.each_ref().map(Option::as_ref);
+        let mut outlets = vec![Outlet::new(OutputStream::stdout(), stdout)];
+        if !sys::stdout_is_stderr() {
+            outlets.push(Outlet::new(OutputStream::stderr(), stderr));
+        }
+        let streams = (0..plan.streams.len()).map(|index| Stream::new(plan.positions.is_inside_line(index)));
+        Ok(Self {
+            plan,
+            poller,
+            streams: streams.collect(),
+            files: plan.files.iter().map(LogFile::new).collect(),
+            outlets,
+            log: Stream::default(),
+            log_waits: false,
+            formatter: LineFormatter::new(plan.log_format),
+            buffer: vec![0; FILE_READ],
+            unfinished: VecDeque::new(),
+            open_streams: plan.streams.len(),
+            may_start_programs: true,
+        })
+    }
+
+    fn run(&mut self) {
+        // An earlier relay may have left lines in the staging pipes.
+        for outlet in 0..self.outlets.len() {
+            self.continue_outlet(outlet);
+        }
+        let mut ready = Vec::new();
+        while !self.is_done() {
+            let timeout = self
+                .unfinished
+                .front()
+                .map(|(at, _)| Duration::from_nanos(at.saturating_sub(sys::monotonic_nanos())));
+            self.poller.wait(timeout, |tag| ready.push(tag));
+            for tag in ready.drain(..) {
+                self.handle(tag);
+            }
+            self.flush_unfinished();
+        }
+    }
+
+    /// Whether every byte is written, and no process can write another one.
+    fn is_done(&mut self) -> bool {
+        if self.may_start_programs || self.open_streams > 0 {
+            return false;
+        }
+        // PID 1 keeps the pipe of its log open, so this pipe has no end of file.
+        self.carry_log() == Read::Nothing
+            && self.log.length() == 0
+            && self.outlets.iter().all(Outlet::is_free)
+    }
+
+    fn handle(&mut self, tag: u64) {
+        match tag {
+            ENDED_TAG => self.read_ended(),
+            LOG_TAG => {
+                self.carry_log();
+            }
+            Poller::WAIT_FAILED => self.handle_everything(),
+            tag if tag >= OUTLET_TAG => self.continue_outlet(usize::from(tag > OUTLET_TAG)),
+            tag => self.carry(usize::try_from(tag).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// After an error of the poller, any descriptor may be ready.
+    fn handle_everything(&mut self) {
+        self.read_ended();
+        self.carry_log();
+        for outlet in 0..self.outlets.len() {
+            self.continue_outlet(outlet);
+        }
+        for index in 0..self.streams.len() {
+            self.carry(index);
+        }
+    }
+
+    /// Reads which processes have ended. What they have written is in their pipes already.
+    fn read_ended(&mut self) {
+        let mut records = [0; 4096];
+        match sys::read_pipe(&self.plan.ended, &mut records) {
+            Ok(0) => {
+                self.may_start_programs = false;
+                self.poller.remove(&self.plan.ended);
+            }
+            Ok(length) => {
+                let ended = records.iter().take(length).copied().collect::<Vec<_>>();
+                for record in ended.chunks_exact(4) {
+                    let process =
+                        record.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
+                    self.end_process(process);
+                }
+            }
+            // The pipe is empty.
+            Err(_) => {}
+        }
+    }
+
+    fn end_process(&mut self, process: usize) {
+        for (index, plan) in self.plan.streams.iter().enumerate() {
+            if plan.process == process {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.has_ended = true;
+                }
+                // The next run of the process may have begun already, and the pipe may contain its output. As in
+                // supervisord, this output goes to the file that the path leads to now.
+                if let Some(file) = plan.file.and_then(|file| self.files.get_mut(file)) {
+                    file.close();
+                }
+                self.carry(index);
+            }
+        }
+    }
+
+    /// Reads from a stream and writes what it has read, unless the outlet has no room.
+    fn carry(&mut self, index: usize) {
+        let Some(stream) = self.streams.get(index).filter(|stream| !stream.is_closed) else { return };
+        let reads = if stream.has_ended { READS_AT_END } else { 1 };
+        for _ in 0..reads {
+            if !self.write_lines(index, false) {
+                return self.wait_for_outlet(index);
+            }
+            match self.read(index) {
+                Read::Some => {}
+                Read::Nothing => break,
+                Read::EndOfFile => {
+                    self.close(index);
+                    break;
+                }
+            }
+        }
+        let is_last = self.streams.get(index).is_some_and(|stream| stream.has_ended || stream.is_closed);
+        if !self.write_lines(index, is_last) {
+            return self.wait_for_outlet(index);
+        }
+        self.queue_unfinished(index);
+    }
+
+    fn read(&mut self, index: usize) -> Read {
+        let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get(index)) else {
+            return Read::Nothing;
+        };
+        let length = if plan.file.is_some() { FILE_READ } else { LINE_READ };
+        let mut buffer = mem::take(&mut self.buffer);
+        // If the relay is killed during the read, the next relay cannot know how much was read.
+        let was_inside_line = stream.is_inside_line();
+        let has_lines = plan.file.is_none();
+        if has_lines {
+            self.plan.positions.set_inside_line(index, true);
+        }
+        let read = sys::read_pipe(&plan.pipe, buffer.get_mut(..length).unwrap_or_default());
+        match read {
+            Ok(count) if count > 0 => self.take(index, buffer.get(..count).unwrap_or_default()),
+            Ok(_) | Err(_) if has_lines => self.plan.positions.set_inside_line(index, was_inside_line),
+            Ok(_) | Err(_) => {}
+        }
+        self.buffer = buffer;
+        match read {
+            Ok(0) => Read::EndOfFile,
+            Ok(_) => Read::Some,
+            Err(_) => Read::Nothing,
+        }
+    }
+
+    /// Writes bytes to the log file of the stream. If there is none or it cannot be opened, adds them to the lines that
+    /// wait for the outlet.
+    fn take(&mut self, index: usize, bytes: &[u8]) {
+        let file = self.plan.streams.get(index).and_then(|plan| plan.file);
+        if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
+            let mut troubles = Vec::new();
+            let is_written = file.write(bytes, sys::monotonic_nanos(), &mut |trouble| troubles.push(trouble));
+            if !troubles.is_empty() {
+                let path = file.path().to_string_lossy().into_owned();
+                troubles.iter().for_each(|trouble| self.report(&path, trouble));
+            }
+            if is_written {
+                return;
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.push(bytes);
+            self.plan.positions.set_inside_line(index, stream.is_inside_line());
+        }
+    }
+
+    /// Writes the lines of a stream to its outlet. With `is_last`, an unfinished line counts as a line. Returns false if
+    /// the outlet has no room for all of them.
+    fn write_lines(&mut self, index: usize, is_last: bool) -> bool {
+        let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get_mut(index)) else {
+            return true;
+        };
+        if stream.length() == 0 {
+            return true;
+        }
+        let outlet = outlet_index(plan.outlet, &self.outlets);
+        let Some(outlet) = self.outlets.get_mut(outlet) else { return true };
+        let format = self.plan.format;
+        let in_colour = outlet.is_terminal && self.plan.may_colour;
+        let unfinished = match (is_last, outlet.is_terminal, format) {
+            (true, _, _) => Unfinished::IsLine,
+            (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => Unfinished::ShowsProgress,
+            (false, ..) => Unfinished::Waits,
+        };
+        let formatter = &mut self.formatter;
+        let is_written = write_to(outlet, stream, unfinished, |lines, piece| {
+            line_format::append(lines, format, in_colour, plan, formatter, piece)
+        });
+        self.plan.positions.set_inside_line(index, stream.is_inside_line());
+        if is_written {
+            self.report_lost_lines();
+        }
+        is_written
+    }
+
+    /// Stops reading a stream until its outlet has room.
+    fn wait_for_outlet(&mut self, index: usize) {
+        let Some(plan) = self.plan.streams.get(index) else { return };
+        self.poller.remove(&plan.pipe);
+        let number = outlet_index(plan.outlet, &self.outlets);
+        if let Some(outlet) = self.outlets.get_mut(number) {
+            if !outlet.waiting.contains(&index) {
+                outlet.waiting.push(index);
+            }
+            // A stream that cannot be watched, such as a regular file, is never full.
+            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+        }
+    }
+
+    /// Writes what waits in an outlet. When it has room, reads the streams again that have waited for it.
+    fn continue_outlet(&mut self, number: usize) {
+        let Some(outlet) = self.outlets.get_mut(number) else { return };
+        outlet.write();
+        if !outlet.is_free() {
+            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+            return;
+        }
+        self.poller.remove(outlet.stream());
+        let waiting = mem::take(&mut outlet.waiting);
+        self.carry_log();
+        for index in waiting {
+            if let Some(plan) = self.plan.streams.get(index)
+                && self.streams.get(index).is_some_and(|stream| !stream.is_closed)
+            {
+                let _ = self.poller.add(&plan.pipe, index as u64);
+            }
+            self.continue_stream(index);
+        }
+    }
+
+    /// Goes on with a stream that has waited for its outlet.
+    fn continue_stream(&mut self, index: usize) {
+        if self.streams.get(index).is_some_and(|stream| !stream.is_closed) {
+            return self.carry(index);
+        }
+        // The stream is at end of file, and only its last lines are left.
+        if !self.write_lines(index, true) {
+            self.wait_for_outlet(index);
+        }
+    }
+
+    /// Reads rsup's own log lines and writes them to stderr.
+    fn carry_log(&mut self) -> Read {
+        if !self.write_log() {
+            return Read::Some;
+        }
+        let Some(log) = &self.plan.log else { return Read::Nothing };
+        let mut buffer = mem::take(&mut self.buffer);
+        let read = sys::read_pipe(log, buffer.get_mut(..LINE_READ).unwrap_or_default());
+        let read = match read {
+            Ok(count) if count > 0 => {
+                self.log.push(buffer.get(..count).unwrap_or_default());
+                Read::Some
+            }
+            Ok(_) | Err(_) => Read::Nothing,
+        };
+        self.buffer = buffer;
+        self.write_log();
+        read
+    }
+
+    /// Writes the waiting log lines. Returns false if stderr has no room for all of them.
+    fn write_log(&mut self) -> bool {
+        let number = outlet_index(Channel::Stderr, &self.outlets);
+        let Some(outlet) = self.outlets.get_mut(number) else { return true };
+        let is_written = write_to(outlet, &mut self.log, Unfinished::Waits, |lines, piece| {
+            lines.extend(piece.text);
+            lines.push(b'\n');
+            piece.text.len()
+        });
+        if !is_written {
+            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+        }
+        let waited = mem::replace(&mut self.log_waits, !is_written);
+        if let Some(log) = self.plan.log.as_ref().filter(|_| waited == is_written) {
+            if is_written {
+                let _ = self.poller.add(log, LOG_TAG);
+            } else {
+                self.poller.remove(log);
+            }
+        }
+        is_written
+    }
+
+    /// Notes that a stream is at end of file.
+    fn close(&mut self, index: usize) {
+        if let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get_mut(index)) {
+            stream.is_closed = true;
+            self.open_streams = self.open_streams.saturating_sub(1);
+            self.poller.remove(&plan.pipe);
+        }
+    }
+
+    /// Notes that everything that a stream contains was read. Also notes when its unfinished line is written, if there is
+    /// one.
+    fn queue_unfinished(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.has_ended = false;
+        stream.flush_at = (stream.length() > 0).then(|| sys::monotonic_nanos() + FLUSH_AFTER);
+        if let Some(at) = stream.flush_at.filter(|_| !stream.is_queued) {
+            stream.is_queued = true;
+            self.unfinished.push_back((at, index));
+        }
+    }
+
+    /// Writes the unfinished lines whose time has come.
+    fn flush_unfinished(&mut self) {
+        while let Some((at, index)) = self.unfinished.front().copied() {
+            let now = sys::monotonic_nanos();
+            if at > now {
+                return;
+            }
+            self.unfinished.pop_front();
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            stream.is_queued = false;
+            match stream.flush_at {
+                // The stream was read again meanwhile.
+                Some(later) if later > now => {
+                    stream.is_queued = true;
+                    self.unfinished.push_back((later, index));
+                }
+                Some(_) => {
+                    stream.flush_at = None;
+                    if !self.write_lines(index, true) {
+                        self.wait_for_outlet(index);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn report(&mut self, path: &str, trouble: &Trouble) {
+        match trouble {
+            Trouble::NotOpened(errno) => {
+                self.warn(format_args!(
+                    "can't open log file {path}: {errno:?}; its output goes to rsup's own stream"
+                ));
+            }
+            Trouble::NotWritten(errno) => {
+                self.warn(format_args!(
+                    "can't write log file {path}: {errno:?}; its lines are lost until it can"
+                ));
+            }
+            Trouble::Lost(lines) => {
+                self.warn(format_args!("{lines} lines for log file {path} were lost"));
+            }
+            Trouble::NotRotated(errno) => {
+                self.warn(format_args!("can't rotate log file {path}: {errno:?}; it grows until it can"));
+            }
+        }
+    }
+
+    fn report_lost_lines(&mut self) {
+        let lost: u64 = self.outlets.iter_mut().map(Outlet::take_lost).sum();
+        if lost > 0 {
+            self.warn(format_args!("{lost} lines of output were lost"));
+        }
+    }
+
+    /// Logs a line of the relay's own.
+    fn warn(&mut self, text: fmt::Arguments<'_>) {
+        if self.plan.threshold.is_some_and(|threshold| Level::Warn <= threshold)
+            && self.log.length() < MAX_MESSAGES
+        {
+            let mut line = Vec::new();
+            self.formatter.append(&mut line, Level::Warn, &text);
+            self.log.insert_lines(&line);
+            self.write_log();
+        }
+    }
+}
+
+/// The index of the outlet for one of rsup's own streams. If both are the same, there is only one outlet.
+fn outlet_index(channel: Channel, outlets: &[Outlet<'_>]) -> usize {
+    match channel {
+        Channel::Stdout => 0,
+        Channel::Stderr => outlets.len().saturating_sub(1),
+    }
+}
+
+/// Writes the lines of a stream to an outlet. `append` adds a piece of a line to the lines and returns how many bytes of
+/// the piece it has added. Returns false if the outlet has no room for all lines.
+fn write_to(
+    outlet: &mut Outlet<'_>,
+    stream: &mut Stream,
+    unfinished: Unfinished,
+    mut append: impl FnMut(&mut Vec<u8>, line_format::Piece<'_>) -> usize,
+) -> bool {
+    while outlet.is_free() {
+        stream.take_lines(unfinished, |piece| {
+            let before = outlet.lines.len();
+            let taken = append(&mut outlet.lines, piece);
+            if before > 0 && outlet.lines.len() > MAX_LINE {
+                outlet.lines.truncate(before);
+                return None;
+            }
+            Some(taken)
+        });
+        if outlet.lines.is_empty() {
+            return true;
+        }
+        outlet.send();
+    }
+    false
+}
+
+const _: () = assert!(MAX_LINE == StagingPipe::CAPACITY);

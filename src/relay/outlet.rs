@@ -1,0 +1,146 @@
+//! One of rsup's own streams, to which the relay writes whole lines without waiting.
+
+use super::line_format::MAX_LINE;
+use crate::sys::{Errno, OutputStream, StagingPipe};
+use std::mem;
+use std::os::fd::AsFd;
+
+/// rsup's stdout or stderr.
+#[derive(Debug)]
+pub(super) struct Outlet<'a> {
+    stream: OutputStream,
+    /// The pipe through which the lines go if the stream is a pipe. If this relay is killed while the stream has taken
+    /// only a part of a line, the next relay completes the line. `None` if the stream is not a pipe.
+    staging: Option<&'a StagingPipe>,
+    /// Whether the staging pipe may contain bytes.
+    is_staged: bool,
+    /// The lines that the next [`Outlet::send`] writes, or the rest of those that it has written.
+    pub(super) lines: Vec<u8>,
+    /// After an error, the rest of a line of which the stream has taken a part. It comes before the next lines.
+    rest: Vec<u8>,
+    /// Whether `lines` begins with such a rest.
+    begins_inside_line: bool,
+    /// The number of lines that were lost and not reported.
+    lost: u64,
+    /// Whether the last write has failed.
+    has_failed: bool,
+    pub(super) is_terminal: bool,
+    /// The streams that are not read until this outlet has room.
+    pub(super) waiting: Vec<usize>,
+}
+
+impl<'a> Outlet<'a> {
+    pub(super) fn new(stream: OutputStream, staging: Option<&'a StagingPipe>) -> Self {
+        let is_terminal = stream.is_terminal();
+        // An earlier relay may have left bytes in the pipe.
+        let is_staged = staging.is_some();
+        Self {
+            stream,
+            staging,
+            is_staged,
+            lines: Vec::new(),
+            rest: Vec::new(),
+            begins_inside_line: false,
+            lost: 0,
+            has_failed: false,
+            is_terminal,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// The stream, for the poller.
+    pub(super) fn stream(&self) -> &impl AsFd {
+        &self.stream
+    }
+
+    /// Whether the outlet can take lines.
+    pub(super) fn is_free(&self) -> bool {
+        !self.is_staged && self.lines.is_empty()
+    }
+
+    /// Writes `lines`, at most [`MAX_LINE`] bytes, without waiting. The outlet is free afterwards, or the stream has no
+    /// room.
+    pub(super) fn send(&mut self) {
+        debug_assert!(self.lines.len() <= MAX_LINE || self.staging.is_none());
+        if let Some(staging) = self.staging
+            && let Ok(count) = staging.put(&self.lines)
+        {
+            self.lines.drain(..count);
+            self.is_staged = true;
+        }
+        self.begins_inside_line = !self.rest.is_empty();
+        self.lines.splice(..0, self.rest.drain(..));
+        self.write();
+    }
+
+    /// Goes on with the lines for which the stream had no room.
+    pub(super) fn write(&mut self) {
+        while let Some(staging) = self.staging.filter(|_| self.is_staged) {
+            match staging.move_to(self.stream.as_fd()) {
+                Ok(Some(_)) => self.has_failed = false,
+                Ok(None) => self.is_staged = false,
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EPIPE) => {
+                    self.lost += count_lines(&take_all(staging));
+                    self.has_failed = true;
+                    self.is_staged = false;
+                }
+                // splice(2) is not possible, or a seccomp filter refuses it.
+                Err(_) => {
+                    let mut lines = take_all(staging);
+                    lines.append(&mut self.lines);
+                    self.lines = lines;
+                    self.is_staged = false;
+                    self.staging = None;
+                }
+            }
+        }
+        self.write_lines();
+    }
+
+    fn write_lines(&mut self) {
+        let mut written = 0;
+        while let Some(left) = self.lines.get(written..).filter(|left| !left.is_empty()) {
+            match self.stream.write(left) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(count) => {
+                    self.has_failed = false;
+                    written += count;
+                }
+                Err(_) => return self.give_up(written),
+            }
+        }
+        self.begins_inside_line &= written == 0;
+        self.lines.drain(..written);
+    }
+
+    /// After an error, keeps the rest of a line of which `lines[..written]` contains a part, and loses the other lines.
+    fn give_up(&mut self, written: usize) {
+        let (before, left) = self.lines.split_at(written.min(self.lines.len()));
+        let is_inside_line = before.last().map_or(self.begins_inside_line, |byte| *byte != b'\n');
+        let rest =
+            left.iter().position(|byte| *byte == b'\n').filter(|_| is_inside_line).map_or(0, |at| at + 1);
+        let (rest, others) = left.split_at(rest);
+        self.lost += count_lines(others);
+        self.rest = rest.to_vec();
+        self.lines.clear();
+        self.has_failed = true;
+    }
+
+    /// Returns the number of lines that were lost, once, when the stream takes lines again.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        if self.is_free() && !self.has_failed { mem::take(&mut self.lost) } else { 0 }
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    lines.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Empties the pipe.
+fn take_all(staging: &StagingPipe) -> Vec<u8> {
+    let mut lines = vec![0; StagingPipe::CAPACITY];
+    let length = staging.take(&mut lines);
+    lines.truncate(length);
+    lines
+}

@@ -1,0 +1,196 @@
+//! One stream of a process, as the relay reads it: the bytes that wait until they are a whole line.
+
+use super::line_format::{MAX_LINE, Piece};
+
+/// What the relay knows about a stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The bytes that were read and not written.
+    held: Vec<u8>,
+    /// Whether the bytes up to the next newline belong to a line whose beginning an earlier relay has lost.
+    skips_line: bool,
+    /// Whether the child of the process has exited, and the relay has not read everything that it has written.
+    pub(super) has_ended: bool,
+    /// Whether the stream is at end of file.
+    pub(super) is_closed: bool,
+    /// When an unfinished line is written, in nanoseconds of the monotonic clock. `None` if there is none.
+    pub(super) flush_at: Option<u64>,
+    /// Whether the relay's queue of unfinished lines contains this stream.
+    pub(super) is_queued: bool,
+}
+
+/// When bytes without a newline count as a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// Only if they are longer than a line may be.
+    Waits,
+    /// As [`Unfinished::Waits`], but what ends in a carriage return is displayed at once: a terminal reads the lines.
+    ShowsProgress,
+    /// Always, because nothing follows them.
+    IsLine,
+}
+
+/// The memory that a stream without waiting bytes may keep.
+const SMALL: usize = 512;
+
+impl Stream {
+    /// A stream of which an earlier relay may have read the beginning of a line.
+    pub(super) fn new(skips_line: bool) -> Self {
+        Self { skips_line, ..Self::default() }
+    }
+
+    /// Adds bytes that were read.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        if self.skips_line {
+            let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else { return };
+            self.skips_line = false;
+            bytes = bytes.get(newline + 1..).unwrap_or_default();
+        }
+        self.held.extend(bytes);
+    }
+
+    /// Adds whole lines of the relay's own before the unfinished line.
+    pub(super) fn insert_lines(&mut self, lines: &[u8]) {
+        let end_of_lines = self.held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.held.splice(end_of_lines..end_of_lines, lines.iter().copied());
+    }
+
+    /// How many bytes wait.
+    pub(super) fn length(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether the last byte that was read is in the middle of a line.
+    pub(super) fn is_inside_line(&self) -> bool {
+        self.skips_line || self.held.last().is_some_and(|byte| *byte != b'\n')
+    }
+
+    /// Passes the waiting lines to `write`, which returns how many bytes of a line it has taken, or `None` if it takes
+    /// nothing more. A line of which only a part is taken is continued in a new line.
+    pub(super) fn take_lines(
+        &mut self,
+        unfinished: Unfinished,
+        mut write: impl FnMut(Piece<'_>) -> Option<usize>,
+    ) {
+        let mut at = 0;
+        while let Some((piece, separator)) = next_piece(self.held.get(at..).unwrap_or_default(), unfinished) {
+            let Some(taken) = write(piece) else { break };
+            at += taken;
+            if taken == piece.text.len() {
+                at += separator;
+            }
+        }
+        self.held.drain(..at);
+        if self.held.is_empty() && self.held.capacity() > SMALL {
+            self.held = Vec::new();
+        }
+    }
+}
+
+/// The first line of `held`, and the length of the newline after it. `None` if there is no whole line.
+fn next_piece(held: &[u8], unfinished: Unfinished) -> Option<(Piece<'_>, usize)> {
+    if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
+        return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));
+    }
+    let whole = Piece { text: held, is_line: true };
+    match unfinished {
+        _ if held.len() >= MAX_LINE => Some((whole, 0)),
+        Unfinished::Waits => None,
+        Unfinished::ShowsProgress => {
+            let last = held.iter().rposition(|byte| *byte == b'\r')?;
+            Some((Piece { text: held.get(..=last)?, is_line: false }, 0))
+        }
+        Unfinished::IsLine => (!held.is_empty()).then_some((whole, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(stream: &mut Stream, unfinished: Unfinished) -> Vec<(String, bool)> {
+        let mut lines = Vec::new();
+        stream.take_lines(unfinished, |piece| {
+            lines.push((String::from_utf8_lossy(piece.text).into_owned(), piece.is_line));
+            Some(piece.text.len())
+        });
+        lines
+    }
+
+    fn line(text: &str) -> (String, bool) {
+        (text.to_owned(), true)
+    }
+
+    #[test]
+    fn an_unfinished_line_waits_for_its_newline() {
+        let mut stream = Stream::default();
+        stream.push(b"a\n\nbc");
+        assert!(stream.is_inside_line());
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("a"), line("")]);
+        assert_eq!(stream.length(), 2);
+        stream.push(b"d\n");
+        assert!(!stream.is_inside_line());
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("bcd")]);
+    }
+
+    #[test]
+    fn an_unfinished_line_counts_as_a_line_at_the_end() {
+        let mut stream = Stream::default();
+        assert_eq!(lines(&mut stream, Unfinished::IsLine), []);
+        stream.push(b"a\nb");
+        assert_eq!(lines(&mut stream, Unfinished::IsLine), [line("a"), line("b")]);
+        assert_eq!(stream.length(), 0);
+    }
+
+    #[test]
+    fn progress_is_shown_up_to_the_last_carriage_return() {
+        let mut stream = Stream::default();
+        stream.push(b"a\n10%\r20%\r3");
+        let shown = ("10%\r20%\r".to_owned(), false);
+        assert_eq!(lines(&mut stream, Unfinished::ShowsProgress), [line("a"), shown]);
+        assert_eq!(stream.length(), 1);
+    }
+
+    #[test]
+    fn a_line_of_which_a_part_was_taken_is_continued() {
+        let mut stream = Stream::default();
+        stream.push(b"abcdef\ng\n");
+        let mut taken = Vec::new();
+        stream.take_lines(Unfinished::Waits, |piece| {
+            let text = &piece.text[..piece.text.len().min(4)];
+            taken.push(String::from_utf8_lossy(text).into_owned());
+            Some(text.len())
+        });
+        assert_eq!(taken, ["abcd", "ef", "g"]);
+    }
+
+    #[test]
+    fn lines_that_are_not_taken_stay() {
+        let mut stream = Stream::default();
+        stream.push(b"a\nb\nc\n");
+        let mut room = 1;
+        stream.take_lines(Unfinished::Waits, |piece| {
+            room -= 1;
+            (room >= 0).then_some(piece.text.len())
+        });
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("b"), line("c")]);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_whose_beginning_is_lost_is_skipped() {
+        let mut stream = Stream::new(true);
+        stream.push(b"rest");
+        assert!(stream.is_inside_line());
+        stream.push(b" of it\nwhole\n");
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("whole")]);
+    }
+
+    #[test]
+    fn the_relays_own_lines_come_before_the_unfinished_line() {
+        let mut stream = Stream::default();
+        stream.push(b"a\nb");
+        stream.insert_lines(b"own\n");
+        stream.push(b"c\n");
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("a"), line("own"), line("bc")]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Writes to a file that may be full. What cannot be written is lost in whole lines, and the lines are counted.
+
+use crate::sys::Errno;
+use std::mem;
+
+/// The longest rest of a line that is kept, in bytes.
+const MAX_REST: usize = 64 * 1024;
+
+/// What has happened to one file.
+#[derive(Debug, Default)]
+pub(super) struct WholeLines {
+    /// The rest of a line of which a part is in the file.
+    rest: Vec<u8>,
+    /// Whether the file ends in the middle of a line.
+    is_inside_line: bool,
+    /// Whether the bytes up to the next newline belong to a line that is lost.
+    skips_line: bool,
+    /// The number of lines lost since the last write that succeeded.
+    lost: u64,
+    /// Whether the last write has failed.
+    has_failed: bool,
+}
+
+/// The result of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Everything is written.
+    All,
+    /// Everything is written now. This number of lines was lost before.
+    AllAfterLoss(u64),
+    /// The first of several writes in a row that failed.
+    FirstFailure(Errno),
+    /// A write has failed, as the write before.
+    Failed,
+}
+
+impl WholeLines {
+    /// Writes `bytes` with `write`, which returns the number of bytes that it has written.
+    pub(super) fn write(
+        &mut self,
+        mut bytes: &[u8],
+        mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
+    ) -> Written {
+        if !self.rest.is_empty() {
+            bytes = self.complete_rest(bytes);
+            let rest = mem::take(&mut self.rest);
+            if let Err((written, _)) = write_all(&rest, &mut write) {
+                self.rest.extend(rest.get(written..).unwrap_or_default());
+                self.lose(bytes);
+                return Written::Failed;
+            }
+            self.is_inside_line = !rest.ends_with(b"\n");
+        }
+        if self.skips_line {
+            let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else { return Written::Failed };
+            bytes = bytes.get(newline + 1..).unwrap_or_default();
+            self.skips_line = false;
+        }
+        match write_all(bytes, &mut write) {
+            Ok(()) => {
+                self.is_inside_line = bytes.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
+                if mem::take(&mut self.has_failed) {
+                    return Written::AllAfterLoss(mem::take(&mut self.lost));
+                }
+                Written::All
+            }
+            Err((written, errno)) => {
+                let (before, left) = bytes.split_at(written.min(bytes.len()));
+                let is_inside_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
+                self.keep_rest_of_line(left, is_inside_line);
+                if mem::replace(&mut self.has_failed, true) {
+                    Written::Failed
+                } else {
+                    Written::FirstFailure(errno)
+                }
+            }
+        }
+    }
+
+    /// Keeps what completes the line at the end of the file, and loses the other bytes.
+    fn keep_rest_of_line(&mut self, left: &[u8], is_inside_line: bool) {
+        self.is_inside_line = false;
+        if !is_inside_line {
+            return self.lose(left);
+        }
+        let others = self.complete_rest(left);
+        self.lose(others);
+    }
+
+    /// Moves the end of the line of `rest` from the beginning of `bytes` to `rest`. Returns the other bytes. A line that is
+    /// too long is cut.
+    fn complete_rest<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        if self.rest.ends_with(b"\n") {
+            return bytes;
+        }
+        let newline = bytes.iter().position(|byte| *byte == b'\n');
+        let (end, others) = bytes.split_at(newline.map_or(bytes.len(), |newline| newline + 1));
+        self.rest.extend(end);
+        if newline.is_none() && self.rest.len() > MAX_REST {
+            self.rest.push(b'\n');
+            self.skips_line = true;
+            self.lost += 1;
+        }
+        others
+    }
+
+    /// Counts the lines that begin in `bytes`, which are lost.
+    fn lose(&mut self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let is_cut = *last != b'\n';
+        // The line that `bytes` begin with is counted already if its beginning was lost before.
+        self.lost += (newlines + u64::from(is_cut)).saturating_sub(self.skips_line.into());
+        self.skips_line = is_cut;
+    }
+}
+
+/// Calls `write` until everything is written. The error contains the number of bytes that were written before.
+fn write_all(
+    bytes: &[u8],
+    write: &mut impl FnMut(&[u8]) -> Result<usize, Errno>,
+) -> Result<(), (usize, Errno)> {
+    let mut written = 0;
+    while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
+        match write(left) {
+            Ok(0) => return Err((written, Errno::ENOSPC)),
+            Ok(count) => written += count,
+            Err(errno) => return Err((written, errno)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that takes `room` bytes more.
+    #[derive(Default)]
+    struct Disk {
+        text: Vec<u8>,
+        room: usize,
+    }
+
+    impl Disk {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            self.text.extend(&bytes[..taken]);
+            if taken == 0 { Err(Errno::ENOSPC) } else { Ok(taken) }
+        }
+
+        fn text(&self) -> &str {
+            str::from_utf8(&self.text).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_begun_is_completed_and_the_others_are_lost_whole() {
+        let mut disk = Disk { room: 5, ..Disk::default() };
+        let mut lines = WholeLines::default();
+        let failure = Written::FirstFailure(Errno::ENOSPC);
+        assert_eq!(lines.write(b"one\ntwo\nthree\n", |bytes| disk.write(bytes)), failure);
+        assert_eq!(lines.write(b"four\nfi", |bytes| disk.write(bytes)), Written::Failed);
+        disk.room = 1000;
+        assert_eq!(lines.write(b"ve\nsix\n", |bytes| disk.write(bytes)), Written::AllAfterLoss(3));
+        assert_eq!(lines.write(b"seven\n", |bytes| disk.write(bytes)), Written::All);
+        assert_eq!(disk.text(), "one\ntwo\nsix\nseven\n");
+    }
+
+    #[test]
+    fn every_line_is_in_the_file_or_counted_wherever_the_disk_is_full() {
+        let text: String = (0..40).map(|number| format!("line {number:02}\n")).collect();
+        for room in 0..text.len() {
+            for piece in [3, 10, 64] {
+                let mut disk = Disk { room, ..Disk::default() };
+                let mut lines = WholeLines::default();
+                let mut lost = 0;
+                for (number, bytes) in text.as_bytes().chunks(piece).enumerate() {
+                    if number * piece > 200 {
+                        disk.room = 1000;
+                    }
+                    if let Written::AllAfterLoss(count) = lines.write(bytes, |bytes| disk.write(bytes)) {
+                        lost += count;
+                    }
+                }
+                let whole = disk.text().lines().filter(|line| text.contains(&format!("{line}\n"))).count();
+                assert!(disk.text().lines().count() - whole <= 1, "{}", disk.text());
+                assert_eq!(whole as u64 + lost, 40, "room {room}, pieces of {piece}: {}", disk.text());
+            }
+        }
+    }
+}

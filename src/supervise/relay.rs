@@ -1,0 +1,191 @@
+//! Which streams of the programs go through the relay, and the pipes that lead to it.
+
+use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation};
+use crate::log::LogFormat;
+use crate::policy::{Level, Time};
+use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
+use crate::sys::{self, Errno, LinePositions, Output, OutputStream, RelayChild, StagingPipe, StreamPipe};
+use std::env;
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The longest name in bytes that comes before a line. A line has little room for a longer one.
+const MAX_NAME: usize = 1000;
+
+/// The number of descriptors that PID 1 needs for each stream that goes through the relay: both ends of its pipe.
+const DESCRIPTORS_PER_STREAM: u64 = 2;
+
+/// Returns the number of descriptors that rsup needs for the relay at most.
+pub(super) fn needed_descriptors(config: &Config) -> u64 {
+    let mode = config.supervisord.output;
+    let goes_through = |file: &LogFile, rotation: Rotation| match file {
+        LogFile::Path(_) => rotation.max_bytes > 0 || mode != OutputMode::Direct,
+        LogFile::Auto | LogFile::Syslog => mode != OutputMode::Direct,
+        LogFile::None => false,
+    };
+    let streams = config.processes.iter().map(|process| {
+        u64::from(goes_through(&process.stdout_logfile, process.stdout_rotation))
+            + u64::from(goes_through(&process.stderr_logfile, process.stderr_rotation))
+    });
+    DESCRIPTORS_PER_STREAM * streams.sum::<u64>()
+}
+
+/// Collects the streams that go through the relay while the programs are prepared.
+pub(super) struct RelayBuilder {
+    mode: OutputMode,
+    /// Whether there are enough descriptors.
+    is_possible: bool,
+    streams: Vec<StreamPlan>,
+    files: Vec<FilePlan>,
+    writers: Vec<OwnedFd>,
+    /// The first error of a pipe that could not be created.
+    pub(super) failure: Option<Errno>,
+}
+
+impl RelayBuilder {
+    pub(super) fn new(mode: OutputMode, is_possible: bool) -> Self {
+        Self { mode, is_possible, streams: Vec::new(), files: Vec::new(), writers: Vec::new(), failure: None }
+    }
+
+    /// Returns where a stream of a process goes: through the relay if necessary, otherwise to `direct`.
+    pub(super) fn output(
+        &mut self,
+        process: (usize, &ProcessConfig),
+        channel: Channel,
+        direct: Output,
+    ) -> Output {
+        let (index, config) = process;
+        let rotation = match channel {
+            Channel::Stdout => config.stdout_rotation,
+            Channel::Stderr => config.stderr_rotation,
+        };
+        let is_direct = self.mode == OutputMode::Direct;
+        let (outlet, file) = match &direct {
+            Output::File(file) if rotation.max_bytes > 0 => (channel, Some(self.file(&file.path, rotation))),
+            Output::File(_) if !is_direct => (channel, None),
+            Output::Inherit { fd: sys::STDOUT, .. } if !is_direct => (Channel::Stdout, None),
+            Output::Inherit { .. } if !is_direct => (Channel::Stderr, None),
+            _ => return direct,
+        };
+        if !self.is_possible {
+            return direct;
+        }
+        let StreamPipe { reader, writer } = match StreamPipe::new() {
+            Ok(pipe) => pipe,
+            Err(errno) => {
+                self.failure = self.failure.or(Some(errno));
+                return direct;
+            }
+        };
+        let pipe = writer.as_raw_fd();
+        let name = shown_name(config);
+        self.streams.push(StreamPlan { pipe: reader, process: index, name, channel, outlet, file });
+        self.writers.push(writer);
+        match direct {
+            Output::File(direct) => Output::File(sys::LogFile {
+                carried: file.map(|_| pipe),
+                fallback: (!is_direct).then_some(pipe),
+                ..direct
+            }),
+            _ => Output::Relay(pipe),
+        }
+    }
+
+    /// Returns the index of a log file, which two streams may have in common.
+    fn file(&mut self, path: &CString, rotation: Rotation) -> usize {
+        let path = PathBuf::from(OsString::from_vec(path.as_bytes().to_vec()));
+        let file = FilePlan { path, max_bytes: rotation.max_bytes, backups: rotation.backups };
+        let known = self.files.iter().position(|known| *known == file);
+        known.unwrap_or_else(|| {
+            self.files.push(file);
+            self.files.len() - 1
+        })
+    }
+
+    /// Returns the relay, which is not started yet, or `None` if no stream needs it. `threshold` is the least severe level
+    /// that rsup logs.
+    ///
+    /// # Errors
+    /// Returns the errno of the call that failed.
+    pub(super) fn build(self, threshold: Option<Level>) -> Result<Option<Relay>, Errno> {
+        if self.streams.is_empty() {
+            return Ok(None);
+        }
+        let ended = StreamPipe::new()?.without_waiting_writes()?;
+        let log = match self.mode {
+            OutputMode::Direct => None,
+            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::new()?),
+        };
+        let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
+        let width = self.streams.iter().map(|stream| stream.name.chars().count()).max().unwrap_or(0);
+        let (format, log_format) = match self.mode {
+            OutputMode::Direct | OutputMode::Lines => (LineFormat::Plain, LogFormat::Text),
+            OutputMode::Prefix => (LineFormat::Prefix { width }, LogFormat::Text),
+            OutputMode::Json => (LineFormat::Json, LogFormat::Json),
+        };
+        let staging = [sys::STDOUT, sys::STDERR]
+            .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok));
+        let positions = LinePositions::new(self.streams.len())?;
+        let plan = Plan {
+            streams: self.streams,
+            files: self.files,
+            format,
+            may_colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            log: log_reader,
+            ended: ended.reader,
+            positions,
+            staging,
+            threshold,
+            log_format,
+        };
+        let relay = Relay {
+            plan,
+            writers: self.writers,
+            ended: ended.writer,
+            log_stream,
+            child: None,
+            start_due: None,
+            fork_failed: false,
+        };
+        Ok(Some(relay))
+    }
+}
+
+/// The name that comes before the lines of a process: as supervisorctl prints it.
+fn shown_name(process: &ProcessConfig) -> String {
+    let mut name = if process.group == process.name {
+        process.name.clone()
+    } else {
+        format!("{}:{}", process.group, process.name)
+    };
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    name
+}
+
+/// The relay, as PID 1 sees it.
+pub(super) struct Relay {
+    pub(super) plan: Plan,
+    /// The writing ends of the programs' pipes. PID 1 keeps them open, so that the relay sees no end of file while a
+    /// program restarts.
+    pub(super) writers: Vec<OwnedFd>,
+    /// The writing end of the pipe of [`crate::relay::ended_record`].
+    pub(super) ended: OwnedFd,
+    /// The stream that leads to the relay, for rsup's own log lines. `None` while the log uses it, or if rsup writes the
+    /// lines itself.
+    pub(super) log_stream: Option<OutputStream>,
+    /// `None` if no relay runs.
+    pub(super) child: Option<RelayChild>,
+    /// When the relay may be started again. `None` if it was never started.
+    pub(super) start_due: Option<Time>,
+    /// Whether the last attempt to fork it has failed.
+    pub(super) fork_failed: bool,
+}
+
+impl Relay {
+    /// When the relay has to be started. `None` if it runs.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.start_due.filter(|_| self.child.is_none())
+    }
+}

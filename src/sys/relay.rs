@@ -1,0 +1,265 @@
+//! What the kernel provides for the relay, the process that carries the output of the programs: its pipes, the fork that
+//! creates it, and what it tells the next relay when it dies.
+
+use super::errno::{Errno, cvt};
+use super::fork::raw_fork;
+use super::kill::Pid;
+use super::poll::{poll_readable, poll_timeout};
+use super::stdio::{StreamKind, stream_kind};
+use super::wait::{WaitStatus, decode};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::{pipe2, read, write};
+use std::ffi::{CStr, c_uint};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+/// A pipe between PID 1 or a program on one side, and the relay on the other. PID 1 keeps both ends open, so neither side
+/// notices when the other one dies.
+#[derive(Debug)]
+pub struct StreamPipe {
+    pub reader: OwnedFd,
+    pub writer: OwnedFd,
+}
+
+impl StreamPipe {
+    /// Creates a pipe whose reading end does not wait.
+    ///
+    /// # Errors
+    /// Returns the errno of pipe2(2) or of fcntl(2).
+    pub fn new() -> Result<Self, Errno> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Makes writes fail instead of waiting while the pipe is full.
+    ///
+    /// # Errors
+    /// Returns the errno of fcntl(2).
+    pub fn without_waiting_writes(self) -> Result<Self, Errno> {
+        fcntl(&self.writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(self)
+    }
+}
+
+/// Reads what a pipe contains, up to the length of `buffer`, without waiting. Returns 0 at end of file.
+///
+/// # Errors
+/// Returns EAGAIN if the pipe is empty.
+pub fn read_pipe(reader: &impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    read(reader, buffer)
+}
+
+/// Writes a record of at most PIPE_BUF bytes to a pipe whose writes do not wait.
+///
+/// # Errors
+/// Returns EAGAIN if the pipe has no room for the record.
+pub fn write_record(writer: &impl AsFd, record: &[u8]) -> Result<(), Errno> {
+    write(writer, record).map(drop)
+}
+
+/// Opens a log file for appending, and creates it if it does not exist. If `truncate` is set, empties it.
+///
+/// # Errors
+/// Returns the errno of open(2), and EINVAL if the path leads to something else than a regular file.
+pub fn open_log_file(path: &Path, truncate: bool) -> Result<File, Errno> {
+    let truncate = if truncate { OFlag::O_TRUNC } else { OFlag::empty() };
+    // With O_NONBLOCK, open(2) does not wait if the path leads to a FIFO.
+    let always = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+    let flags = always | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | truncate;
+    let file = File::from(nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o666))?);
+    if stream_kind(file.as_fd()) == StreamKind::Other { Ok(file) } else { Err(Errno::EINVAL) }
+}
+
+/// A pipe that holds whole lines until a stream takes them. splice(2) moves them from this pipe to the stream, which has
+/// to be a pipe too. The kernel keeps the rest of a line that was moved in part, so the next relay can complete the line
+/// if this relay is killed.
+#[derive(Debug)]
+pub struct StagingPipe(StreamPipe);
+
+impl StagingPipe {
+    /// How many bytes an empty pipe takes at once.
+    pub const CAPACITY: usize = 64 * 1024;
+
+    /// Creates an empty pipe.
+    ///
+    /// # Errors
+    /// Returns the errno of pipe2(2) or fcntl(2). Returns EPERM if the kernel gives this user only small pipes.
+    pub fn new() -> Result<Self, Errno> {
+        let pipe = StreamPipe::new()?.without_waiting_writes()?;
+        match fcntl(&pipe.reader, FcntlArg::F_GETPIPE_SZ)? {
+            size if usize::try_from(size).is_ok_and(|size| size >= Self::CAPACITY) => Ok(Self(pipe)),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    /// The descriptors of the pipe.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [self.0.reader.as_raw_fd(), self.0.writer.as_raw_fd()]
+    }
+
+    /// Puts at most [`Self::CAPACITY`] bytes into the empty pipe, and returns their number. SIGKILL cannot interrupt this
+    /// write, because it does not wait.
+    ///
+    /// # Errors
+    /// Returns the errno of write(2).
+    pub fn put(&self, lines: &[u8]) -> Result<usize, Errno> {
+        write(&self.0.writer, lines)
+    }
+
+    /// Moves bytes to a stream without waiting. Returns the number of bytes, or `None` if the pipe is empty.
+    ///
+    /// # Errors
+    /// Returns EAGAIN if the stream has no room, and EPIPE if it has no reader. Returns EINVAL if the stream is not a
+    /// pipe.
+    pub fn move_to(&self, stream: BorrowedFd<'_>) -> Result<Option<usize>, Errno> {
+        // splice(2) returns EAGAIN also if this pipe is empty.
+        if !poll_readable(self.0.reader.as_fd(), poll_timeout(Duration::ZERO))? {
+            return Ok(None);
+        }
+        let source = self.0.reader.as_raw_fd();
+        let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
+        // SAFETY: the null pointers mean that both descriptors are used at their positions; no memory is touched.
+        let moved = unsafe {
+            libc::splice(source, null_mut(), stream.as_raw_fd(), null_mut(), Self::CAPACITY, flags)
+        };
+        cvt(moved as libc::c_long).map(|moved| usize::try_from(moved).ok())
+    }
+
+    /// Removes up to the length of `buffer` bytes. Returns their number, which is 0 if the pipe is empty.
+    pub fn take(&self, buffer: &mut [u8]) -> usize {
+        read(&self.0.reader, buffer).unwrap_or(0)
+    }
+}
+
+/// For each stream, whether the relay has read a line only in part. The memory is shared with the later relays: if this
+/// relay is killed, the next one knows which streams begin in the middle of a line.
+#[derive(Debug)]
+pub struct LinePositions(&'static [AtomicU8]);
+
+impl LinePositions {
+    /// Maps memory for this number of streams. It is never unmapped.
+    ///
+    /// # Errors
+    /// Returns the errno of mmap(2).
+    pub fn new(streams: usize) -> Result<Self, Errno> {
+        let length = streams.max(1);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: the kernel chooses an address range that nothing else uses.
+        let mapping = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
+        if mapping == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // SAFETY: the mapping has `length` bytes, which the kernel has set to zero, and it is never unmapped. All
+        // processes access it only through these atomics.
+        Ok(Self(unsafe { std::slice::from_raw_parts(mapping.cast(), length) }))
+    }
+
+    /// Whether the relay may have read a line of this stream only in part.
+    #[must_use]
+    pub fn is_inside_line(&self, stream: usize) -> bool {
+        self.0.get(stream).is_some_and(|inside| inside.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Records whether the relay may have read a line of this stream only in part.
+    pub fn set_inside_line(&self, stream: usize, inside: bool) {
+        if let Some(position) = self.0.get(stream) {
+            position.store(inside.into(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A relay that has been forked and not been reaped.
+#[derive(Debug)]
+pub struct RelayChild {
+    pid: Pid,
+    /// The reading end of a pipe of which only the relay has the writing end. It is at end of file when the relay has
+    /// exited.
+    life: OwnedFd,
+}
+
+/// Forks the relay, which runs `steps` and exits. In the relay, all descriptors above 2 except `keep` are closed.
+///
+/// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see it. So rsup's own rules
+/// about its children, for example "no child is left", need no exception for the relay.
+///
+/// # Errors
+/// Returns the errno of pipe2(2) or clone(2).
+pub fn fork_relay(name: &CStr, keep: &mut Vec<RawFd>, steps: impl FnOnce()) -> Result<RelayChild, Errno> {
+    let (life, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
+    let Some(pid) = unsafe { raw_fork(0) }? else {
+        // SAFETY: prctl(2) with PR_SET_NAME reads a string that ends in NUL, and a `CStr` ends in NUL.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+        keep.push(writer.as_raw_fd());
+        close_all_except(keep);
+        steps();
+        // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
+        unsafe { libc::_exit(0) }
+    };
+    Ok(RelayChild { pid, life })
+}
+
+/// Closes every descriptor above 2 that is not in the list.
+fn close_all_except(keep: &mut [RawFd]) {
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.iter().copied().chain([RawFd::MAX]) {
+        if first < kept {
+            close_range(first, kept.saturating_sub(1));
+        }
+        first = kept.saturating_add(1);
+    }
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    let [from, to] = [first, last].map(|fd| c_uint::try_from(fd).unwrap_or(c_uint::MAX));
+    // SAFETY: close_range(2) touches no memory. The relay never uses or drops a value that owns one of these descriptors.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+    if cvt(closed).is_err() {
+        // Linux before 5.9 has no close_range(2). No descriptor is larger than the soft limit allows.
+        let limit = i32::try_from(super::rlimit::soft_nofile_limit().min(65_536)).unwrap_or(1024);
+        for fd in first..=last.min(limit) {
+            // SAFETY: close(2) touches no memory. The relay never uses or drops a value that owns this descriptor.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+impl RelayChild {
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until the relay has exited, for at most `timeout`. Returns whether it has exited.
+    #[must_use]
+    pub fn wait_for_exit(&self, timeout: Duration) -> bool {
+        poll_for_hangup(self.life.as_fd(), timeout)
+    }
+
+    /// Reaps the relay after its exit. Returns how it has ended, or `None` if it still runs.
+    pub fn reap(&self) -> Option<WaitStatus> {
+        let mut status = 0;
+        // SAFETY: waitpid(2) writes one int to `status`, which is an int and stays valid during the call.
+        let pid = unsafe { libc::waitpid(self.pid.number(), &raw mut status, libc::__WCLONE) };
+        (pid == self.pid.number()).then(|| decode(status))
+    }
+}
+
+impl AsFd for RelayChild {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.life.as_fd()
+    }
+}
+
+/// Waits until the only writer of a pipe has closed it.
+fn poll_for_hangup(reader: BorrowedFd<'_>, timeout: Duration) -> bool {
+    super::poll::poll_for(reader, nix::poll::PollFlags::POLLHUP, poll_timeout(timeout)).unwrap_or(false)
+}
