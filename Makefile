@@ -9,13 +9,24 @@ BUDGET    := 491520
 # The targets of `make dist`. rustup does not offer Rust's standard library for each of them with every version of Rust.
 DIST := $(patsubst %,%-unknown-linux-musl,x86_64 aarch64 i686) armv7-unknown-linux-musleabihf riscv64gc-unknown-linux-musl
 
+# Flags of the compiler for a smaller binary; src/README.md, "The binary", has the figures.
+# - The machine outliner moves instructions that occur in several places into a function of their own.
+# - The inline threshold is one limit for the size of all functions that are copied to their callers. It makes
+#   opt-level "z" useful: without it, that level copies hardly any function, and the calls take more room than the copies.
+# - A `match` with fewer than 12 arms becomes comparisons instead of a table of addresses.
+# - Partial redundancy elimination (PRE) is off, because it copies instructions to other branches.
+RUSTC_FLAGS = -Cllvm-args=-enable-machine-outliner -Cllvm-args=-inline-threshold=30 \
+    -Cllvm-args=-min-jump-table-entries=12 -Cllvm-args=-enable-pre=false \
+    $(if $(PLAIN_FORK),--cfg=rsup_plain_fork)
+
 # build-std compiles Rust's standard library from its source with the release profile of Cargo.toml: the binary is two
 # fifths smaller than with the library that rustup installs. trim-paths replaces the directories of this machine in panic
 # messages, so that every machine builds the same bytes. A stable cargo accepts -Z only with RUSTC_BOOTSTRAP=1.
 CARGO_BUILD = RUSTC_BOOTSTRAP=1 cargo build --release --locked --target-dir $(BUILD_DIR) \
     -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size \
     -Z trim-paths --config 'profile.release.trim-paths = "all"' \
-    $(if $(PLAIN_FORK),--config "target.'cfg(target_env = \"musl\")'.rustflags = ['--cfg=rsup_plain_fork']")
+    --config 'profile.release.opt-level = "z"' \
+    $(foreach flag,$(RUSTC_FLAGS),--config "target.'cfg(target_env = \"musl\")'.rustflags = ['$(flag)']")
 
 # Installs the source of Rust's standard library, unless it is there.
 rust_src = test -d "$$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src
