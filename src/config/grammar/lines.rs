@@ -92,8 +92,9 @@ fn header_name(line: &str) -> Option<&str> {
 
 /// Splits an entry at the first `=` or `:` into key and value.
 fn split_entry(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.split_once(['=', ':'])?;
-    Some((strip_end(key), strip(value)))
+    let end = line.bytes().position(|byte| matches!(byte, b'=' | b':'))?;
+    let (key, value) = line.split_at_checked(end)?;
+    Some((strip_end(key), strip(value.get(1..)?)))
 }
 
 /// An entry whose value may continue in the next line.
