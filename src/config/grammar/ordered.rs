@@ -1,24 +1,25 @@
 //! Sorting, and look-up by name.
 //!
 //! Each type in this file has one fixed key type, because the compiler generates the code of a sort or a map again for
-//! each key type. The program would be 22 kB larger if the six places that use [`StableSort`] used std's `sort`
-//! instead.
+//! each key type.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Sorts by a number and a text. Items with the same number and text keep their order.
 #[derive(Default)]
-pub(crate) struct StableSort(BTreeSet<(i64, String, usize)>);
+pub(crate) struct StableSort(Vec<(i64, String, usize)>);
 
 impl StableSort {
     /// Adds the next item: the number and the text by which it is sorted.
     pub(crate) fn push(&mut self, number: i64, text: String) {
         let index = self.0.len();
-        self.0.insert((number, text, index));
+        self.0.push((number, text, index));
     }
 
     /// The sorted texts, each with the index of its item before the sort.
-    pub(crate) fn into_iter(self) -> impl Iterator<Item = (String, usize)> {
+    pub(crate) fn into_iter(mut self) -> impl Iterator<Item = (String, usize)> {
+        // No two elements are equal, because each has its own index.
+        self.0.sort_unstable();
         self.0.into_iter().map(|(_, text, index)| (text, index))
     }
 
