@@ -121,7 +121,7 @@ pub struct ProcessSet {
     /// The deadlines of `stop_timeout`, once the stop has begun.
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
-    forwarded: BTreeSet<Signal>,
+    forwarded: Vec<Signal>,
     /// Whether rsup stays although no process runs, because no process has `autostart` and no client has requested a
     /// start yet.
     awaits_first_start: bool,
@@ -156,7 +156,7 @@ impl ProcessSet {
             fatals: 0,
             first_request_at: None,
             stop_deadline: None,
-            forwarded: BTreeSet::new(),
+            forwarded: Vec::new(),
             awaits_first_start: false,
             will_reload: false,
             changed: Vec::new(),
@@ -205,7 +205,8 @@ impl ProcessSet {
                 // The signal may be the STOPSIGNAL of the base image, so the user may expect that it stops rsup. rsup
                 // logs once for each signal that it only forwards the signal. A periodic task may send a signal often,
                 // and a line each time would fill the log.
-                if self.forwarded.insert(signal) {
+                if !self.forwarded.contains(&signal) {
+                    self.forwarded.push(signal);
                     self.actions.push_back(Action::Log(SupervisorMessage::PassingOn(signal)));
                 }
                 self.actions.push_back(Action::Forward(signal));
