@@ -1,7 +1,8 @@
 //! Resource limits of rsup's own process, which its children inherit.
 
-use super::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use super::errno::{Errno, cvt};
+use nix::sys::resource::{Resource, getrlimit};
+use std::ptr;
 
 /// A soft limit that was lower than the configured minimum.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +28,11 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
         if let Ok((soft, hard)) = getrlimit(resource)
             && soft < wanted
         {
-            let raised = setrlimit(resource, wanted, hard.max(wanted));
+            let raised = set_limit(resource, wanted, hard.max(wanted));
             if raised.is_err() {
                 // The hard limit is below `wanted`, and only a privileged process may raise a hard limit. An error of
                 // this second setrlimit(2) is ignored, because `report` gets the errno of the first setrlimit(2).
-                let _ = setrlimit(resource, hard, hard);
+                let _ = set_limit(resource, hard, hard);
             }
             report(Limit { name, wanted, raised });
         }
@@ -44,7 +45,7 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
 pub fn raise_nofile_for(descriptors: u64) -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = descriptors.min(hard);
-    (soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
+    (soft < wanted && set_limit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
 /// Returns rsup's own soft limit on descriptors. Returns `u64::MAX` if a seccomp filter refuses getrlimit(2).
@@ -56,8 +57,18 @@ pub fn soft_nofile_limit() -> u64 {
 pub(super) fn set_nofile_soft_limit(soft: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // A process may always lower its limits.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        let _ = set_limit(Resource::RLIMIT_NOFILE, soft, hard);
     }
+}
+
+/// Sets the soft and the hard limit of a resource with prlimit(2). setrlimit(2) is not used, because musl's function of
+/// this name is not async-signal-safe: if the kernel has no prlimit(2), musl stops all other threads before it calls
+/// setrlimit(2).
+fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: prlimit(2) reads one rlimit from `limit`, and the null pointer says that it is to write none. PID 0 means
+    // the calling process.
+    cvt(unsafe { libc::prlimit(0, resource as _, &raw const limit, ptr::null_mut()) }.into()).map(drop)
 }
 
 #[cfg(test)]
