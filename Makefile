@@ -15,8 +15,10 @@ DIST := $(patsubst %,%-unknown-linux-musl,x86_64 aarch64 i686) armv7-unknown-lin
 #   opt-level "z" useful: without it, that level copies hardly any function, and the calls take more room than the copies.
 # - A `match` with fewer than 12 arms becomes comparisons instead of a table of addresses.
 # - Partial redundancy elimination (PRE) is off, because it copies instructions to other branches.
+# - A panic message in Rust's own library names the file `library/...`. trim-paths would put 46 bytes before each such name.
 RUSTC_FLAGS = -Cllvm-args=-enable-machine-outliner -Cllvm-args=-inline-threshold=30 \
     -Cllvm-args=-min-jump-table-entries=12 -Cllvm-args=-enable-pre=false \
+    --remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust/library=library \
     $(if $(PLAIN_FORK),--cfg=rsup_plain_fork)
 
 # build-std compiles Rust's standard library from its source with the release profile of Cargo.toml: the binary is two
