@@ -122,15 +122,15 @@ arm64: ## boot an arm64 kernel in qemu with rsup as its init, and run tests in t
 	RSUP_ARM64=$(abspath $(DIR)/arm64) cargo test --locked --test all arm64:: -- --nocapture
 
 # cargo also builds rsup itself for the benchmark, without build-std. A directory of its own keeps $(BIN) as it is.
-bench: build ## compare rsup with its peers: TABLES of life reap idle command control events load size; then two images side by side
+bench: build ## compare rsup with its peers: TABLES of life reap idle command control events load output size; then two images side by side
 	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --target-dir $(DIR)/bench --bench bench -- $(TABLES)
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 
 peers: build ## print a table of what rsup and its peers do in each of a list of faults
 	RSUP_BIN=$(BIN) cargo test --locked --test all peers_faults:: -- --nocapture
 
-soak: build ## random faults for SOAK seconds (600) with seed SEED; every system call fails once; a million walks of the policy
-	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
+soak: build ## random faults for SOAK seconds (600) with seed SEED; 10 GB into a log file; every system call fails once; a million walks of the policy
+	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) OUTPUT_SOAK=10000 INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
 		cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks::
 
 fuzz: ## read random bytes as configuration files, requests and status boards for FUZZ seconds each (120)

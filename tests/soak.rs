@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
@@ -293,7 +293,7 @@ impl Soak {
 
 /// The anonymous memory of a process in KiB. The kernel counts the pages for smaps_rollup, whereas proc(5) says that
 /// `RssAnon` in /proc/PID/status is inaccurate.
-fn anonymous_memory(pid: i32) -> i64 {
+pub(crate) fn anonymous_memory(pid: i32) -> i64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     proc::field(&rollup, "Anonymous").unwrap().trim_end_matches(" kB").parse().unwrap()
 }
@@ -308,7 +308,7 @@ const MEASUREMENTS: usize = 6;
 /// the C library gets pages for groups of values of one size, and returns the pages when no value of the group is in
 /// use. So the number of pages depends on the largest number of programs that were dead or about to execute at the same
 /// time, and on the values among them that are still in use.
-fn assert_no_growth(memory: &[i64], tolerance: i64) {
+pub(crate) fn assert_no_growth(memory: &[i64], tolerance: i64) {
     let first = memory[..2].iter().max().unwrap();
     let last = memory[memory.len() - 2..].iter().min().unwrap();
     assert!(last - first <= tolerance, "the memory grows by more than {tolerance} KiB: {memory:?}");

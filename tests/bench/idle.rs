@@ -64,7 +64,7 @@ fn watch(inits: &[Init], programs: usize) -> Vec<Option<Idle>> {
 }
 
 /// The number that follows a key in a file of `/proc/PID`.
-fn number(pid: i32, file: &str, key: &str) -> u64 {
+pub(crate) fn number(pid: i32, file: &str, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let value = proc::field(&text, key).unwrap_or_default();
     value.trim_end_matches(" kB").parse().unwrap_or(0)

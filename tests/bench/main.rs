@@ -24,6 +24,7 @@ mod idle;
 mod init;
 mod life;
 mod load;
+mod output;
 #[path = "../support/probe.rs"]
 mod probe;
 #[path = "../support/proc.rs"]
@@ -35,7 +36,7 @@ mod tools;
 mod world;
 
 /// Each table by its name, in the order in which they are printed.
-const TABLES: [(&str, fn()); 8] = [
+const TABLES: [(&str, fn()); 9] = [
     ("life", life::measure),
     ("reap", reap::measure),
     ("idle", idle::measure),
@@ -43,6 +44,7 @@ const TABLES: [(&str, fn()); 8] = [
     ("control", control::measure),
     ("events", events::measure),
     ("load", load::measure),
+    ("output", output::measure),
     ("size", size::measure),
 ];
 

@@ -110,7 +110,7 @@ fn is_machine_busy() -> bool {
 }
 
 /// Microseconds on a processor, as the scheduler counts them.
-fn processor_time(pid: i32) -> f64 {
+pub(crate) fn processor_time(pid: i32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("a kernel that counts");
     let nanoseconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
     nanoseconds / 1e3

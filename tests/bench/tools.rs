@@ -2,9 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
+
+use nix::sys::signal::Signal;
 
 use crate::command::INITS;
 use crate::init::{Init, OTHER_RSUP};
@@ -23,12 +27,28 @@ pub(crate) fn other_rsup() -> Option<PathBuf> {
 /// The path of the program `tests/programs/bench.rs`, which is built once.
 pub(crate) fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let path = env::current_exe().expect("a path").with_file_name("bench-program");
-        probe::build("bench", &path);
-        path
+    BUILT.get_or_init(|| build("bench")).clone()
+}
+
+/// The path of the program `tests/programs/writer.rs`, which is built once.
+pub(crate) fn writer() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("writer")).clone()
+}
+
+fn build(name: &str) -> PathBuf {
+    let path = env::current_exe().expect("a path").with_file_name(format!("{name}-program"));
+    probe::build(name, &path);
+    path
+}
+
+/// Lets the kernel send the child a signal if this process is killed.
+pub(crate) fn end_with_this_process(command: &mut Command, signal: Signal) {
+    #[allow(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
+    // SAFETY: prctl(2) is async-signal-safe, and the closure makes no other call.
+    unsafe {
+        command.pre_exec(move || Ok(nix::sys::prctl::set_pdeathsig(signal)?))
     };
-    BUILT.get_or_init(build).clone()
 }
 
 /// The path of a command, if the command is installed.
@@ -46,11 +66,14 @@ pub(crate) fn init(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// What some tables need besides the inits.
+const OTHER_TOOLS: &[&str] = &["strace", "valgrind", "callgrind_control", "s6-log", "svlogd"];
+
 /// Reports on stderr which inits and tools are not installed, and therefore not measured.
 pub(crate) fn report_missing() {
     let supervisors = Init::ALL.iter().flat_map(|init| init.commands());
     let inits = INITS.iter().map(|(name, _)| name).filter(|name| **name != OTHER_RSUP);
-    for command in supervisors.chain(inits).chain(&["strace", "valgrind", "callgrind_control"]) {
+    for command in supervisors.chain(inits).chain(OTHER_TOOLS) {
         if init(command).is_none() {
             eprintln!("MISSING {command}: measurements that need it are left out");
         }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeReader, Read};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::proc::{self, Process};
 use crate::tools::{self, now};
 
 /// The PID namespace ends when `unshare` is killed.
-const NAMESPACE: [&str; 5] = ["unshare", "-pf", "--mount-proc", "--kill-child", "--"];
+pub(crate) const NAMESPACE: [&str; 5] = ["unshare", "-pf", "--mount-proc", "--kill-child", "--"];
 /// How long an init may take for any step.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The time between two looks at the records. The records themselves contain the exact times.
@@ -79,13 +78,10 @@ impl World {
             command.env("BENCH_ORPHANS", orphans);
         }
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
-        // If this process is killed, the kernel kills the child too.
-        let end = if outer.is_empty() { Signal::SIGTERM } else { Signal::SIGKILL };
-        #[allow(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
-        // SAFETY: prctl(2) is async-signal-safe, and the closure makes no other call.
-        unsafe {
-            command.pre_exec(move || Ok(nix::sys::prctl::set_pdeathsig(end)?))
-        };
+        tools::end_with_this_process(
+            &mut command,
+            if outer.is_empty() { Signal::SIGTERM } else { Signal::SIGKILL },
+        );
         let requested_at = now();
         let child = command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
 
