@@ -1,1 +1,609 @@
+//! Faults of the relay and of what it writes to: the relay is killed or stopped, a reader does not read, a disk is full,
+//! descriptors and processes are short.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::count::{COUNT, account, counter, expect_written, finish, with_backups, written};
+use super::files::{LARGE, with_log};
+use super::load::HELD;
+use super::reader::{Reader, all_lines};
+use super::{python, relay, relay_but, relays, shown};
+use crate::support::cgroup::Cgroup;
+use crate::support::{
+    Line, Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, eventually, installed, kill, needs, never, pid_namespace,
+    proc, program, root, rsup, script, within,
+};
+
+/// Keys of two log files from which no backup is removed.
+const BOTH: &str = "stdout_logfile=%(here)s/log/out\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=10000\n\
+                    stderr_logfile=%(here)s/log/err\nstderr_logfile_maxbytes=3MB\nstderr_logfile_backups=10000\n";
+
+/// The lines at level WARN about the relay.
+fn warnings(rsup: &Rsup) -> Vec<Line> {
+    let is_warning = |line: &Line| line.0.contains("WARN") && line.0.contains("relay");
+    rsup.log().into_iter().filter(is_warning).collect()
+}
+
+/// A reader that keeps every byte of lines, with their newlines.
+fn all_bytes(path: &Path) -> Reader<Vec<u8>> {
+    Reader::new(path, |bytes, line| {
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    })
+}
+
+#[test]
+fn a_killed_relay_loses_at_most_what_it_held() {
+    needs!(python());
+    const KILLS: u64 = 5;
+    let mut rsup = with_log(&(counter("job", "12 256") + BOTH)).start();
+    let job = rsup.pid_of("job");
+    let mut last = 0;
+    for _ in 0..KILLS {
+        let pid = relay_but(&rsup, last);
+        expect_written(&rsup, "job", 1_000_000);
+        kill(pid, SIGKILL);
+        last = pid;
+    }
+    relay_but(&rsup, last);
+    expect_written(&rsup, "job", 1_000_000);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.pid_of("job"), job);
+    assert_eq!(warnings(&rsup).len() as u64, KILLS, "{:?}", rsup.log());
+    assert_eq!(rsup.stop(), 0);
+    for (file, limit) in [("log/out", 1 << 20), ("log/err", 3 << 20)] {
+        let bytes = with_backups(&rsup.path(file));
+        let arrived = account(&bytes).unwrap();
+        assert!(arrived.end == written && arrived.lost <= KILLS * HELD, "{file}: {arrived:?} of {written}");
+        for entry in fs::read_dir(rsup.path("log")).unwrap() {
+            let entry = entry.unwrap();
+            let is_of_file = shown(&entry.path()).starts_with(shown(&rsup.path(file)));
+            let size = entry.metadata().unwrap().len();
+            assert!(!is_of_file || size < limit + 128 * 1024, "{entry:?} has {size} bytes");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_a_relay_without_work_is_killed() {
+    needs!(python());
+    for mode in ["direct", "lines"] {
+        let keys = if mode == "direct" { BOTH } else { "" };
+        let setup = with_log(&(program("job", "python3 -IS ask.py") + "startsecs=0\n" + keys));
+        let ask = "import os, time\nn = 0\nwhile True:\n n += 1\n \
+                   while not os.path.exists('go%d' % n): time.sleep(0.01)\n os.write(1, b'line %d\\n' % n)\n";
+        let setup = setup.file("ask.py", ask, 0o644).args(&["--output", mode]);
+        let mut rsup = setup.start();
+        let file = if mode == "direct" { "log/out" } else { "stdout" };
+        let mut pid = relay(&rsup);
+        for number in 1..5 {
+            rsup.touch(&format!("go{number}"));
+            rsup.expect_in_file(file, &format!("line {number}\n"));
+            // The relay sleeps when it has nothing to do.
+            eventually("the relay sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
+            kill(pid, SIGKILL);
+            pid = relay_but(&rsup, pid);
+        }
+        assert_eq!(rsup.stop(), 0);
+        let expected: String = (1..5).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(rsup.read(file), expected, "{mode}");
+        assert_eq!(warnings(&rsup).len(), 4, "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_relay_that_dies_at_once_is_not_started_in_a_busy_loop() {
+    let conf = script("job", "exec sleep 1000") + LARGE;
+    let mut rsup = with_log(&conf).start();
+    rsup.expect("success: job");
+    let start = Instant::now();
+    let mut pids = vec![];
+    within(Duration::from_secs(4), || {
+        for pid in relays(&rsup) {
+            kill(pid, SIGKILL);
+            if !pids.contains(&pid) {
+                pids.push(pid);
+            }
+        }
+        None::<()>
+    });
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();
+    assert!((2..=seconds + 2).contains(&pids.len()), "{} relays in {seconds} s", pids.len());
+    relay_but(&rsup, *pids.last().unwrap());
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn signals_do_not_end_the_relay() {
+    needs!(python());
+    let mut rsup = with_log(&(counter("job", "1 16") + BOTH)).start();
+    let pid = relay(&rsup);
+    let signals = (1..=64).filter(|signal| ![SIGKILL, SIGSTOP].contains(signal));
+    signals.for_each(|signal| kill(pid, signal));
+    // The same signals for PID 1's whole process group, as a terminal sends them.
+    expect_written(&rsup, "job", 500_000);
+    assert_eq!(relays(&rsup), [pid]);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.stop(), 0);
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert_eq!((arrived.lost, arrived.end), (0, written));
+}
+
+/// Waits until a program has filled its pipe: it sleeps in a write.
+fn expect_blocked(rsup: &Rsup, name: &str) {
+    let pid = rsup.pid_of(name);
+    eventually("the program waits", || {
+        let before = written(rsup, name);
+        let waits = (0..20).all(|_| proc::process(pid).is_some_and(|process| process.state == 'S'));
+        (waits
+            && before > 0
+            && within(Duration::from_millis(200), || (written(rsup, name) != before).then_some(())).is_none())
+        .then_some(())
+    });
+}
+
+/// A program that is killed and restarted: PID 1 works.
+fn expect_restart(rsup: &mut Rsup, name: &str) {
+    rsup.kill(name, SIGKILL);
+    rsup.expect(&format!("exited: {name} (terminated by SIGKILL"));
+    rsup.expect(&format!("success: {name} "));
+}
+
+fn web() -> String {
+    program("web", "sleep 1000")
+}
+
+#[test]
+fn while_the_relay_is_stopped_the_programs_wait_and_nothing_is_lost() {
+    needs!(python());
+    let mut rsup = with_log(&(web() + &counter("job", "12 256") + BOTH)).start();
+    rsup.expect("success: web ");
+    expect_written(&rsup, "job", 1_000_000);
+    kill(relay(&rsup), SIGSTOP);
+    expect_blocked(&rsup, "job");
+    expect_restart(&mut rsup, "web");
+    let begin = Instant::now();
+    assert_eq!(rsup.stop(), 0);
+    let time = begin.elapsed();
+    assert!(time < Duration::from_secs(8), "the stop took {time:?}");
+    let written = written(&rsup, "job");
+    for file in ["log/out", "log/err"] {
+        let arrived = account(&with_backups(&rsup.path(file))).unwrap();
+        // The program has counted all writes but the last one.
+        let is_good = arrived.lost == 0 && arrived.end >= written && arrived.end <= written + 2 * 4096;
+        assert!(is_good, "{file}: {arrived:?} of {written}");
+    }
+}
+
+#[test]
+fn a_stopped_relay_that_is_continued_goes_on() {
+    needs!(python());
+    let mut rsup = with_log(&(counter("job", "1 256") + BOTH)).start();
+    expect_written(&rsup, "job", 100_000);
+    let pid = relay(&rsup);
+    kill(pid, SIGSTOP);
+    expect_blocked(&rsup, "job");
+    kill(pid, libc::SIGCONT);
+    expect_written(&rsup, "job", 1_000_000);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.stop(), 0);
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert_eq!((arrived.lost, arrived.end), (0, written));
+}
+
+/// A set-up in a mode, whose stdout is the FIFO `pipe`.
+fn in_mode(mode: &str, conf: &str) -> Setup {
+    rsup(conf).file("count.py", COUNT, 0o644).args(&["--output", mode]).after("exec >pipe")
+}
+
+#[test]
+fn while_the_output_is_not_read_the_programs_wait_and_rsup_can_be_stopped() {
+    needs!(python());
+    for mode in ["lines", "json"] {
+        let setup = in_mode(mode, &(web() + &counter("job", "1 256")));
+        let reader = all_lines(&setup.path("pipe"));
+        let mut rsup = setup.start();
+        rsup.expect("success: web ");
+        expect_written(&rsup, "job", 100_000);
+        reader.pause();
+        expect_blocked(&rsup, "job");
+        expect_restart(&mut rsup, "web");
+        let begin = Instant::now();
+        rsup.signal(SIGTERM);
+        let ended = eventually("rsup exits", || rsup.ended());
+        let time = begin.elapsed();
+        assert_eq!(ended, Some(0), "{mode}");
+        // The programs end at once, and rsup waits for the relay for 3 s.
+        assert!((2500..8000).contains(&time.as_millis()), "{mode}: {time:?}");
+        reader.resume();
+        let lines = reader.end();
+        assert!(lines.len() > 1000, "{mode}: {} lines", lines.len());
+    }
+}
+
+#[test]
+fn output_of_one_stream_passes_while_the_other_is_not_read() {
+    needs!(python());
+    let conf = counter("job", "2 256") + &script("other", "while :; do echo line; sleep 0.05; done");
+    let setup = in_mode("lines", &conf).after("exec 2>errors");
+    let out = all_lines(&setup.path("pipe"));
+    let errors = all_bytes(&setup.path("errors"));
+    let mut rsup = setup.start();
+    out.find("the first line", |lines| (!lines.is_empty()).then_some(()));
+    eventually("job writes", || (written(&rsup, "job") > 100_000).then_some(()));
+    errors.pause();
+    eventually("job waits", || {
+        let before = written(&rsup, "job");
+        within(Duration::from_millis(300), || (written(&rsup, "job") != before).then_some(()))
+            .is_none()
+            .then_some(())
+    });
+    let lines = out.find("the lines so far", |lines| Some(lines.len()));
+    out.find("further lines", |more| (more.len() >= lines + 10).then_some(()));
+    errors.resume();
+    assert_eq!(rsup.stop(), 0);
+    drop(out.end());
+    drop(errors.end());
+}
+
+#[test]
+fn a_log_file_is_written_while_the_output_is_not_read() {
+    needs!(python());
+    let setup = in_mode("lines", &(counter("job", "1 256") + &counter("file", "12 256") + BOTH));
+    fs::create_dir(setup.path("log")).unwrap();
+    let reader = all_lines(&setup.path("pipe"));
+    let mut rsup = setup.start();
+    expect_written(&rsup, "job", 100_000);
+    reader.pause();
+    expect_blocked(&rsup, "job");
+    expect_written(&rsup, "file", 2_000_000);
+    reader.resume();
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(account(&with_backups(&rsup.path("log/out"))).unwrap().lost, 0);
+    drop(reader.end());
+}
+
+#[test]
+fn rsup_waits_for_a_slow_reader_of_the_last_bytes() {
+    needs!(python());
+    let conf = counter("job", "1 256");
+    let setup = in_mode("lines", &conf);
+    let reader = all_bytes(&setup.path("pipe"));
+    let mut rsup = setup.start();
+    expect_written(&rsup, "job", 100_000);
+    reader.pause();
+    expect_blocked(&rsup, "job");
+    rsup.signal(SIGTERM);
+    rsup.expect("stopped: job");
+    never("rsup exits although the reader has not read everything", Duration::from_millis(1000), || {
+        rsup.has_left()
+    });
+    reader.resume();
+    assert_eq!(rsup.exit_code(), 0);
+    let written = written(&rsup, "job");
+    let arrived = account(&reader.end()).unwrap();
+    assert!(arrived.lost == 0 && arrived.end >= written, "{arrived:?} of {written}");
+}
+
+#[test]
+fn no_line_of_a_program_that_writes_until_sigkill_is_lost() {
+    needs!(python());
+    let keys = "stopwaitsecs=1\n";
+    let to_file = with_log(&(counter("job", "1 16 stubborn") + keys + BOTH));
+    let to_pipe = in_mode("lines", &(counter("job", "1 16 stubborn") + keys));
+    let reader = all_bytes(&to_pipe.path("pipe"));
+    let [file, pipe] = [to_file, to_pipe].map(|setup| {
+        let mut rsup = setup.start();
+        expect_written(&rsup, "job", 100_000);
+        assert_eq!(rsup.stop(), 0);
+        assert_eq!(rsup.lines("killing 'job'").len(), 1, "{:?}", rsup.log());
+        rsup
+    });
+    let in_file = account(&with_backups(&file.path("log/out"))).unwrap();
+    let last = written(&file, "job");
+    assert!(in_file.lost == 0 && in_file.end >= last, "{in_file:?} of {last}");
+    let in_pipe = account(&reader.end()).unwrap();
+    let last = written(&pipe, "job");
+    assert!(in_pipe.lost == 0 && in_pipe.end >= last, "{in_pipe:?} of {last}");
+}
+
+#[test]
+fn the_last_output_of_every_program_arrives_when_rsup_ends_by_itself() {
+    const PROGRAMS: usize = 50;
+    let conf = script("job", "echo %(process_num)d")
+        + "startsecs=0\nautorestart=false\nnumprocs=50\n\
+        process_name=w%(process_num)d\nstdout_logfile=%(here)s/log/out%(process_num)d\n";
+    for (args, keys) in
+        [(&[][..], conf.clone()), (&["--output", "lines"], conf.replace("stdout_logfile", "x_file"))]
+    {
+        let (code, rsup) = with_log(&keys).args(args).run();
+        assert_eq!(code, 0);
+        let mut lines: Vec<usize> = match args {
+            [] => (0..PROGRAMS).map(|n| rsup.read(&format!("log/out{n}")).trim().parse().unwrap()).collect(),
+            _ => rsup.read("stdout").lines().map(|line| line.parse().unwrap()).collect(),
+        };
+        lines.sort_unstable();
+        assert_eq!(lines, (0..PROGRAMS).collect::<Vec<_>>());
+    }
+}
+
+/// The path, as this test sees it, of a file on the disk `disk` in rsup's mount namespace.
+fn on_disk(rsup: &Rsup, name: &str) -> PathBuf {
+    let inside = rsup.path("disk").join(name);
+    Path::new(&format!("/proc/{}/root", rsup.pid())).join(inside.strip_prefix("/").unwrap())
+}
+
+/// A program that writes 3,000 numbered lines for each of the files `go1`, `go2` … that exists, and then creates
+/// `done1` …. A line has 100 bytes.
+const ROUNDS: &str = "import os, time\nfor n in range(1, 9):\n while not os.path.exists('go%d' % n): time.sleep(0.01)\n \
+                      for line in range(3000 * n - 3000, 3000 * n):\n  \
+                      os.write(1, (b'%d ' % line).ljust(99, b'.') + b'\\n')\n open('done%d' % n, 'w')\n";
+const ROUND: u64 = 3000;
+
+/// The number of a line of that program.
+///
+/// # Errors
+/// Returns the line if it is not whole.
+fn number(line: &str) -> Result<u64, String> {
+    let number = line.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+    let whole = |number: &u64| format!("{:.<99}", format!("{number} ")) == line;
+    number.filter(whole).ok_or_else(|| format!("torn: {line:?}"))
+}
+
+/// Lines are lost whole and counted while the disk is full. `room` is the space that is left, in bytes.
+fn lines_are_counted_on_a_full_disk(keys: &str, args: &[&str], redirect: &str, room: u32) {
+    let fill = format!(
+        "mkdir disk; mount -t tmpfs -o size=1000k none disk; dd if=/dev/zero of=disk/filler bs=4k 2>&-; \
+         truncate -s -{room} disk/filler{redirect}"
+    );
+    let conf = program("job", "python3 -IS rounds.py") + "startsecs=0\n" + keys;
+    let mut rsup = rsup(&conf).file("rounds.py", ROUNDS, 0o644).args(args).after(&fill).pid_1().start();
+    let done = |rsup: &Rsup, round: u32| {
+        rsup.touch(&format!("go{round}"));
+        eventually("the program is not held up by the full disk", || {
+            rsup.path(&format!("done{round}")).exists().then_some(())
+        });
+    };
+    done(&rsup, 1);
+    fs::remove_file(on_disk(&rsup, "filler")).unwrap();
+    done(&rsup, 2);
+    let file = on_disk(&rsup, "out");
+    let last = eventually("the last line is on the disk", || {
+        let text = fs::read_to_string(&file).unwrap();
+        text.lines().last().is_some_and(|line| number(line) == Ok(2 * ROUND - 1)).then_some(text)
+    });
+    let numbers: Vec<u64> = last.lines().map(|line| number(line).unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "out of order or twice");
+    let lost = 2 * ROUND - numbers.len() as u64;
+    assert!(lost > 0 && numbers.contains(&(ROUND + ROUND / 2)), "{lost} lines were lost");
+    let counted: u64 = eventually("the lost lines are counted", || {
+        let lines = rsup.lines("lost");
+        let numbers = lines.iter().map(|line| u64::try_from(line.number_after("lost: ")).unwrap());
+        (!lines.is_empty()).then(|| numbers.sum())
+    });
+    let _stopped = rsup.stop();
+    assert!(rsup.lines("lost").iter().all(|line| line.0.contains("WARN")), "{:?}", rsup.log());
+    assert_eq!(counted, lost, "{:?}", rsup.log());
+}
+
+#[test]
+fn lines_for_a_log_file_on_a_full_disk_are_counted() {
+    needs!(root(), pid_namespace(), python());
+    let keys = "stdout_logfile=%(here)s/disk/out\n";
+    for room in [0, 4096] {
+        lines_are_counted_on_a_full_disk(keys, &[], "", room);
+    }
+}
+
+#[test]
+fn lines_for_a_stdout_on_a_full_disk_are_counted() {
+    needs!(root(), pid_namespace(), python());
+    for room in [0, 4096] {
+        lines_are_counted_on_a_full_disk("", &["--output", "lines"], "; exec >disk/out", room);
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_hold_up_other_log_files() {
+    needs!(root(), pid_namespace(), python());
+    let fill = "mkdir disk; mount -t tmpfs -o size=400k none disk; dd if=/dev/zero of=disk/filler bs=4k 2>&-";
+    let full = counter("full", "1 64") + "stdout_logfile=%(here)s/disk/out\n";
+    let mut rsup = with_log(&(full + &counter("job", "12 256") + BOTH)).after(fill).pid_1().start();
+    for name in ["job", "full"] {
+        eventually("it writes", || (written(&rsup, name) > 1_000_000).then_some(()));
+    }
+    let all = finish(&rsup, &["job", "full"]);
+    assert_eq!(rsup.stop(), 0);
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert_eq!((arrived.lost, arrived.end), (0, all[0]));
+}
+
+/// The number of programs of the test with many.
+const MANY: usize = 1000;
+
+/// Programs with a log file for each stream.
+fn many(programs: usize) -> String {
+    script("job", "echo out; echo err >&2; exec sleep 1000")
+        + &format!("startsecs=0\nnumprocs={programs}\nprocess_name=w%(process_num)d\n")
+        + "stdout_logfile=%(here)s/log/out%(process_num)d\nstderr_logfile=%(here)s/log/err%(process_num)d\n"
+}
+
+/// The hard limit on the number of descriptors.
+fn hard_limit() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(4).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_thousand_programs_have_two_log_files_each() {
+    needs!((hard_limit() >= 9000).then_some(()).ok_or("needs a hard limit of 9,000 descriptors"));
+    let mut rsup = with_log(&many(MANY)).after("ulimit -Sn 256").start();
+    let missing = || {
+        let is_missing = |n: &usize| {
+            rsup.read(&format!("log/out{n}")) != "out\n" || rsup.read(&format!("log/err{n}")) != "err\n"
+        };
+        (0..MANY).filter(is_missing).count()
+    };
+    let complete = within(Duration::from_secs(60), || (missing() == 0).then_some(()));
+    assert!(complete.is_some(), "{} programs have no log files, {:?}", missing(), warnings(&rsup));
+    assert_eq!(relays(&rsup).len(), 1);
+    // The programs have the limit that rsup was started with, or `minfds`.
+    assert!(rsup.lines("descriptors").is_empty(), "{:?}", rsup.lines("descriptors"));
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn with_too_few_descriptors_the_output_is_direct_and_one_line_says_so() {
+    const PROGRAMS: usize = 60;
+    let conf = "[supervisord]\nminfds=1\n".to_owned() + &many(PROGRAMS);
+    let mut rsup = with_log(&conf).after("ulimit -n 100").start();
+    rsup.expect_all(&(0..PROGRAMS).map(|n| format!("success: w{n} ")).collect::<Vec<_>>());
+    eventually("all output is somewhere", || {
+        let in_file = |kind: &str, n: &usize| rsup.read(&format!("log/{kind}{n}")) == format!("{kind}\n");
+        let in_files = |kind: &str| (0..PROGRAMS).filter(|n| in_file(kind, n)).count();
+        let outs = in_files("out") + rsup.read("stdout").lines().count();
+        let errs = in_files("err") + rsup.log().iter().filter(|line| line.0 == "err").count();
+        (outs == PROGRAMS && errs == PROGRAMS).then_some(())
+    });
+    let warnings = rsup.lines("descriptors");
+    assert_eq!(warnings.len(), 1, "{:?}", rsup.lines("WARN"));
+    assert!(warnings[0].0.contains("WARN"), "{warnings:?}");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_relay_without_descriptors_rotates_later() {
+    needs!(python(), installed("prlimit"));
+    let mut rsup = with_log(&(web() + &counter("job", "1 16") + BOTH)).start();
+    rsup.expect("success: web ");
+    expect_written(&rsup, "job", 10_000);
+    let pid = relay(&rsup);
+    let limit = |value: &str| {
+        let status = Command::new("prlimit").args(["--pid", &pid.to_string(), value]).status().unwrap();
+        assert!(status.success());
+    };
+    limit("--nofile=3:");
+    expect_written(&rsup, "job", 3_000_000);
+    expect_restart(&mut rsup, "web");
+    assert_eq!(relays(&rsup), [pid]);
+    limit("--nofile=1000:");
+    expect_written(&rsup, "job", 5_000_000);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.stop(), 0);
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert_eq!((arrived.lost, arrived.end), (0, written), "{:?}", rsup.lines("WARN"));
+}
+
+#[test]
+fn a_relay_that_cannot_be_forked_is_forked_later() {
+    needs!(root(), python());
+    let cgroup = match Cgroup::new("relay") {
+        Ok(cgroup) => cgroup,
+        Err(why) => return crate::support::skip(&why),
+    };
+    let setup = with_log(&(counter("job", "1 64") + BOTH)).after(&cgroup.enter());
+    let mut rsup = setup.start();
+    expect_written(&rsup, "job", 1_000_000);
+    let pid = relay(&rsup);
+    cgroup.allow("1");
+    kill(pid, SIGKILL);
+    expect_blocked(&rsup, "job");
+    never("a relay runs", Duration::from_millis(2500), || !relays(&rsup).is_empty());
+    cgroup.allow("max");
+    relay_but(&rsup, pid);
+    expect_written(&rsup, "job", 1_000_000);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.stop(), 0);
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert!(arrived.lost <= HELD && arrived.end == written, "{arrived:?} of {written}");
+}
+
+#[test]
+fn rsup_can_be_stopped_while_no_relay_can_be_forked() {
+    needs!(root(), python());
+    let cgroup = match Cgroup::new("stop") {
+        Ok(cgroup) => cgroup,
+        Err(why) => return crate::support::skip(&why),
+    };
+    let setup = with_log(&(counter("job", "1 64") + BOTH)).after(&cgroup.enter());
+    let mut rsup = setup.start();
+    expect_written(&rsup, "job", 1_000_000);
+    cgroup.allow("1");
+    kill(relay(&rsup), SIGKILL);
+    expect_blocked(&rsup, "job");
+    let begin = Instant::now();
+    assert_eq!(rsup.stop(), 0);
+    let time = begin.elapsed();
+    assert!(time < Duration::from_secs(8), "{time:?}");
+}
+
+/// The number of kilobytes of a process that no other process shares and that were written to.
+fn private_dirty(pid: i32) -> u64 {
+    let map = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let value = proc::field(&map, "Private_Dirty").unwrap();
+    value.trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+#[test]
+fn the_relay_needs_little_memory() {
+    needs!(python());
+    const MORE: u64 = 100;
+    let one = counter("job", "1 256") + LARGE;
+    let quiet = script("quiet", "exec sleep 1000")
+        + "startsecs=0\nprocess_name=q%(process_num)d\nnumprocs=100\nstdout_logfile=%(here)s/log/quiet%(process_num)d\n\
+           stderr_logfile=NONE\n";
+    let measured = [one.clone(), one + &quiet].map(|conf| {
+        let mut rsup = with_log(&conf).start();
+        expect_written(&rsup, "job", 10_000_000);
+        finish(&rsup, &["job"]);
+        let memory = private_dirty(relay(&rsup));
+        assert_eq!(rsup.stop(), 0);
+        memory
+    });
+    eprintln!("private dirty memory of the relay in kB, with 1 and with {} streams: {measured:?}", MORE + 1);
+    assert!(measured[0] <= 96, "{measured:?} kB");
+    assert!(measured[1] <= 96 + MORE, "{measured:?} kB");
+}
+
+#[test]
+fn neither_rsup_nor_the_relay_wakes_up_while_nothing_is_written() {
+    for mode in ["direct", "lines", "json"] {
+        let conf = script("job", "echo line; echo -n part; exec sleep 1000")
+            + LARGE
+            + &script("own", "echo -n part; exec sleep 1000");
+        let mut rsup = with_log(&conf).args(&["--output", mode]).start();
+        rsup.expect_all(&["success: job", "success: own"]);
+        rsup.expect_in_file("stdout", "part");
+        rsup.expect_in_file("log/out", "part");
+        let pids = [rsup.pid(), relay(&rsup)];
+        let switches = || pids.map(proc::context_switches);
+        // The first seconds may have work to do: the unfinished line, and a look at the inode.
+        eventually("both sleep", || {
+            let before = switches();
+            within(Duration::from_millis(2500), || (switches() != before).then_some(()))
+                .is_none()
+                .then_some(())
+        });
+        assert_eq!(rsup.stop(), 0, "{mode}");
+    }
+}
+
+#[test]
+fn pid_1_does_not_wake_up_while_output_passes() {
+    needs!(python());
+    for mode in ["direct", "lines"] {
+        let conf = counter("job", "1 16") + if mode == "direct" { BOTH } else { "" };
+        let mut rsup = with_log(&conf).args(&["--output", mode]).start();
+        rsup.expect("success: job");
+        expect_written(&rsup, "job", 10_000);
+        eventually("rsup sleeps", || (proc::process(rsup.pid())?.state == 'S').then_some(()));
+        let before = proc::context_switches(rsup.pid());
+        expect_written(&rsup, "job", 5_000_000);
+        assert_eq!(proc::context_switches(rsup.pid()), before, "{mode}");
+        assert_eq!(rsup.stop(), 0, "{mode}");
+    }
+}

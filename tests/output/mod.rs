@@ -1,7 +1,9 @@
 //! The output of programs: log files that are rotated, and output that the relay carries line by line.
 
 mod cases;
+mod count;
 mod faults;
+mod files;
 mod lines;
 mod load;
 mod reader;

@@ -8,14 +8,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use super::cases::{self, Case, Compare};
-use super::{python, relay, relays, shown};
-use crate::support::{
-    Rsup, SIGKILL, SIGTERM, Setup, eventually, kill, needs, proc, program, python as packages, root, rsup,
-    script, skip, within,
-};
+use super::{python, shown};
+use crate::support::{eventually, needs, program, python as packages, root, rsup, skip};
 
 const PIECES: &str = include_str!("pieces.py");
 
