@@ -111,6 +111,11 @@ fn remove(file: &str) -> Value {
     json!(["remove", file])
 }
 
+/// Waits until nobody has the file open. The relay learns of the end of a program a moment after PID 1.
+fn closed(file: &str) -> Value {
+    json!(["closed", file])
+}
+
 fn rename(from: &str, to: &str) -> Value {
     json!(["rename", from, to])
 }
@@ -300,13 +305,13 @@ fn restarts() -> Vec<Case> {
             FROM_100_WITH_3,
             run(&[&lines(0..2), &[size("out.log", 52), remove("out.log")]]),
         )
-        .then(lines(2..7)),
+        .then(run(&[&[closed("out.log (deleted)")], &lines(2..7)])),
         case(
             "renamed_between_two_runs",
             FROM_100_WITH_3,
             run(&[&lines(0..2), &[size("out.log", 52), rename("out.log", "old")]]),
         )
-        .then(lines(2..7)),
+        .then(run(&[&[closed("old")], &lines(2..7)])),
         case(
             "a_limit_of_one_byte_in_two_runs",
             "stdout_logfile_maxbytes=1\nstdout_logfile_backups=2\n",

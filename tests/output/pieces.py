@@ -41,8 +41,11 @@ def write(fd, data):
 
 
 def unread(fd):
-    """The number of bytes in a pipe; a file counts as read."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    """The number of bytes in a pipe; a file or a device counts as read."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def size(path):
@@ -50,6 +53,19 @@ def size(path):
         return os.stat(path).st_size
     except FileNotFoundError:
         return None
+
+
+def is_open(path):
+    """Whether a process has a file open. " (deleted)" follows the path of a removed file."""
+    for process in os.listdir("/proc"):
+        directory = "/proc/%s/fd" % process
+        try:
+            links = [os.readlink("%s/%s" % (directory, fd)) for fd in os.listdir(directory)]
+        except OSError:
+            continue
+        if path in links:
+            return True
+    return False
 
 
 def step(word, *values):
@@ -65,6 +81,8 @@ def step(word, *values):
     elif word == "size":
         what = "%s has %d bytes, not %s" % (values[0], values[1], size(paths[0]))
         until(what, lambda: size(paths[0]) == values[1])
+    elif word == "closed":
+        until("%s is closed" % values[0], lambda: not is_open(paths[0]))
     elif word == "remove":
         os.remove(paths[0])
     elif word == "rename":
