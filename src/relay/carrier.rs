@@ -21,13 +21,11 @@ const LOG_TAG: u64 = u64::MAX - 2;
 /// second.
 const OUTLET_TAG: u64 = u64::MAX - 4;
 
-/// How many bytes one read returns at most. supervisord rotates between two reads, so the number limits by how much a log
-/// file exceeds its maximum.
-const FILE_READ: usize = 64 * 1024;
-/// How many bytes of lines one read returns at most. It is less than a pipe holds, so that the relay never holds more than
-/// 64 KiB of lines that are shorter than 32 KiB.
-const LINE_READ: usize = 32 * 1024;
-/// How many reads in a row one stream gets after its process has ended: enough for everything that the pipe holds.
+/// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
+/// between two reads. The number is less than a pipe holds, so that the relay never holds more than 64 KiB of lines that
+/// are shorter than 32 KiB.
+const READ_SIZE: usize = 32 * 1024;
+/// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
 const READS_AT_END: usize = 4;
 /// After this time without further output, an unfinished line is written, in nanoseconds.
 const FLUSH_AFTER: u64 = 1_000_000_000;
@@ -97,7 +95,7 @@ impl<'a> Carrier<'a> {
             log: Stream::default(),
             log_waits: false,
             formatter: LineFormatter::new(plan.log_format),
-            buffer: vec![0; FILE_READ],
+            buffer: vec![0; READ_SIZE],
             unfinished: VecDeque::new(),
             open_streams: plan.streams.len(),
             may_start_programs: true,
@@ -223,7 +221,6 @@ impl<'a> Carrier<'a> {
         let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get(index)) else {
             return Read::Nothing;
         };
-        let length = if plan.file.is_some() { FILE_READ } else { LINE_READ };
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay cannot know how much was read.
         let was_inside_line = stream.is_inside_line();
@@ -231,7 +228,7 @@ impl<'a> Carrier<'a> {
         if has_lines {
             self.plan.positions.set_inside_line(index, true);
         }
-        let read = sys::read_pipe(&plan.pipe, buffer.get_mut(..length).unwrap_or_default());
+        let read = sys::read_pipe(&plan.pipe, &mut buffer);
         match read {
             Ok(count) if count > 0 => self.take(index, buffer.get(..count).unwrap_or_default()),
             Ok(_) | Err(_) if has_lines => self.plan.positions.set_inside_line(index, was_inside_line),
@@ -348,7 +345,7 @@ impl<'a> Carrier<'a> {
         }
         let Some(log) = &self.plan.log else { return Read::Nothing };
         let mut buffer = mem::take(&mut self.buffer);
-        let read = sys::read_pipe(log, buffer.get_mut(..LINE_READ).unwrap_or_default());
+        let read = sys::read_pipe(log, &mut buffer);
         let read = match read {
             Ok(count) if count > 0 => {
                 self.log.push(buffer.get(..count).unwrap_or_default());
