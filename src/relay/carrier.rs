@@ -3,11 +3,11 @@
 use super::line_format::{self, MAX_LINE};
 use super::log_file::{LogFile, Trouble};
 use super::outlet::Outlet;
-use super::plan::{Channel, LineFormat, Plan};
+use super::plan::{Channel, LineFormat, Plan, ended_processes};
 use super::stream::{Stream, Unfinished};
 use crate::log::LineFormatter;
 use crate::policy::Level;
-use crate::sys::{self, Errno, OutputStream, Poller, StagingPipe};
+use crate::sys::{self, Errno, OutputStream, Poller};
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
@@ -22,23 +22,30 @@ const LOG_TAG: u64 = u64::MAX - 2;
 const OUTLET_TAG: u64 = u64::MAX - 4;
 
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
-/// between two reads. The number is less than a pipe holds, so that the relay never holds more than 64 KiB of lines that
-/// are shorter than 32 KiB.
+/// between two reads.
 const READ_SIZE: usize = 32 * 1024;
+/// The same for a stream whose lines go to one of rsup's own streams. These bytes are copied twice more, and each copy uses
+/// memory.
+const LINE_READ_SIZE: usize = READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
-const READS_AT_END: usize = 4;
+const READS_AT_END: usize = 6;
 /// After this time without further output, an unfinished line is written, in nanoseconds.
 const FLUSH_AFTER: u64 = 1_000_000_000;
 /// How many bytes of the relay's own log lines wait at most.
 const MAX_MESSAGES: usize = 16 * 1024;
 
-/// Carries the output of the programs until no process can write to the pipes any more. Returns early if the relay cannot
-/// work, for example because too few descriptors are left.
-pub fn run(plan: &Plan) {
-    if let Ok(mut carrier) = Carrier::new(plan) {
-        carrier.run();
-    }
+/// Carries the output of the programs until no process can write to the pipes any more. Returns the exit status of the
+/// relay: [`FINISHED`], or [`FAILED`] if the relay cannot work, for example because too few descriptors are left.
+#[must_use]
+pub fn run(plan: &Plan) -> u8 {
+    let Ok(mut carrier) = Carrier::new(plan) else { return FAILED };
+    if carrier.run() { FINISHED } else { FAILED }
 }
+
+/// The exit status of a relay that has written everything.
+pub const FINISHED: u8 = 0;
+/// The exit status of a relay that cannot work.
+const FAILED: u8 = 1;
 
 struct Carrier<'a> {
     plan: &'a Plan,
@@ -51,6 +58,10 @@ struct Carrier<'a> {
     log: Stream,
     /// Whether the log is not read until stderr has room.
     log_waits: bool,
+    /// Whether rsup has exited, so that the pipe of its log is at end of file.
+    log_is_closed: bool,
+    /// Whether a descriptor could not be watched. The next relay watches all of them anew.
+    has_failed: bool,
     formatter: LineFormatter,
     /// The memory for one read.
     buffer: Vec<u8>,
@@ -92,8 +103,10 @@ impl<'a> Carrier<'a> {
             streams: streams.collect(),
             files: plan.files.iter().map(LogFile::new).collect(),
             outlets,
-            log: Stream::default(),
+            log: Stream::new(plan.positions.is_inside_line(plan.streams.len())),
             log_waits: false,
+            log_is_closed: plan.log.is_none(),
+            has_failed: false,
             formatter: LineFormatter::new(plan.log_format),
             buffer: vec![0; READ_SIZE],
             unfinished: VecDeque::new(),
@@ -102,13 +115,17 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    fn run(&mut self) {
+    /// Returns whether everything is written. Returns false if the relay cannot go on.
+    fn run(&mut self) -> bool {
         // An earlier relay may have left lines in the staging pipes.
         for outlet in 0..self.outlets.len() {
             self.continue_outlet(outlet);
         }
         let mut ready = Vec::new();
         while !self.is_done() {
+            if self.has_failed {
+                return false;
+            }
             let timeout = self
                 .unfinished
                 .front()
@@ -119,6 +136,7 @@ impl<'a> Carrier<'a> {
             }
             self.flush_unfinished();
         }
+        true
     }
 
     /// Whether every byte is written, and no process can write another one.
@@ -126,10 +144,9 @@ impl<'a> Carrier<'a> {
         if self.may_start_programs || self.open_streams > 0 {
             return false;
         }
-        // PID 1 keeps the pipe of its log open, so this pipe has no end of file.
-        self.carry_log() == Read::Nothing
-            && self.log.length() == 0
-            && self.outlets.iter().all(Outlet::is_free)
+        // PID 1 keeps the pipe of its log open until it exits.
+        while self.carry_log() == Read::Some && !self.log_waits {}
+        self.log.length() == 0 && self.outlets.iter().all(Outlet::is_free)
     }
 
     fn handle(&mut self, tag: u64) {
@@ -165,10 +182,7 @@ impl<'a> Carrier<'a> {
                 self.poller.remove(&self.plan.ended);
             }
             Ok(length) => {
-                let ended = records.iter().take(length).copied().collect::<Vec<_>>();
-                for record in ended.chunks_exact(4) {
-                    let process =
-                        record.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
+                for process in ended_processes(records.get(..length).unwrap_or_default()) {
                     self.end_process(process);
                 }
             }
@@ -197,30 +211,45 @@ impl<'a> Carrier<'a> {
     fn carry(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index).filter(|stream| !stream.is_closed) else { return };
         let reads = if stream.has_ended { READS_AT_END } else { 1 };
+        let mut is_empty = false;
         for _ in 0..reads {
-            if !self.write_lines(index, false) {
+            // Bytes that cannot be written stay in the pipe, where they are safe if this relay is killed.
+            if !self.has_room(index) || !self.write_lines(index, false) {
                 return self.wait_for_outlet(index);
             }
             match self.read(index) {
-                Read::Some => {}
-                Read::Nothing => break,
-                Read::EndOfFile => {
-                    self.close(index);
-                    break;
-                }
+                Read::Some => continue,
+                Read::Nothing => {}
+                Read::EndOfFile => self.close(index),
             }
+            is_empty = true;
+            break;
         }
-        let is_last = self.streams.get(index).is_some_and(|stream| stream.has_ended || stream.is_closed);
+        let is_last =
+            is_empty && self.streams.get(index).is_some_and(|stream| stream.has_ended || stream.is_closed);
         if !self.write_lines(index, is_last) {
             return self.wait_for_outlet(index);
         }
+        if let Some(stream) = self.streams.get_mut(index).filter(|_| is_last) {
+            stream.has_ended = false;
+            stream.end_line();
+            self.plan.positions.set_inside_line(index, false);
+        }
         self.queue_unfinished(index);
+    }
+
+    /// Whether a stream may be read: it has a log file, or its outlet can take lines.
+    fn has_room(&self, index: usize) -> bool {
+        let Some(plan) = self.plan.streams.get(index) else { return false };
+        let outlet = self.outlets.get(outlet_index(plan.outlet, &self.outlets));
+        plan.file.is_some() || outlet.is_none_or(Outlet::is_free)
     }
 
     fn read(&mut self, index: usize) -> Read {
         let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get(index)) else {
             return Read::Nothing;
         };
+        let length = if plan.file.is_some() { READ_SIZE } else { LINE_READ_SIZE };
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay cannot know how much was read.
         let was_inside_line = stream.is_inside_line();
@@ -228,7 +257,7 @@ impl<'a> Carrier<'a> {
         if has_lines {
             self.plan.positions.set_inside_line(index, true);
         }
-        let read = sys::read_pipe(&plan.pipe, &mut buffer);
+        let read = sys::read_pipe(&plan.pipe, buffer.get_mut(..length).unwrap_or_default());
         match read {
             Ok(count) if count > 0 => self.take(index, buffer.get(..count).unwrap_or_default()),
             Ok(_) | Err(_) if has_lines => self.plan.positions.set_inside_line(index, was_inside_line),
@@ -297,13 +326,20 @@ impl<'a> Carrier<'a> {
         let Some(plan) = self.plan.streams.get(index) else { return };
         self.poller.remove(&plan.pipe);
         let number = outlet_index(plan.outlet, &self.outlets);
-        if let Some(outlet) = self.outlets.get_mut(number) {
-            if !outlet.waiting.contains(&index) {
-                outlet.waiting.push(index);
-            }
-            // A stream that cannot be watched, such as a regular file, is never full.
-            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+        if let Some(outlet) = self.outlets.get_mut(number)
+            && !outlet.waiting.contains(&index)
+        {
+            outlet.waiting.push(index);
         }
+        self.watch_outlet(number);
+    }
+
+    /// Wakes the relay when an outlet has room.
+    fn watch_outlet(&mut self, number: usize) {
+        let Some(outlet) = self.outlets.get(number) else { return };
+        let watched = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+        // A regular file cannot be watched (EPERM), and is never full.
+        self.has_failed |= watched.is_err_and(|errno| errno != Errno::EPERM);
     }
 
     /// Writes what waits in an outlet. When it has room, reads the streams again that have waited for it.
@@ -311,8 +347,7 @@ impl<'a> Carrier<'a> {
         let Some(outlet) = self.outlets.get_mut(number) else { return };
         outlet.write();
         if !outlet.is_free() {
-            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
-            return;
+            return self.watch_outlet(number);
         }
         self.poller.remove(outlet.stream());
         let waiting = mem::take(&mut outlet.waiting);
@@ -321,7 +356,7 @@ impl<'a> Carrier<'a> {
             if let Some(plan) = self.plan.streams.get(index)
                 && self.streams.get(index).is_some_and(|stream| !stream.is_closed)
             {
-                let _ = self.poller.add(&plan.pipe, index as u64);
+                self.has_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
             }
             self.continue_stream(index);
         }
@@ -343,15 +378,27 @@ impl<'a> Carrier<'a> {
         if !self.write_log() {
             return Read::Some;
         }
-        let Some(log) = &self.plan.log else { return Read::Nothing };
+        let Some(log) = self.plan.log.as_ref().filter(|_| !self.log_is_closed) else { return Read::Nothing };
+        let position = self.plan.streams.len();
+        let was_inside_line = self.log.is_inside_line();
+        self.plan.positions.set_inside_line(position, true);
         let mut buffer = mem::take(&mut self.buffer);
         let read = sys::read_pipe(log, &mut buffer);
         let read = match read {
             Ok(count) if count > 0 => {
                 self.log.push(buffer.get(..count).unwrap_or_default());
+                self.plan.positions.set_inside_line(position, self.log.is_inside_line());
                 Read::Some
             }
-            Ok(_) | Err(_) => Read::Nothing,
+            Ok(_) => {
+                self.log_is_closed = true;
+                self.poller.remove(log);
+                Read::Nothing
+            }
+            Err(_) => {
+                self.plan.positions.set_inside_line(position, was_inside_line);
+                Read::Nothing
+            }
         };
         self.buffer = buffer;
         self.write_log();
@@ -368,12 +415,12 @@ impl<'a> Carrier<'a> {
             piece.text.len()
         });
         if !is_written {
-            let _ = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+            self.watch_outlet(number);
         }
         let waited = mem::replace(&mut self.log_waits, !is_written);
-        if let Some(log) = self.plan.log.as_ref().filter(|_| waited == is_written) {
+        if let Some(log) = self.plan.log.as_ref().filter(|_| waited == is_written && !self.log_is_closed) {
             if is_written {
-                let _ = self.poller.add(log, LOG_TAG);
+                self.has_failed |= self.poller.add(log, LOG_TAG).is_err();
             } else {
                 self.poller.remove(log);
             }
@@ -390,11 +437,9 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Notes that everything that a stream contains was read. Also notes when its unfinished line is written, if there is
-    /// one.
+    /// Notes when the unfinished line of a stream is written, if it has one.
     fn queue_unfinished(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        stream.has_ended = false;
         stream.flush_at = (stream.length() > 0).then(|| sys::monotonic_nanos() + FLUSH_AFTER);
         if let Some(at) = stream.flush_at.filter(|_| !stream.is_queued) {
             stream.is_queued = true;
@@ -420,12 +465,24 @@ impl<'a> Carrier<'a> {
                 }
                 Some(_) => {
                     stream.flush_at = None;
-                    if !self.write_lines(index, true) {
-                        self.wait_for_outlet(index);
-                    }
+                    self.flush(index);
                 }
                 None => {}
             }
+        }
+    }
+
+    /// Writes the unfinished line of a stream, unless the pipe contains more of it.
+    fn flush(&mut self, index: usize) {
+        let is_open = self.streams.get(index).is_some_and(|stream| !stream.is_closed);
+        if is_open && self.has_room(index) && self.read(index) == Read::Some {
+            if !self.write_lines(index, false) {
+                return self.wait_for_outlet(index);
+            }
+            return self.queue_unfinished(index);
+        }
+        if !self.write_lines(index, true) {
+            self.wait_for_outlet(index);
         }
     }
 
@@ -503,5 +560,3 @@ fn write_to(
     }
     false
 }
-
-const _: () = assert!(MAX_LINE == StagingPipe::CAPACITY);

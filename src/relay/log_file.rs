@@ -71,8 +71,8 @@ impl<'a> LogFile<'a> {
         let Some(OpenFile { file, .. }) = &mut self.open else { return false };
         match self.lines.write(bytes, |bytes| file.write(bytes).map_err(errno)) {
             Written::FirstFailure(errno) => report(Trouble::NotWritten(errno)),
-            Written::AllAfterLoss(lost) => report(Trouble::Lost(lost)),
-            Written::All | Written::Failed => {}
+            Written::AllAfterLoss(lost) if lost > 0 => report(Trouble::Lost(lost)),
+            Written::AllAfterLoss(_) | Written::All | Written::Failed => {}
         }
         // O_APPEND moves the position to the end of the file at each write.
         let length = file.stream_position().unwrap_or(0);
@@ -89,7 +89,11 @@ impl<'a> LogFile<'a> {
             return;
         }
         open.checked_at = now;
-        if fs::metadata(&self.plan.path).map(|found| identity(&found)).ok() != Some(open.identity) {
+        let has_moved = match fs::metadata(&self.plan.path) {
+            Ok(found) => identity(&found) != open.identity,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if has_moved {
             self.open = None;
         }
     }
@@ -139,7 +143,8 @@ impl<'a> LogFile<'a> {
         let backups = self.plan.backups;
         for number in (1..backups).rev() {
             let old = self.numbered(number);
-            if old.exists() {
+            // As in supervisord, a symbolic link that leads nowhere is not renamed.
+            if old.try_exists().unwrap_or(true) {
                 rename_if_there(&old, &self.numbered(number + 1))?;
             }
         }

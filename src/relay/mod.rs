@@ -10,5 +10,5 @@ mod plan;
 mod stream;
 mod whole_lines;
 
-pub use carrier::run;
+pub use carrier::{FINISHED, run};
 pub use plan::{Channel, FilePlan, LineFormat, Plan, StreamPlan, ended_record};

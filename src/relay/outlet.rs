@@ -62,14 +62,14 @@ impl<'a> Outlet<'a> {
     /// room.
     pub(super) fn send(&mut self) {
         debug_assert!(self.lines.len() <= MAX_LINE || self.staging.is_none());
+        self.begins_inside_line = !self.rest.is_empty();
+        self.lines.splice(..0, self.rest.drain(..));
         if let Some(staging) = self.staging
             && let Ok(count) = staging.put(&self.lines)
         {
             self.lines.drain(..count);
             self.is_staged = true;
         }
-        self.begins_inside_line = !self.rest.is_empty();
-        self.lines.splice(..0, self.rest.drain(..));
         self.write();
     }
 

@@ -21,7 +21,7 @@ pub struct Plan {
     /// The pipe from which the relay reads the records of [`ended_record`]. Its end of file means that no program will be
     /// started any more.
     pub ended: OwnedFd,
-    /// Which streams are read up to the middle of a line.
+    /// Which streams are read up to the middle of a line. The last entry belongs to rsup's own log.
     pub positions: LinePositions,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
     pub staging: [Option<StagingPipe>; 2],
@@ -89,4 +89,9 @@ impl Plan {
 #[must_use]
 pub fn ended_record(process: usize) -> [u8; 4] {
     u32::try_from(process).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// The processes of several [`ended_record`]s.
+pub(super) fn ended_processes(records: &[u8]) -> impl Iterator<Item = usize> {
+    records.as_chunks().0.iter().map(|record| u32::from_le_bytes(*record) as usize)
 }

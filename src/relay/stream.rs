@@ -7,8 +7,9 @@ use super::line_format::{MAX_LINE, Piece};
 pub(super) struct Stream {
     /// The bytes that were read and not written.
     held: Vec<u8>,
-    /// Whether the bytes up to the next newline belong to a line whose beginning an earlier relay has lost.
-    skips_line: bool,
+    /// How many bytes up to the next newline are skipped at most, because they belong to a line whose beginning an earlier
+    /// relay has lost. 0 if there is no such line.
+    skipped_bytes: usize,
     /// Whether the child of the process has exited, and the relay has not read everything that it has written.
     pub(super) has_ended: bool,
     /// Whether the stream is at end of file.
@@ -35,16 +36,17 @@ const SMALL: usize = 512;
 
 impl Stream {
     /// A stream of which an earlier relay may have read the beginning of a line.
-    pub(super) fn new(skips_line: bool) -> Self {
-        Self { skips_line, ..Self::default() }
+    pub(super) fn new(is_inside_line: bool) -> Self {
+        Self { skipped_bytes: if is_inside_line { MAX_LINE } else { 0 }, ..Self::default() }
     }
 
     /// Adds bytes that were read.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
-        if self.skips_line {
-            let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else { return };
-            self.skips_line = false;
-            bytes = bytes.get(newline + 1..).unwrap_or_default();
+        if self.skipped_bytes > 0 {
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            let end = newline.map_or(bytes.len(), |newline| newline + 1).min(self.skipped_bytes);
+            self.skipped_bytes = if newline.is_some() { 0 } else { self.skipped_bytes - end };
+            bytes = bytes.get(end..).unwrap_or_default();
         }
         self.held.extend(bytes);
     }
@@ -55,6 +57,11 @@ impl Stream {
         self.held.splice(end_of_lines..end_of_lines, lines.iter().copied());
     }
 
+    /// Notes that a process has ended, so that its unfinished line does not continue.
+    pub(super) fn end_line(&mut self) {
+        self.skipped_bytes = 0;
+    }
+
     /// How many bytes wait.
     pub(super) fn length(&self) -> usize {
         self.held.len()
@@ -62,7 +69,7 @@ impl Stream {
 
     /// Whether the last byte that was read is in the middle of a line.
     pub(super) fn is_inside_line(&self) -> bool {
-        self.skips_line || self.held.last().is_some_and(|byte| *byte != b'\n')
+        self.skipped_bytes > 0 || self.held.last().is_some_and(|byte| *byte != b'\n')
     }
 
     /// Passes the waiting lines to `write`, which returns how many bytes of a line it has taken, or `None` if it takes
@@ -183,6 +190,19 @@ mod tests {
         assert!(stream.is_inside_line());
         stream.push(b" of it\nwhole\n");
         assert_eq!(lines(&mut stream, Unfinished::Waits), [line("whole")]);
+    }
+
+    #[test]
+    fn not_more_than_one_line_is_skipped() {
+        let mut stream = Stream::new(true);
+        stream.push(&vec![b'a'; MAX_LINE - 1]);
+        assert!(stream.is_inside_line());
+        stream.push(b"ab");
+        assert_eq!(lines(&mut stream, Unfinished::IsLine), [line("b")]);
+        let mut stream = Stream::new(true);
+        stream.end_line();
+        stream.push(b"next run\n");
+        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("next run")]);
     }
 
     #[test]

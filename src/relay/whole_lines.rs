@@ -1,10 +1,8 @@
 //! Writes to a file that may be full. What cannot be written is lost in whole lines, and the lines are counted.
 
+use super::line_format::MAX_LINE;
 use crate::sys::Errno;
 use std::mem;
-
-/// The longest rest of a line that is kept, in bytes.
-const MAX_REST: usize = 64 * 1024;
 
 /// What has happened to one file.
 #[derive(Debug, Default)]
@@ -13,8 +11,9 @@ pub(super) struct WholeLines {
     rest: Vec<u8>,
     /// Whether the file ends in the middle of a line.
     is_inside_line: bool,
-    /// Whether the bytes up to the next newline belong to a line that is lost.
-    skips_line: bool,
+    /// How many bytes up to the next newline are skipped at most, because they belong to a line that is lost. 0 if there is
+    /// no such line.
+    skipped_bytes: usize,
     /// The number of lines lost since the last write that succeeded.
     lost: u64,
     /// Whether the last write has failed.
@@ -51,10 +50,14 @@ impl WholeLines {
             }
             self.is_inside_line = !rest.ends_with(b"\n");
         }
-        if self.skips_line {
-            let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') else { return Written::Failed };
-            bytes = bytes.get(newline + 1..).unwrap_or_default();
-            self.skips_line = false;
+        if self.skipped_bytes > 0 {
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            let end = newline.map_or(bytes.len(), |newline| newline + 1).min(self.skipped_bytes);
+            self.skipped_bytes = if newline.is_some() { 0 } else { self.skipped_bytes - end };
+            bytes = bytes.get(end..).unwrap_or_default();
+        }
+        if bytes.is_empty() {
+            return Written::Failed;
         }
         match write_all(bytes, &mut write) {
             Ok(()) => {
@@ -96,9 +99,9 @@ impl WholeLines {
         let newline = bytes.iter().position(|byte| *byte == b'\n');
         let (end, others) = bytes.split_at(newline.map_or(bytes.len(), |newline| newline + 1));
         self.rest.extend(end);
-        if newline.is_none() && self.rest.len() > MAX_REST {
+        if newline.is_none() && self.rest.len() > MAX_LINE {
             self.rest.push(b'\n');
-            self.skips_line = true;
+            self.skipped_bytes = MAX_LINE;
             self.lost += 1;
         }
         others
@@ -110,8 +113,8 @@ impl WholeLines {
         let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_cut = *last != b'\n';
         // The line that `bytes` begin with is counted already if its beginning was lost before.
-        self.lost += (newlines + u64::from(is_cut)).saturating_sub(self.skips_line.into());
-        self.skips_line = is_cut;
+        self.lost += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped_bytes > 0));
+        self.skipped_bytes = if is_cut { MAX_LINE } else { 0 };
     }
 }
 
@@ -125,6 +128,8 @@ fn write_all(
         match write(left) {
             Ok(0) => return Err((written, Errno::ENOSPC)),
             Ok(count) => written += count,
+            // Some network file systems return EINTR although all signals are blocked.
+            Err(Errno::EINTR) => {}
             Err(errno) => return Err((written, errno)),
         }
     }
@@ -166,6 +171,21 @@ mod tests {
         assert_eq!(lines.write(b"ve\nsix\n", |bytes| disk.write(bytes)), Written::AllAfterLoss(3));
         assert_eq!(lines.write(b"seven\n", |bytes| disk.write(bytes)), Written::All);
         assert_eq!(disk.text(), "one\ntwo\nsix\nseven\n");
+    }
+
+    #[test]
+    fn a_file_without_newlines_goes_on_when_there_is_room() {
+        let mut disk = Disk { room: 10, ..Disk::default() };
+        let mut lines = WholeLines::default();
+        let piece = [b'x'; 30_000];
+        for _ in 0..10 {
+            lines.write(&piece, |bytes| disk.write(bytes));
+        }
+        disk.room = 1_000_000;
+        for _ in 0..10 {
+            lines.write(&piece, |bytes| disk.write(bytes));
+        }
+        assert!(disk.text.len() > 200_000, "{}", disk.text.len());
     }
 
     #[test]

@@ -122,9 +122,8 @@ pub(super) fn relay_started(pid: Pid) -> String {
 }
 
 /// The text for the end of the relay while programs run.
-pub(super) fn relay_exited(pid: Pid, status: Option<WaitStatus>) -> String {
-    let how = status.map_or(ExitStatus::Unknown, exit_status);
-    format!("relay with pid {} exited ({how}); starting it again", pid.number())
+pub(super) fn relay_exited(pid: Pid, status: WaitStatus) -> String {
+    format!("relay with pid {} exited ({}); starting it again", pid.number(), exit_status(status))
 }
 
 /// The text for a relay that could not be forked.

@@ -1,18 +1,23 @@
-//! The life of the relay, as PID 1 sees it. PID 1 never waits for the relay while programs run, and no output of a program
-//! passes through PID 1.
+//! The life of the relay, as PID 1 sees it. While programs run, PID 1 never waits for the relay, and no output of a
+//! program passes through PID 1.
 
 use super::clock::now;
 use super::relay::Relay;
 use super::{RELAY_TAG, Supervisor, messages};
+use crate::log::Log;
 use crate::policy::{Level, ProcId, Signal, Time};
 use crate::relay;
-use crate::sys::{self, OutputStream, RelayChild};
+use crate::sys::{self, OutputStream, RelayChild, WaitStatus};
 use std::time::Duration;
 
 /// How long rsup waits at its end until the relay has written everything.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// How long rsup waits until the relay has died after SIGKILL.
 const KILL_TIME: Duration = Duration::from_secs(1);
+/// How many relays rsup starts at most at its end, one after the death of another.
+const MAX_LAST_RELAYS: u32 = 3;
+/// How often rsup tries to reap a relay at its end, once in a millisecond.
+const REAP_ATTEMPTS: u64 = 100;
 /// The least number of seconds between two starts of the relay.
 const RESTART_SECONDS: i64 = 1;
 
@@ -41,10 +46,7 @@ impl Supervisor {
                 relay.child = Some(child);
             }
             Err(errno) => {
-                // No relay would read the pipe. If the last relay has left a part of a line, this line is torn.
-                if relay.plan.log.is_some() && relay.log_stream.is_none() {
-                    relay.log_stream = Some(self.log.redirect(OutputStream::stderr()));
-                }
+                relay.stop_reading_log(&mut self.log);
                 if !relay.fork_failed {
                     self.log.line(Level::Warn, messages::relay_not_started(errno));
                 }
@@ -63,58 +65,120 @@ impl Supervisor {
     /// Handles the end of the relay.
     pub(super) fn relay_exited(&mut self) {
         let Some(relay) = &mut self.relay else { return };
-        let Some(child) = relay.child.take() else { return };
-        if !child.wait_for_exit(Duration::ZERO) {
+        let Some(child) = relay.child.take_if(|child| child.has_exited()) else { return };
+        let Some(status) = child.reap() else {
+            // The kernel closes the descriptors of a process before it can be reaped.
             relay.child = Some(child);
             return;
-        }
+        };
         self.poller.remove(&child);
         self.remaining.spare(None);
-        self.log.line(Level::Warn, messages::relay_exited(child.pid(), child.reap()));
+        if matches!(status, WaitStatus::Exited(_)) {
+            // The relay could not work, and the next one may not be able to either.
+            relay.stop_reading_log(&mut self.log);
+        }
+        self.log.line(Level::Warn, messages::relay_exited(child.pid(), status));
     }
 
     /// Tells the relay that the child of a process has exited.
     pub(super) fn note_end(&mut self, id: ProcId) {
-        if let Some(relay) = &self.relay {
+        if let Some(ended) = self.relay.as_ref().and_then(|relay| relay.ended.as_ref()) {
             // If the pipe is full, the relay does not work. Only the last unfinished line comes later then.
-            let _ = sys::write_record(&relay.ended, &relay::ended_record(id.0));
+            let _ = sys::write_record(ended, &relay::ended_record(id.0));
         }
     }
 
     /// Writes the last log lines. Then waits until the relay has written everything, but not longer than [`DRAIN_TIME`].
     pub(super) fn finish_output(&mut self) {
-        if self.relay.as_ref().is_some_and(|relay| relay.child.is_none()) {
-            // The pipes still contain what the programs have written since the last relay died.
-            self.start_relay();
+        if self.relay.is_none() {
+            return self.log.finish();
+        }
+        self.continue_relay();
+        // The relay exits when its pipes are closed and empty, so the last lines have to be in the pipe before that.
+        self.log.finish();
+        if let Some(relay) = &mut self.relay {
+            relay.writers.clear();
+            relay.ended = None;
+        }
+        let end = now().plus(DRAIN_TIME);
+        let mut is_finished = false;
+        for _ in 0..MAX_LAST_RELAYS {
+            is_finished = self.wait_for_relay(end);
+            if is_finished || now() >= end {
+                break;
+            }
+            // A relay that has died has left bytes in the pipes.
+            self.continue_relay();
+        }
+        self.end_relay(is_finished || now() < end);
+    }
+
+    /// Makes sure that a relay runs at rsup's end.
+    fn continue_relay(&mut self) {
+        match self.relay.as_ref().and_then(|relay| relay.child.as_ref()) {
+            Some(child) if !child.has_exited() => {
+                // The relay may be stopped.
+                let _ = sys::kill(child.pid(), Signal::CONT.number());
+            }
+            Some(child) => {
+                reap(child);
+                self.start_relay();
+            }
+            None => self.start_relay(),
+        }
+    }
+
+    /// Waits until the relay has exited. Returns whether it has written everything.
+    fn wait_for_relay(&mut self, end: Time) -> bool {
+        let Some(relay) = &mut self.relay else { return true };
+        let Some(child) = relay.child.take_if(|child| child.wait_for_exit(end.duration_since(now()))) else {
+            return false;
+        };
+        let status = reap(&child);
+        self.remaining.spare(None);
+        status == Some(WaitStatus::Exited(relay::FINISHED))
+    }
+
+    /// Writes the log lines that are left, and ends the relay if it has not exited.
+    fn end_relay(&mut self, is_in_time: bool) {
+        let Some(relay) = &mut self.relay else { return };
+        // Without a reload and outside a container, the processes that rsup leaves behind may go on writing.
+        let must_end = self.context.is_pid1 || self.processes.will_reload();
+        if let Some(child) = relay.child.take_if(|_| must_end) {
+            end(&child);
+        }
+        relay.stop_reading_log(&mut self.log);
+        if !is_in_time {
+            self.log.line(Level::Warn, messages::RELAY_NOT_FINISHED);
         }
         self.log.finish();
-        let Some(Relay { plan, writers, ended, child, .. }) = self.relay.take() else { return };
-        drop((writers, ended));
-        let Some(child) = child else { return };
-        // The relay may be stopped.
-        let _ = sys::kill(child.pid(), Signal::CONT.number());
-        let is_finished = child.wait_for_exit(DRAIN_TIME);
-        if plan.log.is_some() {
-            self.log.redirect(OutputStream::stderr());
-        }
-        if !is_finished {
-            self.log.line(Level::Warn, messages::RELAY_NOT_FINISHED);
-            self.log.finish();
-            // Without a reload and outside a container, processes that rsup leaves behind may go on writing.
-            if !self.context.is_pid1 && !self.processes.will_reload() {
-                return;
-            }
-        }
-        end(&child);
     }
 }
 
-/// Kills a relay, unless it has exited, and reaps it.
+impl Relay {
+    /// Makes rsup write its log lines itself, because no relay may read them. If the last relay has left a part of a line,
+    /// this line is torn.
+    fn stop_reading_log(&mut self, log: &mut Log) {
+        if self.plan.log.is_some() && self.log_stream.is_none() {
+            self.log_stream = Some(log.redirect(OutputStream::stderr()));
+        }
+    }
+}
+
+/// Kills a relay and reaps it.
 fn end(child: &RelayChild) {
     // kill(2) has no effect on a process that has exited.
     let _ = sys::kill(child.pid(), Signal::KILL.number());
     // A relay that writes to a mount that does not answer does not die.
     if child.wait_for_exit(KILL_TIME) {
-        child.reap();
+        reap(child);
     }
+}
+
+/// Reaps a relay that has closed its descriptors, and so exits at this moment.
+fn reap(child: &RelayChild) -> Option<WaitStatus> {
+    (0..REAP_ATTEMPTS).find_map(|attempt| {
+        sys::sleep(Duration::from_millis(attempt.min(1)));
+        child.reap()
+    })
 }

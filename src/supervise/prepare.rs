@@ -76,7 +76,7 @@ impl Preparer {
         if !is_possible && for_relay > 0 {
             log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
         }
-        let relay = RelayBuilder::new(config.supervisord.output, is_possible);
+        let relay = RelayBuilder::new(config, is_possible);
         Self { sockets, configured_names, stdout, stderr, relay, users: Vec::new() }
     }
 
@@ -94,13 +94,11 @@ impl Preparer {
 
     /// Returns the relay for the processes that were prepared. Returns `None` if they do not need one.
     pub(super) fn into_relay(self, config: &Config, log: &mut Log) -> Option<Relay> {
-        let failure = self.relay.failure;
-        let shows = config.supervisord.loglevel;
-        let relay = self.relay.build((!config.supervisord.silent).then_some(shows));
-        if let Some(errno) = failure.or(relay.as_ref().err().copied()) {
+        if let Some(errno) = self.relay.failure {
             log.line(Level::Warn, messages::incomplete_relay(errno));
         }
-        relay.unwrap_or_default()
+        let threshold = config.supervisord.loglevel;
+        self.relay.build((!config.supervisord.silent).then_some(threshold))
     }
 
     /// The specification of a process whose output does not go through the relay.

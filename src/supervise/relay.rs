@@ -1,6 +1,6 @@
 //! Which streams of the programs go through the relay, and the pipes that lead to it.
 
-use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation};
+use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, descriptor_of_path};
 use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
@@ -11,32 +11,41 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+/// The largest number of old log files. Each rotation looks for every one of them.
+const MAX_BACKUPS: u64 = 10_000;
 /// The longest name in bytes that comes before a line. A line has little room for a longer one.
 const MAX_NAME: usize = 1000;
 
+/// The number of descriptors that PID 1 needs for the relay as a whole: its pipes, and the one that shows its end.
+const SHARED_DESCRIPTORS: u64 = 10;
 /// The number of descriptors that PID 1 needs for each stream that goes through the relay: both ends of its pipe.
 const DESCRIPTORS_PER_STREAM: u64 = 2;
 
-/// Returns the number of descriptors that rsup needs for the relay at most.
+/// Returns the number of descriptors that rsup needs for the relay at most. 0 if no stream goes through it.
 pub(super) fn needed_descriptors(config: &Config) -> u64 {
     let mode = config.supervisord.output;
     let goes_through = |file: &LogFile, rotation: Rotation| match file {
-        LogFile::Path(_) => rotation.max_bytes > 0 || mode != OutputMode::Direct,
-        LogFile::Auto | LogFile::Syslog => mode != OutputMode::Direct,
+        LogFile::Path(path) if descriptor_of_path(path).is_none() => {
+            rotation.max_bytes > 0 || mode != OutputMode::Direct
+        }
+        LogFile::Path(_) | LogFile::Auto | LogFile::Syslog => mode != OutputMode::Direct,
         LogFile::None => false,
     };
     let streams = config.processes.iter().map(|process| {
         u64::from(goes_through(&process.stdout_logfile, process.stdout_rotation))
             + u64::from(goes_through(&process.stderr_logfile, process.stderr_rotation))
     });
-    DESCRIPTORS_PER_STREAM * streams.sum::<u64>()
+    match streams.sum::<u64>() {
+        0 => 0,
+        streams => SHARED_DESCRIPTORS + DESCRIPTORS_PER_STREAM * streams,
+    }
 }
 
 /// Collects the streams that go through the relay while the programs are prepared.
 pub(super) struct RelayBuilder {
     mode: OutputMode,
-    /// Whether there are enough descriptors.
-    is_possible: bool,
+    /// The pipes that all streams have in common. `None` if the relay is not needed or not possible.
+    shared: Option<SharedPipes>,
     streams: Vec<StreamPlan>,
     files: Vec<FilePlan>,
     writers: Vec<OwnedFd>,
@@ -44,9 +53,48 @@ pub(super) struct RelayBuilder {
     pub(super) failure: Option<Errno>,
 }
 
+struct SharedPipes {
+    ended: StreamPipe,
+    log: Option<StreamPipe>,
+    staging: [Option<StagingPipe>; 2],
+    positions: LinePositions,
+}
+
+impl SharedPipes {
+    fn new(mode: OutputMode, processes: usize) -> Result<Self, Errno> {
+        let log = match mode {
+            OutputMode::Direct => None,
+            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => {
+                Some(StreamPipe::new()?.without_waiting_writes()?)
+            }
+        };
+        Ok(Self {
+            ended: StreamPipe::new()?.without_waiting_writes()?,
+            log,
+            staging: [sys::STDOUT, sys::STDERR]
+                .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
+            // Two streams for each process, and rsup's own log.
+            positions: LinePositions::new(2 * processes + 1)?,
+        })
+    }
+}
+
 impl RelayBuilder {
-    pub(super) fn new(mode: OutputMode, is_possible: bool) -> Self {
-        Self { mode, is_possible, streams: Vec::new(), files: Vec::new(), writers: Vec::new(), failure: None }
+    /// `is_possible` says whether there are enough descriptors for the relay. The pipes that all streams have in common are
+    /// created here, because a program that has a pipe to the relay needs the relay.
+    pub(super) fn new(config: &Config, is_possible: bool) -> Self {
+        let mode = config.supervisord.output;
+        let is_needed = is_possible && needed_descriptors(config) > 0;
+        let shared = is_needed.then(|| SharedPipes::new(mode, config.processes.len())).transpose();
+        let failure = shared.as_ref().err().copied();
+        Self {
+            mode,
+            shared: shared.ok().flatten(),
+            streams: Vec::new(),
+            files: Vec::new(),
+            writers: Vec::new(),
+            failure,
+        }
     }
 
     /// Returns where a stream of a process goes: through the relay if necessary, otherwise to `direct`.
@@ -69,7 +117,7 @@ impl RelayBuilder {
             Output::Inherit { .. } if !is_direct => (Channel::Stderr, None),
             _ => return direct,
         };
-        if !self.is_possible {
+        if self.shared.is_none() {
             return direct;
         }
         let StreamPipe { reader, writer } = match StreamPipe::new() {
@@ -96,7 +144,8 @@ impl RelayBuilder {
     /// Returns the index of a log file, which two streams may have in common.
     fn file(&mut self, path: &CString, rotation: Rotation) -> usize {
         let path = PathBuf::from(OsString::from_vec(path.as_bytes().to_vec()));
-        let file = FilePlan { path, max_bytes: rotation.max_bytes, backups: rotation.backups };
+        let file =
+            FilePlan { path, max_bytes: rotation.max_bytes, backups: rotation.backups.min(MAX_BACKUPS) };
         let known = self.files.iter().position(|known| *known == file);
         known.unwrap_or_else(|| {
             self.files.push(file);
@@ -106,18 +155,9 @@ impl RelayBuilder {
 
     /// Returns the relay, which is not started yet, or `None` if no stream needs it. `threshold` is the least severe level
     /// that rsup logs.
-    ///
-    /// # Errors
-    /// Returns the errno of the call that failed.
-    pub(super) fn build(self, threshold: Option<Level>) -> Result<Option<Relay>, Errno> {
-        if self.streams.is_empty() {
-            return Ok(None);
-        }
-        let ended = StreamPipe::new()?.without_waiting_writes()?;
-        let log = match self.mode {
-            OutputMode::Direct => None,
-            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::new()?),
-        };
+    pub(super) fn build(self, threshold: Option<Level>) -> Option<Relay> {
+        let SharedPipes { ended, log, staging, positions } =
+            self.shared.filter(|_| !self.streams.is_empty())?;
         let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
         let width = self.streams.iter().map(|stream| stream.name.chars().count()).max().unwrap_or(0);
         let (format, log_format) = match self.mode {
@@ -125,9 +165,6 @@ impl RelayBuilder {
             OutputMode::Prefix => (LineFormat::Prefix { width }, LogFormat::Text),
             OutputMode::Json => (LineFormat::Json, LogFormat::Json),
         };
-        let staging = [sys::STDOUT, sys::STDERR]
-            .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok));
-        let positions = LinePositions::new(self.streams.len())?;
         let plan = Plan {
             streams: self.streams,
             files: self.files,
@@ -140,16 +177,15 @@ impl RelayBuilder {
             threshold,
             log_format,
         };
-        let relay = Relay {
+        Some(Relay {
             plan,
             writers: self.writers,
-            ended: ended.writer,
+            ended: Some(ended.writer),
             log_stream,
             child: None,
             start_due: None,
             fork_failed: false,
-        };
-        Ok(Some(relay))
+        })
     }
 }
 
@@ -170,8 +206,8 @@ pub(super) struct Relay {
     /// The writing ends of the programs' pipes. PID 1 keeps them open, so that the relay sees no end of file while a
     /// program restarts.
     pub(super) writers: Vec<OwnedFd>,
-    /// The writing end of the pipe of [`crate::relay::ended_record`].
-    pub(super) ended: OwnedFd,
+    /// The writing end of the pipe of [`crate::relay::ended_record`]. `None` at rsup's end.
+    pub(super) ended: Option<OwnedFd>,
     /// The stream that leads to the relay, for rsup's own log lines. `None` while the log uses it, or if rsup writes the
     /// lines itself.
     pub(super) log_stream: Option<OutputStream>,

@@ -107,8 +107,8 @@ fn write_to_pipe(pipe: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let written =
         unsafe { libc::syscall(libc::SYS_pwritev2, pipe.as_raw_fd(), buffers, 1, offset, offset, flags) };
     match cvt(written) {
-        // The pipe is full, or no process has it open for reading.
-        Err(errno @ (Errno::EAGAIN | Errno::EPIPE)) => Err(errno),
+        // The pipe is full, no process has it open for reading, or the descriptor is the reading end.
+        Err(errno @ (Errno::EAGAIN | Errno::EPIPE | Errno::EBADF)) => Err(errno),
         // Linux before 5.5 does not support RWF_NOWAIT for pipes, and a seccomp filter may refuse pwritev2(2).
         Err(_) => write_if_ready(pipe, bytes),
         Ok(length) => Ok(usize::try_from(length).unwrap_or(0)),

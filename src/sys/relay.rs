@@ -4,10 +4,11 @@
 use super::errno::{Errno, cvt};
 use super::fork::raw_fork;
 use super::kill::Pid;
-use super::poll::{poll_readable, poll_timeout};
+use super::poll::{poll_for, poll_readable, poll_timeout};
 use super::stdio::{StreamKind, stream_kind};
 use super::wait::{WaitStatus, decode};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::PollFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, write};
 use std::ffi::{CStr, c_uint};
@@ -184,24 +185,29 @@ pub struct RelayChild {
     life: OwnedFd,
 }
 
-/// Forks the relay, which runs `steps` and exits. In the relay, all descriptors above 2 except `keep` are closed.
+/// Forks the relay, which runs `steps` and exits with the exit status that they return. In the relay, all descriptors above 2 except `keep` are closed.
 ///
 /// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see it. So rsup's own rules
 /// about its children, for example "no child is left", need no exception for the relay.
 ///
 /// # Errors
 /// Returns the errno of pipe2(2) or clone(2).
-pub fn fork_relay(name: &CStr, keep: &mut Vec<RawFd>, steps: impl FnOnce()) -> Result<RelayChild, Errno> {
+pub fn fork_relay(
+    name: &CStr,
+    keep: &mut Vec<RawFd>,
+    steps: impl FnOnce() -> u8,
+) -> Result<RelayChild, Errno> {
     let (life, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&life, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let Some(pid) = unsafe { raw_fork(0) }? else {
         // SAFETY: prctl(2) with PR_SET_NAME reads a string that ends in NUL, and a `CStr` ends in NUL.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
         keep.push(writer.as_raw_fd());
         close_all_except(keep);
-        steps();
+        let status = steps();
         // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
-        unsafe { libc::_exit(0) }
+        unsafe { libc::_exit(status.into()) }
     };
     Ok(RelayChild { pid, life })
 }
@@ -238,18 +244,34 @@ impl RelayChild {
         self.pid
     }
 
+    /// Whether the relay has exited.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        // A seccomp filter that refuses read(2) must not make rsup wait for ever.
+        read(&self.life, &mut [0]) != Err(Errno::EAGAIN)
+    }
+
     /// Waits until the relay has exited, for at most `timeout`. Returns whether it has exited.
     #[must_use]
     pub fn wait_for_exit(&self, timeout: Duration) -> bool {
-        poll_for_hangup(self.life.as_fd(), timeout)
+        // poll(2) reports the end of file also if no event is requested.
+        let _ = poll_for(self.life.as_fd(), PollFlags::empty(), poll_timeout(timeout));
+        self.has_exited()
     }
 
-    /// Reaps the relay after its exit. Returns how it has ended, or `None` if it still runs.
+    /// Reaps the relay. Returns how it has ended, or `None` if it still runs. For a moment after
+    /// [`RelayChild::has_exited`], it still runs.
     pub fn reap(&self) -> Option<WaitStatus> {
         let mut status = 0;
+        let options = libc::__WCLONE | libc::WNOHANG;
         // SAFETY: waitpid(2) writes one int to `status`, which is an int and stays valid during the call.
-        let pid = unsafe { libc::waitpid(self.pid.number(), &raw mut status, libc::__WCLONE) };
-        (pid == self.pid.number()).then(|| decode(status))
+        let pid = unsafe { libc::waitpid(self.pid.number(), &raw mut status, options) };
+        match pid {
+            0 => None,
+            pid if pid == self.pid.number() => Some(decode(status)),
+            // A seccomp filter refuses waitpid(2), and the relay stays a zombie.
+            _ => Some(WaitStatus::Other),
+        }
     }
 }
 
@@ -257,9 +279,4 @@ impl AsFd for RelayChild {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.life.as_fd()
     }
-}
-
-/// Waits until the only writer of a pipe has closed it.
-fn poll_for_hangup(reader: BorrowedFd<'_>, timeout: Duration) -> bool {
-    super::poll::poll_for(reader, nix::poll::PollFlags::POLLHUP, poll_timeout(timeout)).unwrap_or(false)
 }
