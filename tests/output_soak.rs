@@ -77,7 +77,7 @@ fn a_rotated_log_file_needs_no_more_room_memory_or_descriptors_with_time() {
     let (mut go, records) = (fifo(&path("go")), fifo(&path("records")));
     build("writer", &path("writer"));
     let place = directory.path().display();
-    let conf = program("writer", &format!("{place}/writer {place} fill {blocks} {STEPS}"))
+    let conf = program("writer", &format!("{place}/writer {place} fill {blocks} {STEPS} blocks"))
         + &format!(
             "stdout_logfile={}/log\nstdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n",
             logs.display()

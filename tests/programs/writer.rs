@@ -2,19 +2,21 @@
 //! directory: it does something when a byte arrives in `go`, and it appends records to `records`. A record is the
 //! nanoseconds of CLOCK_MONOTONIC, in eight bytes. The first record says that the program is ready.
 //!
-//! `fill BLOCKS STEPS` writes so many blocks to stdout as fast as possible, in steps of equal length. Each step waits for
-//! one byte, and has one record at its beginning and one at its end. `answer` writes one line for each byte. After the last
-//! step, the program waits for a signal that ends it.
+//! `fill BLOCKS STEPS blocks|lines` writes so many blocks to stdout as fast as possible, in steps of equal length. Each
+//! step waits for one byte, and has one record at its beginning and one at its end. With `lines`, each line is a write of
+//! its own. `answer` writes one line for each byte. After the last step, the program waits for a signal that ends it.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// The length of a block. A block consists of whole lines of 100 or 101 bytes. tests/output_soak.rs knows this number.
+/// The length of a block. tests/output_soak.rs knows this number.
 const BLOCK: usize = 64 * 1024;
-/// The number of lines of a block. The first ones are one byte longer, so that the block has exactly its length.
-const LINES: usize = BLOCK / 100;
+/// The length of a line.
+const LINE: usize = 100;
+/// The first lines of a block are one byte longer, so that the block has exactly its length.
+const LONGER_LINES: usize = BLOCK % LINE;
 
 #[repr(C)]
 struct Time {
@@ -45,7 +47,7 @@ fn main() {
     record();
     let number = |at: usize| words[at].parse::<u64>().expect("a number");
     match words[2].as_str() {
-        "fill" => fill(stdout, go, number(3), number(4), record),
+        "fill" => fill(stdout, go, number(3), number(4), words[5] == "lines", record),
         "answer" => answer(stdout, go),
         word => panic!("{word}: fill or answer"),
     }
@@ -54,7 +56,7 @@ fn main() {
     }
 }
 
-fn fill(mut stdout: File, mut go: File, blocks: u64, steps: u64, mut record: impl FnMut()) {
+fn fill(mut stdout: File, mut go: File, blocks: u64, steps: u64, by_line: bool, mut record: impl FnMut()) {
     let mut block = block();
     for step in 0..steps {
         go.read_exact(&mut [0]).expect("a byte");
@@ -62,7 +64,13 @@ fn fill(mut stdout: File, mut go: File, blocks: u64, steps: u64, mut record: imp
         for number in blocks * step / steps..blocks * (step + 1) / steps {
             // The number of the block makes each block different.
             write!(&mut block[..20], "{number:020}").expect("room for the number");
-            stdout.write_all(&block).expect("a reader");
+            let mut write = |bytes: &[u8]| stdout.write_all(bytes).expect("a reader");
+            if by_line {
+                let (longer, others) = block.split_at(LONGER_LINES * (LINE + 1));
+                longer.chunks(LINE + 1).chain(others.chunks(LINE)).for_each(write);
+            } else {
+                write(&block);
+            }
         }
         record();
     }
@@ -71,8 +79,8 @@ fn fill(mut stdout: File, mut go: File, blocks: u64, steps: u64, mut record: imp
 /// The lines of each block.
 fn block() -> Vec<u8> {
     let mut block = Vec::with_capacity(BLOCK);
-    for line in 0..LINES {
-        let length = 99 + usize::from(line < BLOCK % 100);
+    for line in 0..BLOCK / LINE {
+        let length = LINE - 1 + usize::from(line < LONGER_LINES);
         let text = format!("{:020} line {line} of the block; the rest of the line is filled with ", 0);
         block.extend(text.bytes().chain(std::iter::repeat(b'.')).take(length));
         block.push(b'\n');

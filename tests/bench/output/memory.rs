@@ -64,7 +64,7 @@ fn watch(programs: usize, into_files: bool) -> Relay {
         true => place.rotation_keys(),
         false => "stdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\n".to_owned(),
     };
-    place.write_conf(&format!("fill {BLOCKS} 1"), programs, &keys);
+    place.write_conf(&format!("fill {BLOCKS} 1 blocks"), programs, &keys);
     let (mut output, writer) = io::pipe().unwrap();
     let mut command = place.supervisor(&tools::rsup());
     let mode = if into_files { "direct" } else { "prefix" };
@@ -75,7 +75,7 @@ fn watch(programs: usize, into_files: bool) -> Relay {
     for _ in 0..programs {
         place.record();
     }
-    let relay = writers::find(namespace, "rsup-relay").expect("a relay");
+    let relay = writers::find(namespace, "rsup-relay");
     let measure = || {
         wait_until_idle(relay);
         let memory = number(relay, "smaps_rollup", "Private_Dirty");

@@ -38,20 +38,20 @@ impl Carrier {
         }
     }
 
-    /// The number of bytes of one round, in blocks. A round takes a few seconds.
-    fn blocks(self) -> u64 {
-        let megabytes = match self {
-            Self::Rsup | Self::OtherRsup | Self::Supervisord => 2_000,
-            Self::S6Log => 500,
-            Self::Svlogd => 200,
-        };
-        megabytes * 1_000_000 / BLOCK
+    /// The number of megabytes of one round, which takes a few seconds.
+    fn megabytes(self, writes: Writes) -> u64 {
+        match (self, writes) {
+            (_, Writes::Lines) => 100,
+            (Self::Rsup | Self::OtherRsup | Self::Supervisord, Writes::Blocks) => 2_000,
+            (Self::S6Log, Writes::Blocks) => 500,
+            (Self::Svlogd, Writes::Blocks) => 200,
+        }
     }
 
     /// Starts the carrier and a writer. Returns the PID of the process that carries the output, or of an ancestor.
-    fn start(self, place: &Place, processes: &mut Processes) -> i32 {
+    fn start(self, blocks: u64, writes: Writes, place: &Place, processes: &mut Processes) -> i32 {
         let binary = self.binary().unwrap();
-        let words = ["fill", &self.blocks().to_string(), "1"].map(str::to_owned);
+        let words = ["fill", &blocks.to_string(), "1", writes.word()].map(str::to_owned);
         if matches!(self, Self::Rsup | Self::OtherRsup | Self::Supervisord) {
             place.write_conf(&words.join(" "), 1, &place.rotation_keys());
             let mut command = place.supervisor(&binary);
@@ -84,6 +84,25 @@ impl Carrier {
     }
 }
 
+/// What the program writes with one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writes {
+    /// 64 KiB.
+    Blocks,
+    /// One line of about 100 bytes.
+    Lines,
+}
+
+impl Writes {
+    /// The last argument of the writer.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Lines => "lines",
+        }
+    }
+}
+
 /// Seconds and the carrier's processor time in seconds, each for a gigabyte.
 struct Cost {
     time: f64,
@@ -91,6 +110,15 @@ struct Cost {
 }
 
 pub(super) fn measure() {
+    for (writes, title) in
+        [(Writes::Blocks, "in writes of 64 KiB"), (Writes::Lines, "one line in each write")]
+    {
+        compare(writes, title);
+    }
+}
+
+/// Compares the carriers of a program with such writes, and prints their table.
+fn compare(writes: Writes, title: &str) {
     let carriers: Vec<Carrier> =
         Carrier::ALL.into_iter().filter(|carrier| carrier.binary().is_some()).collect();
     let mut times = vec![vec![]; carriers.len()];
@@ -98,7 +126,7 @@ pub(super) fn measure() {
     for round in 0..ROUNDS {
         for turn in 0..carriers.len() {
             let at = (turn + round) % carriers.len();
-            let cost = run(carriers[at]);
+            let cost = run(carriers[at], writes);
             times[at].push(cost.time);
             processor[at].push(cost.processor);
         }
@@ -110,19 +138,20 @@ pub(super) fn measure() {
     });
     let columns = ["MB/s", "rsup's multiple", "CPU seconds for 1 GB"].map(str::to_owned);
     let title = format!(
-        "Output: one program that fills a log file, which is rotated at {} MB, with {BACKUPS} old files",
+        "Output: a program fills a log file, {title}; the file is rotated at {} MB, with {BACKUPS} old files",
         MAX_BYTES / 1_000_000
     );
     table::print(&title, &columns, &rows.collect::<Vec<_>>());
 }
 
 /// One round of one carrier.
-fn run(carrier: Carrier) -> Cost {
+fn run(carrier: Carrier, writes: Writes) -> Cost {
+    let blocks = carrier.megabytes(writes) * 1_000_000 / BLOCK;
     let mut place = Place::new();
     let mut processes = Processes::new();
-    let ancestor = carrier.start(&place, &mut processes);
+    let ancestor = carrier.start(blocks, writes, &place, &mut processes);
     place.record();
-    let pid = writers::find(ancestor, carrier.process()).expect("the process that carries the output");
+    let pid = writers::find(ancestor, carrier.process());
     writers::wait_until_asleep(pid);
     let before = processor_time(pid);
     place.go(1);
@@ -130,12 +159,12 @@ fn run(carrier: Carrier) -> Cost {
     let end = place.record();
     // The carrier has yet to read what the pipe holds, which is little.
     writers::wait_until_asleep(pid);
-    let gigabytes = (carrier.blocks() * BLOCK) as f64 / 1e9;
+    let gigabytes = (blocks * BLOCK) as f64 / 1e9;
     let cost = Cost {
         time: (end - start) as f64 / 1e9 / gigabytes,
         processor: (processor_time(pid) - before) / 1e6 / gigabytes,
     };
-    // This shows that the carrier rotates, and that it has written everything.
+    // This shows that the carrier rotates the file and keeps the old ones.
     let lengths = fs::read_dir(place.logs()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     let length: u64 = lengths.sum();
     let expected = BACKUPS * MAX_BYTES * 9 / 10..=(BACKUPS + 1) * MAX_BYTES * 11 / 10;

@@ -139,10 +139,15 @@ impl Drop for Processes {
     }
 }
 
-/// The PID of the first process with this name: a process itself, or one of its descendants.
-pub(super) fn find(root: i32, name: &str) -> Option<i32> {
-    let mut processes = proc::process(root).into_iter().chain(proc::descendants(root));
-    processes.find(|process| process.name == name).map(|process| process.pid)
+/// Waits until a process or one of its descendants has this name. Returns the PID of the first one.
+pub(super) fn find(root: i32, name: &str) -> i32 {
+    let mut found = None;
+    wait_until(&format!("there is a process {name}"), || {
+        let mut processes = proc::process(root).into_iter().chain(proc::descendants(root));
+        found = processes.find(|process| process.name == name);
+        found.is_some()
+    });
+    found.unwrap().pid
 }
 
 /// Waits until a process sleeps.
