@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,8 +56,14 @@ impl Place {
     }
 
     /// The directory of the log files.
-    pub(super) fn logs(&self) -> std::path::PathBuf {
+    pub(super) fn logs(&self) -> PathBuf {
         self.path().join("logs")
+    }
+
+    /// The length of all log files.
+    pub(super) fn length_of_logs(&self) -> u64 {
+        let files = fs::read_dir(self.logs()).unwrap();
+        files.filter_map(|file| file.unwrap().metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// Lets this number of writers do their next step.
