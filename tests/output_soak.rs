@@ -74,7 +74,8 @@ fn a_rotated_log_file_needs_no_more_room_memory_or_descriptors_with_time() {
     let path = |name: &str| directory.path().join(name);
     let logs: PathBuf = path("logs");
     fs::create_dir(&logs).unwrap();
-    let (mut go, records) = (fifo(&path("go")), fifo(&path("records")));
+    let mut go = fifo(&path("go"));
+    let records = fifo(&path("records"));
     build("writer", &path("writer"));
     let place = directory.path().display();
     let conf = program("writer", &format!("{place}/writer {place} fill {blocks} {STEPS} blocks"))

@@ -12,7 +12,8 @@ pub(super) fn measure() {
     let mut running: Vec<_> = carriers
         .iter()
         .map(|carrier| {
-            let (mut place, mut processes) = (Place::new(), Processes::new());
+            let mut place = Place::new();
+            let mut processes = Processes::new();
             let pid = carrier.start(&["answer"], &mut place, &mut processes);
             let length = place.length_of_logs();
             (pid, processor_time(pid), length, place, processes)

@@ -1,4 +1,4 @@
-//! One program that writes as fast as it can, and the processes that carry its output into a log file which they rotate.
+//! One program that writes as fast as it can, and what carries its output into a log file and rotates the file.
 
 use super::carrier::Carrier;
 use super::writers::{self, BACKUPS, MAX_BYTES, Place, Processes};

@@ -1,5 +1,4 @@
-//! The programs that write (`tests/programs/writer.rs`), the supervisor or the logger that carries their output, and what
-//! is measured of its process.
+//! The programs that write (`tests/programs/writer.rs`), and the processes of one measurement.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -46,7 +45,8 @@ impl Place {
             // With both ends open, an open of either end never waits, and the FIFO has no end of file.
             File::options().read(true).write(true).open(path).unwrap()
         };
-        let (go, records) = (fifo("go"), fifo("records"));
+        let go = fifo("go");
+        let records = fifo("records");
         fs::create_dir(directory.path().join("logs")).unwrap();
         Self { directory, go, records }
     }
