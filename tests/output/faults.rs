@@ -11,10 +11,14 @@ use super::files::{LARGE, with_log};
 use super::load::HELD;
 use super::reader::{Reader, all_lines};
 use super::{python, relay, relay_but, relays, shown};
+use rsup::control::request::Request;
+
+use crate::support::board::Board;
 use crate::support::cgroup::Cgroup;
+use crate::support::probe::{probe, static_programs};
 use crate::support::{
-    Line, Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, eventually, installed, kill, needs, never, pid_namespace,
-    proc, program, root, rsup, script, within,
+    Line, PATIENCE, Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, each, eventually, installed, kill, needs, never,
+    pid_namespace, proc, program, root, rsup, script, within,
 };
 
 /// Keys of two log files from which no backup is removed.
@@ -452,7 +456,9 @@ fn a_thousand_programs_have_two_log_files_each() {
     assert!(complete.is_some(), "{} programs have no log files, {:?}", missing(), warnings(&rsup));
     assert_eq!(relays(&rsup).len(), 1);
     // The programs have the limit that rsup was started with, or `minfds`.
-    assert!(rsup.lines(" WARN ").is_empty(), "{:?}", rsup.lines(" WARN "));
+    let warnings = rsup.lines(" WARN ");
+    // A busy machine may read the log late.
+    assert!(warnings.iter().all(|line| line.0.contains("log lines lost")), "{warnings:?}");
     assert_eq!(rsup.stop(), 0);
 }
 
@@ -617,4 +623,251 @@ fn pid_1_does_not_wake_up_while_output_passes() {
         assert_eq!(proc::context_switches(rsup.pid()), before, "{mode}");
         assert_eq!(rsup.stop(), 0, "{mode}");
     }
+}
+
+#[test]
+fn rsups_own_lines_wait_while_the_relay_is_stopped() {
+    for mode in ["lines", "json"] {
+        let mut rsup = rsup(&(web() + &program("other", "sleep 1000"))).args(&["--output", mode]).start();
+        rsup.expect_all(&["success: web ", "success: other "]);
+        kill(relay(&rsup), SIGSTOP);
+        let old = rsup.pid_of("web");
+        kill(old, SIGKILL);
+        let is_web = |process: &proc::Process| process.name == "sleep" && process.pid != old;
+        eventually("web runs again", || {
+            (rsup.tree().iter().filter(|process| is_web(process)).count() == 2).then_some(())
+        });
+        assert!(rsup.lines("exited: web").is_empty(), "{mode}");
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        for text in [
+            "exited: web (terminated by SIGKILL",
+            "stopped: web",
+            "stopped: other",
+            "rsup exits with status 0",
+        ] {
+            assert_eq!(rsup.lines(text).len(), 1, "{mode}: {text} {:?}", rsup.log());
+        }
+        assert!(
+            rsup.log().last().unwrap().0.contains("rsup exits with status 0"),
+            "{mode}: {:?}",
+            rsup.log()
+        );
+    }
+}
+
+#[test]
+fn rsups_own_lines_appear_although_no_relay_can_be_forked() {
+    needs!(root());
+    let cgroup = match Cgroup::new("lines") {
+        Ok(cgroup) => cgroup,
+        Err(why) => return crate::support::skip(&why),
+    };
+    let conf = web() + &program("other", "sleep 1000") + "autorestart=false\n";
+    let mut rsup = rsup(&conf).args(&["--output", "json"]).after(&cgroup.enter()).start();
+    rsup.expect_all(&["success: web ", "success: other "]);
+    cgroup.allow("1");
+    kill(relay(&rsup), SIGKILL);
+    rsup.expect_all(&["exited (terminated by SIGKILL)", "can't start the relay"]);
+    rsup.kill("other", SIGKILL);
+    rsup.expect("exited: other (terminated by SIGKILL");
+    assert_eq!(rsup.stop(), 0);
+    let lines = rsup.log();
+    assert!(lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(&line.0).is_ok()), "{lines:?}");
+    assert!(lines.last().unwrap().0.contains("rsup exits with status 0"), "{lines:?}");
+}
+
+/// Whether a process uses nearly no processor time for a while.
+fn rests(pid: i32) -> bool {
+    let before = (proc::ticks(pid), proc::context_switches(pid));
+    within(Duration::from_millis(1500), || None::<()>);
+    let after = (proc::ticks(pid), proc::context_switches(pid));
+    after.0 - before.0 <= 2 && after.1 - before.1 <= 20
+}
+
+#[test]
+fn the_relay_does_not_spin_while_the_output_is_not_read() {
+    needs!(python());
+    for mode in ["lines", "json"] {
+        let setup = in_mode(mode, &counter("job", "12 256")).after("exec 2>&1");
+        let reader = all_lines(&setup.path("pipe"));
+        let mut rsup = setup.start();
+        eventually("job writes", || (written(&rsup, "job") > 100_000).then_some(()));
+        reader.pause();
+        let is_quiet = || rests(relay(&rsup)) && rests(rsup.pid());
+        eventually("rsup and the relay rest", || is_quiet().then_some(()));
+        reader.resume();
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        drop(reader.end());
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_neither_ends_nor_blocks_anything() {
+    needs!(python());
+    for mode in ["lines", "json"] {
+        let setup = rsup(&(web() + &counter("job", "1 256"))).file("count.py", COUNT, 0o644);
+        let mut rsup = setup.args(&["--output", mode]).after("mkfifo pipe; exec 8<>pipe >pipe 8<&-").start();
+        rsup.expect("success: web ");
+        let pid = relay(&rsup);
+        expect_written(&rsup, "job", 1_000_000);
+        expect_restart(&mut rsup, "web");
+        finish(&rsup, &["job"]);
+        eventually("rsup and the relay rest", || (rests(pid) && rests(rsup.pid())).then_some(()));
+        assert_eq!(relays(&rsup), [pid], "{mode}");
+        assert_eq!(rsup.stop(), 0, "{mode}");
+    }
+}
+
+#[test]
+fn the_relay_works_with_standard_descriptors_closed() {
+    needs!(python());
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let setup = rsup(&counter("job", "12 16")).file("count.py", COUNT, 0o644);
+        let mut rsup = setup.args(&["--output", "json"]).after(&format!("exec {closed}")).start();
+        expect_written(&rsup, "job", 1_000_000);
+        finish(&rsup, &["job"]);
+        let pid = relay(&rsup);
+        eventually("rsup and the relay rest", || (rests(pid) && rests(rsup.pid())).then_some(()));
+        assert_eq!(rsup.stop(), 0, "{closed}");
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_files_and_starts_one_relay() {
+    needs!(python());
+    for mode in ["direct", "prefix"] {
+        let conf =
+            counter("job", "1 16") + LARGE + &script("own", "echo own; exec sleep 1000") + "startsecs=0\n";
+        let mut rsup = with_log(&conf).args(&["--output", mode]).start();
+        let mut pid = 0;
+        let mut descriptors = None;
+        for round in 1..4 {
+            rsup.expect("success: own ");
+            pid = relay_but(&rsup, pid);
+            expect_written(&rsup, "job", 100_000);
+            let line = if mode == "direct" { "own\n" } else { "own | own\n" };
+            let count = || rsup.read("stdout").lines().filter(|own| *own == line.trim_end()).count();
+            eventually("the line of every run", || (count() == round).then_some(()));
+            let open = [rsup.pid(), pid].map(proc::open_descriptors);
+            assert_eq!(*descriptors.get_or_insert(open), open, "{mode}");
+            assert_eq!(relays(&rsup), [pid]);
+            if round < 3 {
+                fs::remove_file(rsup.path("job.count")).unwrap();
+                Board::of(rsup.pid()).send(Request::Reload);
+                rsup.expect("stopped: job");
+            }
+        }
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        let text = fs::read(rsup.path("log/out")).unwrap();
+        // Each run begins with 0, and no run has a gap.
+        let numbers: Vec<u64> =
+            String::from_utf8(text).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+        let is_next = |pair: &[u64]| pair[1] == pair[0] + 1 || pair[1] == 0;
+        assert!(numbers.windows(2).all(is_next) && numbers.iter().filter(|n| **n == 0).count() == 3);
+    }
+}
+
+#[test]
+fn the_last_line_of_an_orphan_arrives_when_pid_1_ends() {
+    needs!(pid_namespace());
+    let orphan = "trap \"echo bye; exit\" TERM; touch ready; while :; do sleep 0.02; done";
+    for (args, file) in [(&[][..], "log/out"), (&["--output", "lines"], "stdout")] {
+        let keys = if args.is_empty() { LARGE } else { "" };
+        let conf = program("job", "sh job.sh") + keys;
+        let setup = with_log(&conf).file("orphan.sh", orphan, 0o644);
+        let job = "setsid sh orphan.sh & exec sleep 1000";
+        let mut rsup = setup.file("job.sh", job, 0o644).args(args).pid_1().start();
+        rsup.expect("success: job");
+        eventually("the orphan is ready", || rsup.path("ready").exists().then_some(()));
+        assert_eq!(rsup.stop(), 0);
+        assert_eq!(rsup.read(file), "bye\n", "{:?}", rsup.log());
+    }
+}
+
+#[test]
+fn a_program_that_writes_much_and_exits_loses_nothing() {
+    needs!(python());
+    let write = "import os\ndata = b''.join(b'%015d\\n' % n for n in range(200000))\n\
+                 while data: data = data[os.write(1, data):]\n";
+    for mode in ["direct", "lines"] {
+        let keys = if mode == "direct" { BOTH } else { "" };
+        let conf = program("job", "python3 -IS write.py") + "startsecs=0\nautorestart=false\n" + keys;
+        let (code, rsup) = with_log(&conf).file("write.py", write, 0o644).args(&["--output", mode]).run();
+        assert_eq!(code, 0);
+        let bytes = if mode == "direct" {
+            with_backups(&rsup.path("log/out"))
+        } else {
+            fs::read(rsup.path("stdout")).unwrap()
+        };
+        let arrived = account(&bytes).unwrap();
+        assert_eq!((arrived.lost, arrived.end), (0, 3_200_000), "{mode}");
+    }
+}
+
+#[test]
+fn the_relay_works_under_a_filter_that_refuses_one_call() {
+    needs!(static_programs(), crate::resource_use::shipped_binary(), python());
+    let calls = [
+        libc::SYS_poll,
+        libc::SYS_ppoll,
+        libc::SYS_splice,
+        libc::SYS_close_range,
+        libc::SYS_prctl,
+        libc::SYS_pwritev2,
+        libc::SYS_clone3,
+        libc::SYS_prlimit64,
+        libc::SYS_sendto,
+        libc::SYS_statx,
+    ];
+    let cases: Vec<_> =
+        calls.iter().flat_map(|call| [libc::EPERM, libc::ENOSYS].map(|errno| (*call, errno))).collect();
+    each(&cases, |(call, errno)| {
+        let ask = "import os, time\nn = 0\nwhile True:\n n += 1\n \
+                   while not os.path.exists('go%d' % n): time.sleep(0.01)\n \
+                   for fd in 1, 2: os.write(fd, b'line %d\\n' % n)\n";
+        let keys = "startsecs=0\nstderr_logfile=/dev/stdout\nstderr_logfile_maxbytes=0\n";
+        let conf = program("job", "python3 -IS ask.py") + keys + LARGE;
+        let filter = [probe(), "without", &errno.to_string(), &call.to_string()];
+        let setup = with_log(&conf).file("ask.py", ask, 0o644).args(&["--output", "lines"]).through(&filter);
+        let mut rsup = setup.start();
+        let fails = |rsup: &Rsup, why: &str| {
+            Err(format!("call {call}, errno {errno}: {why} {:?}", rsup.lines(" WARN ")))
+        };
+        // A filter that refuses prctl(2) also refuses the relay its name.
+        let children = |rsup: &Rsup| -> Vec<i32> {
+            let children = proc::children(rsup.pid()).into_iter();
+            children
+                .filter(|child| !child.is_zombie() && child.name != "python3")
+                .map(|child| child.pid)
+                .collect()
+        };
+        let mut old = vec![];
+        for number in 1..4 {
+            rsup.touch(&format!("go{number}"));
+            let line = format!("line {number}\n");
+            let has = |file| rsup.read(file).contains(&line);
+            if within(Duration::from_secs(15), || (has("log/out") && has("stdout")).then_some(())).is_none() {
+                return fails(
+                    &rsup,
+                    &format!("line {number} does not arrive after the end of relay {old:?}"),
+                );
+            }
+            let Some(pid) = within(PATIENCE, || children(&rsup).into_iter().find(|pid| !old.contains(pid)))
+            else {
+                return fails(&rsup, "no relay");
+            };
+            if number < 3 {
+                eventually("the relay sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
+                kill(pid, SIGKILL);
+                old.push(pid);
+            }
+        }
+        if !rests(rsup.pid()) {
+            return fails(&rsup, "PID 1 does not rest");
+        }
+        match rsup.stop() {
+            0 => Ok(()),
+            code => fails(&rsup, &format!("exit code {code}")),
+        }
+    });
 }

@@ -185,6 +185,68 @@ fn lines_are_whole_when_the_relay_is_killed_while_it_waits_for_the_reader_with_j
     no_line_is_torn_when_the_relay_is_killed("json", Reading::Stalled);
 }
 
+/// The relay is killed several times while stdout and stderr are one file or one pipe. rsup's own lines are whole too.
+fn all_lines_are_whole_when_the_relay_is_killed(mode: &str, to_file: bool) -> Result<(), String> {
+    const KILLS: u64 = 6;
+    let conf = writers("12", 0);
+    let streams = 2 * WRITERS.len();
+    let setup = rsup(&conf).file("load.py", LOAD, 0o644).args(&["--output", mode]);
+    let pipe = setup.path("pipe");
+    let reader = (!to_file).then(|| tally(mode, &pipe));
+    let mut rsup = setup.after("exec >>pipe 2>&1").start();
+    let size = |rsup: &Rsup| std::fs::metadata(rsup.path("pipe")).map_or(0, |file| file.len());
+    let progress = |rsup: &Rsup| match &reader {
+        Some(reader) => expect_progress(reader, streams, 20),
+        None => {
+            let before = size(rsup);
+            eventually("the file grows", || (size(rsup) > before + 2_000_000).then_some(()));
+        }
+    };
+    let mut last = 0;
+    for _ in 0..KILLS {
+        let pid = relay_but(&rsup, last);
+        progress(&rsup);
+        kill(pid, SIGKILL);
+        last = pid;
+    }
+    relay_but(&rsup, last);
+    progress(&rsup);
+    rsup.touch("stop");
+    // SIGTERM would end a program before its last line.
+    WRITERS.iter().for_each(|name| {
+        eventually("the program is done", || rsup.path(&format!("{name}.done")).exists().then_some(()));
+    });
+    assert_eq!(rsup.stop(), 0, "{mode}");
+    let tally = match reader {
+        Some(reader) => reader.end(),
+        None => {
+            let mut tally = Tally::default();
+            let bytes = std::fs::read(rsup.path("pipe")).unwrap();
+            let lines = bytes.split(|byte| *byte == b'\n');
+            let take = if mode == "json" { Tally::json } else { Tally::plain };
+            lines.filter(|line| !line.is_empty()).for_each(|line| take(&mut tally, line));
+            tally
+        }
+    };
+    tally.check(streams, KILLS * HELD);
+    let count = |text: &str| tally.own.iter().filter(|line| line.contains(text)).count() as u64;
+    let is_good =
+        count("relay") == KILLS && count("stopped: w") == 4 && count("rsup exits with status 0") == 1;
+    is_good.then_some(()).ok_or_else(|| format!("{mode}: {:?}", tally.own))
+}
+
+#[test]
+fn rsups_own_lines_are_whole_too_when_the_relay_is_killed() {
+    needs!(python());
+    each(&["lines", "json"], |mode| all_lines_are_whole_when_the_relay_is_killed(mode, false));
+}
+
+#[test]
+fn lines_in_a_file_are_whole_when_the_relay_is_killed() {
+    needs!(python());
+    each(&["lines", "json"], |mode| all_lines_are_whole_when_the_relay_is_killed(mode, true));
+}
+
 /// A program that writes a line to each stream. It keeps running.
 fn speaker(name: &str) -> String {
     script(name, "echo out; echo err >&2; exec sleep 1000") + "startsecs=0\n"
@@ -439,6 +501,21 @@ fn a_very_long_line_is_split() {
         // The newline may count.
         assert!(lengths.iter().all(|length| *length <= LONGEST), "{mode}: {lengths:?}");
         assert!(lengths.len() <= 10, "{mode}: {lengths:?}");
+    }
+}
+
+#[test]
+fn json_lines_of_bytes_that_are_all_escaped_are_whole() {
+    needs!(python());
+    for (byte, shown) in [(r"\xff", r"\xff"), (r"\x01", "\u{1}"), (r"\\", "\\"), ("\"", "\"")] {
+        let script = format!(
+            "data = b'before\\n' + b'{byte}' * 100000 + b'\\nafter\\n'\nwhile data: data = data[os.write(1, data):]"
+        );
+        let lines = messages(&printed("json", &script));
+        let (first, rest) = lines.split_first().unwrap();
+        let (last, parts) = rest.split_last().unwrap();
+        assert_eq!((first.as_str(), last.as_str()), ("before", "after"), "{byte}");
+        assert!(parts.concat() == shown.repeat(100_000), "{byte}: {} characters", parts.concat().len());
     }
 }
 

@@ -2,7 +2,7 @@
 
 Arguments: NAME STREAMS SIZE COUNT. STREAMS is "1", "2" or "12", the descriptors that get each line. A line has SIZE bytes
 with its newline. COUNT is the number of lines; with 0, the program writes until the file "stop" exists. After the last line
-it writes one line "NAME STREAM end COUNT" to each stream, and waits for a signal.
+it writes one line "NAME STREAM end COUNT" to each stream, creates NAME.done and waits for a signal.
 """
 
 import os
@@ -28,5 +28,6 @@ while number != count if count else not os.path.exists("stop"):
     number += 1
 for stream in streams:
     write(int(stream), b"%s %s end %d\n" % (name.encode(), stream.encode(), number))
+open(name + ".done", "w").close()
 while True:
     time.sleep(1000)

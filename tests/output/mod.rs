@@ -4,6 +4,7 @@ mod cases;
 mod count;
 mod faults;
 mod files;
+mod inject;
 mod lines;
 mod load;
 mod reader;

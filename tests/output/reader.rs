@@ -91,7 +91,7 @@ impl<T: Default + Send + 'static> Reader<T> {
 
     /// Waits until every writer has closed the FIFO. Returns what was read. The last line must have a newline.
     #[track_caller]
-    pub(super) fn end(self) -> T {
+    pub(super) fn end(&self) -> T {
         let (state, changed) = &*self.0;
         let state = state.lock().unwrap();
         let (mut state, _) = changed.wait_timeout_while(state, PATIENCE, |state| !state.is_at_end).unwrap();
