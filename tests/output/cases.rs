@@ -404,7 +404,11 @@ fn pieces() -> Vec<Case> {
             FROM_100_WITH_2,
             (0..5).map(|n| out(line(n).repeat(10 + n))).collect(),
         ),
-        case("a_pipe_at_once", FROM_100_WITH_2, (0..4).map(|n| out(line(n).repeat(2520))).collect()),
+        case(
+            "thirty_kilobytes_at_once",
+            FROM_100_WITH_2,
+            (0..4).map(|n| out(line(n).repeat(1200))).collect(),
+        ),
         case(
             "a_page_at_once",
             "stdout_logfile_maxbytes=4096\nstdout_logfile_backups=3\n",

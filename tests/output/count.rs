@@ -1,7 +1,7 @@
 //! Programs that write consecutive numbers (see count.py), and the check which bytes of them have arrived.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::shown;
 use crate::support::{Rsup, eventually, program};
@@ -41,12 +41,16 @@ pub(super) fn finish(rsup: &Rsup, names: &[&str]) -> Vec<u64> {
     names.iter().map(one).collect()
 }
 
-/// The content of a log file and its backups, oldest first.
+/// The content of a log file and its backups, oldest first. A number may be missing.
 pub(super) fn with_backups(file: &Path) -> Vec<u8> {
-    let backup = |number: usize| format!("{}.{number}", shown(file));
-    let last = (1..).find(|number| !Path::new(&backup(*number)).exists()).unwrap();
-    let mut bytes: Vec<u8> = (1..last).rev().flat_map(|number| fs::read(backup(number)).unwrap()).collect();
-    bytes.extend(fs::read(file).unwrap());
+    let prefix = format!("{}.", shown(file));
+    let entries = fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let mut backups: Vec<(u64, PathBuf)> =
+        entries.filter_map(|path| Some((shown(&path).strip_prefix(&prefix)?.parse().ok()?, path))).collect();
+    backups.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    let mut bytes: Vec<u8> = backups.iter().flat_map(|(_, path)| fs::read(path).unwrap()).collect();
+    // A relay that was killed during a rotation may have left no file.
+    bytes.extend(fs::read(file).unwrap_or_default());
     bytes
 }
 

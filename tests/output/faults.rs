@@ -72,6 +72,73 @@ fn a_killed_relay_loses_at_most_what_it_held() {
 }
 
 #[test]
+fn a_relay_that_is_killed_while_it_rotates_leaves_a_complete_order() {
+    needs!(python());
+    const KILLS: u64 = 8;
+    // The relay spends most of its time with the backups, because each rotation looks for all of them.
+    let keys =
+        "stdout_logfile=%(here)s/log/out\nstdout_logfile_maxbytes=30000\nstdout_logfile_backups=3000\n";
+    let mut rsup = with_log(&(counter("job", "1 64") + keys)).start();
+    let mut last = 0;
+    for _ in 0..KILLS {
+        let pid = relay_but(&rsup, last);
+        expect_written(&rsup, "job", 200_000);
+        kill(pid, SIGKILL);
+        last = pid;
+    }
+    relay_but(&rsup, last);
+    expect_written(&rsup, "job", 200_000);
+    let written = finish(&rsup, &["job"])[0];
+    assert_eq!(rsup.stop(), 0);
+    assert!(written < 3000 * 30_000, "a backup was removed: {written}");
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert!(arrived.end == written && arrived.lost <= KILLS * HELD, "{arrived:?} of {written}");
+}
+
+#[test]
+fn the_output_in_the_pipes_arrives_when_the_relay_is_killed_just_before_the_stop() {
+    needs!(python());
+    for mode in ["direct", "lines"] {
+        let keys = if mode == "direct" { BOTH } else { "" };
+        let mut rsup = with_log(&(counter("job", "1 64") + keys)).args(&["--output", mode]).start();
+        expect_written(&rsup, "job", 1_000_000);
+        let first = relay(&rsup);
+        kill(first, SIGKILL);
+        // The second one may only be started again after a second.
+        let second = relay_but(&rsup, first);
+        expect_written(&rsup, "job", 100_000);
+        kill(second, SIGKILL);
+        expect_blocked(&rsup, "job");
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        let written = written(&rsup, "job");
+        let bytes = match mode {
+            "direct" => with_backups(&rsup.path("log/out")),
+            _ => fs::read(rsup.path("stdout")).unwrap(),
+        };
+        let arrived = account(&bytes).unwrap();
+        let is_good = arrived.lost <= 2 * HELD && arrived.end >= written && arrived.end <= written + 1024;
+        assert!(is_good, "{mode}: {arrived:?} of {written}");
+    }
+}
+
+#[test]
+fn the_relay_carries_on_and_exits_with_the_last_program_when_rsup_is_killed() {
+    needs!(python());
+    let rsup = with_log(&(counter("job", "1 64") + BOTH)).start();
+    expect_written(&rsup, "job", 1_000_000);
+    let (pid, job) = (relay(&rsup), rsup.pid_of("job"));
+    rsup.signal(SIGKILL);
+    expect_written(&rsup, "job", 1_000_000);
+    rsup.touch("stop");
+    eventually("the program is done", || rsup.path("job.done").exists().then_some(()));
+    kill(job, SIGKILL);
+    let is_gone = |pid: i32| proc::process(pid).is_none_or(|process| process.is_zombie());
+    eventually("the relay exits", || is_gone(pid).then_some(()));
+    let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
+    assert_eq!((arrived.lost, arrived.end), (0, written(&rsup, "job")));
+}
+
+#[test]
 fn nothing_is_lost_when_a_relay_without_work_is_killed() {
     needs!(python());
     for mode in ["direct", "lines"] {
