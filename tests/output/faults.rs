@@ -938,3 +938,34 @@ fn the_relay_works_under_a_filter_that_refuses_one_call() {
         }
     });
 }
+
+#[test]
+fn a_program_that_makes_its_stdout_nonblocking_does_not_change_the_next_run() {
+    needs!(python());
+    let flags = "import fcntl, os, time\nflags = fcntl.fcntl(1, fcntl.F_GETFL)\n\
+                 os.write(1, b'flags %d\\n' % (flags & os.O_NONBLOCK))\n\
+                 fcntl.fcntl(1, fcntl.F_SETFL, flags | os.O_NONBLOCK)\n";
+    for (mode, file) in [("direct", "log/out"), ("lines", "stdout")] {
+        let keys = if mode == "direct" { LARGE } else { "" };
+        let conf = program("job", "python3 -IS flags.py") + "startsecs=0\nautorestart=true\n" + keys;
+        let mut rsup = with_log(&conf).file("flags.py", flags, 0o644).args(&["--output", mode]).start();
+        eventually("three runs", || (rsup.read(file).lines().count() >= 3).then_some(()));
+        assert_eq!(rsup.stop(), 0);
+        assert!(rsup.read(file).lines().all(|line| line == "flags 0"), "{mode}: {:?}", rsup.read(file));
+    }
+}
+
+#[test]
+fn a_user_with_small_pipes_has_a_thousand_programs_with_two_log_files_each() {
+    needs!(root(), (hard_limit() >= 9000).then_some(()).ok_or("needs a hard limit of 9,000 descriptors"));
+    let user = ["setpriv", "--reuid=54398", "--regid=54398", "--clear-groups"];
+    let mut rsup = with_log(&many(MANY)).through(&user).start();
+    let missing = || {
+        let has = |kind: &str, n: usize| rsup.read(&format!("log/{kind}{n}")) == format!("{kind}\n");
+        (0..MANY).filter(|n| !has("out", *n) || !has("err", *n)).count()
+    };
+    let complete = within(Duration::from_secs(60), || (missing() == 0).then_some(()));
+    assert!(complete.is_some(), "{} programs have no log files, {:?}", missing(), rsup.lines(" WARN "));
+    assert_eq!(relays(&rsup).len(), 1);
+    assert_eq!(rsup.stop(), 0);
+}
