@@ -368,8 +368,8 @@ fn others() -> Vec<Case> {
     ]
 }
 
-/// rsup may notice at any line that the file is gone, because it looks at most once a second. supervisord notices at the
-/// next rotation.
+/// rsup may notice at any line that the file is gone, because it looks at most once a second. supervisord notices it at
+/// the next rotation.
 fn a_new_file_at_some_line(files: &Files) -> Result<(), String> {
     let text = files.text("out.log")?;
     let may_be = |first| (first..5).map(line).collect::<String>() == text;

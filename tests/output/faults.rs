@@ -1,5 +1,5 @@
-//! Faults of the relay and of what it writes to: the relay is killed or stopped, a reader does not read, a disk is full,
-//! descriptors and processes are short.
+//! Faults of the relay and of what it writes to: the relay is killed or stopped, a reader does not read, a disk is
+//! full, descriptors and processes are short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,18 @@ fn warnings(rsup: &Rsup) -> Vec<Line> {
     let is_warning = |line: &Line| line.0.contains("WARN") && line.0.contains("relay");
     rsup.log().into_iter().filter(is_warning).collect()
 }
+
+/// A program that writes line N to both streams when the file `goN` exists.
+const ASK: &str = r"
+import os, time
+n = 0
+while True:
+    n += 1
+    while not os.path.exists('go%d' % n):
+        time.sleep(0.01)
+    for fd in 1, 2:
+        os.write(fd, b'line %d\n' % n)
+";
 
 /// A reader that keeps every byte of lines, with their newlines.
 fn all_bytes(path: &Path) -> Reader<Vec<u8>> {
@@ -126,7 +138,8 @@ fn the_relay_carries_on_and_exits_with_the_last_program_when_rsup_is_killed() {
     needs!(python());
     let rsup = with_log(&(counter("job", "1 64") + BOTH)).start();
     expect_written(&rsup, "job", 1_000_000);
-    let (pid, job) = (relay(&rsup), rsup.pid_of("job"));
+    let pid = relay(&rsup);
+    let job = rsup.pid_of("job");
     rsup.signal(SIGKILL);
     expect_written(&rsup, "job", 1_000_000);
     rsup.touch("stop");
@@ -144,9 +157,7 @@ fn nothing_is_lost_when_a_relay_without_work_is_killed() {
     for mode in ["direct", "lines"] {
         let keys = if mode == "direct" { BOTH } else { "" };
         let setup = with_log(&(program("job", "python3 -IS ask.py") + "startsecs=0\n" + keys));
-        let ask = "import os, time\nn = 0\nwhile True:\n n += 1\n \
-                   while not os.path.exists('go%d' % n): time.sleep(0.01)\n os.write(1, b'line %d\\n' % n)\n";
-        let setup = setup.file("ask.py", ask, 0o644).args(&["--output", mode]);
+        let setup = setup.file("ask.py", ASK, 0o644).args(&["--output", mode]);
         let mut rsup = setup.start();
         let file = if mode == "direct" { "log/out" } else { "stdout" };
         let mut pid = relay(&rsup);
@@ -409,9 +420,15 @@ fn on_disk(rsup: &Rsup, name: &str) -> PathBuf {
 
 /// A program that writes 3,000 numbered lines for each of the files `go1`, `go2` … that exists, and then creates
 /// `done1` …. A line has 100 bytes.
-const ROUNDS: &str = "import os, time\nfor n in range(1, 9):\n while not os.path.exists('go%d' % n): time.sleep(0.01)\n \
-                      for line in range(3000 * n - 3000, 3000 * n):\n  \
-                      os.write(1, (b'%d ' % line).ljust(99, b'.') + b'\\n')\n open('done%d' % n, 'w')\n";
+const ROUNDS: &str = r"
+import os, time
+for n in range(1, 9):
+    while not os.path.exists('go%d' % n):
+        time.sleep(0.01)
+    for line in range(3000 * n - 3000, 3000 * n):
+        os.write(1, (b'%d ' % line).ljust(99, b'.') + b'\n')
+    open('done%d' % n, 'w')
+";
 const ROUND: u64 = 3000;
 
 /// The number of a line of that program.
@@ -889,13 +906,10 @@ fn the_relay_works_under_a_filter_that_refuses_one_call() {
     let cases: Vec<_> =
         calls.iter().flat_map(|call| [libc::EPERM, libc::ENOSYS].map(|errno| (*call, errno))).collect();
     each(&cases, |(call, errno)| {
-        let ask = "import os, time\nn = 0\nwhile True:\n n += 1\n \
-                   while not os.path.exists('go%d' % n): time.sleep(0.01)\n \
-                   for fd in 1, 2: os.write(fd, b'line %d\\n' % n)\n";
         let keys = "startsecs=0\nstderr_logfile=/dev/stdout\nstderr_logfile_maxbytes=0\n";
         let conf = program("job", "python3 -IS ask.py") + keys + LARGE;
         let filter = [probe(), "without", &errno.to_string(), &call.to_string()];
-        let setup = with_log(&conf).file("ask.py", ask, 0o644).args(&["--output", "lines"]).through(&filter);
+        let setup = with_log(&conf).file("ask.py", ASK, 0o644).args(&["--output", "lines"]).through(&filter);
         let mut rsup = setup.start();
         let fails = |rsup: &Rsup, why: &str| {
             Err(format!("call {call}, errno {errno}: {why} {:?}", rsup.lines(" WARN ")))

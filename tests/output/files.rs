@@ -22,8 +22,14 @@ pub(super) fn with_log(conf: &str) -> Setup {
 pub(super) const LARGE: &str = "stdout_logfile=%(here)s/log/out\n";
 
 /// A program that writes a numbered line every 20 ms.
-const TICK: &str = "import os, time\nn = 0\n\
-                    while True:\n os.write(1, b'%d\\n' % n)\n n += 1\n time.sleep(0.02)\n";
+const TICK: &str = r"
+import os, time
+n = 0
+while True:
+    os.write(1, b'%d\n' % n)
+    n += 1
+    time.sleep(0.02)
+";
 
 /// The set-up of the ticker, with these keys.
 fn ticking(keys: &str) -> Setup {

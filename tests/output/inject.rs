@@ -1,6 +1,6 @@
-//! System calls of the relay that fail. strace makes every system call of the relay fail for a while, and every system call
-//! of PID 1 and of the next relay while that relay starts. Afterwards the output passes as before. A program writes a
-//! numbered line every 10 ms to a log file that is rotated and to rsup's own stream.
+//! System calls of the relay that fail. strace makes every system call of the relay fail for a while, and every system
+//! call of PID 1 and of the next relay while that relay starts. Afterwards the output passes as before. A program writes
+//! a numbered line every 100 ms to a log file that is rotated and to rsup's own stream.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -48,19 +48,30 @@ fn errors(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether lines may be lost while this call fails. A line that cannot be written is lost and counted; the relay blocks all
-/// signals, so not even EINTR is an error that passes at once. As in supervisord, a backup that seems not to be there is
-/// not moved up, and a log file that seems to have been removed is created anew.
+/// Whether lines may be lost while this call fails. A line that cannot be written is lost and counted; the relay blocks
+/// all signals, so not even EINTR is an error that passes at once. As in supervisord, a backup that seems not to be there
+/// is not moved up, and a log file that seems to have been removed is created anew.
 fn may_lose_lines(call: &str, error: &str) -> bool {
     ["write", "writev", "pwritev2", "stat", "statx", "newfstatat"].contains(&call)
         || [call, error] == ["rename", "ENOENT"]
 }
 
-const TICK: &str = "import os, time\nn = 0\n\
-                    while not os.path.exists('stop'):\n os.write(1, b'%d\\n' % n)\n os.write(2, b'%d\\n' % n)\n n += 1\n time.sleep(0.1)\n\
-                    open('last', 'w').write(str(n))\nos.rename('last', 'done')\ntime.sleep(1000)\n";
+/// A program that writes a numbered line to both streams every 100 ms until the file `stop` exists. Then it writes the
+/// number of lines to the file `done`.
+const TICK: &str = r"
+import os, time
+n = 0
+while not os.path.exists('stop'):
+    for fd in 1, 2:
+        os.write(fd, b'%d\n' % n)
+    n += 1
+    time.sleep(0.1)
+open('last', 'w').write(str(n))
+os.rename('last', 'done')
+time.sleep(1000)
+";
 
-/// A program whose stdout is a log file that is rotated several times in a second, and whose stderr is rsup's stdout, a pipe.
+/// That program: its stdout is a log file that is rotated all the time, and its stderr is rsup's stdout, a pipe.
 fn setup() -> Setup {
     let keys = "startsecs=0\nstderr_logfile=/dev/stdout\nstderr_logfile_maxbytes=0\n\
                 stdout_logfile=%(here)s/log/out\nstdout_logfile_maxbytes=30\nstdout_logfile_backups=100\n";

@@ -532,8 +532,8 @@ fn delay(line: &Arrived) -> u64 {
     milliseconds(line.at).saturating_sub(written.parse().unwrap())
 }
 
-/// A set-up of the program `job`, which writes an unfinished line and then runs Python statements, next to a program that
-/// writes a line every 20 ms. With the latter's lines, the test sees that an unfinished line gets a newline.
+/// A set-up of the program `job`, which writes an unfinished line and then runs Python statements, next to a program
+/// that writes a line every 20 ms. With the latter's lines, the test sees that an unfinished line gets a newline.
 fn unfinished(mode: &str, then: &str) -> Setup {
     let job = format!("import os, time\nos.write(1, b'part <%d>' % (time.time() * 1000))\n{then}\n");
     let other = "import os, time\nwhile True:\n os.write(1, b'whole\\n')\n time.sleep(0.02)\n";

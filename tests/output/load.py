@@ -1,8 +1,8 @@
 """A program that writes numbered lines.
 
-Arguments: NAME STREAMS SIZE COUNT. STREAMS is "1", "2" or "12", the descriptors that get each line. A line has SIZE bytes
-with its newline. COUNT is the number of lines; with 0, the program writes until the file "stop" exists. After the last line
-it writes one line "NAME STREAM end COUNT" to each stream, creates NAME.done and waits for a signal.
+Arguments: NAME STREAMS SIZE COUNT. STREAMS is "1", "2" or "12", the descriptors that get each line. A line has SIZE
+bytes with its newline. COUNT is the number of lines; with 0, the program writes until the file "stop" exists. After the
+last line it writes one line "NAME STREAM end COUNT" to each stream, creates NAME.done and waits for a signal.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A program of a rotation case: writes its output piece by piece.
 
-Arguments: the directory of the case's log files, and the prefix of the case's own files. PREFIX.steps is a list of runs;
-a run is a list of steps. Each start of the program takes the next run. At the end of the last run, the program
+Arguments: the directory of the case's log files, and the prefix of the case's own files. PREFIX.steps is a list of
+runs; a run is a list of steps. Each start of the program takes the next run. At the end of the last run, the program
 creates PREFIX.done and waits for a signal. If a wait takes too long, it writes the reason to PREFIX.failed.
 
 It imports no large module, because many of these programs start at the same time.
