@@ -1,6 +1,5 @@
 //! System calls of the relay that fail. strace makes every system call of the relay fail for a while, and every system
-//! call of PID 1 and of the next relay while that relay starts. Afterwards the output passes as before. A program writes
-//! a numbered line every 100 ms to a log file that is rotated and to rsup's own stream.
+//! call of PID 1 and of the next relay while that relay starts. Afterwards the output passes as before.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

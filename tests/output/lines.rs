@@ -519,6 +519,38 @@ fn json_lines_of_bytes_that_are_all_escaped_are_whole() {
     }
 }
 
+#[test]
+fn a_line_without_end_goes_on_when_the_relay_is_killed() {
+    needs!(python());
+    let endless = r"
+import os, time
+n = 0
+while True:
+    os.write(1, b''.join(b'%09d,' % number for number in range(n, n + 100)))
+    n += 100
+    time.sleep(0.001)
+";
+    each(&MODES, |mode| {
+        let setup = in_mode(mode, &python_program("job")).file("job.py", endless, 0o644);
+        let reader = all_lines(&setup.path("pipe"));
+        let mut rsup = setup.start();
+        let mut last = 0;
+        for _ in 0..4 {
+            let pid = relay_but(&rsup, last);
+            let before = reader.find("the lines so far", |lines| Some(lines.len()));
+            let more = |lines: &Vec<Arrived>| (lines.len() >= before + 3).then_some(());
+            if reader.find_within(Duration::from_secs(20), more).is_none() {
+                return Err(format!("{mode}: nothing arrives after the end of relay {last}"));
+            }
+            kill(pid, SIGKILL);
+            last = pid;
+        }
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        drop(reader.end());
+        Ok(())
+    });
+}
+
 /// Milliseconds since the start of 1970.
 fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
