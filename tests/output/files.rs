@@ -2,7 +2,7 @@
 //! files cannot be opened.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -197,6 +197,24 @@ fn output_to_a_fifo_does_not_pass_through_the_relay() {
     rsup.expect("success: job");
     assert!(rsup.lines(" WARN ").is_empty(), "{:?}", rsup.log());
     assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_link_to_one_of_rsups_own_streams_is_that_stream() {
+    let conf = script("job", "echo out; echo err >&2; exec sleep 1000")
+        + LARGE
+        + "stderr_logfile=%(here)s/log/err\n";
+    let setup = with_log(&conf);
+    // The two streams are crossed.
+    symlink("/dev/stderr", setup.path("log/out")).unwrap();
+    symlink("/dev/stdout", setup.path("log/err")).unwrap();
+    let mut rsup = setup.start();
+    rsup.expect("success: job");
+    rsup.expect_in_file("stdout", "err\n");
+    eventually("the line is in stderr", || rsup.log().iter().any(|line| line.0 == "out").then_some(()));
+    assert!(rsup.lines(" WARN ").is_empty(), "{:?}", rsup.log());
+    assert_eq!(rsup.stop(), 0);
+    assert_eq!(rsup.read("stdout"), "err\n");
 }
 
 #[test]

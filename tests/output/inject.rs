@@ -48,8 +48,8 @@ fn errors(call: &str) -> &'static [&'static str] {
 }
 
 /// Whether lines may be lost while this call fails. A line that cannot be written is lost and counted; the relay blocks
-/// all signals, so not even EINTR is an error that passes at once. As in supervisord, a backup that seems not to be there
-/// is not moved up, and a log file that seems to have been removed is created anew.
+/// all signals, so not even EINTR is an error that passes at once. As in supervisord, a backup that seems not to exist is
+/// not moved up, and a log file that seems to have been removed is created anew.
 fn may_lose_lines(call: &str, error: &str) -> bool {
     ["write", "writev", "pwritev2", "stat", "statx", "newfstatat"].contains(&call)
         || [call, error] == ["rename", "ENOENT"]

@@ -551,6 +551,40 @@ while True:
     });
 }
 
+#[test]
+fn the_next_run_begins_with_a_new_line_when_the_relay_was_killed_inside_a_line() {
+    needs!(python());
+    let runs = r"
+import os, time
+if os.path.exists('part'):
+    os.write(1, b'first\nsecond\n')
+    time.sleep(1000)
+os.write(1, b'part')
+open('part', 'w')
+while not os.path.exists('go'):
+    time.sleep(0.01)
+";
+    each(&MODES, |mode| {
+        let conf = python_program("job") + "autorestart=true\n";
+        let setup = in_mode(mode, &conf).file("job.py", runs, 0o644);
+        let reader = all_lines(&setup.path("pipe"));
+        let mut rsup = setup.start();
+        let pid = relay(&rsup);
+        eventually("the part is written", || rsup.path("part").exists().then_some(()));
+        eventually("the relay sleeps", || (proc::process(pid)?.state == 'S').then_some(()));
+        kill(pid, SIGKILL);
+        relay_but(&rsup, pid);
+        rsup.touch("go");
+        let has = |lines: &[Arrived], text: &str| lines.iter().any(|line| line.text().contains(text));
+        reader.find("the second line", |lines| has(lines, "second").then_some(()));
+        assert_eq!(rsup.stop(), 0, "{mode}");
+        let lines = reader.end();
+        has(&lines, "first")
+            .then_some(())
+            .ok_or_else(|| format!("{mode}: {:?}", lines.iter().map(Arrived::text).collect::<Vec<_>>()))
+    });
+}
+
 /// Milliseconds since the start of 1970.
 fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
