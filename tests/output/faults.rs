@@ -495,6 +495,28 @@ fn lines_for_a_stdout_on_a_full_disk_are_counted() {
 }
 
 #[test]
+fn a_log_file_without_newlines_goes_on_when_the_disk_has_room_again() {
+    needs!(root(), pid_namespace(), python());
+    let endless = r"
+import os, time
+n = 0
+while True:
+    os.write(1, b''.join(b'%09d,' % number for number in range(n, n + 100)))
+    n += 100
+    time.sleep(0.01)
+";
+    let fill =
+        "mkdir disk; mount -t tmpfs -o size=1000k none disk; dd if=/dev/zero of=disk/filler bs=4k 2>&-";
+    let keys = "startsecs=0\nstdout_logfile=%(here)s/disk/out\nstdout_logfile_maxbytes=100KB\nstdout_logfile_backups=1\n";
+    let conf = program("job", "python3 -IS job.py") + keys;
+    let mut rsup = rsup(&conf).file("job.py", endless, 0o644).after(fill).pid_1().start();
+    rsup.expect("ENOSPC");
+    fs::remove_file(on_disk(&rsup, "filler")).unwrap();
+    eventually("the file grows", || (fs::metadata(on_disk(&rsup, "out")).ok()?.len() > 10_000).then_some(()));
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
 fn a_full_disk_does_not_hold_up_other_log_files() {
     needs!(root(), pid_namespace(), python());
     let fill = "mkdir disk; mount -t tmpfs -o size=400k none disk; dd if=/dev/zero of=disk/filler bs=4k 2>&-";
