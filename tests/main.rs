@@ -34,6 +34,7 @@ mod lifecycle;
 mod logging;
 mod manual;
 mod oracle;
+mod ordered_start;
 mod output;
 mod output_soak;
 mod peers;

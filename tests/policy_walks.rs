@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
-    Action, AutoRestart, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage, ProcessSet,
-    ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal, SignalInfo, SignalTarget,
-    StopStep, SupervisorMessage, Time,
+    Action, AutoRestart, Dependency, Event, ExitStatus, Milestone, ProcId, Process, ProcessAction,
+    ProcessMessage, ProcessSet, ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal,
+    SignalInfo, SignalTarget, StartupWait, StopStep, SupervisorMessage, Time,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -46,6 +46,14 @@ struct FakeProcess {
     failures: i64,
     /// A client has stopped the process, and no client has requested a start since.
     stopped_by_request: bool,
+    /// The process was started at least once.
+    was_started: bool,
+    /// A client has requested the start or the stop of the process, so its first start waits for nothing any more.
+    ends_wait: bool,
+    /// The states that the process has been in.
+    reached: BTreeSet<Milestone>,
+    /// The process has been up in the sense of `startup_wait`.
+    was_up: bool,
 }
 
 /// A child of rsup that is not a leader.
@@ -85,6 +93,8 @@ struct Walk {
     kill_requested: bool,
     stop_timeout: Option<u64>,
     accepts_requests: bool,
+    /// `startup=ordered`.
+    ordered_startup: bool,
     /// A client has requested the start of a process.
     start_requested: bool,
     /// Clients have made several requests before rsup has acted on one.
@@ -136,12 +146,17 @@ impl Walk {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut specs: Vec<ProcessSpec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
         specs.sort_by_key(|spec| spec.group_priority);
+        add_dependencies(&mut specs, &mut random);
+        let ordered_startup = random.u32(0..3) == 0;
         let stop_timeout = random.bool().then(|| random.u64(0..8));
         let accepts_requests = random.bool();
         Self {
             seed,
             now: random.u64(0..SECOND),
-            processes: ProcessSet::new(specs.clone(), Settings { stop_timeout, accepts_requests }),
+            processes: ProcessSet::new(
+                specs.clone(),
+                Settings { stop_timeout, accepts_requests, ordered_startup },
+            ),
             fakes: vec![FakeProcess::default(); specs.len()],
             specs,
             orphans: vec![],
@@ -151,6 +166,7 @@ impl Walk {
             kill_requested: false,
             stop_timeout,
             accepts_requests,
+            ordered_startup,
             start_requested: false,
             requests_are_queued: false,
             stop_began: None,
@@ -208,6 +224,7 @@ impl Walk {
                 self.request();
             }
             self.run_due_timers();
+            self.check_starts();
         }
         self.fail("the stop always ends");
     }
@@ -271,6 +288,7 @@ impl Walk {
         } else if request < 2 {
             self.stop_began.get_or_insert(self.now);
         } else if request <= 180 {
+            self.fakes[id].ends_wait = true;
             self.coverage.pairs.insert((state_name(state), "start requested"));
             self.start_requested = true;
             self.fakes[id].stopped_by_request = false;
@@ -281,6 +299,7 @@ impl Walk {
                 self.fakes[id].failures = 0;
             }
         } else if request <= 360 {
+            self.fakes[id].ends_wait = true;
             self.coverage.pairs.insert((state_name(state), "stop requested"));
             let fake = &mut self.fakes[id];
             // The action that starts the process may be in the queue already. Then one more start follows.
@@ -471,6 +490,11 @@ impl Walk {
             self.count_failure(id);
         } else {
             self.fakes[id].failures = 0;
+            if matches!(state, Some(ProcessState::Starting { .. } | ProcessState::Running)) {
+                let expected = self.specs[id].exitcodes.iter().any(|code| exit == ExitStatus::Code(*code));
+                self.fakes[id].reached.insert(Milestone::Exited);
+                self.fakes[id].was_up |= expected && self.specs[id].startup_wait == StartupWait::Exited;
+            }
         }
         self.apply(id, Event::Exited { exit, group_alive });
     }
@@ -511,7 +535,9 @@ impl Walk {
     }
 
     fn run_actions(&mut self) {
+        self.note_milestones();
         while let Some(action) = self.processes.next_action() {
+            self.note_milestones();
             if self.exit_code.is_some() {
                 self.fail("no action follows the exit");
             }
@@ -577,6 +603,8 @@ impl Walk {
                     self.fail("a process enters RUNNING only after startsecs");
                 }
                 self.fakes[id].failures = 0;
+                self.fakes[id].reached.insert(Milestone::Running);
+                self.fakes[id].was_up |= self.specs[id].startup_wait == StartupWait::Running;
             }
             ProcessAction::Log(_) => {}
         }
@@ -585,6 +613,15 @@ impl Walk {
     fn spawn(&mut self, id: usize) {
         if self.stop_began.is_some() {
             self.fail("no process is started after the stop began");
+        }
+        self.fakes[id].reached.insert(Milestone::Starting);
+        if !std::mem::replace(&mut self.fakes[id].was_started, true) && !self.fakes[id].ends_wait {
+            if !self.may_start_first(id) {
+                self.fail("no process is started before what it waits for");
+            }
+            if self.waits(id) {
+                self.coverage.count("started after a wait");
+            }
         }
         let fake = &mut self.fakes[id];
         if fake.stopped_by_request {
@@ -769,6 +806,83 @@ impl Walk {
         self.orphans.iter_mut().for_each(|orphan| orphan.killed = true);
     }
 
+    /// Notes in which states the processes are.
+    fn note_milestones(&mut self) {
+        for (id, fake) in self.fakes.iter_mut().enumerate() {
+            let process = self.processes.process(ProcId(id)).unwrap();
+            let milestones: &[Milestone] = match process.state() {
+                ProcessState::Stopped => &[],
+                ProcessState::Starting { .. } => &[Milestone::Starting],
+                ProcessState::Running => &[Milestone::Running],
+                ProcessState::Backoff { .. } => &[Milestone::Backoff],
+                ProcessState::Stopping(_) => &[Milestone::Stopping],
+                ProcessState::Exited { .. } => &[Milestone::Exited],
+                // After the last failed start, a process passes BACKOFF on its way to FATAL.
+                ProcessState::Fatal => &[Milestone::Backoff, Milestone::Fatal],
+            };
+            fake.reached.extend(milestones);
+            fake.was_up |= match self.specs[id].startup_wait {
+                StartupWait::Running => process.state() == ProcessState::Running,
+                StartupWait::Exited => {
+                    matches!(process.state(), ProcessState::Exited { .. })
+                        && process.last_exit().is_some_and(|(_, expected)| expected)
+                }
+            };
+        }
+    }
+
+    /// Whether nothing is left that the first start of the process has to wait for.
+    fn may_start_first(&self, id: usize) -> bool {
+        let is_reached = |dependency: &Dependency| {
+            let all_reached = |state: &Milestone| {
+                dependency.processes.iter().all(|other| self.fakes[other.0].reached.contains(state))
+            };
+            dependency.states.iter().any(all_reached)
+        };
+        self.specs[id].dependencies.iter().all(is_reached)
+            && self.step_before(id).iter().all(|other| self.fakes[*other].was_up)
+    }
+
+    /// With `startup=ordered`, the processes with `autostart` that have the next lower priority.
+    fn step_before(&self, id: usize) -> Vec<usize> {
+        let step = |id: usize| (self.specs[id].group_priority, self.specs[id].priority);
+        let lower = (0..self.specs.len()).filter(|other| {
+            self.ordered_startup
+                && self.specs[id].autostart
+                && self.specs[*other].autostart
+                && step(*other) < step(id)
+        });
+        let lower: Vec<usize> = lower.collect();
+        let last = lower.iter().map(|id| step(*id)).max();
+        lower.into_iter().filter(|id| Some(step(*id)) == last).collect()
+    }
+
+    fn waits(&self, id: usize) -> bool {
+        !self.specs[id].dependencies.is_empty() || !self.step_before(id).is_empty()
+    }
+
+    /// Fails if a process that has nothing left to wait for was not started.
+    fn check_starts(&mut self) {
+        if self.exit_code.is_some() || self.stop_began.is_some() || !self.processes.accepts_requests() {
+            return;
+        }
+        for id in 0..self.fakes.len() {
+            let spec = &self.specs[id];
+            let fake = &self.fakes[id];
+            let is_due = (spec.autostart || spec.dependent_startup) && !fake.was_started && !fake.ends_wait;
+            let waits = !self.processes.wait_reasons(ProcId(id)).is_empty();
+            if is_due && waits == self.may_start_first(id) {
+                self.fail("a process waits if and only if something that it waits for has not happened");
+            }
+            if is_due && !waits {
+                self.fail("a process that has nothing left to wait for is started");
+            }
+            if is_due {
+                self.coverage.count("waiting");
+            }
+        }
+    }
+
     fn forward(&mut self, signal: Signal) {
         self.coverage.count("forwarded");
         let own = [Signal::CHLD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::KILL];
@@ -808,7 +922,7 @@ impl Walk {
     }
 
     fn exit(&mut self, code: u8) {
-        let nothing_to_start = self.specs.iter().all(|spec| !spec.autostart);
+        let nothing_to_start = self.specs.iter().all(|spec| !spec.autostart && !spec.dependent_startup);
         if nothing_to_start && !self.accepts_requests && code != 2 {
             self.fail("the exit code is 2 if rsup can start no process");
         }
@@ -849,7 +963,44 @@ fn spec(random: &mut fastrand::Rng) -> ProcessSpec {
         stopasgroup: random.bool(),
         killasgroup: random.u32(0..4) == 0,
         group_priority: random.i64(1..4),
+        priority: random.i64(1..3),
+        startup_wait: *random.choice(&[StartupWait::Running, StartupWait::Exited]).unwrap(),
+        dependencies: Vec::new(),
+        dependent_startup: false,
+        start_rank: 0,
         shutdown_on: *random.choice(&shutdown).unwrap(),
+    }
+}
+
+/// Lets some processes wait for processes that come before them in this list. So there is no cycle.
+fn add_dependencies(specs: &mut [ProcessSpec], random: &mut fastrand::Rng) {
+    let states = [
+        Milestone::Starting,
+        Milestone::Running,
+        Milestone::Running,
+        Milestone::Backoff,
+        Milestone::Stopping,
+        Milestone::Exited,
+        Milestone::Exited,
+        Milestone::Fatal,
+    ];
+    for (id, spec) in specs.iter_mut().enumerate().skip(1) {
+        spec.start_rank = random.i64(0..3);
+        if random.u32(0..3) > 0 {
+            continue;
+        }
+        spec.dependent_startup = !spec.autostart;
+        for _ in 0..random.usize(1..3) {
+            let first = random.usize(0..id);
+            let last = random.usize(first..id);
+            let count = random.usize(1..3);
+            let states: Vec<Milestone> = random.choose_multiple(states, count);
+            spec.dependencies.push(Dependency {
+                name: "other".into(),
+                processes: (first..=last).map(ProcId).collect(),
+                states: states.into(),
+            });
+        }
     }
 }
 

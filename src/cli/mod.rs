@@ -104,6 +104,7 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
             shutdown_on: options.shutdown_on,
             stop_timeout: options.stop_timeout,
             output: options.output,
+            startup: options.startup,
         },
         as_supervisord,
     })
@@ -218,7 +219,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
-    use crate::config::OutputMode;
+    use crate::config::{OutputMode, Startup};
     use crate::policy::{Level, ShutdownOn};
 
     fn run(line: &str) -> Result<Cli, EarlyExit> {
@@ -264,7 +265,7 @@ mod tests {
     fn the_last_appearance_of_each_option_becomes_its_override() {
         let cli = run(
             "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 --shutdown-on fatal --stop-t 9 \
-             --output json",
+             --output json --startup Ordered",
         )
         .unwrap();
         let want = Overrides {
@@ -278,6 +279,7 @@ mod tests {
             shutdown_on: Some(ShutdownOn::Fatal),
             stop_timeout: Some(9),
             output: Some(OutputMode::Json),
+            startup: Some(Startup::Ordered),
         };
         assert_eq!(cli.overrides, want);
         assert_eq!(run("rsup -e warn -e info").unwrap().overrides.loglevel, Some(Level::Info));
@@ -338,7 +340,12 @@ mod tests {
                 "rsup --logfile_backups x",
                 "invalid value for --logfile_backups 'x': invalid literal for int() with base 10: 'x'",
             ),
+            (
+                "rsup --startup x",
+                "invalid value for --startup 'x': invalid 'startup' value 'x': parallel or ordered",
+            ),
             ("rsup -c f ls", "option -c cannot be used with a command"),
+            ("rsup --startup ordered ls", "option --startup cannot be used with a command"),
             ("rsup --", "no command after --"),
             ("rsup -c f --ctl status", "option --ctl must be the first argument, written in full"),
             ("rsup --ct status", "option --ctl must be the first argument, written in full"),

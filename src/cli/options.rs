@@ -5,7 +5,7 @@
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 
 use super::args::{OptionSpec, Scope};
-use crate::config::{OutputMode, value};
+use crate::config::{OutputMode, Startup, value};
 use crate::policy::{Level, ShutdownOn};
 
 /// The option that argh adds to those of [`Options`].
@@ -70,6 +70,11 @@ pub(super) struct Options {
     /// (with the program's name) or json
     #[argh(option, arg_name = "MODE", from_str_fn(value::output_mode))]
     pub(super) output: Option<OutputMode>,
+
+    /// how the programs are started: parallel (all at once) or ordered (those of the next priority when those of the current
+    /// one are up)
+    #[argh(option, arg_name = "HOW", from_str_fn(value::startup))]
+    pub(super) startup: Option<Startup>,
 
     /// the least severe level to log: critical, error, warn, info, debug, trace or blather
     #[argh(option, short = 'e', arg_name = "LEVEL", from_str_fn(value::log_level))]

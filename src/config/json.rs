@@ -1,9 +1,10 @@
 //! The configuration as JSON, for `--print-config`.
 
-use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Supervisord};
+use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Startup, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
+use crate::config::sections::value::MILESTONES;
 use crate::json_string;
-use crate::policy::{AutoRestart, ShutdownOn};
+use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait};
 
 impl Config {
     /// Returns the whole configuration as JSON with supervisord's key names. Users, commands and directories are not
@@ -69,9 +70,27 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.number("stderr_logfile_maxbytes", Some(process.stderr_rotation.max_bytes));
     json.number("stderr_logfile_backups", Some(process.stderr_rotation.backups));
     json.text("shutdown_on", shutdown_on(spec.shutdown_on));
+    if spec.dependent_startup {
+        json.flag("dependent_startup", true);
+    }
+    if !spec.dependencies.is_empty() {
+        json.raw("waits_for", &array(spec.dependencies.iter().map(dependency)));
+    }
+    if let Some(wait) = process.startup_wait {
+        json.text("startup_wait", startup_wait(wait));
+    }
     if let Some(socket) = &process.socket {
         json.text("socket", &socket.address.to_string());
     }
+    json.finish()
+}
+
+fn dependency(dependency: &Dependency) -> String {
+    let is_listed = |(_, state): &&(&str, _)| dependency.states.contains(state);
+    let states = MILESTONES.iter().filter(is_listed).map(|(name, _)| string(name));
+    let mut json = JsonObject::default();
+    json.text("program", &dependency.name);
+    json.raw("states", &array(states));
     json.finish()
 }
 
@@ -90,6 +109,7 @@ fn supervisord(supervisord: &Supervisord) -> String {
     json.text("shutdown_on", shutdown_on(supervisord.shutdown_on));
     json.number("stop_timeout", supervisord.stop_timeout);
     json.text("output", output_mode(supervisord.output));
+    json.text("startup", startup(supervisord.startup));
     json.finish()
 }
 
@@ -123,6 +143,20 @@ fn output_mode(mode: OutputMode) -> &'static str {
         OutputMode::Lines => "lines",
         OutputMode::Prefix => "prefix",
         OutputMode::Json => "json",
+    }
+}
+
+fn startup(startup: Startup) -> &'static str {
+    match startup {
+        Startup::Parallel => "parallel",
+        Startup::Ordered => "ordered",
+    }
+}
+
+fn startup_wait(wait: StartupWait) -> &'static str {
+    match wait {
+        StartupWait::Running => "running",
+        StartupWait::Exited => "exited",
     }
 }
 

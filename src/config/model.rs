@@ -5,9 +5,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::report::{Notice, Report};
-use crate::policy::{Level, ProcessSpec, ShutdownOn};
+use crate::policy::{Level, ProcessSpec, ShutdownOn, StartupWait};
 
 /// What rsup must know about the machine to load a configuration.
 #[derive(Clone, Copy)]
@@ -82,6 +83,7 @@ pub struct Overrides {
     /// The seconds that the stop of all processes may take.
     pub stop_timeout: Option<u64>,
     pub output: Option<OutputMode>,
+    pub startup: Option<Startup>,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,8 @@ pub enum SectionKind {
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     pub kind: SectionKind,
+    /// The name of the program: `x` of `[program:x]`.
+    pub program: Rc<str>,
     pub group: String,
     /// The process name, without the group.
     pub name: String,
@@ -152,6 +156,8 @@ pub struct ProcessConfig {
     pub umask: Option<u32>,
     /// The priority of the process. The group's priority is in `spec`.
     pub priority: i64,
+    /// `None` if the key is not set. The value that has effect is in `spec`.
+    pub startup_wait: Option<StartupWait>,
     pub user: Option<String>,
     /// The variables of the process's own section, which override those of `[supervisord]`. The variables are in the
     /// order in which their names are first set.
@@ -204,6 +210,16 @@ pub enum OutputMode {
     Prefix,
     /// The relay writes each line as a JSON object, and rsup's own lines are JSON objects too.
     Json,
+}
+
+/// The value of `startup`: whether the processes wait for one another when rsup starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Startup {
+    /// All processes are started at once, in the order of their priorities.
+    #[default]
+    Parallel,
+    /// The processes of the next priority are started when those of the current one are up.
+    Ordered,
 }
 
 /// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the path.
@@ -282,4 +298,5 @@ pub struct Supervisord {
     /// The seconds that the stop of all processes may take. Then rsup sends SIGKILL to everything that still runs.
     pub stop_timeout: Option<u64>,
     pub output: OutputMode,
+    pub startup: Startup,
 }

@@ -13,6 +13,7 @@ nodaemon = true
                             ; fatal (a program cannot be started), exited (a program has ended)
 ;stop_timeout = 9           ; seconds from the start of a stop until SIGKILL to everything
 ;output = prefix            ; direct (default), lines (no torn lines), prefix (NAME | LINE), json
+;startup = ordered          ; wait until the programs of a lower priority are up; default: parallel
 
 [program:web]
 command = sleep infinity    ; no shell: for pipes and variables use sh -c '...'
@@ -27,6 +28,7 @@ command = sleep infinity    ; no shell: for pipes and variables use sh -c '...'
 ;stopsignal = TERM
 ;stopwaitsecs = 10          ; seconds from stopsignal until SIGKILL
 ;priority = 999             ; lower numbers start first and stop last
+;startup_wait = running     ; when it is up for startup=ordered: running, or exited for a job
 ;stdout_logfile = /dev/stdout
 ;stdout_logfile_maxbytes = 50MB ; rotate a log file of this size; 0: never
 ;stdout_logfile_backups = 10    ; the number of old log files

@@ -72,7 +72,7 @@ fn the_defaults_are_those_of_supervisord() {
     let supervisord = config("").supervisord;
     assert_eq!((supervisord.minfds, supervisord.minprocs, supervisord.umask), (1024, 200, 0o022));
     assert_eq!((supervisord.loglevel, supervisord.shutdown_on), (Level::Info, ShutdownOn::Never));
-    assert_eq!(supervisord.output, OutputMode::Direct);
+    assert_eq!((supervisord.output, supervisord.startup), (OutputMode::Direct, Startup::Parallel));
 }
 
 #[test]
@@ -292,18 +292,20 @@ fn included_files_override_the_main_file_and_have_their_own_directory() {
 fn options_override_the_supervisord_section_and_a_program_overrides_both() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
-    fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\noutput=lines\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
+    fs::write(&file, "[supervisord]\nloglevel=warn\nshutdown_on=exited\noutput=lines\nstartup=ordered\nuser=nosuch\n[program:a]\ncommand=c\n[program:b]\ncommand=c\nshutdown_on=never\n").unwrap();
     let overrides = Overrides {
         loglevel: Some(Level::Debug),
         user: Some("root".to_owned()),
         shutdown_on: Some(ShutdownOn::Fatal),
         output: Some(OutputMode::Prefix),
+        startup: Some(Startup::Parallel),
         ..Overrides::default()
     };
     let config = load_file(&file, &overrides).config.unwrap();
     assert_eq!(config.supervisord.loglevel, Level::Debug);
     assert_eq!(config.supervisord.user.as_deref(), Some("root"));
     assert_eq!(config.supervisord.output, OutputMode::Prefix);
+    assert_eq!(config.supervisord.startup, Startup::Parallel);
     assert_eq!(config.processes[0].spec.shutdown_on, ShutdownOn::Fatal);
     assert_eq!(config.processes[1].spec.shutdown_on, ShutdownOn::Never);
 }
@@ -384,6 +386,31 @@ fn the_sample_has_no_errors_and_no_warnings() {
         .collect();
     let report = load_text(&all).report.to_string();
     assert!(!report.contains("error") && !report.contains("unknown"), "{report}");
+}
+
+#[test]
+fn the_json_output_shows_the_keys_of_ordered_start_only_where_they_are_set() {
+    let text = "[supervisord]\nstartup=ordered\n[program:a]\ncommand=c\nstartup_wait=running\n\
+                [program:b]\ncommand=c\nautostart=false\ndependent_startup=true\n\
+                dependent_startup_wait_for=a:fatal,exited\n[program:c]\ncommand=c\ndepends_on=a,b\n";
+    let json: serde_json::Value = serde_json::from_str(&config(text).to_json()).unwrap();
+    assert_eq!(json["supervisord"]["startup"], "ordered");
+    let keys = ["dependent_startup", "waits_for", "startup_wait"];
+    let shown: Vec<_> =
+        (0..3).map(|index| keys.map(|key| json["programs"][index].get(key).cloned())).collect();
+    let for_a = serde_json::json!([{"program": "a", "states": ["EXITED", "FATAL"]}]);
+    let for_both = serde_json::json!([
+        {"program": "a", "states": ["RUNNING"]},
+        {"program": "b", "states": ["RUNNING"]}
+    ]);
+    assert_eq!(shown[0], [None, None, Some("running".into())]);
+    assert_eq!(shown[1], [Some(true.into()), Some(for_a), None]);
+    assert_eq!(shown[2], [None, Some(for_both), None]);
+    assert_eq!(json["programs"][1]["autostart"], false);
+    let json: serde_json::Value =
+        serde_json::from_str(&config("[program:a]\ncommand=c\n").to_json()).unwrap();
+    assert_eq!(json["supervisord"]["startup"], "parallel");
+    assert!(keys.iter().all(|key| json["programs"][0].get(*key).is_none()));
 }
 
 #[test]

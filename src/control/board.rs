@@ -90,6 +90,8 @@ pub struct Record<'a> {
     pub group_priority: i64,
     /// The priority of the process within its group.
     pub priority: i64,
+    /// What the first start waits for, such as `db (RUNNING)`. Empty if the process does not wait.
+    pub waiting: Cow<'a, str>,
     /// The reason of the most recent failed start. Empty if no start has failed.
     pub failure: Cow<'a, str>,
 }
@@ -216,7 +218,7 @@ impl<'a> Record<'a> {
             // Writing to a String cannot fail.
             let _ = write!(
                 line,
-                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{starts}\t{stops}\t{signals}\t{}\t{}\t{}\t{}",
+                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{starts}\t{stops}\t{signals}\t{}\t{}\t{}\t{}\t{}",
                 escape(&self.group),
                 escape(&self.name),
                 self.state.name(),
@@ -231,6 +233,7 @@ impl<'a> Record<'a> {
                 word(self.autostart, "auto"),
                 self.group_priority,
                 self.priority,
+                escape(&self.waiting),
                 escape(&self.failure),
             );
         });
@@ -262,6 +265,7 @@ impl<'a> Record<'a> {
             autostart: next()? == "auto",
             group_priority: number(next()?)?,
             priority: number(next()?)?,
+            waiting: unescape(next()?),
             failure: unescape(next()?),
         })
     }
@@ -367,6 +371,7 @@ impl Record<'static> {
             autostart: true,
             group_priority: 999,
             priority: 999,
+            waiting: "".into(),
             failure: "".into(),
         }
     }
@@ -393,6 +398,7 @@ mod tests {
             autostart: true,
             group_priority: -1,
             priority: 999,
+            waiting: "".into(),
             failure: "can't find command '/no/such/thing'".into(),
         }
     }
@@ -419,6 +425,7 @@ mod tests {
             group: "".into(),
             name: "".into(),
             exit: "".into(),
+            waiting: "".into(),
             failure: "".into(),
             exit_expected: true,
             start_due: true,
@@ -480,6 +487,7 @@ mod tests {
             served: Served { starts: u32::MAX, stops: u32::MAX, signals: u32::MAX },
             group_priority: i64::MIN,
             priority: i64::MIN,
+            waiting: "".into(),
             failure: "x".repeat(1000).into(),
             ..record()
         };

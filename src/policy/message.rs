@@ -4,7 +4,8 @@
 use super::exit::ExitStatus;
 use super::level::Level;
 use super::signal::{Signal, SignalTarget};
-use super::spec::ProcId;
+use super::spec::{Milestone, ProcId};
+use super::startup::WaitReason;
 use std::fmt;
 
 /// A log message about one process.
@@ -135,6 +136,10 @@ pub enum SupervisorMessage {
     ChildQuit,
     /// rsup has stopped every process, because a client requested a reload, and executes itself again.
     Reloading,
+    /// The first start of a process waits for other processes.
+    Waits { id: ProcId, reasons: Vec<WaitReason> },
+    /// The first start of a process waits for something that can no longer happen.
+    NeverStarts { id: ProcId, reasons: Vec<WaitReason> },
     /// rsup exits. This message is the last line of the log.
     Exiting { cause: ExitCause, code: u8 },
 }
@@ -177,6 +182,16 @@ impl SupervisorMessage {
             Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
             Self::PassingOn(signal) => (Level::Info, format!("passing {signal} on to the programs")),
+            Self::Waits { id, reasons } => {
+                (Level::Info, format!("{} waits for {}", name(*id), describe(reasons)))
+            }
+            Self::NeverStarts { id, reasons } => {
+                let what = describe(reasons);
+                (
+                    Level::Error,
+                    format!("{} will not start: it waits for {what}, which will not happen", name(*id)),
+                )
+            }
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Exiting { cause, code } => {
                 let why = match cause {
@@ -191,5 +206,29 @@ impl SupervisorMessage {
                 (Level::Info, format!("rsup exits with status {code}: {why}"))
             }
         }
+    }
+}
+
+/// Describes what a process waits for: `db (RUNNING), job (EXITED or FATAL)`.
+#[must_use]
+pub fn describe(reasons: &[WaitReason]) -> String {
+    let describe = |reason: &WaitReason| match reason {
+        WaitReason::Program { name, states } => {
+            let states: Vec<_> = states.iter().map(|state| state_name(*state)).collect();
+            format!("{name} ({})", states.join(" or "))
+        }
+        WaitReason::LowerPriorities => "the programs with lower priority numbers".to_owned(),
+    };
+    reasons.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+fn state_name(milestone: Milestone) -> &'static str {
+    match milestone {
+        Milestone::Starting => "STARTING",
+        Milestone::Running => "RUNNING",
+        Milestone::Backoff => "BACKOFF",
+        Milestone::Stopping => "STOPPING",
+        Milestone::Exited => "EXITED",
+        Milestone::Fatal => "FATAL",
     }
 }

@@ -5,7 +5,8 @@ use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::{Signal, SignalTarget};
 use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
-use super::spec::{ProcId, ProcessSpec, ShutdownOn};
+use super::spec::{Milestone, ProcId, ProcessSpec, ShutdownOn, StartupWait};
+use super::startup::{Milestones, StartupOrder, WaitReason};
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub stop_timeout: Option<u64>,
     /// Whether clients can request the start of a process.
     pub accepts_requests: bool,
+    /// `startup=ordered`: the processes with a lower (group priority, priority) must be up before the others start.
+    pub ordered_startup: bool,
 }
 
 /// rsup's exit code, and the reason why rsup exits. The first cause fixes both; a later cause changes neither.
@@ -116,6 +119,10 @@ pub struct ProcessSet {
     exits: u64,
     /// How often a process has entered FATAL.
     fatals: u64,
+    /// What the processes wait for before their first start.
+    startup: StartupOrder,
+    /// The processes that need to wait no longer, and were not started yet.
+    released: VecDeque<ProcId>,
     /// When the first signal that requests the stop was received.
     first_request_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
@@ -145,6 +152,7 @@ impl ProcessSet {
             fatal_order: 0,
             changed: false,
         };
+        let startup = StartupOrder::new(&specs, settings.ordered_startup);
         Self {
             processes: specs.into_iter().map(managed).collect(),
             settings,
@@ -154,6 +162,8 @@ impl ProcessSet {
             blocking_stop: 0,
             exits: 0,
             fatals: 0,
+            startup,
+            released: VecDeque::new(),
             first_request_at: None,
             stop_deadline: None,
             forwarded: Vec::new(),
@@ -164,9 +174,10 @@ impl ProcessSet {
         }
     }
 
-    /// Starts every process that has `autostart`.
+    /// Starts every process that has `autostart` or `dependent_startup`, as soon as it need not wait for another one.
     pub fn start_autostart(&mut self, now: Time) {
-        if !self.processes.iter().any(|managed| managed.spec.autostart) {
+        let starts = |spec: &ProcessSpec| spec.autostart || spec.dependent_startup;
+        if !self.processes.iter().any(|managed| starts(&managed.spec)) {
             if self.settings.accepts_requests && !self.processes.is_empty() {
                 self.awaits_first_start = true;
                 return self.actions.push_back(Action::Log(SupervisorMessage::AwaitingStart));
@@ -174,10 +185,21 @@ impl ProcessSet {
             self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
             return self.terminate_remaining(ExitDecision { cause: ExitCause::NothingToStart, code: 2 }, now);
         }
-        for id in self.ids(0) {
-            if managed(&self.processes, id).is_some_and(|managed| managed.spec.autostart) {
-                self.handle(id, Event::Start, now);
-            }
+        let mut starting: Vec<ProcId> = self.ids(0).filter(|id| self.spec(*id).is_some_and(starts)).collect();
+        // supervisord starts the processes with `autostart` before its plugin starts the others.
+        starting.sort_by_key(|id| match self.spec(*id) {
+            Some(spec) if !spec.autostart => (true, self.startup.rank(*id)),
+            Some(_) | None => (false, 0),
+        });
+        // All waits are noted first, because a start can end a wait.
+        let (at_once, waiting): (Vec<_>, Vec<_>) =
+            starting.into_iter().partition(|id| self.startup.request(*id));
+        for id in waiting {
+            let reasons = self.startup.reasons(id);
+            self.actions.push_back(Action::Log(SupervisorMessage::Waits { id, reasons }));
+        }
+        for id in at_once {
+            self.handle(id, Event::Start, now);
         }
     }
 
@@ -222,6 +244,7 @@ impl ProcessSet {
     pub fn request_start(&mut self, id: ProcId, now: Time) {
         if self.accepts_requests() {
             self.awaits_first_start = false;
+            self.startup.cancel(id);
             self.apply(id, Event::StartRequested, now);
         }
     }
@@ -229,6 +252,7 @@ impl ProcessSet {
     /// Applies a client's request to stop a process. During the stop, the request has no effect.
     pub fn request_stop(&mut self, id: ProcId, now: Time) {
         if self.accepts_requests() {
+            self.startup.cancel(id);
             self.apply(id, Event::StopRequested, now);
         }
     }
@@ -386,6 +410,12 @@ impl ProcessSet {
     #[must_use]
     pub fn process(&self, id: ProcId) -> Option<&Process> {
         managed(&self.processes, id).map(|managed| &managed.process)
+    }
+
+    /// What the process waits for before its first start. Empty if it does not wait.
+    #[must_use]
+    pub fn wait_reasons(&self, id: ProcId) -> Vec<WaitReason> {
+        if self.accepts_requests() { self.startup.reasons(id) } else { Vec::new() }
     }
 
     #[must_use]
@@ -606,13 +636,27 @@ impl ProcessSet {
 
 /// Helpers of the functions above.
 impl ProcessSet {
+    /// Passes an event to one process, and then starts the processes that have waited for its new state.
+    fn handle(&mut self, id: ProcId, event: Event, now: Time) {
+        self.handle_one(id, event, now);
+        // A start can release further processes. They come to the end of the queue, because a recursive call could use up
+        // the stack.
+        while let Some(id) = self.released.pop_front() {
+            // The stop may have begun meanwhile.
+            if self.accepts_requests() {
+                self.handle_one(id, Event::Start, now);
+            }
+        }
+    }
+
     /// Passes an event to one process, and then updates the deadlines and the counts. Begins the stop if `shutdown_on`
     /// names the new state of the process.
-    fn handle(&mut self, id: ProcId, event: Event, now: Time) {
+    fn handle_one(&mut self, id: ProcId, event: Event, now: Time) {
         let counts_as_blocking = self.was_requested_to_stop(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
         let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
         let state_before = process.state();
+        let results_before = process.start_results();
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
         let active_before = process.is_active();
@@ -645,7 +689,37 @@ impl ProcessSet {
             update_count(&mut self.blocking_stop, blocking_before, process.blocks_stop());
         }
         if process.state() != state_before {
+            if !self.startup.is_empty() {
+                let milestones = milestones(spec, process, event, state_before, results_before);
+                self.reach(id, milestones);
+            }
             self.check_shutdown_on(id, now);
+        }
+    }
+
+    /// Notes what a process has reached. Releases the processes that have waited for it, and logs which processes can
+    /// never start now. Has no effect during the stop.
+    fn reach(&mut self, id: ProcId, milestones: Milestones) {
+        if !self.accepts_requests() {
+            return;
+        }
+        for (waiting, may_start) in self.startup.reach(id, milestones) {
+            if may_start {
+                self.released.push_back(waiting);
+            }
+            if let Some(managed) = managed_mut(&mut self.processes, waiting)
+                && !mem::replace(&mut managed.changed, true)
+            {
+                self.changed.push(waiting);
+            }
+        }
+        let processes = &self.processes;
+        let is_over = |id: ProcId| managed(processes, id).is_some_and(|managed| is_over(&managed.process));
+        if is_over(id) {
+            for stuck in self.startup.end(id, is_over) {
+                let reasons = self.startup.reasons(stuck);
+                self.actions.push_back(Action::Log(SupervisorMessage::NeverStarts { id: stuck, reasons }));
+            }
         }
     }
 
@@ -724,6 +798,60 @@ impl ProcessSet {
     }
 }
 
+/// What a process has reached by one event. `state_before` and `results_before` are its state and its
+/// [`Process::start_results`] before the event.
+fn milestones(
+    spec: &ProcessSpec,
+    process: &Process,
+    event: Event,
+    state_before: ProcessState,
+    results_before: (u32, u32),
+) -> Milestones {
+    let mut reached = Milestones::default();
+    // A process can pass RUNNING, BACKOFF or EXITED within one event.
+    let (successes, failures) = process.start_results();
+    let has_run = successes != results_before.0;
+    if has_run {
+        reached.insert(Milestone::Running);
+    }
+    if failures != results_before.1 {
+        reached.insert(Milestone::Backoff);
+    }
+    match process.state() {
+        ProcessState::Stopped => {}
+        ProcessState::Starting { .. } => reached.insert(Milestone::Starting),
+        ProcessState::Running => reached.insert(Milestone::Running),
+        ProcessState::Backoff { .. } => reached.insert(Milestone::Backoff),
+        ProcessState::Stopping(_) => reached.insert(Milestone::Stopping),
+        // Noted below, because a restart may follow at once.
+        ProcessState::Exited { .. } => {}
+        ProcessState::Fatal => reached.insert(Milestone::Fatal),
+    }
+    let was_stopping = matches!(state_before, ProcessState::Stopping(_));
+    let has_exited = matches!(event, Event::Exited { .. }) && !was_stopping && failures == results_before.1;
+    if has_exited {
+        reached.insert(Milestone::Exited);
+    }
+    let has_exited_as_expected = has_exited && process.last_exit().is_some_and(|(_, expected)| expected);
+    let is_up = match spec.startup_wait {
+        StartupWait::Running => has_run,
+        StartupWait::Exited => has_exited_as_expected,
+    };
+    if is_up {
+        reached.insert_up();
+    }
+    reached
+}
+
+/// Whether a process has ended and will be started again only if a client requests it.
+fn is_over(process: &Process) -> bool {
+    match process.state() {
+        ProcessState::Exited { .. } | ProcessState::Fatal => !process.has_leader_or_restart(),
+        ProcessState::Stopped | ProcessState::Starting { .. } | ProcessState::Running => false,
+        ProcessState::Backoff { .. } | ProcessState::Stopping(_) => false,
+    }
+}
+
 /// The exit code of rsup because of a process that became FATAL: its last exit code, or 1 if it last exited with 0 or has
 /// never exited.
 fn fatal_code(process: &Process) -> u8 {
@@ -758,7 +886,7 @@ fn update_count(count: &mut usize, before: bool, after: bool) {
 mod tests {
     use super::{Event, ProcId, ProcessSet, Settings};
     use crate::policy::signal::Signal;
-    use crate::policy::spec::{AutoRestart, ProcessSpec, ShutdownOn};
+    use crate::policy::spec::{AutoRestart, ProcessSpec, ShutdownOn, StartupWait};
     use crate::policy::time::Time;
     use std::rc::Rc;
 
@@ -776,6 +904,11 @@ mod tests {
             stopasgroup: false,
             killasgroup: false,
             group_priority: 999,
+            priority: 999,
+            startup_wait: StartupWait::Running,
+            dependencies: Vec::new(),
+            dependent_startup: false,
+            start_rank: 0,
             shutdown_on: ShutdownOn::Never,
         };
         ProcessSet::new(vec![spec], Settings::default())

@@ -30,6 +30,39 @@ pub enum ShutdownOn {
     Exited,
 }
 
+/// A state that another process must have reached before a process is started. A process counts as having reached the
+/// state once it has been in it, also if it is in another state now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Milestone {
+    Starting,
+    Running,
+    Backoff,
+    Stopping,
+    /// The exit code does not matter.
+    Exited,
+    Fatal,
+}
+
+/// What a process waits for before its first start: the processes of another program have reached a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The name of the other program.
+    pub name: Rc<str>,
+    /// The processes of the other program. All of them must have reached the state.
+    pub processes: Rc<[ProcId]>,
+    /// It is enough that all processes have reached one of these states.
+    pub states: Rc<[Milestone]>,
+}
+
+/// When a process of `startup=ordered` is up, so that the processes of the next step may be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupWait {
+    /// When it is RUNNING.
+    Running,
+    /// When it has exited as expected.
+    Exited,
+}
+
 /// The configuration keys of one process that affect its state machine. As in supervisord, the integers may be
 /// negative: a negative number of seconds or retries means the same as 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,5 +87,18 @@ pub struct ProcessSpec {
     pub killasgroup: bool,
     /// The priority of the process's supervisord group: a group with a lower number starts earlier and stops later.
     pub group_priority: i64,
+    /// The priority of the process within its group. With `startup=ordered`, the processes of one pair of group priority
+    /// and priority are one step.
+    pub priority: i64,
     pub shutdown_on: ShutdownOn,
+    /// When the process is up, so that the next step of `startup=ordered` begins.
+    pub startup_wait: StartupWait,
+    /// What the process waits for before its first start. A process without `autostart` that waits for something is
+    /// started by rsup too.
+    pub dependencies: Vec<Dependency>,
+    /// Whether rsup starts the process although it has no `autostart`: `dependent_startup=true`.
+    pub dependent_startup: bool,
+    /// The place among processes that may be started at the same moment: a smaller number is started first, then the
+    /// smaller [`ProcId`].
+    pub start_rank: i64,
 }

@@ -3,7 +3,7 @@
 use super::slots::Slot;
 use crate::control::board::{self, Header, Phase, Record, State};
 use crate::control::request::{Request, Requests};
-use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState};
+use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState, describe};
 use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallClock};
 use std::borrow::Cow;
 use std::mem;
@@ -137,6 +137,7 @@ fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcId) -> Option<R
         autostart: *autostart,
         group_priority: *group_priority,
         priority: slot.priority,
+        waiting: Cow::Owned(describe(&processes.wait_reasons(id))),
         failure: Cow::Borrowed(&slot.last_error),
     })
 }

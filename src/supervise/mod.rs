@@ -21,7 +21,7 @@ mod start;
 pub use check::try_step;
 pub use command::run_command;
 
-use crate::config::{Config, Notice, OutputMode};
+use crate::config::{Config, Notice, OutputMode, Startup};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
@@ -203,8 +203,11 @@ impl Supervisor {
             Ok(control)
         });
         let control = control.map_err(|errno| log.line(Level::Warn, messages::no_control(errno))).ok();
-        let settings =
-            Settings { stop_timeout: config.supervisord.stop_timeout, accepts_requests: control.is_some() };
+        let settings = Settings {
+            stop_timeout: config.supervisord.stop_timeout,
+            accepts_requests: control.is_some(),
+            ordered_startup: config.supervisord.startup == Startup::Ordered,
+        };
         let for_starts = prepare::needed_descriptors(specs.len()) + for_relay;
         let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::program::{ProgramDefaults, estimated_size};
 use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
-use super::{group, ignored_sections, supervisord};
+use super::{group, ignored_sections, ordered_start, supervisord};
 use crate::config::grammar::document::Document;
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::config::model::{Config, Inputs, Loaded, Overrides, SectionKind};
@@ -36,6 +36,7 @@ pub(crate) fn assemble(
         own_user: None,
         can_change_to_own_user: true,
         tried_program_users: Vec::new(),
+        waiting: Vec::new(),
     };
     let config = read_sections(&mut context);
     warnings::warn_unknown_names(&mut context);
@@ -59,6 +60,7 @@ fn read_sections(context: &mut Context<'_>) -> Option<Config> {
         let mut processes = group::processes_in_start_order(context, &defaults);
         let listeners =
             processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
+        ordered_start::resolve(context, supervisord.startup, &mut processes);
         Config { supervisord, processes, listeners }
     });
     ignored_sections::check_all(context, &variables);

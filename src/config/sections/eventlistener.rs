@@ -12,7 +12,9 @@
 
 use super::section_reader::SectionReader;
 use super::value::{boolean, comma_list, integer};
+use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
+use crate::policy::Level;
 
 /// supervisord's event types (its documentation, "Event Types").
 const EVENT_TYPES: [&str; 27] = [
@@ -73,10 +75,27 @@ pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVar
     warn_not_run(reader, &events);
 }
 
-/// Warns that the listener is not run. A listener that waits for the end of a program usually only stops the container.
-/// The key `shutdown_on` has the same effect, so the warning about such a listener names this key.
+/// The programs that supervisord-dependent-startup installs: a Python module and a command.
+const DEPENDENT_STARTUP: [&str; 2] = ["supervisord_dependent_startup", "supervisord-dependent-startup"];
+/// The program of ordered-startup-supervisord.
+const ORDERED_STARTUP: &str = "ordered-startup-listener";
+
+/// Warns that the listener is not run. For a listener that only starts programs in an order, or only stops the container,
+/// the warning names what rsup has instead: the usual purpose of a listener that waits for the end of a program is to stop
+/// the container, as the key `shutdown_on` does.
 fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
-    let advice = if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
+    let command = reader.raw("command").map(Value::text).unwrap_or_default();
+    if DEPENDENT_STARTUP.iter().any(|name| command.contains(name)) {
+        let why = "rsup itself does what this listener does, so this section is not needed";
+        let text = format!("For [{}], {why}", reader.section.name);
+        reader.context.log_at_start(Level::Info, text);
+        reader.warn("", why.to_owned());
+        return;
+    }
+    let advice = if command.contains(ORDERED_STARTUP) {
+        "; instead of this one, set startup=ordered in [supervisord], and remove autostart=false from the programs that it \
+         starts"
+    } else if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
         "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"
     } else {
         ""

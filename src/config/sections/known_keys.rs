@@ -1,6 +1,8 @@
 //! The names of all known sections and keys, and the search for the known name that is nearest to an unknown one.
 //!
-//! Source: supervisord's documentation, "Configuration File". `shutdown_on`, `stop_timeout` and `output` are rsup's own.
+//! Source: supervisord's documentation, "Configuration File". `shutdown_on`, `stop_timeout`, `output`,
+//! `startup`, `startup_wait` and `depends_on` are rsup's own, and the keys `dependent_startup*` are those of the event
+//! listener supervisord-dependent-startup.
 
 use crate::config::grammar::python::strip;
 
@@ -25,6 +27,7 @@ const SUPERVISORD: &[&str] = &[
     "shutdown_on",
     "stop_timeout",
     "output",
+    "startup",
 ];
 
 /// The keys of `[program:x]`. `[eventlistener:x]` and `[fcgi-program:x]` have these keys too.
@@ -62,6 +65,11 @@ const PROGRAM: &[&str] = &[
     "umask",
     "user",
     "shutdown_on",
+    "dependent_startup",
+    "dependent_startup_inherit_priority",
+    "dependent_startup_wait_for",
+    "depends_on",
+    "startup_wait",
 ];
 
 /// The keys of `[program:x]` about one output stream: `stdout_logfile` and so on.
@@ -234,7 +242,8 @@ mod tests {
             ("start_secs", Some("startsecs")),
             ("stdout_log", Some("stdout_logfile")),
             ("env", Some("environment")),
-            ("dependent_startup", None),
+            ("depend_on", Some("depends_on")),
+            ("startinorder", None),
             ("x", None),
         ];
         for (key, want) in table {

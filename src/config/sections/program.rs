@@ -26,8 +26,10 @@
 //! | `stdout_logfile_backups`, `stderr_logfile_backups` | integer | 10 |
 //! | `stdout_syslog`, `stderr_syslog` | boolean | false |
 //! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]` |
+//! | `startup_wait` | `running` or `exited` | exited if `autorestart=false` and `startsecs=0`, else running |
+//! | `dependent_startup` and similar, `depends_on` | see `ordered_start.rs` | |
 //!
-//! The keys `*_capture_maxbytes` and `*_events_enabled` are checked, but have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` is rsup's own.
+//! The keys `*_capture_maxbytes` and `*_events_enabled` are checked, but have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` and `startup_wait` are rsup's own.
 //!
 //! Each process has its own number (`%(process_num)d`) and its own environment. So the keys that may use the number or
 //! the environment are expanded anew for each process: `environment`, `directory`, the log files, `command` and
@@ -37,10 +39,11 @@ use std::iter::repeat_n;
 use std::rc::Rc;
 
 use super::known_keys::{STDERR_KEYS, STDOUT_KEYS, StreamKeys};
+use super::ordered_start;
 use super::section_reader::{Context, SectionReader};
 use super::value::{
     NUL_BYTE, auto_restart, boolean, byte_size, checked_name, exit_codes, integer, log_file, octal,
-    server_url, shutdown_on, signal, variables,
+    server_url, shutdown_on, signal, startup_wait, variables,
 };
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -48,7 +51,7 @@ use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::shlex;
 use crate::config::model::{LogFile, ProcessConfig, Rotation, SectionKind, Socket};
 use crate::config::warnings;
-use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal};
+use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal, StartupWait};
 
 /// supervisord's default of `*_logfile_maxbytes`: 50MB.
 const DEFAULT_MAX_BYTES: i64 = 50 * 1024 * 1024;
@@ -94,7 +97,8 @@ pub(crate) fn add_processes<'a>(
     let mut reader = context.reader(source.section);
     let first = reader.value_or("numprocs_start", &vars, 0, integer);
     let count = reader.value_or("numprocs", &vars, 1, integer);
-    let shared = shared_config(&mut reader, &vars, defaults, source);
+    let mut shared = shared_config(&mut reader, &vars, defaults, source);
+    ordered_start::read_keys(&mut reader, &vars, count, &mut shared);
     if count > 0 {
         try_steps(&mut reader, &shared);
     }
@@ -172,7 +176,9 @@ fn shared_config(
     defaults: &ProgramDefaults<'_>,
     source: &ProgramSource<'_>,
 ) -> ProcessConfig {
-    let spec = process_spec(reader, vars, defaults, source.group_priority);
+    let mut spec = process_spec(reader, vars, defaults, source.group_priority);
+    let startup_wait = reader.value("startup_wait", vars, startup_wait);
+    spec.startup_wait = startup_wait.unwrap_or(spec.startup_wait);
     if spec.stopasgroup && !spec.killasgroup {
         reader.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
     }
@@ -188,14 +194,16 @@ fn shared_config(
     }
     ProcessConfig {
         kind: source.kind,
+        program: source.program_name.as_str().into(),
         group: source.group_name.clone(),
         name: String::new(),
+        priority: spec.priority,
+        startup_wait,
         spec,
         command: String::new(),
         argv: Ok(Vec::new()),
         directory: None,
         umask: reader.value("umask", vars, octal),
-        priority: reader.value_or("priority", vars, 999, integer),
         user: user(reader, vars),
         environment: Vec::new(),
         serverurl,
@@ -215,10 +223,15 @@ fn process_spec(
     group_priority: i64,
 ) -> ProcessSpec {
     let stopasgroup = reader.value_or("stopasgroup", vars, false, boolean);
+    let autorestart = reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart);
+    let startsecs = reader.value_or("startsecs", vars, 1, integer);
+    let priority = reader.value_or("priority", vars, 999, integer);
+    // Such a process is RUNNING at once, so its RUNNING says nothing; people use these keys for jobs that end.
+    let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
     ProcessSpec {
         autostart: reader.value_or("autostart", vars, true, boolean),
-        autorestart: reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart),
-        startsecs: reader.value_or("startsecs", vars, 1, integer),
+        autorestart,
+        startsecs,
         startretries: reader.value_or("startretries", vars, 3, integer),
         exitcodes: reader
             .value("exitcodes", vars, exit_codes)
@@ -228,6 +241,11 @@ fn process_spec(
         stopasgroup,
         killasgroup: reader.value_or("killasgroup", vars, stopasgroup, boolean),
         group_priority,
+        priority,
+        startup_wait: if is_one_shot { StartupWait::Exited } else { StartupWait::Running },
+        dependencies: Vec::new(),
+        dependent_startup: false,
+        start_rank: priority,
         shutdown_on: reader.value_or("shutdown_on", vars, defaults.shutdown_on, shutdown_on),
     }
 }

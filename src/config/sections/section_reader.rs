@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::value::checked_name;
+use super::wait_graph::WaitingProgram;
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
@@ -37,6 +38,8 @@ pub(crate) struct Context<'a> {
     /// Each user that [`Self::try_program_user`] was called with, and the result of the call. The result is kept so
     /// that no user is tried twice.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
+    /// The programs that wait for others, or that another may wait for until they have exited.
+    pub(crate) waiting: Vec<WaitingProgram<'a>>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.

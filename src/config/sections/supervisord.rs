@@ -10,6 +10,7 @@
 //! | `shutdown_on` | `never`, `fatal` or `exited` | never |
 //! | `stop_timeout` | seconds | none |
 //! | `output` | `direct`, `lines`, `prefix` or `json` | direct |
+//! | `startup` | `parallel` or `ordered` | parallel |
 //! | `nodaemon` | boolean | false; rsup always stays in the foreground |
 //! | `umask` | octal number | 022; has no effect, as in supervisord with `nodaemon=true` |
 //! | `directory` | text | none; has no effect, as in supervisord with `nodaemon=true` |
@@ -17,16 +18,16 @@
 //!
 //! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `pidfile`, `childlogdir`, `nocleanup` and `strip_ansi`
 //! are checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings";
-//! `shutdown_on`, `stop_timeout` and `output` are rsup's own.
+//! `shutdown_on`, `stop_timeout`, `output` and `startup` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{
-    boolean, byte_size, integer, log_level, octal, output_mode, seconds, shutdown_on, variables,
+    boolean, byte_size, integer, log_level, octal, output_mode, seconds, shutdown_on, startup, variables,
 };
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::EnvMap;
-use crate::config::model::{Obstacle, OutputMode, Overrides, Supervisord};
+use crate::config::model::{Obstacle, OutputMode, Overrides, Startup, Supervisord};
 use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
 
@@ -58,6 +59,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
         shutdown_on: reader.value_or("shutdown_on", &vars, ShutdownOn::Never, shutdown_on),
         stop_timeout: reader.value("stop_timeout", &vars, seconds),
         output: reader.value_or("output", &vars, OutputMode::Direct, output_mode),
+        startup: reader.value_or("startup", &vars, Startup::Parallel, startup),
     };
     for key in ["logfile", "pidfile", "childlogdir"] {
         let _without_effect = reader.text(key, &vars);
@@ -114,6 +116,7 @@ fn apply_overrides(supervisord: &mut Supervisord, overrides: &Overrides) {
     replace(&mut supervisord.minprocs, overrides.minprocs.as_ref());
     replace(&mut supervisord.shutdown_on, overrides.shutdown_on.as_ref());
     replace(&mut supervisord.output, overrides.output.as_ref());
+    replace(&mut supervisord.startup, overrides.startup.as_ref());
     supervisord.silent |= overrides.silent;
     supervisord.user = overrides.user.clone().or(supervisord.user.take());
     supervisord.directory = overrides.directory.clone().or(supervisord.directory.take());

@@ -2,6 +2,8 @@
 
 use super::known_keys;
 use crate::config::tests::load_text;
+use crate::config::{Loaded, Notice};
+use crate::policy::Level;
 
 /// A valid section of each kind with known keys.
 const SECTIONS: [(&str, &str); 8] = [
@@ -102,6 +104,29 @@ fn the_advice_about_shutdown_on_depends_on_the_events_of_a_listener() {
             "{events}: {text}"
         );
     }
+}
+
+#[test]
+fn a_listener_that_orders_starts_is_replaced() {
+    let loaded =
+        |command: &str| load_text(&format!("[eventlistener:x]\ncommand={command}\nevents=PROCESS_STATE\n"));
+    for command in [
+        "python3 -m supervisord_dependent_startup -c /x.conf",
+        "/usr/bin/supervisord-dependent-startup",
+        "sh -c 'exec python /x/supervisord_dependent_startup.py'",
+    ] {
+        let Loaded { report, notices, .. } = loaded(command);
+        let why = "rsup itself does what this listener does, so this section is not needed";
+        let lines: Vec<_> = report.lines(true).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].ends_with(&format!(":1: warning: [eventlistener:x]: {why}")), "{lines:?}");
+        assert_eq!(notices, [Notice { level: Level::Info, text: format!("For [eventlistener:x], {why}") }]);
+    }
+    let notices = loaded("ordered-startup-listener /x.conf").notices;
+    let advice =
+        "set startup=ordered in [supervisord], and remove autostart=false from the programs that it starts";
+    assert!(notices[0].text.ends_with(advice), "{notices:?}");
+    assert_eq!(notices[0].level, Level::Warn);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::config::grammar::expand::{ExpansionVars, about_expansions};
 use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::grammar::shlex;
-use crate::config::model::{Address, LogFile, OutputMode};
-use crate::policy::{AutoRestart, Level, ShutdownOn, Signal};
+use crate::config::model::{Address, LogFile, OutputMode, Startup};
+use crate::policy::{AutoRestart, Level, Milestone, ShutdownOn, Signal, StartupWait};
 
 /// Parses a boolean: `yes`, `true`, `on`, `1`, or `no`, `false`, `off`, `0`, in any case.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
@@ -117,6 +117,43 @@ pub fn output_mode(text: &str) -> Result<OutputMode, String> {
         "json" => Ok(OutputMode::Json),
         _ => Err(format!("invalid 'output' value {}: direct, lines, prefix or json", repr(text))),
     }
+}
+
+/// Parses `startup`, which supervisord does not have.
+///
+/// # Errors
+/// Returns a message in supervisord's style.
+pub fn startup(text: &str) -> Result<Startup, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "parallel" => Ok(Startup::Parallel),
+        "ordered" => Ok(Startup::Ordered),
+        _ => Err(format!("invalid 'startup' value {}: parallel or ordered", repr(text))),
+    }
+}
+
+/// Parses `startup_wait`, which supervisord does not have.
+pub(crate) fn startup_wait(text: &str) -> Result<StartupWait, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "running" => Ok(StartupWait::Running),
+        "exited" => Ok(StartupWait::Exited),
+        _ => Err(format!("invalid 'startup_wait' value {}: running or exited", repr(text))),
+    }
+}
+
+/// The states that `dependent_startup_wait_for` accepts, with their names.
+pub(crate) const MILESTONES: [(&str, Milestone); 6] = [
+    ("STARTING", Milestone::Starting),
+    ("RUNNING", Milestone::Running),
+    ("BACKOFF", Milestone::Backoff),
+    ("STOPPING", Milestone::Stopping),
+    ("EXITED", Milestone::Exited),
+    ("FATAL", Milestone::Fatal),
+];
+
+/// Parses the name of a state that `dependent_startup_wait_for` accepts, in any case.
+pub(crate) fn milestone(text: &str) -> Option<Milestone> {
+    let known = MILESTONES.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    known.map(|(_, milestone)| milestone)
 }
 
 /// Parses the name of a log level, in any case.
@@ -304,6 +341,23 @@ mod tests {
     fn output_is_one_of_four_words() {
         assert_eq!(output_mode("JSON"), Ok(OutputMode::Json));
         assert_eq!(error(output_mode("x")), "invalid 'output' value 'x': direct, lines, prefix or json");
+    }
+
+    #[test]
+    fn startup_and_startup_wait_are_one_of_two_words() {
+        assert_eq!((startup("Ordered"), startup("parallel")), (Ok(Startup::Ordered), Ok(Startup::Parallel)));
+        assert_eq!(error(startup("yes")), "invalid 'startup' value 'yes': parallel or ordered");
+        assert_eq!(startup_wait("EXITED"), Ok(StartupWait::Exited));
+        assert_eq!(startup_wait("running"), Ok(StartupWait::Running));
+        assert_eq!(error(startup_wait("")), "invalid 'startup_wait' value '': running or exited");
+    }
+
+    #[test]
+    fn milestones_are_six_states_in_any_case() {
+        for (name, state) in MILESTONES {
+            assert_eq!(milestone(&name.to_ascii_lowercase()), Some(state));
+        }
+        assert_eq!((milestone("STOPPED"), milestone("UNKNOWN"), milestone("")), (None, None, None));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Action {
         match self {
             Self::Start => !runs,
             // A process that will start without a request must not start after `stop`.
-            Self::Stop => runs || record.start_due,
+            Self::Stop => runs || record.start_due || !record.waiting.is_empty(),
             Self::Signal(_) => matches!(record.state, State::Starting | State::Running | State::Stopping),
         }
     }

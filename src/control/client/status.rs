@@ -38,11 +38,12 @@ pub(super) fn health(session: &mut Session<'_>, board: &Board, words: &[&str]) -
     session.write(table(&unhealthy).as_bytes())
 }
 
-/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set. An EXITED
+/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set, or if its first
+/// start waits for other processes. An EXITED
 /// process should run if `start_due` is set or its exit was not expected. Every other process should run.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
-        State::Stopping | State::Stopped => record.start_due,
+        State::Stopping | State::Stopped => record.start_due || !record.waiting.is_empty(),
         State::Exited => record.start_due || !record.exit_expected,
         State::Starting | State::Running | State::Backoff | State::Fatal => true,
     }
@@ -144,6 +145,7 @@ fn description(record: &Record<'_>, now: u64, zone: &TimeZone) -> String {
             format!("unknown error (try \"tail {}\")", record.name)
         }
         State::Backoff | State::Fatal => record.failure.clone().into_owned(),
+        State::Stopped if !record.waiting.is_empty() => format!("waiting for {}", record.waiting),
         // supervisord shows 1970 for a process whose starts have all failed before there was a child.
         State::Stopped | State::Exited if record.started_at == 0 || record.ended_at == 0 => {
             "Not started".to_owned()

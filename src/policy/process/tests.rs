@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::policy::spec::ShutdownOn;
+use crate::policy::spec::{ShutdownOn, StartupWait};
 
 const fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
@@ -21,6 +21,11 @@ fn spec() -> ProcessSpec {
         stopasgroup: false,
         killasgroup: false,
         group_priority: 999,
+        priority: 999,
+        startup_wait: StartupWait::Running,
+        dependencies: Vec::new(),
+        dependent_startup: false,
+        start_rank: 0,
         shutdown_on: ShutdownOn::Never,
     }
 }

@@ -1,0 +1,605 @@
+//! The keys that make programs wait for one another when rsup starts.
+//!
+//! | key of `[program:x]` | type | default |
+//! |---|---|---|
+//! | `dependent_startup` | boolean | false; true requires `autostart=false` |
+//! | `dependent_startup_wait_for` | `NAME` or `NAME:STATE,STATE`, separated by blanks | none; the STATE is RUNNING |
+//! | `dependent_startup_inherit_priority` | boolean | false |
+//! | `depends_on` | list of program names | none |
+//!
+//! The keys `dependent_startup*` have the meaning that they have for supervisord-dependent-startup 1.4.0, an event
+//! listener in Python. A NAME is that of a program: all of its processes must have reached one of the states. `depends_on`
+//! does the same with the state RUNNING, for a program that rsup starts anyway; it is rsup's own, like `startup` and
+//! `startup_wait`.
+//!
+//! The keys are read with the other keys of the section. The names are looked up when all processes are known.
+
+use std::rc::Rc;
+
+use super::section_reader::{Context, SectionReader};
+use super::value::{boolean, comma_list, milestone};
+use super::wait_graph::{self, Sorted, Wait, WaitingProgram};
+use crate::config::grammar::expand::ExpansionVars;
+use crate::config::grammar::ordered::NameIndex;
+use crate::config::grammar::python::repr;
+use crate::config::model::{ProcessConfig, SectionKind, Startup};
+use crate::policy::{AutoRestart, Dependency, Milestone, ProcId, StartupWait};
+
+const DEPENDENT_STARTUP: &str = "dependent_startup";
+const WAIT_FOR: &str = "dependent_startup_wait_for";
+const INHERIT_PRIORITY: &str = "dependent_startup_inherit_priority";
+const DEPENDS_ON: &str = "depends_on";
+
+/// Reads the keys of a section that defines `count` processes. `process` is the first of them, and its other keys have
+/// been read.
+pub(crate) fn read_keys(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+    count: i64,
+    process: &mut ProcessConfig,
+) {
+    let is_wanted = reader.value_or(DEPENDENT_STARTUP, vars, false, boolean);
+    let inherits_priority = reader.value_or(INHERIT_PRIORITY, vars, false, boolean);
+    let mut waits = Vec::new();
+    read_wait_for(reader, vars, count, &mut waits);
+    let depends_on = reader.text(DEPENDS_ON, vars).unwrap_or_default();
+    if process.kind == SectionKind::EventListener {
+        return;
+    }
+    let spec = &mut process.spec;
+    spec.dependent_startup = is_wanted && !spec.autostart;
+    if is_wanted && spec.autostart {
+        let why =
+            "requires autostart=false in the same section, so the dependent_startup keys have no effect";
+        warn_now_and_at_start(reader, DEPENDENT_STARTUP, why.to_owned());
+    }
+    if !spec.dependent_startup {
+        waits.clear();
+        for key in [WAIT_FOR, INHERIT_PRIORITY] {
+            if !is_wanted && reader.raw(key).is_some() {
+                reader.warn(key, "has no effect without dependent_startup=true".to_owned());
+            }
+        }
+    }
+    let names = comma_list(&depends_on);
+    if !spec.autostart && !spec.dependent_startup && !names.is_empty() {
+        reader.warn(DEPENDS_ON, "has no effect, because autostart=false".to_owned());
+    } else if charge(reader, names.len(), count) {
+        let states: Rc<[_]> = Rc::new([Milestone::Running]);
+        let wait =
+            |name: &&str| Wait { key: DEPENDS_ON, name: (*name).to_owned(), states: Rc::clone(&states) };
+        waits.extend(names.iter().map(wait));
+    }
+    if spec.dependent_startup || !waits.is_empty() || spec.startup_wait == StartupWait::Exited {
+        let name = Rc::clone(&process.program);
+        let section = reader.section;
+        reader.context.waiting.push(WaitingProgram { section, name, inherits_priority, waits });
+    }
+}
+
+/// Subtracts the memory that the waits of `count` processes for `names` programs take from the limit. Returns false if
+/// the limit is exceeded.
+fn charge(reader: &mut SectionReader<'_, '_>, names: usize, count: i64) -> bool {
+    let for_processes = usize::try_from(count).unwrap_or(0).saturating_mul(size_of::<Dependency>());
+    reader.context.charge(names.saturating_mul(for_processes.saturating_add(size_of::<Wait>())))
+}
+
+/// Reads `dependent_startup_wait_for`. If a name is repeated, the states of its last item count.
+fn read_wait_for(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+    count: i64,
+    waits: &mut Vec<Wait>,
+) {
+    let text = reader.text(WAIT_FOR, vars).unwrap_or_default();
+    if !charge(reader, text.split_ascii_whitespace().count(), count) {
+        return;
+    }
+    let mut index = NameIndex::default();
+    for item in text.split_ascii_whitespace() {
+        let (name, states) = item.split_once(':').unwrap_or((item, "RUNNING"));
+        let mut known = Vec::new();
+        for state in states.split(',') {
+            match milestone(state) {
+                Some(state) => known.push(state),
+                None => {
+                    warn_now_and_at_start(reader, WAIT_FOR, format!("ignored invalid state {}", repr(state)))
+                }
+            }
+        }
+        if known.is_empty() {
+            let expected = "STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL";
+            reader.error(WAIT_FOR, format!("no valid state in {}: {expected}", repr(item)));
+        }
+        let wait = Wait { key: WAIT_FOR, name: name.to_owned(), states: known.into() };
+        let place = index.get_or_insert(name, waits.len());
+        match waits.get_mut(place) {
+            Some(earlier) => *earlier = wait,
+            None => waits.push(wait),
+        }
+    }
+}
+
+fn warn_now_and_at_start(reader: &mut SectionReader<'_, '_>, key: &str, why: String) {
+    reader.warn_at_start(format!("For [{}], {key}: {why}", reader.section.name));
+    reader.warn(key, why);
+}
+
+/// A program with at least one process.
+struct Program<'a> {
+    processes: Rc<[ProcId]>,
+    /// What the sections of the program say. `None` if no key of this file is set.
+    source: Option<WaitingProgram<'a>>,
+    /// The indices of the programs that the program waits for, in the order of the waits in `source`.
+    targets: Vec<usize>,
+    start_rank: i64,
+    /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has no
+    /// such process.
+    steps: Option<(Step, Step)>,
+    /// The last of the steps that its own processes and those that it waits for belong to.
+    last_needed_step: Option<Step>,
+}
+
+/// The group priority and the priority of a process. With `startup=ordered`, each pair is one step.
+type Step = (i64, i64);
+
+/// Looks up the names of the programs that are waited for, and sets the dependencies of all processes. `processes` must
+/// be in start order.
+pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &mut [ProcessConfig]) {
+    let waiting = std::mem::take(&mut context.waiting);
+    if waiting.is_empty() {
+        return;
+    }
+    let mut index = NameIndex::default();
+    let mut programs = programs_of(processes, &mut index);
+    for source in waiting {
+        let program = index.get(&source.name).and_then(|place| programs.get_mut(place));
+        // If two groups list the same program, its section was read twice.
+        if let Some(program) = program.filter(|program| program.source.is_none()) {
+            program.source = Some(source);
+            find_targets(context, &index, program);
+        }
+    }
+    let targets: Vec<_> = programs.iter().map(|program| program.targets.as_slice()).collect();
+    let Sorted { order, cycles } = wait_graph::sort(&targets);
+    for cycle in &cycles {
+        report_cycle(context, &programs, cycle);
+    }
+    for place in order {
+        inherit(&mut programs, place);
+    }
+    if startup == Startup::Ordered {
+        warn_endless_steps(context, &programs, processes);
+    }
+    for program in &programs {
+        set_dependencies(context, program, &programs, processes);
+    }
+}
+
+/// Returns the programs in the order of their first processes. Adds their names to `index`.
+fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Program<'a>> {
+    let mut members: Vec<Vec<ProcId>> = Vec::new();
+    for (id, process) in processes.iter().enumerate() {
+        let place = index.get_or_insert(&process.program, members.len());
+        match members.get_mut(place) {
+            Some(members) => members.push(ProcId(id)),
+            None => members.push(vec![ProcId(id)]),
+        }
+    }
+    let program = |members: Vec<ProcId>| {
+        let specs = || members.iter().filter_map(|id| Some(&processes.get(id.0)?.spec));
+        let steps = || specs().filter(|spec| spec.autostart).map(|spec| (spec.group_priority, spec.priority));
+        Program {
+            source: None,
+            targets: Vec::new(),
+            start_rank: specs().next().map_or(0, |spec| spec.priority),
+            steps: steps().min().zip(steps().max()),
+            last_needed_step: steps().max(),
+            processes: members.into(),
+        }
+    };
+    members.into_iter().map(program).collect()
+}
+
+/// Looks up the names that a program waits for. Removes the unknown ones from its waits, with a warning.
+fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut Program<'a>) {
+    let Program { source: Some(source), targets, .. } = program else { return };
+    let section = source.section;
+    source.waits.retain(|wait| {
+        let target = index.get(&wait.name);
+        if target.is_none() {
+            let why = format!("ignored unknown program {}", repr(&wait.name));
+            warn_now_and_at_start(&mut context.reader(section), wait.key, why);
+        }
+        targets.extend(target);
+        target.is_some()
+    });
+}
+
+/// Reports that each of these programs waits for the next, and the last for the first.
+fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: &[usize]) {
+    let source = |place: &usize| programs.get(*place).and_then(|program| program.source.as_ref());
+    let Some(first) = cycle.first().and_then(source) else { return };
+    let mut others: Vec<_> = cycle.iter().skip(1).filter_map(source).map(|source| &*source.name).collect();
+    others.push(&first.name);
+    let wait = first.waits.iter().find(|wait| others.first() == Some(&wait.name.as_str()));
+    let key = wait.map_or("", |wait| wait.key);
+    let why = format!("{} waits for {}", first.name, others.join(", which waits for "));
+    context.reader(first.section).error(key, why);
+}
+
+/// Takes over what the programs that a program waits for decide: the last step that it needs and, with
+/// `dependent_startup_inherit_priority`, the priority. They must have taken it over before.
+fn inherit(programs: &mut [Program<'_>], place: usize) {
+    let Some(program) = programs.get(place) else { return };
+    let inherits_priority = program.source.as_ref().is_some_and(|source| source.inherits_priority);
+    let mut start_rank = program.start_rank;
+    let mut last_needed_step = program.last_needed_step;
+    for target in program.targets.iter().filter_map(|target| programs.get(*target)) {
+        start_rank = start_rank.min(if inherits_priority { target.start_rank } else { start_rank });
+        last_needed_step = last_needed_step.max(target.last_needed_step);
+    }
+    if let Some(program) = programs.get_mut(place) {
+        program.start_rank = start_rank;
+        program.last_needed_step = last_needed_step;
+    }
+}
+
+/// Warns about programs because of which a step of `startup=ordered` never ends, so that the next step never begins.
+fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], processes: &[ProcessConfig]) {
+    let last_step = programs.iter().filter_map(|program| program.steps).map(|(_, last)| last).max();
+    for program in programs {
+        let (Some(source), Some((step, _))) = (&program.source, program.steps) else { continue };
+        let mut reader = context.reader(source.section);
+        for (wait, target) in source.waits.iter().zip(&program.targets) {
+            if programs.get(*target).is_some_and(|target| target.last_needed_step > Some(step)) {
+                let name = &wait.name;
+                let why = format!(
+                    "startup=ordered does not start {name} before this program is up, which waits for {name}"
+                );
+                reader.warn(wait.key, why);
+            }
+        }
+        let first = program.processes.first().and_then(|id| processes.get(id.0));
+        let Some(spec) = first.map(|process| &process.spec) else { continue };
+        let reason = if spec.autorestart == AutoRestart::Always {
+            "autorestart=true"
+        } else if spec.exitcodes.is_empty() {
+            "no exit code is expected (exitcodes)"
+        } else {
+            continue;
+        };
+        if spec.startup_wait == StartupWait::Exited && last_step > Some(step) {
+            let why =
+                format!("{reason}, so the program is never up, and startup=ordered starts nothing after it");
+            reader.warn("startup_wait", why);
+        }
+    }
+}
+
+/// Sets what the processes of a program wait for, and when they are started among those that have waited for the same.
+/// Warns about a program that rsup does not start, so that only a client can end the wait.
+fn set_dependencies<'a>(
+    context: &mut Context<'a>,
+    program: &Program<'a>,
+    programs: &[Program<'a>],
+    processes: &mut [ProcessConfig],
+) {
+    let Some(source) = &program.source else { return };
+    let mut dependencies = Vec::new();
+    for (wait, target) in source.waits.iter().zip(&program.targets) {
+        let Some(target) = programs.get(*target) else { continue };
+        let first = target.processes.first().and_then(|id| processes.get(id.0));
+        if first.is_some_and(|first| !first.spec.autostart && !first.spec.dependent_startup) {
+            let name = &wait.name;
+            let why =
+                format!("{name} has autostart=false, so this program waits until a client starts {name}");
+            context.reader(source.section).warn(wait.key, why);
+        }
+        let name = first.map_or_else(|| wait.name.as_str().into(), |first| Rc::clone(&first.program));
+        let target = Rc::clone(&target.processes);
+        dependencies.push(Dependency { name, processes: target, states: Rc::clone(&wait.states) });
+    }
+    for id in &*program.processes {
+        if let Some(process) = processes.get_mut(id.0) {
+            process.spec.dependencies.clone_from(&dependencies);
+            process.spec.start_rank = program.start_rank;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Config;
+    use crate::config::tests::load_text;
+
+    /// The text of a program's section.
+    fn program(name: &str, keys: &str) -> String {
+        format!("[program:{name}]\ncommand=c\n{keys}\n")
+    }
+
+    /// The text of a section of a program that the keys `dependent_startup*` start.
+    fn dependent(name: &str, keys: &str) -> String {
+        program(name, &format!("autostart=false\ndependent_startup=true\n{keys}"))
+    }
+
+    fn config(text: &str) -> Config {
+        let loaded = load_text(text);
+        let report = loaded.report.to_string();
+        loaded.config.unwrap_or_else(|| panic!("{text}\n{report}"))
+    }
+
+    /// The errors and warnings, without the name of the file.
+    fn report(text: &str) -> Vec<String> {
+        let report = load_text(text).report;
+        report.lines(true).map(|line| line.split_once("supervisord.conf:").unwrap().1.to_owned()).collect()
+    }
+
+    /// The lines that rsup logs when it starts with this file.
+    fn notices(text: &str) -> Vec<String> {
+        load_text(text).notices.into_iter().map(|notice| notice.text).collect()
+    }
+
+    /// What each process of a valid file waits for, as `NAME=DEPENDENCY:STATES:IDS`.
+    fn waits(text: &str) -> Vec<String> {
+        let of_process = |process: &ProcessConfig| {
+            let of_dependency = |dependency: &Dependency| {
+                let ids: Vec<_> = dependency.processes.iter().map(|id| id.0).collect();
+                format!("{}={}:{:?}:{ids:?}", process.name, dependency.name, dependency.states)
+            };
+            process.spec.dependencies.iter().map(of_dependency).collect::<Vec<_>>()
+        };
+        config(text).processes.iter().flat_map(of_process).collect()
+    }
+
+    /// The rank of each process of a valid file, in start order.
+    fn ranks(text: &str) -> Vec<(String, i64)> {
+        let rank = |process: ProcessConfig| (process.name, process.spec.start_rank);
+        config(text).processes.into_iter().map(rank).collect()
+    }
+
+    #[test]
+    fn a_program_without_these_keys_waits_for_nothing() {
+        let config = config(&program("a", "priority=5"));
+        let spec = &config.processes[0].spec;
+        assert_eq!((spec.priority, spec.start_rank, spec.startup_wait), (5, 5, StartupWait::Running));
+        assert!(spec.dependencies.is_empty() && !spec.dependent_startup && spec.autostart);
+        assert_eq!(config.processes[0].startup_wait, None);
+    }
+
+    #[test]
+    fn a_short_job_is_up_when_it_has_exited_unless_its_section_says_otherwise() {
+        let table = [
+            ("autorestart=false\nstartsecs=0", StartupWait::Exited),
+            ("autorestart=false\nstartsecs=-1", StartupWait::Exited),
+            ("autorestart=false\nstartsecs=1", StartupWait::Running),
+            ("startsecs=0", StartupWait::Running),
+            ("autorestart=false\nstartsecs=0\nstartup_wait=running", StartupWait::Running),
+            ("startup_wait=Exited", StartupWait::Exited),
+        ];
+        for (keys, want) in table {
+            assert_eq!(config(&program("a", keys)).processes[0].spec.startup_wait, want, "{keys}");
+        }
+    }
+
+    #[test]
+    fn names_and_states_become_dependencies() {
+        let text = [
+            program("b", ""),
+            dependent("c", "dependent_startup_wait_for=b a:exited,Fatal b:exited"),
+            program("a", "depends_on = b"),
+            dependent("d", "dependent_startup_wait_for=c:starting\ndepends_on=a"),
+        ];
+        let want = [
+            "a=b:[Running]:[1]",
+            "c=b:[Exited]:[1]",
+            "c=a:[Exited, Fatal]:[0]",
+            "d=c:[Starting]:[2]",
+            "d=a:[Running]:[0]",
+        ];
+        assert_eq!(waits(&text.concat()), want);
+        let config = config(&text.concat());
+        let dependent = config.processes.iter().map(|process| process.spec.dependent_startup);
+        assert_eq!(dependent.collect::<Vec<_>>(), [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_name_means_all_processes_of_the_program_in_every_group() {
+        let text = "[group:z]\nprograms=p\n[group:y]\nprograms=p, q\n\
+                    [program:p]\ncommand=c\nnumprocs=2\nprocess_name=p%(process_num)d\n\
+                    [program:q]\ncommand=c\ndepends_on=p, s\n\
+                    [fcgi-program:s]\ncommand=c\nsocket=tcp://localhost:9000\n";
+        assert_eq!(waits(text), ["q=p:[Running]:[1, 2, 4, 5]", "q=s:[Running]:[0]"]);
+    }
+
+    #[test]
+    fn every_process_of_a_program_waits() {
+        let keys = "numprocs=2\nprocess_name=w%(process_num)d\ndepends_on=a";
+        let text = program("a", "") + &program("w", keys);
+        assert_eq!(waits(&text), ["w0=a:[Running]:[0]", "w1=a:[Running]:[0]"]);
+    }
+
+    #[test]
+    fn dependent_startup_requires_autostart_to_be_false() {
+        let keys = "dependent_startup=true\ndependent_startup_wait_for=b\ndepends_on=b";
+        let text = program("a", keys) + &program("b", "");
+        let why = "dependent_startup: requires autostart=false in the same section, so the dependent_startup keys have no effect";
+        assert_eq!(report(&text), [format!("3: warning: [program:a] {why}")]);
+        assert_eq!(notices(&text), [format!("For [program:a], {why}")]);
+        // Only the wait of `depends_on` is left.
+        assert_eq!(waits(&text), ["a=b:[Running]:[1]"]);
+        assert!(!config(&text).processes[0].spec.dependent_startup);
+    }
+
+    #[test]
+    fn keys_that_have_no_effect_get_a_warning() {
+        let text = program("a", "dependent_startup_wait_for=b\ndependent_startup_inherit_priority=true")
+            + &program("b", "autostart=false\ndepends_on=a");
+        let want = [
+            "3: warning: [program:a] dependent_startup_wait_for: has no effect without dependent_startup=true",
+            "4: warning: [program:a] dependent_startup_inherit_priority: has no effect without dependent_startup=true",
+            "8: warning: [program:b] depends_on: has no effect, because autostart=false",
+        ];
+        assert_eq!(report(&text), want);
+        assert_eq!((notices(&text), waits(&text)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn an_unknown_name_is_ignored_with_a_warning() {
+        let text = dependent("a", "dependent_startup_wait_for=zz  b")
+            + &program("b", "depends_on=y y,c,")
+            + &program("c", "")
+            + "[eventlistener:l]\ncommand=c\nevents=EVENT\n";
+        let want = [
+            "5: warning: [program:a] dependent_startup_wait_for: ignored unknown program 'zz'",
+            "8: warning: [program:b] depends_on: ignored unknown program ''",
+            "8: warning: [program:b] depends_on: ignored unknown program 'y y'",
+        ];
+        assert_eq!(report(&text)[..3], want);
+        assert!(
+            notices(&text).contains(&"For [program:b], depends_on: ignored unknown program 'y y'".to_owned())
+        );
+        assert_eq!(waits(&text), ["a=b:[Running]:[1]", "b=c:[Running]:[2]"]);
+    }
+
+    #[test]
+    fn an_event_listener_neither_waits_nor_is_waited_for() {
+        let text = "[eventlistener:l]\ncommand=c\nevents=EVENT\ndepends_on=a\n".to_owned()
+            + &program("a", "depends_on=l");
+        let config = config(&text);
+        assert!(config.listeners[0].spec.dependencies.is_empty());
+        assert!(config.processes[0].spec.dependencies.is_empty());
+    }
+
+    #[test]
+    fn an_invalid_state_is_ignored_but_an_item_needs_a_valid_one() {
+        let text = dependent("a", "dependent_startup_wait_for=b:STOPPED,exited") + &program("b", "");
+        let why = "dependent_startup_wait_for: ignored invalid state 'STOPPED'";
+        assert_eq!(report(&text), [format!("5: warning: [program:a] {why}")]);
+        assert_eq!(notices(&text), [format!("For [program:a], {why}")]);
+        assert_eq!(waits(&text), ["a=b:[Exited]:[1]"]);
+        for item in ["b:up", "b:", "b:running:exited"] {
+            let text = dependent("a", &format!("dependent_startup_wait_for={item}")) + &program("b", "");
+            let error = format!(
+                "5: error: [program:a] dependent_startup_wait_for: no valid state in '{item}': STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL"
+            );
+            assert!(report(&text).contains(&error), "{:?}", report(&text));
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error() {
+        let table = [
+            ("dependent_startup=x", "dependent_startup: not a valid boolean value: 'x'"),
+            (
+                "dependent_startup_inherit_priority=",
+                "dependent_startup_inherit_priority: not a valid boolean value: ''",
+            ),
+            ("startup_wait=x", "startup_wait: invalid 'startup_wait' value 'x': running or exited"),
+        ];
+        for (keys, want) in table {
+            assert!(report(&program("a", keys)).contains(&format!("3: error: [program:a] {want}")), "{keys}");
+        }
+        let text = "[supervisord]\nstartup=x\n".to_owned() + &program("a", "");
+        assert_eq!(
+            report(&text),
+            ["2: error: [supervisord] startup: invalid 'startup' value 'x': parallel or ordered"]
+        );
+    }
+
+    #[test]
+    fn a_cycle_is_one_error_that_names_all_its_programs() {
+        let two = dependent("a", "dependent_startup_wait_for=b") + &program("b", "depends_on=a");
+        assert_eq!(
+            report(&two),
+            ["5: error: [program:a] dependent_startup_wait_for: a waits for b, which waits for a"]
+        );
+        let three = program("x", "depends_on=c")
+            + &program("c", "depends_on=a")
+            + &program("a", "depends_on=b")
+            + &program("b", "depends_on=c");
+        assert_eq!(
+            report(&three),
+            ["9: error: [program:a] depends_on: a waits for b, which waits for c, which waits for a"]
+        );
+        assert_eq!(
+            report(&program("a", "depends_on=a")),
+            ["3: error: [program:a] depends_on: a waits for a"]
+        );
+        // The keys of `b` have no effect, so there is no cycle.
+        let none = program("a", "depends_on=b") + &program("b", "dependent_startup_wait_for=a");
+        assert_eq!(waits(&none), ["a=b:[Running]:[1]"]);
+    }
+
+    #[test]
+    fn the_rank_is_the_priority_or_the_least_of_those_that_are_waited_for() {
+        let inherits = "dependent_startup_inherit_priority=true\ndependent_startup_wait_for=";
+        let text = [
+            program("a", "priority=5"),
+            dependent("b", &format!("priority=20\n{inherits}a")),
+            dependent("c", &format!("{inherits}b")),
+            dependent("d", "dependent_startup_wait_for=a"),
+            dependent("e", &format!("priority=1\n{inherits}a d")),
+            dependent("f", &format!("{inherits}d")),
+        ];
+        let want = [("e", 1), ("a", 5), ("b", 5), ("c", 5), ("d", 999), ("f", 999)];
+        assert_eq!(ranks(&text.concat()), want.map(|(name, rank)| (name.to_owned(), rank)));
+    }
+
+    #[test]
+    fn a_program_that_waits_for_one_that_nothing_starts_gets_a_warning() {
+        let text = program("a", "depends_on=b,c") + &program("b", "autostart=false") + &dependent("c", "");
+        let want = "3: warning: [program:a] depends_on: b has autostart=false, so this program waits until a client starts b";
+        assert_eq!(report(&text), [want]);
+        assert_eq!(notices(&text), [""; 0]);
+    }
+
+    #[test]
+    fn a_step_that_never_ends_gets_a_warning() {
+        let ordered = |text: String| report(&format!("[supervisord]\nstartup=ordered\n{text}"));
+        let endless = [
+            ("autorestart=true", "autorestart=true"),
+            ("exitcodes=", "no exit code is expected (exitcodes)"),
+        ];
+        for (keys, reason) in endless {
+            let text = program("a", &format!("priority=1\nstartup_wait=exited\n{keys}")) + &program("b", "");
+            let want = format!(
+                "6: warning: [program:a] startup_wait: {reason}, so the program is never up, and startup=ordered starts nothing after it"
+            );
+            assert_eq!(ordered(text.clone()), [want]);
+            assert_eq!(report(&text), [""; 0]);
+        }
+        for keys in [
+            "priority=1\nautorestart=false\nstartsecs=0",
+            "priority=1\nautorestart=false\nstartsecs=0\nstartup_wait=running",
+            "priority=1\nstartup_wait=exited",
+            "priority=1\nautorestart=true\nstartup_wait=exited\nautostart=false",
+            // No step comes after this one.
+            "priority=999\nautorestart=true\nstartup_wait=exited",
+        ] {
+            assert_eq!(ordered(program("a", keys) + &program("b", "")), [""; 0], "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_waits_for_a_later_step_gets_a_warning() {
+        let text = program("a", "priority=1\ndepends_on=m")
+            + &dependent("m", "priority=3\ndependent_startup_wait_for=b")
+            + &program("b", "priority=2\ndepends_on=c")
+            + &program("c", "priority=2");
+        let want = "6: warning: [program:a] depends_on: startup=ordered does not start m before this program is up, which waits for m";
+        assert_eq!(report(&format!("[supervisord]\nstartup=ordered\n{text}")), [want]);
+        assert_eq!(report(&text), [""; 0]);
+    }
+
+    #[test]
+    fn too_many_waits_are_an_error_and_do_not_fill_the_memory() {
+        let names = "x ".repeat(1000);
+        let keys =
+            format!("numprocs=100000\nprocess_name=%(process_num)d\ndependent_startup_wait_for={names}");
+        let text = dependent("a", &keys) + &program("x", "");
+        let error = "Error: the sections with all inherited values have more text than a machine can hold";
+        assert!(load_text(&text).report.lines(false).any(|line| line == error));
+    }
+}

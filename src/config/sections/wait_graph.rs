@@ -1,0 +1,127 @@
+//! Which program waits for which, and in which order they can start. This file knows neither keys nor processes.
+
+use std::rc::Rc;
+
+use crate::config::grammar::document::Section;
+use crate::policy::Milestone;
+
+/// A program that waits for others, or whose end another may wait for, as its section says.
+pub(crate) struct WaitingProgram<'a> {
+    pub(crate) section: &'a Section<'a>,
+    pub(crate) name: Rc<str>,
+    /// `dependent_startup_inherit_priority`.
+    pub(crate) inherits_priority: bool,
+    pub(crate) waits: Vec<Wait>,
+}
+
+/// One program that a program waits for.
+pub(crate) struct Wait {
+    /// The key that names the other program.
+    pub(crate) key: &'static str,
+    /// The name of the other program, which may not exist.
+    pub(crate) name: String,
+    pub(crate) states: Rc<[Milestone]>,
+}
+
+/// The result of [`sort`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sorted {
+    /// The programs that can start, each behind all that it waits for.
+    pub(crate) order: Vec<usize>,
+    /// The cycles. Each program of a cycle waits for the next, and the last waits for the first.
+    pub(crate) cycles: Vec<Vec<usize>>,
+}
+
+/// Sorts programs. Their numbers are the indices of `waits`, which contains the programs that each of them waits for. The
+/// time is proportional to the number of programs and waits. Of cycles that share a program, only one is returned: the
+/// others show when that one is corrected.
+pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
+    // For each program: how many of its waits are for programs that are not in `order` yet.
+    let mut missing: Vec<usize> = waits.iter().map(|targets| targets.len()).collect();
+    // For each program: the programs that wait for it.
+    let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); waits.len()];
+    for (program, targets) in waits.iter().enumerate() {
+        for target in *targets {
+            if let Some(waiters) = waiters.get_mut(*target) {
+                waiters.push(program);
+            }
+        }
+    }
+    let mut order: Vec<usize> =
+        (0..waits.len()).filter(|program| missing.get(*program) == Some(&0)).collect();
+    let mut next = 0_usize;
+    while let Some(waiters) = order.get(next).and_then(|program| waiters.get_mut(*program)) {
+        for waiter in std::mem::take(waiters) {
+            if let Some(missing) = missing.get_mut(waiter) {
+                *missing = missing.saturating_sub(1);
+                if *missing == 0 {
+                    order.push(waiter);
+                }
+            }
+        }
+        next = next.saturating_add(1);
+    }
+    let cycles = cycles(waits, &missing);
+    Sorted { order, cycles }
+}
+
+/// Finds cycles among the programs of which `missing` is not 0. Each of them waits for at least one other of them. So a
+/// walk from one to the next of them ends in a cycle.
+fn cycles(waits: &[&[usize]], missing: &[usize]) -> Vec<Vec<usize>> {
+    let is_left = |program: usize| missing.get(program).is_some_and(|missing| *missing > 0);
+    let mut cycles = Vec::new();
+    // For each program: whether a walk has come to it.
+    let mut seen = vec![false; waits.len()];
+    for start in (0..waits.len()).filter(|program| is_left(*program)) {
+        let mut path = Vec::new();
+        let mut at = start;
+        while let Some(seen) = seen.get_mut(at).filter(|seen| !**seen) {
+            *seen = true;
+            path.push(at);
+            let targets = waits.get(at).copied().unwrap_or_default();
+            at = targets.iter().copied().find(|target| is_left(*target)).unwrap_or(at);
+        }
+        // The walk ended at a program of this walk, which begins a cycle, or at a program of an earlier walk.
+        let cycle = path.split_off(path.iter().position(|program| *program == at).unwrap_or(path.len()));
+        if !cycle.is_empty() {
+            cycles.push(cycle);
+        }
+    }
+    cycles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(waits: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
+        let Sorted { order, cycles } = sort(waits);
+        (order, cycles)
+    }
+
+    #[test]
+    fn a_program_comes_after_all_that_it_waits_for() {
+        assert_eq!(sorted(&[]), (vec![], vec![]));
+        assert_eq!(sorted(&[&[2, 1], &[2], &[], &[]]), (vec![2, 3, 1, 0], vec![]));
+        assert_eq!(sorted(&[&[1, 1], &[]]), (vec![1, 0], vec![]));
+    }
+
+    #[test]
+    fn each_cycle_is_found_once_and_begins_with_its_first_program() {
+        assert_eq!(sorted(&[&[0]]), (vec![], vec![vec![0]]));
+        assert_eq!(sorted(&[&[1], &[2], &[0], &[]]), (vec![3], vec![vec![0, 1, 2]]));
+        // 0 waits for the cycle of 1 and 2, and is not part of it. 3 and 4 are a second cycle.
+        assert_eq!(sorted(&[&[1], &[2], &[1], &[5, 4], &[3], &[]]), (vec![5], vec![vec![1, 2], vec![3, 4]]));
+    }
+
+    #[test]
+    fn a_long_chain_needs_no_stack() {
+        let count = 100_000;
+        let next: Vec<_> = (1..=count).collect();
+        let mut waits: Vec<_> = next.iter().map(std::slice::from_ref).collect();
+        waits.push(&[]);
+        assert_eq!(sort(&waits).order, (0..=count).rev().collect::<Vec<_>>());
+        waits[count] = &[0];
+        assert_eq!(sort(&waits).cycles, [(0..=count).collect::<Vec<_>>()]);
+    }
+}

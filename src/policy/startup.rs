@@ -1,0 +1,384 @@
+//! Ordered start: what each process waits for before its first start, and who may start when another process has reached
+//! a state. Later starts wait for nothing.
+
+use super::spec::{Milestone, ProcId, ProcessSpec};
+use std::mem;
+use std::rc::Rc;
+
+/// What a process can wait for another process to reach: the bits of [`Milestones`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Reached(Milestone),
+    /// The process is up in the sense of `startup_wait`.
+    Up,
+}
+
+/// A set of milestones that a process has reached, one bit for each [`Goal`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Milestones(u8);
+
+impl Milestones {
+    pub(super) fn insert(&mut self, milestone: Milestone) {
+        self.0 |= Goal::Reached(milestone).bit();
+    }
+
+    pub(super) fn insert_up(&mut self) {
+        self.0 |= Goal::Up.bit();
+    }
+}
+
+impl Goal {
+    fn bit(self) -> u8 {
+        match self {
+            Self::Reached(milestone) => 1 << milestone as u8,
+            Self::Up => 1 << 7,
+        }
+    }
+}
+
+/// One thing that processes wait for. It is satisfied once all members have reached one of the goals.
+#[derive(Debug)]
+struct Condition {
+    members: Rc<[ProcId]>,
+    /// Each goal, and how many members have not reached it.
+    goals: Vec<(Goal, usize)>,
+    /// The processes that wait for this condition.
+    waiters: Vec<ProcId>,
+    reason: WaitReason,
+    is_satisfied: bool,
+}
+
+/// What a process waits for, for log lines and for the status board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitReason {
+    /// The processes of this program have to reach one of these states.
+    Program { name: Rc<str>, states: Rc<[Milestone]> },
+    /// With `startup=ordered`: the processes with a lower priority have to be up.
+    LowerPriorities,
+}
+
+/// The part of one process.
+#[derive(Debug, Default)]
+struct Waiter {
+    /// The indexes of the conditions that this process waits for.
+    waits_for: Vec<usize>,
+    /// How many of them are not satisfied.
+    unsatisfied: usize,
+    /// The indexes of the conditions of which this process is a member.
+    member_of: Vec<usize>,
+    reached: Milestones,
+    rank: i64,
+    /// Whether the process is to be started as soon as nothing is left to wait for.
+    is_waiting: bool,
+    /// Whether it was noted that the process can never start.
+    is_stuck: bool,
+}
+
+/// The order in which the processes start. If no process waits for another, it is empty and costs nothing.
+#[derive(Debug, Default)]
+pub(super) struct StartupOrder {
+    conditions: Vec<Condition>,
+    /// One entry for each process, or none if no process waits.
+    waiters: Vec<Waiter>,
+}
+
+impl StartupOrder {
+    /// Finds out what the processes wait for. `is_ordered` says whether priorities are steps.
+    pub(super) fn new(specs: &[ProcessSpec], is_ordered: bool) -> Self {
+        let mut order = Self::default();
+        let has_dependencies = specs.iter().any(|spec| !spec.dependencies.is_empty());
+        if !has_dependencies && !is_ordered {
+            return order;
+        }
+        order.waiters =
+            specs.iter().map(|spec| Waiter { rank: spec.start_rank, ..Waiter::default() }).collect();
+        for (index, spec) in specs.iter().enumerate() {
+            for dependency in &spec.dependencies {
+                let goals = dependency.states.iter().map(|state| Goal::Reached(*state)).collect();
+                let reason = WaitReason::Program {
+                    name: Rc::clone(&dependency.name),
+                    states: Rc::clone(&dependency.states),
+                };
+                order.add(Rc::clone(&dependency.processes), goals, vec![ProcId(index)], reason);
+            }
+        }
+        if is_ordered {
+            order.add_steps(specs);
+        }
+        order
+    }
+
+    /// Adds one condition for each step but the first: all processes of the step before are up.
+    fn add_steps(&mut self, specs: &[ProcessSpec]) {
+        let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcId(id));
+        let mut members: Vec<_> =
+            specs.iter().enumerate().filter(|(_, spec)| spec.autostart).map(step).collect();
+        members.sort_unstable();
+        let mut before: Option<Rc<[ProcId]>> = None;
+        for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+            let step: Vec<ProcId> = step.iter().map(|member| member.2).collect();
+            if let Some(before) = before.replace(step.as_slice().into()) {
+                self.add(before, vec![Goal::Up], step, WaitReason::LowerPriorities);
+            }
+        }
+    }
+
+    fn add(&mut self, members: Rc<[ProcId]>, goals: Vec<Goal>, waiters: Vec<ProcId>, reason: WaitReason) {
+        let number = self.conditions.len();
+        for id in &waiters {
+            if let Some(waiter) = self.waiters.get_mut(id.0) {
+                waiter.waits_for.push(number);
+                waiter.unsatisfied += 1;
+            }
+        }
+        for id in members.iter() {
+            if let Some(member) = self.waiters.get_mut(id.0) {
+                member.member_of.push(number);
+            }
+        }
+        let goals = goals.into_iter().map(|goal| (goal, members.len())).collect();
+        self.conditions.push(Condition { members, goals, waiters, reason, is_satisfied: false });
+    }
+
+    /// Notes that the process is to be started. Returns whether it may start at once.
+    pub(super) fn request(&mut self, id: ProcId) -> bool {
+        let Some(waiter) = self.waiters.get_mut(id.0) else { return true };
+        waiter.is_waiting = waiter.unsatisfied > 0;
+        !waiter.is_waiting
+    }
+
+    /// Notes that the process no longer waits, because a client has requested its start or its stop.
+    pub(super) fn cancel(&mut self, id: ProcId) {
+        if let Some(waiter) = self.waiters.get_mut(id.0) {
+            waiter.is_waiting = false;
+        }
+    }
+
+    /// What the process still waits for. Empty if it does not wait.
+    pub(super) fn reasons(&self, id: ProcId) -> Vec<WaitReason> {
+        let Some(waiter) = self.waiters.get(id.0).filter(|waiter| waiter.is_waiting) else {
+            return Vec::new();
+        };
+        let conditions = waiter.waits_for.iter().filter_map(|number| self.conditions.get(*number));
+        conditions
+            .filter(|condition| !condition.is_satisfied)
+            .map(|condition| condition.reason.clone())
+            .collect()
+    }
+
+    /// Notes the milestones that a process has reached. Returns the waiting processes that wait for less than before, in
+    /// the order in which they start. Each comes with the answer whether it may start now.
+    pub(super) fn reach(&mut self, id: ProcId, milestones: Milestones) -> Vec<(ProcId, bool)> {
+        let mut progress = Vec::new();
+        let Some(member) = self.waiters.get_mut(id.0) else { return progress };
+        let new = milestones.0 & !member.reached.0;
+        if new == 0 {
+            return progress;
+        }
+        member.reached.0 |= new;
+        for number in member.member_of.clone() {
+            let Some(condition) = self.conditions.get_mut(number) else { continue };
+            let mut is_satisfied = false;
+            for (_, missing) in condition.goals.iter_mut().filter(|(goal, _)| goal.bit() & new != 0) {
+                *missing = missing.saturating_sub(1);
+                is_satisfied |= *missing == 0;
+            }
+            if !is_satisfied || mem::replace(&mut condition.is_satisfied, true) {
+                continue;
+            }
+            for waiting in &condition.waiters {
+                let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
+                waiter.unsatisfied = waiter.unsatisfied.saturating_sub(1);
+                if waiter.is_waiting {
+                    waiter.is_waiting = waiter.unsatisfied > 0;
+                    progress.push((*waiting, !waiter.is_waiting));
+                }
+            }
+        }
+        progress.sort_unstable_by_key(|(id, _)| (self.rank(*id), *id));
+        progress
+    }
+
+    /// Notes that a process will reach no further milestone by itself. `is_over` says the same of any process. Returns
+    /// the waiting processes that can never start now and were not returned before.
+    pub(super) fn end(&mut self, id: ProcId, is_over: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
+        let mut stuck = Vec::new();
+        let mut ended = vec![id];
+        while let Some(id) = ended.pop() {
+            let conditions =
+                self.waiters.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
+            for number in conditions {
+                if !self.is_hopeless(number, &is_over) {
+                    continue;
+                }
+                let waiters = self.conditions.get(number).map(|condition| condition.waiters.clone());
+                for waiting in waiters.unwrap_or_default() {
+                    let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
+                    if waiter.is_waiting && !mem::replace(&mut waiter.is_stuck, true) {
+                        stuck.push(waiting);
+                        ended.push(waiting);
+                    }
+                }
+            }
+        }
+        stuck.sort_unstable();
+        stuck
+    }
+
+    /// Whether for each goal of a condition there is a member that will never reach it.
+    fn is_hopeless(&self, number: usize, is_over: &impl Fn(ProcId) -> bool) -> bool {
+        let Some(condition) = self.conditions.get(number).filter(|condition| !condition.is_satisfied) else {
+            return false;
+        };
+        let never_reaches = |id: &ProcId, goal: Goal| {
+            let member = self.waiters.get(id.0);
+            let has_reached = member.is_some_and(|member| member.reached.0 & goal.bit() != 0);
+            let is_stuck = member.is_some_and(|member| member.is_waiting && member.is_stuck);
+            !has_reached && (is_stuck || is_over(*id))
+        };
+        condition.goals.iter().all(|(goal, _)| condition.members.iter().any(|id| never_reaches(id, *goal)))
+    }
+
+    /// The place of a process among those that may be started at the same moment. A smaller number is started first.
+    pub(super) fn rank(&self, id: ProcId) -> i64 {
+        self.waiters.get(id.0).map_or(0, |waiter| waiter.rank)
+    }
+
+    /// Whether no process waits for another.
+    pub(super) fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::signal::Signal;
+    use crate::policy::spec::{AutoRestart, Dependency, ShutdownOn, StartupWait};
+
+    fn spec(priority: i64) -> ProcessSpec {
+        ProcessSpec {
+            autostart: true,
+            autorestart: AutoRestart::Unexpected,
+            startsecs: 1,
+            startretries: 3,
+            exitcodes: Rc::new([0]),
+            stopsignal: Signal::TERM,
+            stopwaitsecs: 10,
+            stopasgroup: false,
+            killasgroup: false,
+            group_priority: 999,
+            priority,
+            shutdown_on: ShutdownOn::Never,
+            startup_wait: StartupWait::Running,
+            dependencies: Vec::new(),
+            dependent_startup: false,
+            start_rank: priority,
+        }
+    }
+
+    fn waiting_for(name: &str, processes: &[usize], states: &[Milestone]) -> ProcessSpec {
+        let processes = processes.iter().copied().map(ProcId).collect();
+        let dependency = Dependency { name: name.into(), processes, states: states.into() };
+        ProcessSpec { dependencies: vec![dependency], ..spec(999) }
+    }
+
+    fn reached(milestone: Milestone) -> Milestones {
+        let mut milestones = Milestones::default();
+        milestones.insert(milestone);
+        milestones
+    }
+
+    fn up() -> Milestones {
+        let mut milestones = Milestones::default();
+        milestones.insert_up();
+        milestones
+    }
+
+    fn start_all(order: &mut StartupOrder, count: usize) -> Vec<usize> {
+        (0..count).filter(|id| order.request(ProcId(*id))).collect()
+    }
+
+    #[test]
+    fn without_waits_every_process_starts_at_once() {
+        let specs = [spec(1), spec(2)];
+        let mut order = StartupOrder::new(&specs, false);
+        assert!(order.is_empty());
+        assert_eq!(start_all(&mut order, 2), [0, 1]);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+    }
+
+    #[test]
+    fn all_processes_of_a_program_must_have_reached_the_state_once() {
+        let specs = [spec(1), spec(1), waiting_for("db", &[0, 1], &[Milestone::Running])];
+        let mut order = StartupOrder::new(&specs, false);
+        assert_eq!(start_all(&mut order, 3), [0, 1]);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), [], "reached again");
+        assert_eq!(order.reasons(ProcId(2)).len(), 1);
+        assert_eq!(order.reach(ProcId(1), reached(Milestone::Running)), [(ProcId(2), true)]);
+        assert_eq!(order.reasons(ProcId(2)), []);
+    }
+
+    #[test]
+    fn one_of_several_states_is_enough() {
+        let states = [Milestone::Exited, Milestone::Fatal];
+        let specs = [spec(1), waiting_for("job", &[0], &states)];
+        let mut order = StartupOrder::new(&specs, false);
+        start_all(&mut order, 2);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Fatal)), [(ProcId(1), true)]);
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Exited)), [], "it was released before");
+    }
+
+    #[test]
+    fn a_step_begins_when_every_process_of_the_step_before_is_up() {
+        let specs = [spec(1), spec(1), spec(2), spec(3)];
+        let mut order = StartupOrder::new(&specs, true);
+        assert_eq!(start_all(&mut order, 4), [0, 1]);
+        assert_eq!(order.reach(ProcId(0), up()), []);
+        assert_eq!(order.reach(ProcId(1), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(1), up()), [(ProcId(2), true)]);
+        assert_eq!(order.reasons(ProcId(3)), [WaitReason::LowerPriorities]);
+        assert_eq!(order.reach(ProcId(2), up()), [(ProcId(3), true)]);
+    }
+
+    #[test]
+    fn a_cancelled_wait_is_not_released() {
+        let specs = [spec(1), waiting_for("db", &[0], &[Milestone::Running])];
+        let mut order = StartupOrder::new(&specs, false);
+        start_all(&mut order, 2);
+        order.cancel(ProcId(1));
+        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+    }
+
+    #[test]
+    fn the_processes_that_can_never_start_are_returned_once() {
+        let specs = [
+            spec(1),
+            waiting_for("job", &[0], &[Milestone::Running]),
+            waiting_for("server", &[1], &[Milestone::Running]),
+            waiting_for("job", &[0], &[Milestone::Fatal]),
+        ];
+        let mut order = StartupOrder::new(&specs, false);
+        start_all(&mut order, 4);
+        order.reach(ProcId(0), reached(Milestone::Fatal));
+        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), [ProcId(1), ProcId(2)]);
+        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), []);
+    }
+
+    #[test]
+    fn a_thousand_processes_in_fifty_steps_start_in_order() {
+        let specs: Vec<_> = (0..1000).map(|id| spec(id / 20)).collect();
+        let mut order = StartupOrder::new(&specs, true);
+        let mut running = start_all(&mut order, specs.len());
+        let mut steps = 0;
+        while !running.is_empty() {
+            assert_eq!(running, (steps * 20..steps * 20 + 20).collect::<Vec<_>>());
+            steps += 1;
+            let released = running.iter().flat_map(|id| order.reach(ProcId(*id), up()));
+            running = released.map(|(id, _)| id.0).collect();
+        }
+        assert_eq!(steps, 50);
+    }
+}
