@@ -68,6 +68,8 @@ impl OutputStream {
         match (self.kind, &self.reopened) {
             (StreamKind::Pipe, _) => write_to_pipe(self.fd, bytes),
             (StreamKind::Socket, _) => write_to_socket(self.fd, bytes),
+            // A write to a regular file waits for no reader.
+            (StreamKind::RegularFile, _) => write(self.fd, bytes),
             (StreamKind::CharacterDevice | StreamKind::Other, Some(terminal)) => {
                 write_to_terminal(terminal.as_fd(), bytes)
             }

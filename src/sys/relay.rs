@@ -4,7 +4,7 @@
 use super::errno::{Errno, cvt};
 use super::fork::raw_fork;
 use super::kill::Pid;
-use super::poll::{poll_for, poll_readable, poll_timeout};
+use super::poll::{poll_for, poll_timeout};
 use super::stdio::{StreamKind, stream_kind};
 use super::wait::{WaitStatus, decode};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -74,7 +74,7 @@ pub fn open_log_file(path: &Path, truncate: bool) -> Result<File, Errno> {
     let always = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
     let flags = always | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | truncate;
     let file = File::from(nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o666))?);
-    if stream_kind(file.as_fd()) == StreamKind::Other { Ok(file) } else { Err(Errno::EINVAL) }
+    if stream_kind(file.as_fd()) == StreamKind::RegularFile { Ok(file) } else { Err(Errno::EINVAL) }
 }
 
 /// A pipe that holds whole lines until a stream takes them. splice(2) moves them from this pipe to the stream, which has
@@ -120,7 +120,7 @@ impl StagingPipe {
     /// pipe.
     pub fn move_to(&self, stream: BorrowedFd<'_>) -> Result<Option<usize>, Errno> {
         // splice(2) returns EAGAIN also if this pipe is empty.
-        if !poll_readable(self.0.reader.as_fd(), poll_timeout(Duration::ZERO))? {
+        if self.is_empty() {
             return Ok(None);
         }
         let source = self.0.reader.as_raw_fd();
@@ -130,6 +130,13 @@ impl StagingPipe {
             libc::splice(source, null_mut(), stream.as_raw_fd(), null_mut(), Self::CAPACITY, flags)
         };
         cvt(moved as libc::c_long).map(|moved| usize::try_from(moved).ok())
+    }
+
+    fn is_empty(&self) -> bool {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: ioctl(2) with FIONREAD writes one int to `bytes`, which is an int and stays valid during the call.
+        let result = unsafe { libc::ioctl(self.0.reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        result == 0 && bytes == 0
     }
 
     /// Removes up to the length of `buffer` bytes. Returns their number, which is 0 if the pipe is empty.

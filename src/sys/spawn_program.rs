@@ -497,7 +497,7 @@ fn open_output(
 /// Opens a log file. Returns the descriptor to which the program writes: the file, or the pipe to the relay.
 fn open_log_file(file: &LogFile) -> Result<RawFd, Errno> {
     let opened = open_for_writing(&file.path, OFlag::O_CREAT | OFlag::O_APPEND)?;
-    let is_regular = stream_kind(opened.as_fd()) == StreamKind::Other;
+    let is_regular = stream_kind(opened.as_fd()) == StreamKind::RegularFile;
     Ok(file.carried.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
 }
 

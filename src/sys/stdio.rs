@@ -48,7 +48,8 @@ pub(super) enum StreamKind {
     Socket,
     /// A terminal, or a device such as /dev/null.
     CharacterDevice,
-    /// A regular file, or a descriptor that fstat(2) fails for.
+    RegularFile,
+    /// A file of another type, or a descriptor that fstat(2) fails for.
     Other,
 }
 
@@ -57,6 +58,7 @@ pub(super) fn stream_kind(fd: BorrowedFd<'_>) -> StreamKind {
         Ok(libc::S_IFIFO) => StreamKind::Pipe,
         Ok(libc::S_IFSOCK) => StreamKind::Socket,
         Ok(libc::S_IFCHR) => StreamKind::CharacterDevice,
+        Ok(libc::S_IFREG) => StreamKind::RegularFile,
         Ok(_) | Err(_) => StreamKind::Other,
     }
 }
@@ -126,6 +128,6 @@ mod tests {
         assert_eq!(stream_kind(socket.as_fd()), StreamKind::Socket);
         let device = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(stream_kind(device.as_fd()), StreamKind::CharacterDevice);
-        assert_eq!(stream_kind(tempfile::tempfile().unwrap().as_fd()), StreamKind::Other);
+        assert_eq!(stream_kind(tempfile::tempfile().unwrap().as_fd()), StreamKind::RegularFile);
     }
 }
