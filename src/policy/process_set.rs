@@ -372,6 +372,13 @@ impl ProcessSet {
         Time::earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
     }
 
+    /// When the whole stop has to be over, because of `stop_timeout`. None if there is no such limit, or if no stop has
+    /// begun.
+    #[must_use]
+    pub fn stop_deadline(&self) -> Option<Time> {
+        self.stop_deadline.map(|deadline| deadline.kill_at)
+    }
+
     /// Whether [`ProcessSet::tick`] is due now.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {

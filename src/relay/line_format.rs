@@ -45,11 +45,14 @@ pub(super) fn append(
         if piece.is_line {
             out.push(b'\n');
         }
-        if out.len() - start <= MAX_LINE || text.is_empty() {
+        let excess = (out.len() - start).saturating_sub(MAX_LINE);
+        if excess == 0 || text.is_empty() {
             return text.len();
         }
         out.truncate(start);
-        text = cut(text, text.len() / 2);
+        // Each byte of the text takes at least one byte of the line.
+        let fitting = if excess < text.len() { text.len() - excess } else { text.len() / 2 };
+        text = cut(text, fitting);
     }
 }
 

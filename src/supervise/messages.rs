@@ -132,7 +132,8 @@ pub(super) fn relay_not_started(errno: Errno) -> String {
 }
 
 /// The text for a relay that had too little time at rsup's end.
-pub(super) const RELAY_NOT_FINISHED: &str = "the relay could not write all output within 3 seconds";
+pub(super) const RELAY_NOT_FINISHED: &str =
+    "the relay could not write all output in time, because it was not read";
 
 /// The text for pipes to the relay that could not be created.
 pub(super) fn incomplete_relay(errno: Errno) -> String {

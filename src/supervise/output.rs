@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long rsup waits at its end until the relay has written everything.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// How long rsup waits for this if `stop_timeout` leaves no more time.
+const LEAST_DRAIN_TIME: Duration = Duration::from_millis(200);
 /// How long rsup waits until the relay has died after SIGKILL.
 const KILL_TIME: Duration = Duration::from_secs(1);
 /// How many relays rsup starts at most at its end, one after the death of another.
@@ -88,7 +90,8 @@ impl Supervisor {
         }
     }
 
-    /// Writes the last log lines. Then waits until the relay has written everything, but not longer than [`DRAIN_TIME`].
+    /// Writes the last log lines. Then waits until the relay has written everything, but not longer than [`DRAIN_TIME`]. If
+    /// `stop_timeout` ends earlier, waits until then, but at least [`LEAST_DRAIN_TIME`].
     pub(super) fn finish_output(&mut self) {
         if self.relay.is_none() {
             return self.log.finish();
@@ -100,7 +103,8 @@ impl Supervisor {
             relay.writers.clear();
             relay.ended = None;
         }
-        let end = now().plus(DRAIN_TIME);
+        let stop_deadline = self.processes.stop_deadline().unwrap_or(now().plus(DRAIN_TIME));
+        let end = now().plus(DRAIN_TIME).min(stop_deadline).max(now().plus(LEAST_DRAIN_TIME));
         let mut is_finished = false;
         for _ in 0..MAX_LAST_RELAYS {
             is_finished = self.wait_for_relay(end);
