@@ -53,8 +53,9 @@ test: build ## run every test that can run here; each skipped test prints a SKIP
 	cargo test --locked --lib --target $(TARGET) sys::
 	RSUP_BIN=$(BIN) cargo test --locked $(SKIP:%=-- --skip %)
 
-# The tests that start no program, those of the client, and those in containers, which `make docker PLAIN_FORK=1` runs.
-PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: control:: corpus:: dist:: docker:: imports:: manual:: oracle:: policy_walks::
+# The tests that start no program, those of the client and of the relay, and those in containers, which
+# `make docker PLAIN_FORK=1` runs.
+PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: control:: corpus:: dist:: docker:: imports:: manual:: oracle:: ordered_start:: output:: output_soak:: policy_walks::
 
 test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1
 	@$(MAKE) build PLAIN_FORK=1

@@ -35,7 +35,7 @@ const FLUSH_AFTER: u64 = 1_000_000_000;
 const MAX_MESSAGES: usize = 16 * 1024;
 
 /// Carries the output of the programs until no process can write to the pipes any more. Returns the exit status of the
-/// relay: [`FINISHED`], or [`FAILED`] if the relay cannot work, for example because too few descriptors are left.
+/// relay: [`FINISHED`], or 1 if the relay cannot work, for example because too few descriptors are left.
 #[must_use]
 pub fn run(plan: &Plan) -> u8 {
     let Ok(mut carrier) = Carrier::new(plan) else { return FAILED };

@@ -4,6 +4,9 @@ use super::line_format::MAX_LINE;
 use crate::sys::Errno;
 use std::mem;
 
+/// How often a write is repeated after EINTR.
+const MAX_INTERRUPTIONS: u32 = 10;
+
 /// What has happened to one file.
 #[derive(Debug, Default)]
 pub(super) struct WholeLines {
@@ -124,12 +127,13 @@ fn write_all(
     write: &mut impl FnMut(&[u8]) -> Result<usize, Errno>,
 ) -> Result<(), (usize, Errno)> {
     let mut written = 0;
+    let mut interruptions = 0;
     while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
         match write(left) {
             Ok(0) => return Err((written, Errno::ENOSPC)),
             Ok(count) => written += count,
             // Some network file systems return EINTR although all signals are blocked.
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) if interruptions < MAX_INTERRUPTIONS => interruptions += 1,
             Err(errno) => return Err((written, errno)),
         }
     }

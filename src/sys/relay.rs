@@ -120,7 +120,7 @@ impl StagingPipe {
     /// pipe.
     pub fn move_to(&self, stream: BorrowedFd<'_>) -> Result<Option<usize>, Errno> {
         // splice(2) returns EAGAIN also if this pipe is empty.
-        if self.is_empty() {
+        if self.is_empty()? {
             return Ok(None);
         }
         let source = self.0.reader.as_raw_fd();
@@ -132,11 +132,11 @@ impl StagingPipe {
         cvt(moved as libc::c_long).map(|moved| usize::try_from(moved).ok())
     }
 
-    fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> Result<bool, Errno> {
         let mut bytes: libc::c_int = 0;
         // SAFETY: ioctl(2) with FIONREAD writes one int to `bytes`, which is an int and stays valid during the call.
         let result = unsafe { libc::ioctl(self.0.reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-        result == 0 && bytes == 0
+        cvt(result.into()).map(|_| bytes == 0)
     }
 
     /// Removes up to the length of `buffer` bytes. Returns their number, which is 0 if the pipe is empty.
