@@ -133,9 +133,9 @@ fn check(loaded: &Loaded) -> u8 {
     if has_processes { 0 } else { FAILURE }
 }
 
-/// Whether stderr is a terminal and `NO_COLOR` is unset or empty (<https://no-color.org>).
+/// Whether stderr is a terminal on which colours are allowed.
 fn wants_colour() -> bool {
-    std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && sys::allows_colour()
 }
 
 fn load(

@@ -211,22 +211,22 @@ impl<'a> Carrier<'a> {
     fn carry(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index).filter(|stream| !stream.is_closed) else { return };
         let reads = if stream.has_ended { READS_AT_END } else { 1 };
-        let mut is_empty = false;
+        let mut last = Read::Some;
         for _ in 0..reads {
             // Bytes that cannot be written stay in the pipe, where they are safe if this relay is killed.
             if !self.has_room(index) || !self.write_lines(index, false) {
                 return self.wait_for_outlet(index);
             }
-            match self.read(index) {
-                Read::Some => continue,
-                Read::Nothing => {}
-                Read::EndOfFile => self.close(index),
+            last = self.read(index);
+            if last != Read::Some {
+                break;
             }
-            is_empty = true;
-            break;
         }
-        let is_last =
-            is_empty && self.streams.get(index).is_some_and(|stream| stream.has_ended || stream.is_closed);
+        if last == Read::EndOfFile {
+            self.close(index);
+        }
+        let has_ended = |stream: &Stream| stream.has_ended || stream.is_closed;
+        let is_last = last != Read::Some && self.streams.get(index).is_some_and(has_ended);
         if !self.write_lines(index, is_last) {
             return self.wait_for_outlet(index);
         }
@@ -353,18 +353,15 @@ impl<'a> Carrier<'a> {
         let waiting = mem::take(&mut outlet.waiting);
         self.carry_log();
         for index in waiting {
-            if let Some(plan) = self.plan.streams.get(index)
-                && self.streams.get(index).is_some_and(|stream| !stream.is_closed)
-            {
-                self.has_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
-            }
             self.continue_stream(index);
         }
     }
 
-    /// Goes on with a stream that has waited for its outlet.
+    /// Reads a stream again that has waited for its outlet.
     fn continue_stream(&mut self, index: usize) {
+        let Some(plan) = self.plan.streams.get(index) else { return };
         if self.streams.get(index).is_some_and(|stream| !stream.is_closed) {
+            self.has_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
             return self.carry(index);
         }
         // The stream is at end of file, and only its last lines are left.

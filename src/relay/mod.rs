@@ -7,6 +7,7 @@ mod line_format;
 mod log_file;
 mod outlet;
 mod plan;
+mod skipped_line;
 mod stream;
 mod whole_lines;
 

@@ -73,7 +73,7 @@ impl<'a> Outlet<'a> {
         self.write();
     }
 
-    /// Goes on with the lines for which the stream had no room.
+    /// Writes the lines for which the stream had no room before.
     pub(super) fn write(&mut self) {
         while let Some(staging) = self.staging.filter(|_| self.is_staged) {
             match staging.move_to(self.stream.as_fd()) {

@@ -1,15 +1,15 @@
 //! One stream of a process, as the relay reads it: the bytes that wait until they are a whole line.
 
 use super::line_format::{MAX_LINE, Piece};
+use super::skipped_line::SkippedLine;
 
 /// What the relay knows about a stream.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     /// The bytes that were read and not written.
     held: Vec<u8>,
-    /// How many bytes up to the next newline are skipped at most, because they belong to a line whose beginning an earlier
-    /// relay has lost. 0 if there is no such line.
-    skipped_bytes: usize,
+    /// The line whose beginning an earlier relay has lost.
+    skipped: SkippedLine,
     /// Whether the child of the process has exited, and the relay has not read everything that it has written.
     pub(super) has_ended: bool,
     /// Whether the stream is at end of file.
@@ -37,18 +37,16 @@ const SMALL: usize = 512;
 impl Stream {
     /// A stream of which an earlier relay may have read the beginning of a line.
     pub(super) fn new(is_inside_line: bool) -> Self {
-        Self { skipped_bytes: if is_inside_line { MAX_LINE } else { 0 }, ..Self::default() }
+        let mut stream = Self::default();
+        if is_inside_line {
+            stream.skipped.begin();
+        }
+        stream
     }
 
     /// Adds bytes that were read.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
-        if self.skipped_bytes > 0 {
-            let newline = bytes.iter().position(|byte| *byte == b'\n');
-            let end = newline.map_or(bytes.len(), |newline| newline + 1).min(self.skipped_bytes);
-            self.skipped_bytes = if newline.is_some() { 0 } else { self.skipped_bytes - end };
-            bytes = bytes.get(end..).unwrap_or_default();
-        }
-        self.held.extend(bytes);
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.held.extend(self.skipped.skip(bytes));
     }
 
     /// Adds whole lines of the relay's own before the unfinished line.
@@ -59,7 +57,7 @@ impl Stream {
 
     /// Notes that a process has ended, so that its unfinished line does not continue.
     pub(super) fn end_line(&mut self) {
-        self.skipped_bytes = 0;
+        self.skipped.end();
     }
 
     /// How many bytes wait.
@@ -69,7 +67,7 @@ impl Stream {
 
     /// Whether the last byte that was read is in the middle of a line.
     pub(super) fn is_inside_line(&self) -> bool {
-        self.skipped_bytes > 0 || self.held.last().is_some_and(|byte| *byte != b'\n')
+        self.skipped.is_active() || self.held.last().is_some_and(|byte| *byte != b'\n')
     }
 
     /// Passes the waiting lines to `write`, which returns how many bytes of a line it has taken, or `None` if it takes

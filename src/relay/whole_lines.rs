@@ -1,6 +1,7 @@
 //! Writes to a file that may be full. What cannot be written is lost in whole lines, and the lines are counted.
 
 use super::line_format::MAX_LINE;
+use super::skipped_line::SkippedLine;
 use crate::sys::Errno;
 use std::mem;
 
@@ -14,9 +15,8 @@ pub(super) struct WholeLines {
     rest: Vec<u8>,
     /// Whether the file ends in the middle of a line.
     is_inside_line: bool,
-    /// How many bytes up to the next newline are skipped at most, because they belong to a line that is lost. 0 if there is
-    /// no such line.
-    skipped_bytes: usize,
+    /// The line whose beginning is lost.
+    skipped: SkippedLine,
     /// The number of lines lost since the last write that succeeded.
     lost: u64,
     /// Whether the last write has failed.
@@ -53,12 +53,7 @@ impl WholeLines {
             }
             self.is_inside_line = !rest.ends_with(b"\n");
         }
-        if self.skipped_bytes > 0 {
-            let newline = bytes.iter().position(|byte| *byte == b'\n');
-            let end = newline.map_or(bytes.len(), |newline| newline + 1).min(self.skipped_bytes);
-            self.skipped_bytes = if newline.is_some() { 0 } else { self.skipped_bytes - end };
-            bytes = bytes.get(end..).unwrap_or_default();
-        }
+        bytes = self.skipped.skip(bytes);
         if bytes.is_empty() {
             return Written::Failed;
         }
@@ -104,7 +99,7 @@ impl WholeLines {
         self.rest.extend(end);
         if newline.is_none() && self.rest.len() > MAX_LINE {
             self.rest.push(b'\n');
-            self.skipped_bytes = MAX_LINE;
+            self.skipped.begin();
             self.lost += 1;
         }
         others
@@ -116,8 +111,12 @@ impl WholeLines {
         let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_cut = *last != b'\n';
         // The line that `bytes` begin with is counted already if its beginning was lost before.
-        self.lost += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped_bytes > 0));
-        self.skipped_bytes = if is_cut { MAX_LINE } else { 0 };
+        self.lost += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped.is_active()));
+        if is_cut {
+            self.skipped.begin();
+        } else {
+            self.skipped.end();
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Supervisor {
         let programs: Vec<_> =
             (0..).zip(&config.processes).map(|process| preparer.prepare(process)).collect();
         let relay = preparer.into_relay(&config, &mut log);
-        let for_relay = relay::needed_descriptors(&config);
+        let for_starts = prepare::needed_descriptors(&config);
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
         // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
@@ -208,7 +208,6 @@ impl Supervisor {
             accepts_requests: control.is_some(),
             ordered_startup: config.supervisord.startup == Startup::Ordered,
         };
-        let for_starts = prepare::needed_descriptors(specs.len()) + for_relay;
         let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {
             log,

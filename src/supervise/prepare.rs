@@ -22,9 +22,11 @@ const OWN_DESCRIPTORS: u64 = 16;
 /// fork to the exec, the exec status pipe.
 const DESCRIPTORS_PER_PROCESS: u64 = 2;
 
-/// Returns the number of descriptors that rsup needs to run this many processes.
-pub(super) fn needed_descriptors(processes: usize) -> u64 {
-    OWN_DESCRIPTORS + DESCRIPTORS_PER_PROCESS * processes as u64
+/// Returns the number of descriptors that rsup needs to run these processes, those for the relay included.
+pub(super) fn needed_descriptors(config: &Config) -> u64 {
+    OWN_DESCRIPTORS
+        + DESCRIPTORS_PER_PROCESS * config.processes.len() as u64
+        + relay::needed_descriptors(config)
 }
 
 /// Returns what all programs have in common: an environment, and the soft limit on descriptors that rsup was started
@@ -48,9 +50,7 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
     let fifos = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
-    let for_relay = relay::needed_descriptors(config);
-    let needed = needed_descriptors(config.processes.len()) + fifos + for_relay;
-    let nofile_soft_limit = sys::raise_nofile_for(needed);
+    let nofile_soft_limit = sys::raise_nofile_for(needed_descriptors(config) + fifos);
     Ok(SpawnDefaults::new(environment, nofile_soft_limit))
 }
 
@@ -71,14 +71,13 @@ impl Preparer {
         let configured_names = config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
         let stdout = Output::inherit(1);
         let stderr = Output::inherit(2);
-        let for_relay = relay::needed_descriptors(config);
-        let needed = needed_descriptors(config.processes.len()) + for_relay;
+        let is_wanted = relay::needed_descriptors(config) > 0;
+        let needed = needed_descriptors(config);
         let limit = sys::soft_nofile_limit();
-        let is_possible = needed <= limit;
-        if !is_possible && for_relay > 0 {
+        if is_wanted && needed > limit {
             log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
         }
-        let relay = RelayBuilder::new(config, is_possible);
+        let relay = RelayBuilder::new(config, is_wanted && needed <= limit);
         Self { sockets, configured_names, stdout, stderr, relay, users: Vec::new() }
     }
 

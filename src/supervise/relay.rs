@@ -5,7 +5,6 @@ use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
 use crate::sys::{self, Errno, LinePositions, Output, OutputStream, RelayChild, StagingPipe, StreamPipe};
-use std::env;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -64,12 +63,10 @@ impl SharedPipes {
     fn new(mode: OutputMode, processes: usize) -> Result<Self, Errno> {
         let log = match mode {
             OutputMode::Direct => None,
-            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => {
-                Some(StreamPipe::new()?.without_waiting_writes()?)
-            }
+            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::without_waiting()?),
         };
         Ok(Self {
-            ended: StreamPipe::new()?.without_waiting_writes()?,
+            ended: StreamPipe::without_waiting()?,
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
@@ -80,12 +77,11 @@ impl SharedPipes {
 }
 
 impl RelayBuilder {
-    /// `is_possible` says whether there are enough descriptors for the relay. The pipes that all streams have in common are
-    /// created here, because a program that has a pipe to the relay needs the relay.
-    pub(super) fn new(config: &Config, is_possible: bool) -> Self {
+    /// `is_wanted` says whether a stream may go through the relay. The pipes that all streams have in common are created
+    /// here, because a program that has a pipe to the relay needs the relay.
+    pub(super) fn new(config: &Config, is_wanted: bool) -> Self {
         let mode = config.supervisord.output;
-        let is_needed = is_possible && needed_descriptors(config) > 0;
-        let shared = is_needed.then(|| SharedPipes::new(mode, config.processes.len())).transpose();
+        let shared = is_wanted.then(|| SharedPipes::new(mode, config.processes.len())).transpose();
         let failure = shared.as_ref().err().copied();
         Self {
             mode,
@@ -169,7 +165,7 @@ impl RelayBuilder {
             streams: self.streams,
             files: self.files,
             format,
-            may_colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            may_colour: sys::allows_colour(),
             log: log_reader,
             ended: ended.reader,
             positions,

@@ -64,8 +64,8 @@ pub use stdio::{
     STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_byte, stdout_is_stderr, write_out,
 };
 pub use system::{
-    arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file, parent,
-    set_child_subreaper,
+    allows_colour, arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file,
+    parent, set_child_subreaper,
 };
 pub use time_zone::TimeZone;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};

@@ -5,13 +5,14 @@ use super::errno::{Errno, cvt};
 use super::fork::raw_fork;
 use super::kill::Pid;
 use super::poll::{poll_for, poll_timeout};
+use super::spawn_program::open_for_writing;
 use super::stdio::{StreamKind, stream_kind};
+use super::system::close_range;
 use super::wait::{WaitStatus, decode};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, write};
-use std::ffi::{CStr, c_uint};
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -38,13 +39,14 @@ impl StreamPipe {
         Ok(Self { reader, writer })
     }
 
-    /// Makes writes fail instead of waiting while the pipe is full.
+    /// Creates a pipe whose ends do not wait. Programs do not get such a pipe, because most of them expect that a write
+    /// waits for room.
     ///
     /// # Errors
-    /// Returns the errno of fcntl(2).
-    pub fn without_waiting_writes(self) -> Result<Self, Errno> {
-        fcntl(&self.writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(self)
+    /// Returns the errno of pipe2(2).
+    pub fn without_waiting() -> Result<Self, Errno> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        Ok(Self { reader, writer })
     }
 }
 
@@ -70,10 +72,7 @@ pub fn write_record(writer: &impl AsFd, record: &[u8]) -> Result<(), Errno> {
 /// Returns the errno of open(2), and EINVAL if the path leads to something else than a regular file.
 pub fn open_log_file(path: &Path, truncate: bool) -> Result<File, Errno> {
     let truncate = if truncate { OFlag::O_TRUNC } else { OFlag::empty() };
-    // With O_NONBLOCK, open(2) does not wait if the path leads to a FIFO.
-    let always = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
-    let flags = always | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | truncate;
-    let file = File::from(nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o666))?);
+    let file = File::from(open_for_writing(path, OFlag::O_APPEND | OFlag::O_CREAT | truncate)?);
     if stream_kind(file.as_fd()) == StreamKind::RegularFile { Ok(file) } else { Err(Errno::EINVAL) }
 }
 
@@ -92,7 +91,7 @@ impl StagingPipe {
     /// # Errors
     /// Returns the errno of pipe2(2) or fcntl(2). Returns EPERM if the kernel gives this user only small pipes.
     pub fn new() -> Result<Self, Errno> {
-        let pipe = StreamPipe::new()?.without_waiting_writes()?;
+        let pipe = StreamPipe::without_waiting()?;
         match fcntl(&pipe.reader, FcntlArg::F_GETPIPE_SZ)? {
             size if usize::try_from(size).is_ok_and(|size| size >= Self::CAPACITY) => Ok(Self(pipe)),
             _ => Err(Errno::EPERM),
@@ -192,7 +191,8 @@ pub struct RelayChild {
     life: OwnedFd,
 }
 
-/// Forks the relay, which runs `steps` and exits with the exit status that they return. In the relay, all descriptors above 2 except `keep` are closed.
+/// Forks the relay, which runs `steps` and exits with the exit status that they return. In the relay, all descriptors
+/// above 2 except `keep` are closed.
 ///
 /// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see it. So rsup's own rules
 /// about its children, for example "no child is left", need no exception for the relay.
@@ -225,23 +225,10 @@ fn close_all_except(keep: &mut [RawFd]) {
     let mut first = 3;
     for kept in keep.iter().copied().chain([RawFd::MAX]) {
         if first < kept {
+            // The relay never uses or drops a value that owns one of these descriptors.
             close_range(first, kept.saturating_sub(1));
         }
         first = kept.saturating_add(1);
-    }
-}
-
-fn close_range(first: RawFd, last: RawFd) {
-    let [from, to] = [first, last].map(|fd| c_uint::try_from(fd).unwrap_or(c_uint::MAX));
-    // SAFETY: close_range(2) touches no memory. The relay never uses or drops a value that owns one of these descriptors.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-    if cvt(closed).is_err() {
-        // Linux before 5.9 has no close_range(2). No descriptor is larger than the soft limit allows.
-        let limit = i32::try_from(super::rlimit::soft_nofile_limit().min(65_536)).unwrap_or(1024);
-        for fd in first..=last.min(limit) {
-            // SAFETY: close(2) touches no memory. The relay never uses or drops a value that owns this descriptor.
-            unsafe { libc::close(fd) };
-        }
     }
 }
 

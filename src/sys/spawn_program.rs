@@ -24,6 +24,7 @@ use super::kill::Pid;
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
 use super::stdio::{STDERR, STDOUT, StreamKind, is_writable_pipe, stream_kind};
+use nix::NixPath;
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
@@ -484,7 +485,7 @@ fn open_output(
                 None => dup_inherited(*fd, to).map(Some),
             };
         }
-        Output::File(file) => error.map_or_else(|| open_log_file(file), Err),
+        Output::File(file) => error.map_or_else(|| log_file_descriptor(file), Err),
         Output::RefusedFd(_) => Err(Errno::EBADF),
         Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()).map(IntoRawFd::into_raw_fd),
     };
@@ -495,8 +496,8 @@ fn open_output(
 }
 
 /// Opens a log file. Returns the descriptor to which the program writes: the file, or the pipe to the relay.
-fn open_log_file(file: &LogFile) -> Result<RawFd, Errno> {
-    let opened = open_for_writing(&file.path, OFlag::O_CREAT | OFlag::O_APPEND)?;
+fn log_file_descriptor(file: &LogFile) -> Result<RawFd, Errno> {
+    let opened = open_for_writing(file.path.as_c_str(), OFlag::O_CREAT | OFlag::O_APPEND)?;
     let is_regular = stream_kind(opened.as_fd()) == StreamKind::RegularFile;
     Ok(file.carried.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
 }
@@ -524,7 +525,7 @@ fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
 
 /// Opens a file for writing. If the file is a FIFO without a reader, fails instead of waiting for a reader. Later
 /// writes may wait.
-fn open_for_writing(path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+pub(super) fn open_for_writing<P: NixPath + ?Sized>(path: &P, flags: OFlag) -> Result<OwnedFd, Errno> {
     let always = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(path, flags | always, Mode::from_bits_truncate(0o666))?;
     // This call clears O_NONBLOCK. If the call fails, the program's writes to a full FIFO fail instead of

@@ -2,8 +2,9 @@
 
 use super::errno::{Errno, cvt};
 use nix::sys::resource::{Resource, getrlimit};
-use std::ffi::{CStr, OsString, c_char, c_int};
+use std::ffi::{CStr, OsString, c_char, c_int, c_uint};
 use std::fs;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -90,17 +91,30 @@ pub fn host_name() -> String {
     names.ok().and_then(|names| names.nodename().to_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// Whether `NO_COLOR` is unset or empty (<https://no-color.org>).
+#[must_use]
+pub fn allows_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Closes every descriptor above 2. rsup may have inherited a listening socket or a locked file, and the port or the
 /// lock would stay in use as long as rsup runs. Call this function before rsup opens any descriptor.
 pub fn close_inherited() {
-    // SAFETY: close_range(2) touches no memory, and at this time no value of rsup owns a descriptor above 2.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    close_range(3, RawFd::MAX);
+}
+
+/// Closes the descriptors from `first` to `last`. No value that is used or dropped later may own one of them.
+pub(super) fn close_range(first: RawFd, last: RawFd) {
+    let [from, to] = [first, last].map(|fd| c_uint::try_from(fd).unwrap_or(c_uint::MAX));
+    // SAFETY: close_range(2) touches no memory, and the caller guarantees that nothing uses these descriptors.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
     if cvt(closed).is_err() {
         // Linux before 5.9 has no close_range(2).
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        for fd in 3..i32::try_from(soft.min(65_536)).unwrap_or(1024) {
-            // SAFETY: close(2) touches no memory, and at this time no value of rsup owns a descriptor above 2. The
-            // kernel answers EBADF for a descriptor that is not open.
+        let end = RawFd::try_from(soft.min(65_536)).unwrap_or(1024);
+        for fd in (first..=last).take_while(|fd| *fd < end) {
+            // SAFETY: close(2) touches no memory, and the caller guarantees that nothing uses this descriptor. The kernel
+            // answers EBADF for a descriptor that is not open.
             unsafe { libc::close(fd) };
         }
     }
