@@ -2,9 +2,8 @@
 
 use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Startup, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
-use crate::config::sections::value::MILESTONES;
 use crate::json_string;
-use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait};
+use crate::policy::{AutoRestart, Dependency, Milestone, ShutdownOn, StartupWait};
 
 impl Config {
     /// Returns the whole configuration as JSON with supervisord's key names. Users, commands and directories are not
@@ -86,8 +85,8 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
 }
 
 fn dependency(dependency: &Dependency) -> String {
-    let is_listed = |(_, state): &&(&str, _)| dependency.states.contains(state);
-    let states = MILESTONES.iter().filter(is_listed).map(|(name, _)| string(name));
+    let is_listed = |state: &Milestone| dependency.states.contains(state);
+    let states = Milestone::ALL.into_iter().filter(is_listed).map(|state| string(state.name()));
     let mut json = JsonObject::default();
     json.text("program", &dependency.name);
     json.raw("states", &array(states));

@@ -4,7 +4,7 @@
 use super::exit::ExitStatus;
 use super::level::Level;
 use super::signal::{Signal, SignalTarget};
-use super::spec::{Milestone, ProcId};
+use super::spec::ProcId;
 use super::startup::WaitReason;
 use std::fmt;
 
@@ -214,21 +214,10 @@ impl SupervisorMessage {
 pub fn describe(reasons: &[WaitReason]) -> String {
     let describe = |reason: &WaitReason| match reason {
         WaitReason::Program { name, states } => {
-            let states: Vec<_> = states.iter().map(|state| state_name(*state)).collect();
+            let states: Vec<_> = states.iter().map(|state| state.name()).collect();
             format!("{name} ({})", states.join(" or "))
         }
         WaitReason::LowerPriorities => "the programs with lower priority numbers".to_owned(),
     };
     reasons.iter().map(describe).collect::<Vec<_>>().join(", ")
-}
-
-fn state_name(milestone: Milestone) -> &'static str {
-    match milestone {
-        Milestone::Starting => "STARTING",
-        Milestone::Running => "RUNNING",
-        Milestone::Backoff => "BACKOFF",
-        Milestone::Stopping => "STOPPING",
-        Milestone::Exited => "EXITED",
-        Milestone::Fatal => "FATAL",
-    }
 }

@@ -188,7 +188,7 @@ impl ProcessSet {
         let mut starting: Vec<ProcId> = self.ids(0).filter(|id| self.spec(*id).is_some_and(starts)).collect();
         // supervisord starts the processes with `autostart` before its plugin starts the others.
         starting.sort_by_key(|id| match self.spec(*id) {
-            Some(spec) if !spec.autostart => (true, self.startup.rank(*id)),
+            Some(spec) if !spec.autostart => (true, spec.start_rank),
             Some(_) | None => (false, 0),
         });
         // All waits are noted first, because a start can end a wait.
@@ -710,7 +710,9 @@ impl ProcessSet {
         if !self.accepts_requests() {
             return;
         }
-        for (waiting, may_start) in self.startup.reach(id, milestones) {
+        let mut progress = self.startup.reach(id, milestones);
+        progress.sort_by_key(|(id, _)| (self.spec(*id).map(|spec| spec.start_rank), *id));
+        for (waiting, may_start) in progress {
             if may_start {
                 self.released.push_back(waiting);
             }
@@ -892,33 +894,13 @@ fn update_count(count: &mut usize, before: bool, after: bool) {
 #[cfg(test)]
 mod tests {
     use super::{Event, ProcId, ProcessSet, Settings};
-    use crate::policy::signal::Signal;
-    use crate::policy::spec::{AutoRestart, ProcessSpec, ShutdownOn, StartupWait};
+    use crate::policy::spec::ProcessSpec;
     use crate::policy::time::Time;
-    use std::rc::Rc;
 
     const NOW: Time = Time::from_nanos(0);
 
     fn one_process() -> ProcessSet {
-        let spec = ProcessSpec {
-            autostart: true,
-            autorestart: AutoRestart::Unexpected,
-            startsecs: 1,
-            startretries: 3,
-            exitcodes: Rc::new([0]),
-            stopsignal: Signal::TERM,
-            stopwaitsecs: 10,
-            stopasgroup: false,
-            killasgroup: false,
-            group_priority: 999,
-            priority: 999,
-            startup_wait: StartupWait::Running,
-            dependencies: Vec::new(),
-            dependent_startup: false,
-            start_rank: 0,
-            shutdown_on: ShutdownOn::Never,
-        };
-        ProcessSet::new(vec![spec], Settings::default())
+        ProcessSet::new(vec![ProcessSpec::example()], Settings::default())
     }
 
     #[test]

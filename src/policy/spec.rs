@@ -43,6 +43,24 @@ pub enum Milestone {
     Fatal,
 }
 
+impl Milestone {
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Running, Self::Backoff, Self::Stopping, Self::Exited, Self::Fatal];
+
+    /// supervisord's name of the state.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Exited => "EXITED",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
 /// What a process waits for before its first start: the processes of another program have reached a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
@@ -101,4 +119,29 @@ pub struct ProcessSpec {
     /// The place among processes that may be started at the same moment: a smaller number is started first, then the
     /// smaller [`ProcId`].
     pub start_rank: i64,
+}
+
+#[cfg(test)]
+impl ProcessSpec {
+    /// A specification with supervisord's defaults.
+    pub(super) fn example() -> Self {
+        Self {
+            autostart: true,
+            autorestart: AutoRestart::Unexpected,
+            startsecs: 1,
+            startretries: 3,
+            exitcodes: Rc::new([0]),
+            stopsignal: Signal::TERM,
+            stopwaitsecs: 10,
+            stopasgroup: false,
+            killasgroup: false,
+            group_priority: 999,
+            priority: 999,
+            shutdown_on: ShutdownOn::Never,
+            startup_wait: StartupWait::Running,
+            dependencies: Vec::new(),
+            dependent_startup: false,
+            start_rank: 999,
+        }
+    }
 }

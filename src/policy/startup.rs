@@ -67,7 +67,6 @@ struct Waiter {
     /// The indexes of the conditions of which this process is a member.
     member_of: Vec<usize>,
     reached: Milestones,
-    rank: i64,
     /// Whether the process is to be started as soon as nothing is left to wait for.
     is_waiting: bool,
     /// Whether it was noted that the process can never start.
@@ -90,8 +89,7 @@ impl StartupOrder {
         if !has_dependencies && !is_ordered {
             return order;
         }
-        order.waiters =
-            specs.iter().map(|spec| Waiter { rank: spec.start_rank, ..Waiter::default() }).collect();
+        order.waiters.resize_with(specs.len(), Waiter::default);
         for (index, spec) in specs.iter().enumerate() {
             for dependency in &spec.dependencies {
                 let goals = dependency.states.iter().map(|state| Goal::Reached(*state)).collect();
@@ -166,8 +164,8 @@ impl StartupOrder {
             .collect()
     }
 
-    /// Notes the milestones that a process has reached. Returns the waiting processes that wait for less than before, in
-    /// the order in which they start. Each comes with the answer whether it may start now.
+    /// Notes the milestones that a process has reached. Returns the waiting processes that wait for less than before.
+    /// Each comes with the answer whether it may start now.
     pub(super) fn reach(&mut self, id: ProcId, milestones: Milestones) -> Vec<(ProcId, bool)> {
         let mut progress = Vec::new();
         let Some(member) = self.waiters.get_mut(id.0) else { return progress };
@@ -195,7 +193,6 @@ impl StartupOrder {
                 }
             }
         }
-        progress.sort_unstable_by_key(|(id, _)| (self.rank(*id), *id));
         progress
     }
 
@@ -239,11 +236,6 @@ impl StartupOrder {
         condition.goals.iter().all(|(goal, _)| condition.members.iter().any(|id| never_reaches(id, *goal)))
     }
 
-    /// The place of a process among those that may be started at the same moment. A smaller number is started first.
-    pub(super) fn rank(&self, id: ProcId) -> i64 {
-        self.waiters.get(id.0).map_or(0, |waiter| waiter.rank)
-    }
-
     /// Whether no process waits for another.
     pub(super) fn is_empty(&self) -> bool {
         self.conditions.is_empty()
@@ -253,28 +245,10 @@ impl StartupOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::signal::Signal;
-    use crate::policy::spec::{AutoRestart, Dependency, ShutdownOn, StartupWait};
+    use crate::policy::spec::Dependency;
 
     fn spec(priority: i64) -> ProcessSpec {
-        ProcessSpec {
-            autostart: true,
-            autorestart: AutoRestart::Unexpected,
-            startsecs: 1,
-            startretries: 3,
-            exitcodes: Rc::new([0]),
-            stopsignal: Signal::TERM,
-            stopwaitsecs: 10,
-            stopasgroup: false,
-            killasgroup: false,
-            group_priority: 999,
-            priority,
-            shutdown_on: ShutdownOn::Never,
-            startup_wait: StartupWait::Running,
-            dependencies: Vec::new(),
-            dependent_startup: false,
-            start_rank: priority,
-        }
+        ProcessSpec { priority, ..ProcessSpec::example() }
     }
 
     fn waiting_for(name: &str, processes: &[usize], states: &[Milestone]) -> ProcessSpec {

@@ -140,20 +140,9 @@ pub(crate) fn startup_wait(text: &str) -> Result<StartupWait, String> {
     }
 }
 
-/// The states that `dependent_startup_wait_for` accepts, with their names.
-pub(crate) const MILESTONES: [(&str, Milestone); 6] = [
-    ("STARTING", Milestone::Starting),
-    ("RUNNING", Milestone::Running),
-    ("BACKOFF", Milestone::Backoff),
-    ("STOPPING", Milestone::Stopping),
-    ("EXITED", Milestone::Exited),
-    ("FATAL", Milestone::Fatal),
-];
-
 /// Parses the name of a state that `dependent_startup_wait_for` accepts, in any case.
 pub(crate) fn milestone(text: &str) -> Option<Milestone> {
-    let known = MILESTONES.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-    known.map(|(_, milestone)| milestone)
+    Milestone::ALL.into_iter().find(|milestone| milestone.name().eq_ignore_ascii_case(text))
 }
 
 /// Parses the name of a log level, in any case.
@@ -354,8 +343,8 @@ mod tests {
 
     #[test]
     fn milestones_are_six_states_in_any_case() {
-        for (name, state) in MILESTONES {
-            assert_eq!(milestone(&name.to_ascii_lowercase()), Some(state));
+        for state in Milestone::ALL {
+            assert_eq!(milestone(&state.name().to_ascii_lowercase()), Some(state));
         }
         assert_eq!((milestone("STOPPED"), milestone("UNKNOWN"), milestone("")), (None, None, None));
     }

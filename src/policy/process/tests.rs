@@ -1,33 +1,14 @@
 //! Every event in every state against `table.txt`, and the behaviour that supervisord's documentation describes.
 
-use std::rc::Rc;
 
 use super::*;
-use crate::policy::spec::{ShutdownOn, StartupWait};
 
 const fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
 
 fn spec() -> ProcessSpec {
-    ProcessSpec {
-        autostart: true,
-        autorestart: AutoRestart::Unexpected,
-        startsecs: 10,
-        startretries: 3,
-        exitcodes: Rc::new([0]),
-        stopsignal: Signal::QUIT,
-        stopwaitsecs: 10,
-        stopasgroup: false,
-        killasgroup: false,
-        group_priority: 999,
-        priority: 999,
-        startup_wait: StartupWait::Running,
-        dependencies: Vec::new(),
-        dependent_startup: false,
-        start_rank: 0,
-        shutdown_on: ShutdownOn::Never,
-    }
+    ProcessSpec { startsecs: 10, stopsignal: Signal::QUIT, ..ProcessSpec::example() }
 }
 
 const EXIT_0: ExitStatus = ExitStatus::Code(0);
