@@ -6,15 +6,13 @@
 //! The tests fail if a system call is not in the table of errors below. `INJECT=all` makes every single use fail.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::resource_use::shipped_binary;
+use crate::support::injection::Injection;
 use crate::support::two_programs::{TwoPrograms, two_programs};
 use crate::support::{
-    PATIENCE, SIGKILL, SIGTERM, Setup, Way, both_ways, each, installed, kill, needs, root, rsup, script,
-    within,
+    PATIENCE, SIGKILL, Setup, Way, both_ways, each, installed, kill, needs, root, rsup, script, within,
 };
 
 /// The errors that a system call can return from a healthy kernel or from a seccomp filter.
@@ -160,25 +158,6 @@ fn rsup_exits_before_it_starts_a_program_when_a_necessary_system_call_fails() {
     });
 }
 
-/// A strace process that is attached to rsup and makes a system call fail.
-struct Injection(Child);
-
-impl Injection {
-    fn start(programs: &TwoPrograms, inject: &str) -> Self {
-        let args = ["-f", "-b", "execve", "-o", "/dev/null", "-e", inject, "-p", &programs.pid.to_string()];
-        let mut strace = Command::new("strace").args(args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("attached"), "{line}");
-        Self(strace)
-    }
-
-    fn stop(mut self) {
-        kill(self.0.id().cast_signed(), SIGTERM);
-        let _status = self.0.wait();
-    }
-}
-
 /// The reason that rsup logs when this error makes a start of `job` fail; none if the error makes no start fail.
 fn expected_reason(call: &str, error: &str) -> Option<String> {
     Some(match (call, error) {
@@ -216,7 +195,7 @@ fn rsup_survives_a_system_call_that_fails_for_a_while() {
                 let is_logged = |name: &str| !life.rsup.lines(&format!("success: {name} ")).is_empty();
                 (is_logged("web") && is_logged("job")).then_some(())
             })?;
-            let injection = Injection::start(programs, &inject);
+            let injection = Injection::start(programs.pid, true, &inject);
             kill(job, SIGKILL);
             let slept = programs.sleeps(Duration::from_millis(if every_use() { 5000 } else { 1500 }));
             let same = programs.running(TwoPrograms::WEB) == [web];

@@ -115,7 +115,7 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    /// Returns whether everything is written. Returns false if the relay cannot go on.
+    /// Returns whether everything is written. Returns false if the relay cannot continue.
     fn run(&mut self) -> bool {
         // An earlier relay may have left lines in the staging pipes.
         for outlet in 0..self.outlets.len() {

@@ -146,7 +146,7 @@ impl Supervisor {
     /// Writes the log lines that are left, and ends the relay if it has not exited.
     fn end_relay(&mut self, is_in_time: bool) {
         let Some(relay) = &mut self.relay else { return };
-        // Without a reload and outside a container, the processes that rsup leaves behind may go on writing.
+        // Without a reload and outside a container, the processes that rsup leaves behind may continue to write.
         let must_end = self.context.is_pid1 || self.processes.will_reload();
         if let Some(child) = relay.child.take_if(|_| must_end) {
             end(&child);

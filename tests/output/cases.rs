@@ -111,7 +111,7 @@ fn remove(file: &str) -> Value {
     json!(["remove", file])
 }
 
-/// Waits until nobody has the file open. The relay learns of the end of a program a moment after PID 1.
+/// Waits until no process has the file open. PID 1 reaps a program before the relay closes the file of the program.
 fn closed(file: &str) -> Value {
     json!(["closed", file])
 }

@@ -22,7 +22,7 @@ pub(super) fn written(rsup: &Rsup, name: &str) -> u64 {
     rsup.read(&format!("{name}.count")).parse().unwrap_or_default()
 }
 
-/// Waits until the program has written so many bytes more.
+/// Waits until the program has written this number of further bytes.
 pub(super) fn expect_written(rsup: &Rsup, name: &str, more: u64) {
     let before = written(rsup, name);
     let what = format!("{name} writes {more} bytes after {before}");

@@ -2,17 +2,14 @@
 //! call of PID 1 and of the next relay while that relay starts. Afterwards the output passes as before.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::count::with_backups;
 use super::files::with_log;
 use super::reader::Reader;
 use super::{python, relay, relay_but, relays};
-use crate::support::{
-    Rsup, SIGKILL, SIGTERM, Setup, each, eventually, installed, kill, needs, proc, program, within,
-};
+use crate::support::injection::Injection;
+use crate::support::{Rsup, SIGKILL, Setup, each, eventually, installed, kill, needs, proc, program, within};
 
 /// The errors that a system call can return from a healthy kernel or from a seccomp filter.
 fn errors(call: &str) -> &'static [&'static str] {
@@ -102,7 +99,7 @@ impl Run {
         format!("{what}: {why}\n    {}", log.join("\n    "))
     }
 
-    /// Waits until so many more lines have passed on both ways.
+    /// Waits until this number of further lines has arrived in the log file and on stdout.
     fn passes(&self, lines: usize) -> Result<(), String> {
         let sizes = || {
             let files = (0..2000).map_while(|n| {
@@ -156,27 +153,6 @@ fn ranges(numbers: &[u64]) -> String {
         .map(|range| format!("{}-{}", range[0], range[range.len() - 1]))
         .collect();
     ranges.join(" ")
-}
-
-/// A strace process that makes system calls fail.
-struct Injection(Child);
-
-impl Injection {
-    fn start(pid: i32, follow: bool, inject: &str) -> Self {
-        let follow: &[&str] = if follow { &["-f", "-b", "execve"] } else { &[] };
-        let args = ["-o", "/dev/null", "-e", "signal=none", "-e", inject, "-p", &pid.to_string()];
-        let mut command = Command::new("strace");
-        let mut strace = command.args(follow).args(args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("attached"), "{line}");
-        Self(strace)
-    }
-
-    fn stop(mut self) {
-        kill(self.0.id().cast_signed(), SIGTERM);
-        let _status = self.0.wait();
-    }
 }
 
 /// The system calls that a relay makes from its fork on, and those of PID 1 while it starts the relay.

@@ -43,7 +43,7 @@ fn tally(mode: &str, path: &Path) -> Reader<Tally<SIZE>> {
     Reader::new(path, take)
 }
 
-/// Four programs write so many lines; each arrives whole and in order.
+/// Four programs write this number of lines each. Every line arrives whole and in order.
 fn no_line_is_torn_or_lost(mode: &str, count: u64) {
     let setup = in_mode(mode, &writers("1", count));
     let reader = tally(mode, &setup.path("pipe"));
@@ -103,12 +103,12 @@ fn lines_are_whole_when_both_streams_of_all_programs_are_one_pipe() {
     });
 }
 
-/// Waits until every stream has so many more lines than before.
+/// Waits until every stream has at least this number of further lines.
 #[track_caller]
 fn expect_progress(reader: &Reader<Tally<SIZE>>, streams: usize, lines: u64) {
     let before = reader.find("the lines so far", |tally| Some(tally.arrived()));
     let old = |at: usize| before.get(at).copied().unwrap_or_default();
-    reader.find("every program goes on writing", |tally| {
+    reader.find("every program continues to write", |tally| {
         let arrived = tally.arrived();
         let is_further = |(at, new): (usize, &u64)| *new >= old(at) + lines;
         (arrived.len() == streams && arrived.iter().enumerate().all(is_further)).then_some(())
@@ -252,8 +252,8 @@ fn speaker(name: &str) -> String {
     script(name, "echo out; echo err >&2; exec sleep 1000") + "startsecs=0\n"
 }
 
-/// Runs programs whose stdout and stderr are two FIFOs, until each FIFO has so many lines that are not rsup's own.
-/// Returns the lines of stdout and of stderr, sorted, and without rsup's own lines.
+/// Runs programs until rsup's stdout and stderr, which are two FIFOs, have this number of lines each that are not rsup's
+/// own. Returns the lines of stdout and of stderr, sorted, and without rsup's own lines.
 fn both_outputs(setup: Setup, wanted: [usize; 2]) -> [Vec<String>; 2] {
     let setup = setup.after("exec 2>errors");
     let readers = [all_lines(&setup.path("pipe")), all_lines(&setup.path("errors"))];

@@ -124,7 +124,7 @@ impl<const SIZE: usize> Tally<SIZE> {
         self.streams.values().filter(|stream| stream.end.is_some()).count() == streams
     }
 
-    /// Checks that every line was whole and in order, and that each stream lost at most so many bytes.
+    /// Checks that every line was whole and in order, and that each stream lost at most this number of bytes.
     #[track_caller]
     pub(super) fn check(&self, streams: usize, may_lose: u64) {
         let some = &self.wrong[..self.wrong.len().min(10)];

@@ -2,7 +2,7 @@
 //! directory: it does something when a byte arrives in `go`, and it appends records to `records`. A record is the
 //! nanoseconds of CLOCK_MONOTONIC, in eight bytes. The first record says that the program is ready.
 //!
-//! `fill BLOCKS STEPS blocks|lines` writes so many blocks to stdout as fast as possible, in steps of equal length. Each
+//! `fill BLOCKS STEPS blocks|lines` writes BLOCKS blocks to stdout as fast as possible, in steps of equal length. Each
 //! step waits for one byte, and has one record at its beginning and one at its end. With `lines`, each line is a write of
 //! its own. `answer` writes one line for each byte. After the last step, the program waits for a signal that ends it.
 

@@ -1,6 +1,5 @@
 //! Every event in every state against `table.txt`, and the behaviour that supervisord's documentation describes.
 
-
 use super::*;
 
 const fn at(seconds: u64) -> Time {
