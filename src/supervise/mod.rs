@@ -8,6 +8,7 @@ mod control;
 mod fifos;
 mod messages;
 mod output;
+mod pid_map;
 mod prepare;
 mod reap;
 mod reap_pacer;
@@ -28,16 +29,16 @@ use crate::policy::{
     Action, Event, Level, ProcId, ProcessAction, ProcessSet, RunContext, Sender, Settings, Signal,
     SignalInfo, SignalTarget, Time,
 };
-use crate::sys::{self, Errno, Limit, Pid, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
+use crate::sys::{self, Errno, Limit, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
 use control::Control;
 use fifos::Fifos;
+use pid_map::PidMap;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
 use relay::Relay;
 use remaining::RemainingProcesses;
 use slots::{Slot, Slots};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::mem;
 use std::time::Duration;
@@ -124,10 +125,10 @@ struct Supervisor {
     relay: Option<Relay>,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
-    leaders: BTreeMap<Pid, ProcId>,
+    leaders: PidMap<ProcId>,
     /// The processes of the configuration whose child (the leader) has been reaped, but whose process group still has
-    /// members.
-    leaderless: BTreeSet<ProcId>,
+    /// members, in ascending order.
+    leaderless: Vec<ProcId>,
     poller: Poller,
     signals: SignalFd,
     context: RunContext,
@@ -217,8 +218,8 @@ impl Supervisor {
             fifos,
             control,
             relay,
-            leaders: BTreeMap::new(),
-            leaderless: BTreeSet::new(),
+            leaders: PidMap::new(),
+            leaderless: Vec::new(),
             poller,
             signals,
             context: RunContext { is_pid1, has_terminal, has_shell, hup_ignored },
@@ -377,7 +378,7 @@ impl Supervisor {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, target) => self.send(id, signal, target),
             ProcessAction::AbandonGroup => {
-                self.leaderless.remove(&id);
+                self.leaderless.retain(|known| *known != id);
                 if let Some(slot) = self.slots.get_mut(id) {
                     slot.group = None;
                 }

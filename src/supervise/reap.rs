@@ -1,5 +1,6 @@
 //! Reaping children, and what their exits mean for the processes of the configuration.
 
+use super::pid_map::PidMap;
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
 use crate::policy::{Event, ExitStatus, Level, ProcId, Process, ProcessState, Time};
@@ -68,10 +69,10 @@ impl Supervisor {
     /// exited is removed from every table, because its PID is free from now on.
     fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
         let id = match child.status {
-            WaitStatus::Stopped(_) => self.leaders.get(&child.pid).copied(),
+            WaitStatus::Stopped(_) => self.leaders.get(child.pid).copied(),
             WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
                 self.remaining.forget(child.pid);
-                self.leaders.remove(&child.pid)
+                self.leaders.remove(child.pid)
             }
         };
         if id.is_none() {
@@ -109,7 +110,9 @@ impl Supervisor {
         slot.ended_at = WallClock::now().seconds();
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
-            self.leaderless.insert(id);
+            if let Err(place) = self.leaderless.binary_search(&id) {
+                self.leaderless.insert(place, id);
+            }
         } else {
             slot.group = None;
         }
@@ -143,7 +146,7 @@ impl Supervisor {
     /// Handles ECHILD: rsup has no child. A leader that is still in the table has ended, but waitpid(2) did not report
     /// the end to rsup, so the exit status is unknown.
     fn on_no_children(&mut self, now: Time) {
-        while let Some((_, id)) = self.leaders.pop_first() {
+        for id in mem::replace(&mut self.leaders, PidMap::new()).into_values() {
             self.leader_exited(id, ExitStatus::Unknown, now);
         }
     }

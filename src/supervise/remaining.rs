@@ -2,9 +2,9 @@
 //! Such a process is outside the programs' process groups, or is a member of one of these groups. Configuration mode
 //! and one-command mode both use this module.
 
+use super::pid_map::PidMap;
 use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
-use std::collections::BTreeSet;
 use std::mem;
 
 /// The processes that rsup signals when the programs have been stopped, and the signals that they were sent already.
@@ -15,16 +15,23 @@ pub(super) struct RemainingProcesses {
     all_asked: bool,
     /// Whether a single call of kill(2) has sent SIGKILL to all processes of the target.
     all_killed: bool,
-    /// The processes that were sent SIGTERM one by one, or as members of a process group.
-    asked: BTreeSet<Pid>,
-    /// The processes that were sent SIGKILL one by one.
-    killed: BTreeSet<Pid>,
-    /// The processes to which rsup has no permission to send SIGKILL.
-    refused: BTreeSet<Pid>,
+    /// The signals that single processes were sent.
+    sent: PidMap<Sent>,
     /// The process groups in which rsup has no permission to send SIGKILL to any member.
-    refused_groups: BTreeSet<Pid>,
+    refused_groups: Vec<Pid>,
     /// The relay, which gets no signal because it has to write the last output of the others.
     relay: Option<Pid>,
+}
+
+/// The signals that one process was sent.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    /// The process was sent SIGTERM by a kill(2) of its own, or as a member of a process group.
+    asked: bool,
+    /// The process was sent SIGKILL by a kill(2) of its own.
+    killed: bool,
+    /// rsup has no permission to send SIGKILL to the process.
+    refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -74,10 +81,8 @@ impl RemainingProcesses {
             target,
             all_asked: false,
             all_killed: false,
-            asked: BTreeSet::new(),
-            killed: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            refused_groups: BTreeSet::new(),
+            sent: PidMap::new(),
+            refused_groups: Vec::new(),
             relay: None,
         }
     }
@@ -87,10 +92,15 @@ impl RemainingProcesses {
         self.relay = relay;
     }
 
-    /// The children of rsup except the relay. `None` if the kernel does not list them.
+    fn sent(&self, pid: Pid) -> Sent {
+        self.sent.get(pid).copied().unwrap_or_default()
+    }
+
+    /// The children of rsup except the relay, in ascending order. `None` if the kernel does not list them.
     fn children(&self) -> Option<Vec<Pid>> {
         let mut children = sys::children()?;
         children.retain(|pid| Some(*pid) != self.relay);
+        children.sort_unstable();
         Some(children)
     }
 
@@ -117,10 +127,10 @@ impl RemainingProcesses {
     /// process was sent SIGTERM now, or `None` if the target is rsup's children and the kernel does not list them.
     fn ask(&mut self) -> Option<bool> {
         match self.target {
-            Target::Children => self.ask_children(|known, child| !known.killed.contains(&child)),
+            Target::Children => self.ask_children(|known, child| !known.sent(child).killed),
             // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
             // asks only its children that were not asked before.
-            Target::Namespace if !self.all_asked && !self.asked.is_empty() => {
+            Target::Namespace if !self.all_asked && self.sent.values().any(|sent| sent.asked) => {
                 Some(self.ask_adopted(|_, _| true))
             }
             Target::Namespace => Some(self.ask_whole_target(sys::kill_all)),
@@ -143,7 +153,7 @@ impl RemainingProcesses {
     fn ask_children(&mut self, must_ask: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
         let mut any_asked = false;
         for child in self.children()? {
-            if !self.asked.contains(&child) && must_ask(self, child) {
+            if !self.sent(child).asked && must_ask(self, child) {
                 self.ask_process(child);
                 any_asked = true;
             }
@@ -156,13 +166,13 @@ impl RemainingProcesses {
     /// child of rsup. Returns false if /proc does not list the processes.
     pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = self.processes() else { return false };
-        let children: BTreeSet<Pid> = self.children().unwrap_or_default().into_iter().collect();
+        let children = self.children().unwrap_or_default();
         for pid in processes {
-            if self.asked.contains(&pid) {
+            if self.sent(pid).asked {
                 continue;
             }
             let Some(group) = sys::process_group(pid) else { continue };
-            if must_ask(pid, group, children.contains(&pid)) {
+            if must_ask(pid, group, children.binary_search(&pid).is_ok()) {
                 self.ask_process(pid);
             }
         }
@@ -184,8 +194,9 @@ impl RemainingProcesses {
 
     /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.
     pub(super) fn note_asked_group(&mut self, group: Pid) {
-        let members = self.processes().unwrap_or_default().into_iter();
-        self.asked.extend(members.filter(|pid| sys::process_group(*pid) == Some(group)));
+        let processes = self.processes().unwrap_or_default().into_iter();
+        let members = processes.filter(|pid| sys::process_group(*pid) == Some(group));
+        members.for_each(|pid| self.note_asked(pid));
     }
 
     /// Sends SIGTERM and SIGCONT to processes. The caller uses this function if rsup cannot list the processes. If rsup
@@ -198,8 +209,12 @@ impl RemainingProcesses {
         }
     }
 
+    fn note_asked(&mut self, pid: Pid) {
+        self.sent.insert(pid, Sent { asked: true, ..self.sent(pid) });
+    }
+
     fn ask_process(&mut self, pid: Pid) {
-        self.asked.insert(pid);
+        self.note_asked(pid);
         send_term_and_cont(|signal| sys::kill(pid, signal));
     }
 
@@ -232,7 +247,7 @@ impl RemainingProcesses {
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
         for child in self.children()? {
-            if !self.killed.contains(&child) {
+            if !self.sent(child).killed {
                 self.kill_process(child);
                 any_killed = true;
             }
@@ -256,7 +271,7 @@ impl RemainingProcesses {
     }
 
     fn kill_process(&mut self, pid: Pid) {
-        self.killed.insert(pid);
+        self.sent.insert(pid, Sent { killed: true, ..self.sent(pid) });
         if sys::kill(pid, Signal::KILL.number()) == Err(Errno::EPERM) {
             self.note_refused(pid);
         }
@@ -264,18 +279,20 @@ impl RemainingProcesses {
 
     /// Notes that rsup has no permission to send SIGKILL to a child.
     pub(super) fn note_refused(&mut self, child: Pid) {
-        self.refused.insert(child);
+        self.sent.insert(child, Sent { refused: true, ..self.sent(child) });
     }
 
     /// Notes that rsup has no permission to send SIGKILL to any member of a process group.
     pub(super) fn note_refused_group(&mut self, group: Pid) {
-        self.refused_groups.insert(group);
+        if !self.refused_groups.contains(&group) {
+            self.refused_groups.push(group);
+        }
     }
 
     /// Whether rsup has no permission to send SIGKILL to any of the processes that it waits for. If rsup cannot list
     /// its children, because /proc is missing, the answer is no.
     pub(super) fn only_refused_are_left(&self) -> bool {
-        if self.refused.is_empty() && self.refused_groups.is_empty() {
+        if self.refused_groups.is_empty() && !self.sent.values().any(|sent| sent.refused) {
             return false;
         }
         if let Target::Group(group) = self.target {
@@ -283,16 +300,17 @@ impl RemainingProcesses {
         }
         let has_refused = |child: &Pid| {
             let group = || sys::process_group(*child);
-            self.refused.contains(child) || group().is_some_and(|group| self.refused_groups.contains(&group))
+            self.sent(*child).refused || group().is_some_and(|group| self.refused_groups.contains(&group))
         };
         self.children().is_some_and(|children| !children.is_empty() && children.iter().all(has_refused))
     }
 
     /// Forgets a child that has been reaped, because the next process with its PID has not been sent a signal.
     pub(super) fn forget(&mut self, child: Pid) {
-        self.asked.remove(&child);
-        self.killed.remove(&child);
-        self.refused.remove(&child);
+        // The entry itself stays: to remove it, rsup would have to move all later entries.
+        if self.sent.get(child).is_some() {
+            self.sent.insert(child, Sent::default());
+        }
     }
 }
 

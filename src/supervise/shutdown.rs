@@ -4,10 +4,8 @@
 use super::Supervisor;
 use super::clock::now;
 use super::remaining::Reached;
-use super::slots::Slot;
 use crate::policy::{ProcId, Signal};
-use crate::sys::{self, Pid};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sys;
 
 impl Supervisor {
     /// Forwards a signal to the process groups of all programs.
@@ -20,29 +18,29 @@ impl Supervisor {
         }
     }
 
-    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `members_of` lists the programs
-    /// of which rsup has asked only the leader (the child that rsup has forked). The other members of the process
-    /// groups of these programs get the signals. The processes that belong to no process group of rsup's programs get
-    /// the signals too.
+    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `members_of` lists, in ascending
+    /// order, the programs of which rsup has asked only the leader (the child that rsup has forked). The other members
+    /// of the process groups of these programs get the signals. The processes that belong to no process group of rsup's
+    /// programs get the signals too.
     pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.drop_empty_groups(now());
-        let leader_of = |slot: &Slot| slot.group.map(|group| (group, slot.leader));
-        let groups: BTreeMap<Pid, Option<Pid>> = self.slots.0.iter().filter_map(leader_of).collect();
-        let unasked: BTreeMap<Pid, Option<Pid>> =
-            members_of.iter().filter_map(|id| self.slots.get(*id)).filter_map(leader_of).collect();
+        let groups = self.slots.groups();
+        let slots = &self.slots;
         let asks_all = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
-        let is_known = self.remaining.ask_others(|pid, group, is_child| match unasked.get(&group) {
-            Some(leader) => *leader != Some(pid),
+        let is_known = self.remaining.ask_others(|pid, group, is_child| match groups.get(group) {
+            Some(id) if members_of.binary_search(id).is_ok() => {
+                slots.get(*id).is_some_and(|slot| slot.leader != Some(pid))
+            }
+            Some(_) => false,
             // The PID is compared too, because the process group does not always identify a leader (the child that rsup
             // has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
-            None if groups.contains_key(&group) || leaders.contains_key(&pid) => false,
-            None => asks_all || is_child,
+            None => leaders.get(pid).is_none() && (asks_all || is_child),
         });
         if !is_known {
             // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
             // rsup accepts this, because the other members would otherwise get SIGKILL without a request to stop.
-            self.remaining.ask_groups(unasked.into_keys());
+            self.remaining.ask_groups(members_of.iter().filter_map(|id| slots.get(*id)?.group));
         }
     }
 
@@ -50,9 +48,9 @@ impl Supervisor {
     /// [`Supervisor::ask_remaining`], unless they belong to a process group of rsup's programs.
     pub(super) fn ask_adopted(&mut self) {
         self.drop_empty_groups(now());
-        let groups: BTreeSet<Pid> = self.slots.0.iter().filter_map(|slot| slot.group).collect();
+        let groups = self.slots.groups();
         let leaders = &self.leaders;
-        self.remaining.ask_adopted(|pid, group| !groups.contains(&group) && !leaders.contains_key(&pid));
+        self.remaining.ask_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
     }
 
     /// Sends a signal to every process that is still alive and was not sent this signal before. Then reaps the children

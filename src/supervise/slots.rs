@@ -1,5 +1,6 @@
 //! The PIDs, the descriptors and the last error of each process.
 
+use super::pid_map::PidMap;
 use crate::control::board::Served;
 use crate::policy::{ProcId, Signal};
 use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
@@ -98,6 +99,12 @@ impl Slots {
         let slot = self.0.get_mut(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);
         slot
+    }
+
+    /// The process groups of all processes.
+    pub(super) fn groups(&self) -> PidMap<ProcId> {
+        let group_of = |(index, slot): (usize, &Slot)| Some((slot.group?, ProcId(index)));
+        self.0.iter().enumerate().filter_map(group_of).collect()
     }
 
     /// The name of a process.
