@@ -8,7 +8,6 @@ use crate::log::Log;
 use crate::policy::Level;
 use crate::relay::Channel;
 use crate::sys::{self, Credentials, Output, SpawnDefaults, SpawnSpec, Stdin};
-use std::collections::BTreeMap;
 use std::ffi::{CString, NulError};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -116,7 +115,7 @@ impl Preparer {
         let environment: Result<Vec<CString>, NulError> =
             self.variables(process).map(|(name, value)| CString::new(format!("{name}={value}"))).collect();
         let directory = process.directory.as_deref().map(CString::new).transpose();
-        let socket = self.sockets.get(&process.group);
+        let socket = socket_of(&self.sockets, &process.group);
         Ok(SpawnSpec {
             argv: argv.map_err(contains_nul)?,
             environment: environment.map_err(contains_nul)?,
@@ -186,7 +185,11 @@ impl Preparer {
 
 /// The sockets of the `[fcgi-program:x]` sections by group. Each socket is created once and stays open while
 /// the processes restart.
-pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
+pub(super) type Sockets = Vec<(String, Rc<OwnedFd>)>;
+
+fn socket_of<'a>(sockets: &'a Sockets, group: &str) -> Option<&'a Rc<OwnedFd>> {
+    sockets.iter().find(|(known, _)| known == group).map(|(_, socket)| socket)
+}
 
 /// Creates the sockets of all `[fcgi-program:x]` sections.
 ///
@@ -195,12 +198,12 @@ pub(super) type Sockets = BTreeMap<String, Rc<OwnedFd>>;
 pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> {
     let mut sockets = Sockets::new();
     for process in &config.processes {
-        if let (Some(socket), false) = (&process.socket, sockets.contains_key(&process.group)) {
+        if let (Some(socket), false) = (&process.socket, socket_of(&sockets, &process.group).is_some()) {
             let url = &socket.address;
             log.line(Level::Info, format_args!("Creating socket {url}"));
             let listener = listen(socket, process.user.as_deref())
                 .map_err(|error| Error::FastCgiSocket { url: url.to_string(), error })?;
-            sockets.insert(process.group.clone(), Rc::new(listener));
+            sockets.push((process.group.clone(), Rc::new(listener)));
         }
     }
     Ok(sockets)
