@@ -10,9 +10,10 @@ impl Config {
     /// looked up, so that the result does not depend on which of them exist on this machine.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let programs = self.in_start_order().into_iter().map(|process| program(process, &self.supervisord));
+        let mut programs =
+            self.in_start_order().into_iter().map(|process| program(process, &self.supervisord));
         let mut json = JsonObject::default();
-        json.raw("programs", &array(programs));
+        json.raw("programs", &array(&mut programs));
         json.raw("supervisord", &supervisord(&self.supervisord));
         json.finish() + "\n"
     }
@@ -36,7 +37,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.text("kind", kind(process.kind));
     json.text("command", &process.command);
     match &process.argv {
-        Ok(argv) => json.raw("argv", &array(argv.iter().map(|word| string(word)))),
+        Ok(argv) => json.raw("argv", &array(&mut argv.iter().map(|word| string(word)))),
         Err(why) => {
             json.raw("argv", "null");
             json.text("argv_error", why);
@@ -50,7 +51,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.text("autorestart", auto_restart(spec.autorestart));
     json.number("startsecs", Some(spec.startsecs));
     json.number("startretries", Some(spec.startretries));
-    json.raw("exitcodes", &array(spec.exitcodes.iter().map(u8::to_string)));
+    json.raw("exitcodes", &array(&mut spec.exitcodes.iter().map(u8::to_string)));
     json.number("stopsignal", Some(spec.stopsignal.number()));
     json.number("stopwaitsecs", Some(spec.stopwaitsecs));
     json.flag("stopasgroup", spec.stopasgroup);
@@ -73,7 +74,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
         json.flag("dependent_startup", true);
     }
     if !spec.dependencies.is_empty() {
-        json.raw("waits_for", &array(spec.dependencies.iter().map(dependency)));
+        json.raw("waits_for", &array(&mut spec.dependencies.iter().map(dependency)));
     }
     if let Some(wait) = process.startup_wait {
         json.text("startup_wait", startup_wait(wait));
@@ -86,10 +87,10 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
 
 fn dependency(dependency: &Dependency) -> String {
     let is_listed = |state: &Milestone| dependency.states.contains(state);
-    let states = Milestone::ALL.into_iter().filter(is_listed).map(|state| string(state.name()));
+    let mut states = Milestone::ALL.into_iter().filter(is_listed).map(|state| string(state.name()));
     let mut json = JsonObject::default();
     json.text("program", &dependency.name);
-    json.raw("states", &array(states));
+    json.raw("states", &array(&mut states));
     json.finish()
 }
 
@@ -210,7 +211,7 @@ impl JsonObject {
     }
 }
 
-fn array(items: impl Iterator<Item = String>) -> String {
+fn array(items: &mut dyn Iterator<Item = String>) -> String {
     let items: Vec<_> = items.collect();
     format!("[{}]", items.join(", "))
 }
@@ -240,7 +241,7 @@ mod tests {
             json.finish(),
             r#"{"a\"b": "x\u0009y", "none": null, "mask": 18, "none": null, "flag": true}"#
         );
-        assert_eq!(array(std::iter::empty()), "[]");
-        assert_eq!(array(["1", "2"].map(str::to_owned).into_iter()), "[1, 2]");
+        assert_eq!(array(&mut std::iter::empty()), "[]");
+        assert_eq!(array(&mut ["1", "2"].map(str::to_owned).into_iter()), "[1, 2]");
     }
 }

@@ -172,21 +172,21 @@ pub(crate) fn is_known(key: &str) -> bool {
 
 /// Returns the key of `tables` that `key` most likely means, if the difference is small enough for a typing error.
 pub(crate) fn nearest_key(key: &str, tables: [&'static [&'static str]; 2]) -> Option<&'static str> {
-    nearest_word(key, tables.into_iter().flatten().copied())
+    nearest_word(key, tables)
 }
 
 /// Returns the section that `name` most likely means: `program:` for `[Program:x]`.
 pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
     let kind = name.split_inclusive(':').next().unwrap_or(name);
-    nearest_word(&strip(kind).to_ascii_lowercase(), SECTION_NAMES.iter().copied())
+    nearest_word(&strip(kind).to_ascii_lowercase(), [SECTION_NAMES, &[]])
 }
 
 /// Returns the candidate with the smallest edit distance to `word`. If several candidates have that distance, returns
 /// the shortest of them. The distance must not exceed a third of the length of `word`, nor [`MAX_EDIT_DISTANCE`]. A
 /// candidate that begins with `word` counts as equal, because people often abbreviate keys.
-fn nearest_word(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+fn nearest_word(word: &str, candidates: [&'static [&'static str]; 2]) -> Option<&'static str> {
     let limit = (word.chars().count() / 3).min(MAX_EDIT_DISTANCE);
-    let measured = candidates.map(|candidate| {
+    let measured = candidates.into_iter().flatten().copied().map(|candidate| {
         let is_abbreviated = limit > 0 && candidate.starts_with(word);
         (if is_abbreviated { 0 } else { edit_distance(word, candidate) }, candidate)
     });
