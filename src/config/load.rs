@@ -96,7 +96,7 @@ pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
         ..ExpansionVars::variables(&environment)
     };
     let section = document.find("supervisorctl");
-    let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, key).ok();
+    let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, &key).ok();
     let mut settings = ClientSettings::default();
     if let Some(url) = value("serverurl") {
         settings.server_url = match url.strip_prefix("unix://").map(std::path::absolute) {
@@ -240,7 +240,7 @@ impl<'a> Loader<'a> {
             not_utf8: inputs.not_utf8,
             ..ExpansionVars::variables(&environment)
         };
-        match expand(&files.text(), &vars, "include.files") {
+        match expand(&files.text(), &vars, &"include.files") {
             Ok(patterns) => {
                 for pattern in patterns.split(is_space).filter(|pattern| !pattern.is_empty()) {
                     self.include_pattern(&join(&here, pattern), location);

@@ -112,7 +112,7 @@ fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig, var
     match &process.argv {
         Err(why) => {
             let text = reader.raw("command").map(Value::text).unwrap_or_default();
-            let cause = about_expansions(&text, vars, |c| shlex::can_cause(why, c));
+            let cause = about_expansions(&text, vars, &|c| shlex::can_cause(why, c));
             reader.warn("command", format!("can't parse command {}: {why}{cause}", repr(&process.command)));
         }
         Ok(words) if words.is_empty() => {

@@ -108,7 +108,7 @@ enum ExpandError {
 ///
 /// # Errors
 /// Returns the message that supervisord writes for this value.
-pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display) -> Result<String, String> {
+pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: &dyn Display) -> Result<String, String> {
     if !value.contains('%') {
         return Ok(value.to_owned());
     }
@@ -140,7 +140,7 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: impl Display
 pub(crate) fn about_expansions(
     value: &str,
     vars: &ExpansionVars<'_>,
-    can_cause: impl Fn(char) -> bool,
+    can_cause: &dyn Fn(char) -> bool,
 ) -> String {
     let mut remaining = value;
     while let Some((_, after)) = remaining.split_once('%') {
@@ -358,7 +358,7 @@ mod tests {
             numbers: Some((7, 9)),
             ..ExpansionVars::variables(&environment)
         };
-        expand(text, &vars, "program:x.command")
+        expand(text, &vars, &"program:x.command")
     }
 
     #[test]
@@ -432,10 +432,10 @@ mod tests {
         let vars = ExpansionVars { not_utf8: &not_utf8, ..ExpansionVars::variables(&environment) };
         let want = "Format string '%(ENV_X)s' for 'k' contains names ('ENV_X') which cannot be expanded. This variable \
                     is set, but its value is not UTF-8";
-        assert_eq!(expand("%(ENV_X)s", &vars, "k"), Err(want.to_owned()));
-        assert!(expand("%(ENV_Y)s", &vars, "k").is_err_and(|why| why.contains("Available names")));
+        assert_eq!(expand("%(ENV_X)s", &vars, &"k"), Err(want.to_owned()));
+        assert!(expand("%(ENV_Y)s", &vars, &"k").is_err_and(|why| why.contains("Available names")));
         let own = [("X".to_owned(), "own".to_owned())];
-        assert_eq!(expand("%(ENV_X)s", &ExpansionVars { own: &own, ..vars }, "k"), Ok("own".to_owned()));
+        assert_eq!(expand("%(ENV_X)s", &ExpansionVars { own: &own, ..vars }, &"k"), Ok("own".to_owned()));
     }
 
     #[test]
@@ -444,7 +444,7 @@ mod tests {
         environment.set("A", "a");
         environment.set("Q", "it's");
         let vars = ExpansionVars::variables(&environment);
-        let about = |value: &str| about_expansions(value, &vars, |c| c == '\'');
+        let about = |value: &str| about_expansions(value, &vars, &|c| c == '\'');
         assert_eq!(about("'%(ENV_A)s %(ENV_Q)s %(nope)s'"), " (the value of %(ENV_Q)s contains \"'\")");
         for value in ["", "'", "%", "%(", "%(ENV_A)s", "%%(ENV_Q)s", "100%%"] {
             assert_eq!(about(value), "", "{value}");

@@ -301,7 +301,7 @@ fn set_process_values(
     process.command = reader.string("command", &vars).unwrap_or_default();
     reject_nul(reader, "command", Some(&process.command));
     process.argv = shlex::split(&process.command);
-    process.name = expand(process_name, &vars, "process_name").unwrap_or_else(|why| {
+    process.name = expand(process_name, &vars, &"process_name").unwrap_or_else(|why| {
         reader.error("process_name", why);
         String::new()
     });
@@ -321,7 +321,7 @@ fn process_environment(
         return Vec::new();
     }
     let text = value.text();
-    let pairs = expand(&text, vars, "environment").and_then(|expanded| variables(&text, &expanded, vars));
+    let pairs = expand(&text, vars, &"environment").and_then(|expanded| variables(&text, &expanded, vars));
     pairs.unwrap_or_else(|why| {
         reader.error("environment", why);
         Vec::new()
@@ -345,7 +345,7 @@ fn rotation_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, key
 
 /// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.
 fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
-    let expand_again = |text: &str| expand(text, vars, keys.logfile).map(|text| log_file(&text));
+    let expand_again = |text: &str| expand(text, vars, &keys.logfile).map(|text| log_file(&text));
     let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again);
     let syslog = reader.value_or(keys.syslog, vars, false, boolean);
     if let LogFile::Path(path) = &file {

@@ -185,7 +185,7 @@ impl<'a> SectionReader<'_, 'a> {
         if !text.contains('%') {
             return Some(text);
         }
-        match expand(&text, vars, format_args!("{}.{key}", self.section.name)) {
+        match expand(&text, vars, &format_args!("{}.{key}", self.section.name)) {
             Ok(text) => Some(text.into()),
             Err(why) => {
                 let subject = SectionKey { section: self.section.name, key };

@@ -195,7 +195,7 @@ pub(crate) fn variables(
     vars: &ExpansionVars<'_>,
 ) -> Result<Vec<(String, String)>, String> {
     let pairs = shlex::pairs(expanded)
-        .map_err(|why| format!("{why}{}", about_expansions(text, vars, |c| shlex::can_cause(&why, c))))?;
+        .map_err(|why| format!("{why}{}", about_expansions(text, vars, &|c| shlex::can_cause(&why, c))))?;
     match pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
         true => Err(NUL_BYTE.to_owned()),
         false => Ok(pairs),
