@@ -181,7 +181,7 @@ impl Header {
             "{FORMAT}\tprocesses {processes}\tline {length}\trequests {request_fd}\trun {run:016x}\t{}",
             phase.name()
         );
-        render_line(version, length, line, |line| {
+        render_line(version, length, line, &|line| {
             // Writing to a String cannot fail.
             let _ = line.write_fmt(fields);
         });
@@ -214,7 +214,7 @@ impl<'a> Record<'a> {
     /// Replaces `line` by the text of this record.
     pub fn render(&self, version: u32, length: usize, line: &mut String) {
         let Served { starts, stops, signals } = self.served;
-        render_line(version, length, line, |line| {
+        render_line(version, length, line, &|line| {
             // Writing to a String cannot fail.
             let _ = write!(
                 line,
@@ -304,7 +304,7 @@ fn word(is_set: bool, word: &'static str) -> &'static str {
     if is_set { word } else { "-" }
 }
 
-fn render_line(version: u32, length: usize, line: &mut String, body: impl FnOnce(&mut String)) {
+fn render_line(version: u32, length: usize, line: &mut String, body: &dyn Fn(&mut String)) {
     // The last bytes of a line are a tab, the version and a newline.
     let room = length.saturating_sub(VERSION_FIELD + 1);
     line.clear();

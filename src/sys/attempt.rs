@@ -15,7 +15,7 @@ use std::ptr::null_mut;
 /// # Errors
 /// Returns the step that failed, and its errno.
 pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (CredentialStep, Errno)> {
-    let failure = in_child(|| {
+    let failure = in_child(&|| {
         change_user(own)?;
         change_user(Some(user))
     });
@@ -36,8 +36,8 @@ pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (Cr
 /// # Errors
 /// Returns the errno of the system call that failed, or EINVAL if `create` fails without one, such as for a path with a
 /// NUL byte.
-pub fn try_socket(own: Option<&Credentials>, create: impl FnOnce() -> io::Result<()>) -> Result<(), Errno> {
-    let failure = in_child(|| {
+pub fn try_socket(own: Option<&Credentials>, create: impl Fn() -> io::Result<()>) -> Result<(), Errno> {
+    let failure = in_child(&|| {
         change_user(own)?;
         create().map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw);
@@ -56,7 +56,7 @@ fn change_user(user: Option<&Credentials>) -> Result<(), ExecFailure> {
 
 /// Runs `steps` in a child and waits until the child has ended. Returns the step that failed. If no child can be
 /// created, returns `None`, as if all steps had succeeded.
-fn in_child(steps: impl FnOnce() -> Result<(), ExecFailure>) -> Option<ExecFailure> {
+fn in_child(steps: &dyn Fn() -> Result<(), ExecFailure>) -> Option<ExecFailure> {
     let (mut reader, status) = failure_pipe().ok()?;
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let Some(child) = unsafe { raw_fork(libc::SIGCHLD) }.ok()? else {
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn the_failed_step_of_the_child_is_returned() {
         let failure = ExecFailure { step: ExecStep::Gid, candidate: 0, errno: Errno::EINVAL };
-        assert_eq!(in_child(|| Err(failure)), Some(failure));
-        assert_eq!(in_child(|| Ok(())), None);
+        assert_eq!(in_child(&|| Err(failure)), Some(failure));
+        assert_eq!(in_child(&|| Ok(())), None);
     }
 
     #[test]
