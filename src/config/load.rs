@@ -316,7 +316,11 @@ impl Glob<'_> {
         let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
         let directories =
             if is_magic(directory) { self.unsorted_paths(directory) } else { vec![PathBuf::from(directory)] };
-        directories.iter().flat_map(|directory| self.matches_in(directory, name)).collect()
+        let mut found = Vec::new();
+        for directory in &directories {
+            found.append(&mut self.matches_in(directory, name));
+        }
+        found
     }
 
     /// Returns the paths in one directory whose names match `pattern`, which is the last component of a path pattern.

@@ -36,15 +36,18 @@ pub(super) fn needed_descriptors(config: &Config) -> u64 {
 /// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
 pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
     let inherited = env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
-    let configured = config.supervisord.environment.iter();
-    let configured = configured.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-    let enabled = [("SUPERVISOR_ENABLED".into(), "1".into())];
-    let mut variables: Vec<(Vec<u8>, Vec<u8>)> = inherited.chain(enabled).chain(configured).collect();
+    let mut variables: Vec<(Vec<u8>, Vec<u8>)> = inherited.collect();
+    variables.push(("SUPERVISOR_ENABLED".into(), "1".into()));
+    for (name, value) in &config.supervisord.environment {
+        variables.push((name.as_str().into(), value.as_str().into()));
+    }
     // The sort is stable, so the last of several variables with one name is the one that counts.
     variables.sort_by(|one, other| one.0.cmp(&other.0));
-    let last_of_each_name = variables.chunk_by(|one, other| one.0 == other.0).filter_map(<[_]>::last);
-    let environment = last_of_each_name.map(|(name, value)| CString::new([&name[..], b"=", value].concat()));
-    let environment = environment.collect::<Result<Vec<_>, _>>().map_err(|_| Error::NulInEnvironment)?;
+    let mut environment = Vec::with_capacity(variables.len());
+    for (name, value) in variables.chunk_by(|one, other| one.0 == other.0).filter_map(<[_]>::last) {
+        let variable = CString::new([&name[..], b"=", value].concat());
+        environment.push(variable.map_err(|_| Error::NulInEnvironment)?);
+    }
     let log_files =
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
