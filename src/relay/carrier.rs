@@ -91,11 +91,12 @@ impl<'a> Carrier<'a> {
         if let Some(log) = &plan.log {
             poller.add(log, LOG_TAG)?;
         }
-        let [stdout, stderr] = plan.staging.each_ref().map(Option::as_ref);
-        let mut outlets = vec![Outlet::new(OutputStream::stdout(), stdout)];
-        if !sys::stdout_is_stderr() {
-            outlets.push(Outlet::new(OutputStream::stderr(), stderr));
-        }
+        let kept = plan.staging.each_ref().map(Option::as_ref).into_iter();
+        let kept = kept.zip(plan.journals.each_ref().map(Option::as_ref));
+        let streams = [OutputStream::stdout(), OutputStream::stderr()].into_iter();
+        let outlets =
+            streams.zip(kept).map(|(stream, (staging, journal))| Outlet::new(stream, staging, journal));
+        let outlets = outlets.take(if sys::stdout_is_stderr() { 1 } else { 2 }).collect();
         let streams = (0..plan.streams.len()).map(|index| Stream::new(plan.positions.is_inside_line(index)));
         Ok(Self {
             plan,
@@ -117,7 +118,7 @@ impl<'a> Carrier<'a> {
 
     /// Returns whether everything is written. Returns false if the relay cannot continue.
     fn run(&mut self) -> bool {
-        // An earlier relay may have left lines in the staging pipes.
+        // An earlier relay may have left lines in the staging pipes or in the journals.
         for outlet in 0..self.outlets.len() {
             self.continue_outlet(outlet);
         }

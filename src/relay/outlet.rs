@@ -1,7 +1,7 @@
 //! One of rsup's own streams, to which the relay writes whole lines without waiting.
 
 use super::line_format::MAX_LINE;
-use crate::sys::{Errno, OutputStream, StagingPipe};
+use crate::sys::{Errno, LineJournal, OutputStream, StagingPipe};
 use std::mem;
 use std::os::fd::AsFd;
 
@@ -14,6 +14,8 @@ pub(super) struct Outlet<'a> {
     staging: Option<&'a StagingPipe>,
     /// Whether the staging pipe may contain bytes.
     is_staged: bool,
+    /// The memory that has the same purpose if the stream is a regular file.
+    journal: Option<&'a LineJournal>,
     /// The lines that the next [`Outlet::send`] writes, or the rest of those that it has written.
     pub(super) lines: Vec<u8>,
     /// After an error, the rest of a line of which the stream has taken a part. It comes before the next lines.
@@ -30,17 +32,23 @@ pub(super) struct Outlet<'a> {
 }
 
 impl<'a> Outlet<'a> {
-    pub(super) fn new(stream: OutputStream, staging: Option<&'a StagingPipe>) -> Self {
+    pub(super) fn new(
+        stream: OutputStream,
+        staging: Option<&'a StagingPipe>,
+        journal: Option<&'a LineJournal>,
+    ) -> Self {
         let is_terminal = stream.is_terminal();
         // An earlier relay may have left bytes in the pipe.
         let is_staged = staging.is_some();
+        let lines = journal.map(LineJournal::rest).unwrap_or_default();
         Self {
             stream,
             staging,
             is_staged,
-            lines: Vec::new(),
+            journal,
+            begins_inside_line: !lines.is_empty(),
+            lines,
             rest: Vec::new(),
-            begins_inside_line: false,
             lost: 0,
             has_failed: false,
             is_terminal,
@@ -70,6 +78,9 @@ impl<'a> Outlet<'a> {
             self.lines.drain(..count);
             self.is_staged = true;
         }
+        if let Some(journal) = self.journal {
+            journal.begin(&self.lines);
+        }
         self.write();
     }
 
@@ -96,6 +107,9 @@ impl<'a> Outlet<'a> {
             }
         }
         self.write_lines();
+        if let Some(journal) = self.journal.filter(|_| self.lines.is_empty()) {
+            journal.end();
+        }
     }
 
     fn write_lines(&mut self) {

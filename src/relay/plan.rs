@@ -2,7 +2,7 @@
 
 use crate::log::LogFormat;
 use crate::policy::Level;
-use crate::sys::{LinePositions, StagingPipe};
+use crate::sys::{LineJournal, LinePositions, StagingPipe};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub positions: LinePositions,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
     pub staging: [Option<StagingPipe>; 2],
+    /// For stdout and stderr, the memory that holds these lines if the stream is a regular file.
+    pub journals: [Option<LineJournal>; 2],
     /// The least severe level of the relay's own log lines. `None` if it writes none.
     pub threshold: Option<Level>,
     pub log_format: LogFormat,

@@ -4,7 +4,9 @@ use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, descri
 use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
-use crate::sys::{self, Errno, LinePositions, Output, OutputStream, RelayChild, StagingPipe, StreamPipe};
+use crate::sys::{
+    self, Errno, LineJournal, LinePositions, Output, OutputStream, RelayChild, StagingPipe, StreamPipe,
+};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -56,6 +58,7 @@ struct SharedPipes {
     ended: StreamPipe,
     log: Option<StreamPipe>,
     staging: [Option<StagingPipe>; 2],
+    journals: [Option<LineJournal>; 2],
     positions: LinePositions,
 }
 
@@ -70,6 +73,7 @@ impl SharedPipes {
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
+            journals: [sys::STDOUT, sys::STDERR].map(LineJournal::new),
             // Two streams for each process, and rsup's own log.
             positions: LinePositions::new(2 * processes + 1)?,
         })
@@ -152,7 +156,7 @@ impl RelayBuilder {
     /// Returns the relay, which is not started yet, or `None` if no stream needs it. `threshold` is the least severe level
     /// that rsup logs.
     pub(super) fn build(self, threshold: Option<Level>) -> Option<Relay> {
-        let SharedPipes { ended, log, staging, positions } =
+        let SharedPipes { ended, log, staging, journals, positions } =
             self.shared.filter(|_| !self.streams.is_empty())?;
         let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
         let width = self.streams.iter().map(|stream| stream.name.chars().count()).max().unwrap_or(0);
@@ -170,6 +174,7 @@ impl RelayBuilder {
             ended: ended.reader,
             positions,
             staging,
+            journals,
             threshold,
             log_format,
         };

@@ -12,7 +12,7 @@ use super::wait::{WaitStatus, decode};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::unistd::{pipe2, read, write};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -156,13 +156,7 @@ impl LinePositions {
     /// Returns the errno of mmap(2).
     pub fn new(streams: usize) -> Result<Self, Errno> {
         let length = streams.max(1);
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: the kernel chooses an address range that nothing else uses.
-        let mapping = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
-        if mapping == libc::MAP_FAILED {
-            return Err(Errno::last());
-        }
+        let mapping = map_shared(length)?;
         // SAFETY: the mapping has `length` bytes, which the kernel has set to zero, and it is never unmapped. All
         // processes access it only through these atomics.
         Ok(Self(unsafe { std::slice::from_raw_parts(mapping.cast(), length) }))
@@ -180,6 +174,18 @@ impl LinePositions {
             position.store(inside.into(), Ordering::Relaxed);
         }
     }
+}
+
+/// Maps memory that this process shares with the children that it forks later.
+///
+/// # Errors
+/// Returns the errno of mmap(2).
+pub(super) fn map_shared(length: usize) -> Result<*mut c_void, Errno> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: the kernel chooses an address range that nothing else uses.
+    let mapping = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
+    if mapping == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(mapping) }
 }
 
 /// A relay that has been forked and not been reaped.

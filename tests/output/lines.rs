@@ -193,7 +193,9 @@ fn all_lines_are_whole_when_the_relay_is_killed(mode: &str, to_file: bool) -> Re
     let setup = rsup(&conf).file("load.py", LOAD, 0o644).args(&["--output", mode]);
     let pipe = setup.path("pipe");
     let reader = (!to_file).then(|| tally(mode, &pipe));
-    let mut rsup = setup.after("exec >>pipe 2>&1").start();
+    // The position of a file has another meaning if all writes append to it.
+    let redirect = if mode == "json" { "exec >pipe 2>&1" } else { "exec >>pipe 2>&1" };
+    let mut rsup = setup.after(redirect).start();
     let size = |rsup: &Rsup| std::fs::metadata(rsup.path("pipe")).map_or(0, |file| file.len());
     let progress = |rsup: &Rsup| match &reader {
         Some(reader) => expect_progress(reader, streams, 20),

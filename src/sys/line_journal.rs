@@ -1,0 +1,87 @@
+//! The lines that are being written to a regular file, kept for the case that the process is killed meanwhile.
+
+use super::relay::map_shared;
+use super::stdio::{StreamKind, standard_fd, stream_kind};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{Whence, lseek};
+use std::cell::UnsafeCell;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+/// The lines that rsup's stdout or stderr gets next if it is a regular file. SIGKILL ends a write(2) to a file after any
+/// page, so a killed relay may leave only a part of a line in the file. The memory is shared with the later relays: the
+/// next one sees from the position of the file how much is written, and writes the rest.
+#[derive(Debug)]
+pub struct LineJournal {
+    file: BorrowedFd<'static>,
+    /// How lseek(2) finds the position at which the next write begins.
+    next: Whence,
+    lines: &'static Lines,
+}
+
+/// The shared memory. At any time, only one relay uses it.
+#[derive(Debug)]
+#[repr(C)]
+struct Lines {
+    /// The position of the file before the lines.
+    start: AtomicI64,
+    /// The number of bytes of the lines. 0 if nothing is being written.
+    length: AtomicUsize,
+    bytes: UnsafeCell<[u8; LineJournal::CAPACITY]>,
+}
+
+// SAFETY: rsup has one thread, and PID 1 and the relays are processes of their own.
+unsafe impl Sync for Lines {}
+
+impl LineJournal {
+    /// How many bytes the journal can hold.
+    const CAPACITY: usize = 64 * 1024;
+
+    /// Returns an empty journal for a standard descriptor, or `None` if the descriptor is not a regular file. The memory is
+    /// never unmapped.
+    #[must_use]
+    pub fn new(fd: RawFd) -> Option<Self> {
+        let file = standard_fd(fd);
+        if stream_kind(file) != StreamKind::RegularFile {
+            return None;
+        }
+        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
+        let next = if flags.contains(OFlag::O_APPEND) { Whence::SeekEnd } else { Whence::SeekCur };
+        let memory = map_shared(size_of::<Lines>()).ok()?;
+        // SAFETY: the mapping begins at a page, is as long as a `Lines`, and is never unmapped. The kernel has set it to
+        // zero, which is valid for each field.
+        Some(Self { file, next, lines: unsafe { &*memory.cast() } })
+    }
+
+    /// Records lines that are written next. Records nothing if they are too long, or if a seccomp filter refuses lseek(2).
+    pub fn begin(&self, lines: &[u8]) {
+        let Ok(start) = lseek(self.file, 0, self.next) else { return };
+        if lines.len() <= Self::CAPACITY {
+            self.lines.start.store(start, Ordering::Relaxed);
+            // SAFETY: the memory has room for the lines, and no reference to it exists.
+            unsafe {
+                self.lines.bytes.get().cast::<u8>().copy_from_nonoverlapping(lines.as_ptr(), lines.len())
+            };
+            // If this relay is killed before this moment, the next one finds an empty journal.
+            self.lines.length.store(lines.len(), Ordering::Release);
+        }
+    }
+
+    /// What the file does not contain yet of the lines that an earlier relay has recorded. This is exact unless another
+    /// process has written to the file meanwhile, which would tear the line anyway.
+    #[must_use]
+    pub fn rest(&self) -> Vec<u8> {
+        let length = self.lines.length.load(Ordering::Acquire);
+        let written =
+            lseek(self.file, 0, Whence::SeekCur).map(|end| end - self.lines.start.load(Ordering::Relaxed));
+        // SAFETY: the reference ends before the next call of `begin`.
+        let bytes = unsafe { &*self.lines.bytes.get() };
+        let rest = usize::try_from(written.unwrap_or(-1)).ok().and_then(|written| bytes.get(written..length));
+        rest.unwrap_or_default().to_vec()
+    }
+
+    /// Records that no line is left to write.
+    pub fn end(&self) {
+        self.lines.length.store(0, Ordering::Relaxed);
+    }
+}
