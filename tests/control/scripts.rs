@@ -174,10 +174,6 @@ fn a_job_starts_and_restarts_the_workers_of_a_group() {
 #[test]
 fn an_entry_script_starts_programs_one_by_one() {
     needs!(root(), pid_namespace());
-    let ordered = |name: &str, keys: &str| {
-        let command = format!("echo {name} >>order; exec sleep 1000");
-        script(name, &command) + "autostart=false\n" + keys
-    };
     let entry = r"
         set -e
         supervisorctl start database
@@ -188,14 +184,21 @@ fn an_entry_script_starts_programs_one_by_one() {
         echo done >>order
     ";
     // The database is up after one second, and the script waits for it.
-    let programs = ordered("database", "startsecs=1\n")
-        + &ordered("queue", "startsecs=0\n")
-        + &ordered("web", "startsecs=0\n")
+    let database = script("database", "echo database >>order; exec sleep 1000");
+    let programs = database
+        + "autostart=false\nstartsecs=1\n"
+        + &program("queue", "sleep 1000")
+        + BY_REQUEST
+        + &program("web", "sleep 1000")
+        + BY_REQUEST
         + &program("entry", "sh entry.sh")
         + ONCE;
     let rsup = image(&programs).file("entry.sh", entry, 0o644).start();
     rsup.expect_in_file("order", "done");
-    assert_eq!(rsup.read("order"), "database\nafter the database\nqueue\nweb\ndone\n");
+    assert_eq!(rsup.read("order"), "database\nafter the database\ndone\n");
+    let spawned =
+        rsup.lines("spawned: '").into_iter().map(|line| line.0.split('\'').nth(1).unwrap().to_owned());
+    assert_eq!(spawned.collect::<Vec<_>>(), ["entry", "database", "queue", "web"]);
     assert_eq!(sh(&rsup, "supervisorctl status | grep -c RUNNING").1, "3\n");
 }
 
