@@ -130,9 +130,9 @@ bench: build ## compare rsup with its peers: TABLES of life reap idle command co
 peers: build ## print a table of what rsup and its peers do in each of a list of faults
 	RSUP_BIN=$(BIN) cargo test --locked --test all peers_faults:: -- --nocapture
 
-soak: build ## random faults for SOAK seconds (600) with seed SEED; 10 GB into a log file; every system call fails once; a million walks of the policy
-	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) OUTPUT_SOAK=10000 INJECT=all WALKS=1000000 RSUP_BIN=$(BIN) \
-		cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks::
+soak: build ## random faults for SOAK seconds (600) with seed SEED; 10 GB into a log file; KILLS (60) of the relay; every system call fails once; a million walks of the policy
+	SOAK=$(or $(SOAK),600) SEED=$(or $(SEED),$(shell date +%s)) OUTPUT_SOAK=10000 KILLS=$(or $(KILLS),60) INJECT=all WALKS=1000000 \
+		RSUP_BIN=$(BIN) cargo test --locked --test all -- --nocapture soak:: inject:: policy_walks:: relay_is_killed relay_that_is_killed
 
 fuzz: ## read random bytes as configuration files, requests and status boards for FUZZ seconds each (120)
 	@mkdir -p tests/fuzz/corpus; command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

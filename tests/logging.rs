@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::support::pty::Terminal;
 use crate::support::{
-    CONF, Line, Rsup, SIGKILL, SIGTERM, Setup, binary, both_ways, command, each, eventually, files_below,
-    installed, kill, make_fifo, needs, pid_namespace, proc, program, root, rsup, script, within,
+    CONF, Line, Rsup, SIGKILL, SIGTERM, Setup, at_once, binary, both_ways, command, each, eventually,
+    files_below, installed, kill, make_fifo, needs, pid_namespace, proc, program, root, rsup, script, within,
 };
 
 /// Makes stderr a full pipe whose reader does not read.
@@ -310,13 +310,13 @@ fn a_slow_reader_gets_the_last_lines() {
 #[test]
 fn a_full_stderr_does_not_change_exit_code_2_for_a_wrong_file() {
     let fill = "dd if=/dev/zero of=pipe oflag=nonblock bs=4096 2>/dev/null; exec 2>pipe";
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let setup = rsup("[program:x]\nstartsecs=never\n").after(fill);
         let pipe = setup.path("pipe");
         make_fifo(&pipe);
         let _reader_that_does_not_read = File::options().read(true).write(true).open(&pipe).unwrap();
         assert_eq!(setup.run_as(way).run().0, 2, "{way:?}");
-    }
+    });
 }
 
 /// What date(1) of this machine prints for a time zone: the date, the hour and the minute.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Rsup, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Setup, Way, both_ways,
-    eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program, root, rsup,
-    script,
+    Rsup, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, Setup, Way, at_once,
+    both_ways, eventually, forever, handler, installed, kill, needs, never, pid_namespace, proc, program,
+    root, rsup, script,
 };
 
 /// The lines that the programs of a test have written into the file `events`.
@@ -317,7 +317,7 @@ fn five_programs_of_one_priority_stop_at_the_same_time() {
 fn a_program_that_ignores_sigterm_delays_no_other_program() {
     let conf = handler("stubborn", "TERM", "") + "stopwaitsecs=2\n" + &program("b", "sleep 1000");
     let conf = conf + &handler("c", "TERM", "exit 0") + &handler("d", "TERM", "sleep 0.2; exit 0");
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let mut rsup = rsup(&conf).run_as(way).start();
         rsup.expect_ready(&["stubborn", "c", "d"]);
         rsup.expect("success: b");
@@ -331,7 +331,7 @@ fn a_program_that_ignores_sigterm_delays_no_other_program() {
             assert!(gone.since(&at) < 1500, "{name}: {at:?} {gone:?}");
         }
         assert_eq!(rsup.lines("stopped: stubborn (terminated by SIGKILL)").len(), 1);
-    }
+    });
 }
 
 #[test]
@@ -396,19 +396,19 @@ fn child() -> String {
 
 #[test]
 fn a_foreground_child_of_a_leader_that_is_killed_at_stopwaitsecs_is_asked_to_stop() {
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = script("web", WAITS_FOR_CHILD) + "stopwaitsecs=2\n";
         let mut rsup = rsup(&conf).file("child.sh", &child(), 0o755).run_as(way).start();
         rsup.expect_ready(&["child"]);
         assert_eq!(rsup.stop(), 0, "{way:?}");
         assert_eq!(events(&rsup), ["told"], "{way:?}");
         assert_eq!(rsup.lines("stopped: web (terminated by SIGKILL)").len(), 1);
-    }
+    });
 }
 
 #[test]
 fn before_the_stop_deadline_the_child_of_a_leader_is_asked_and_then_the_leader_ends_by_itself() {
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = script("web", WAITS_FOR_CHILD) + "stopwaitsecs=600\n";
         let setup = rsup(&conf).file("child.sh", &child(), 0o755).args(&["--stop-timeout", "3"]);
         let mut rsup = setup.run_as(way).start();
@@ -419,7 +419,7 @@ fn before_the_stop_deadline_the_child_of_a_leader_is_asked_and_then_the_leader_e
         assert!(took >= Duration::from_millis(1980) && took < Duration::from_secs(3), "{way:?} {took:?}");
         assert_eq!(events(&rsup), ["told", "cleanup"], "{way:?}");
         assert_eq!(rsup.lines("stopped: web (exit status 0)").len(), 1);
-    }
+    });
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn the_child_of_a_launcher_that_ignores_sigterm_gets_the_time_that_it_needs() {
         "trap \"echo told >> events; sleep 3; echo clean >> events; exit\" TERM; {}",
         forever("child")
     );
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = script("db", launcher) + "stopwaitsecs=4\n" + &program("other", "sleep 1000");
         let mut rsup = rsup(&conf).file("child.sh", &child, 0o755).run_as(way).start();
         rsup.expect_ready(&["child"]);
@@ -440,7 +440,7 @@ fn the_child_of_a_launcher_that_ignores_sigterm_gets_the_time_that_it_needs() {
         let asked = rsup.lines("received SIGTERM").remove(0);
         assert!((3990..4900).contains(&killed.since(&asked)), "{killed:?}");
         assert_eq!(rsup.lines("killing").len(), 1, "the child is not killed: {:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
@@ -448,13 +448,13 @@ fn a_remaining_member_that_is_asked_late_gets_time_before_sigkill() {
     // The leader ends 1.5 s after its stop signal. Without further time, the child would have 0.5 s.
     let child = format!("trap \"sleep 1.2; echo clean >> events; exit\" TERM; {}", forever("child"));
     let leader = format!("sh ./child.sh & trap \"sleep 1.5; exit 0\" TERM; {}", forever("leader"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = script("web", &leader) + "stopwaitsecs=2\n";
         let mut rsup = rsup(&conf).file("child.sh", &child, 0o755).run_as(way).start();
         rsup.expect_ready(&["child", "leader"]);
         assert_eq!(rsup.stop(), 0, "{way:?}");
         assert_eq!(events(&rsup), ["clean"], "{way:?}");
-    }
+    });
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn before_the_stop_deadline_every_process_is_asked_once() {
     };
     let launcher = script("launcher", "setsid sh ./daemon.sh & exec sleep 1000") + "priority=1\n";
     let conf = with_member("high", 900) + &with_member("low", 1) + &launcher;
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let setup = rsup(&conf).file("daemon.sh", &asked("daemon"), 0o755).args(&["--stop-timeout", "3"]);
         let mut rsup = setup.run_as(way).start();
         let names = ["high", "high-member", "low", "low-member", "daemon"];
@@ -506,7 +506,7 @@ fn before_the_stop_deadline_every_process_is_asked_once() {
         // has ended.
         expected.sort();
         assert_eq!(events, expected, "{way:?}: each once");
-    }
+    });
 }
 
 #[test]
@@ -515,7 +515,7 @@ fn without_proc_every_process_is_asked_before_the_stop_deadline() {
     let asked = |name: &str| format!("trap \"echo {name} >> events\" TERM; {}", forever(name));
     let body = format!("({}) & {}", asked("member"), asked("leader"));
     let conf = script("web", &body) + "stopwaitsecs=600\n";
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let setup = rsup(&conf).args(&["--stop-timeout", "2"]).through(&["unshare", "-m"]);
         let setup = setup.after("umount -l /proc; umount -l /proc; test ! -e /proc/1 || exit 99");
         let mut rsup = setup.run_as(way).start();
@@ -523,7 +523,7 @@ fn without_proc_every_process_is_asked_before_the_stop_deadline() {
         rsup.signal(SIGTERM);
         rsup.expect_in_file("events", "member\n");
         rsup.expect("stopped: web (terminated by SIGKILL)");
-    }
+    });
 }
 
 #[test]
@@ -556,14 +556,14 @@ fn when_not_pid_1_the_child_of_a_daemon_that_is_killed_is_asked_to_stop() {
         "trap \"echo told >> events; sleep 1.2; echo clean >> events; exit\" TERM; {}",
         forever("child")
     );
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=2\n";
         let setup = rsup(&launcher).file("daemon.sh", &daemon, 0o755).file("child.sh", &child, 0o755);
         let mut rsup = setup.run_as(way).start();
         rsup.expect_ready(&["daemon", "child"]);
         assert_eq!(rsup.stop(), 0, "{way:?}");
         assert_eq!(events(&rsup), ["told", "clean"], "{way:?}");
-    }
+    });
 }
 
 #[test]
@@ -677,10 +677,10 @@ fn stops_in_a_second(setup: Setup, way: Way) {
 #[test]
 fn a_daemon_that_ignores_sigterm_is_killed_at_the_stop_deadline() {
     let launcher = script("web", "setsid sh ./daemon.sh & exec sleep 1000") + "stopwaitsecs=600\n";
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         stops_in_a_second(rsup(&launcher).args(&["--stop-timeout", "1"]), way);
         stops_in_a_second(rsup(&format!("[supervisord]\nstop_timeout=1\n{launcher}")), way);
-    }
+    });
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::freezer::Freezer;
 use crate::support::{
-    Rsup, SIGKILL, SIGTERM, Setup, Way, both_ways, command, eventually, installed, kill, needs, proc,
-    program, root, rsup, script, skip,
+    Rsup, SIGKILL, SIGTERM, Setup, Way, at_once, both_ways, command, eventually, installed, kill, needs,
+    proc, program, root, rsup, script, skip,
 };
 
 /// A script that writes its PID into the file `frozen` and then executes sleep. The tests freeze this process.
@@ -65,8 +65,8 @@ fn exits_within_a_second_of(seconds: u64, rsup: &mut Rsup, way: Way, code: i32, 
 #[test]
 fn rsup_exits_one_second_after_the_stop_deadline_although_a_program_is_frozen() {
     needs!(Freezer::new().map(drop));
-    for way in both_ways() {
-        for body in PROGRAMS {
+    at_once(&both_ways(), |&way| {
+        at_once(&PROGRAMS, |&body| {
             let freezer = Freezer::new().unwrap();
             let conf = script("web", body) + "stopwaitsecs=600\n" + &program("other", "sleep 1000");
             let (mut rsup, frozen) = start(rsup(&conf).args(&["--stop-timeout", "1"]), way);
@@ -81,28 +81,28 @@ fn rsup_exits_one_second_after_the_stop_deadline_although_a_program_is_frozen() 
             eventually("the thawed process ends by SIGKILL", || {
                 proc::process(frozen).is_none().then_some(())
             });
-        }
-    }
+        });
+    });
 }
 
 #[test]
 fn rsup_exits_after_twice_stopwaitsecs_and_one_second_although_a_leader_is_frozen() {
     needs!(Freezer::new().map(drop));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let freezer = Freezer::new().unwrap();
         let (mut rsup, frozen) = start(rsup(&(script("web", PROGRAMS[0]) + "stopwaitsecs=1\n")), way);
         freezer.freeze(frozen);
         // stopwaitsecs for the program, the same time for the sweep, and one second after SIGKILL.
         exits_after(&mut rsup, way, 0, 3, || freezer.thaw());
         eventually("the thawed process ends by SIGKILL", || proc::process(frozen).is_none().then_some(()));
-    }
+    });
 }
 
 #[test]
 fn rsup_exits_one_second_after_the_stop_deadline_although_the_command_is_frozen() {
     needs!(Freezer::new().map(drop));
-    for way in both_ways() {
-        for (body, code) in [(PROGRAMS[0], 128 + SIGKILL), (PROGRAMS[1], 128 + SIGTERM)] {
+    at_once(&both_ways(), |&way| {
+        at_once(&[(PROGRAMS[0], 128 + SIGKILL), (PROGRAMS[1], 128 + SIGTERM)], |&(body, code)| {
             let freezer = Freezer::new().unwrap();
             let (mut rsup, frozen) = start(command(&["sh", "-c", body]).args(&["--stop-timeout", "1"]), way);
             freezer.freeze(frozen);
@@ -110,15 +110,15 @@ fn rsup_exits_one_second_after_the_stop_deadline_although_the_command_is_frozen(
             eventually("the thawed process ends by SIGKILL", || {
                 proc::process(frozen).is_none().then_some(())
             });
-        }
-    }
+        });
+    });
 }
 
 /// The kernel merges the SIGCHLDs of the two exits into one SIGCHLD, which contains the PID of the first exit.
 #[test]
 fn an_exit_that_triggers_shutdown_on_counts_before_another_program_is_restarted() {
     needs!(Freezer::new().map(drop));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let freezer = Freezer::new().unwrap();
         let conf = program("again", "sleep 1000") + "autorestart=true\n" + &program("once", "sleep 1000");
         let mut rsup = rsup(&(conf + "autorestart=false\nshutdown_on=exited\n")).run_as(way).start();
@@ -132,7 +132,7 @@ fn an_exit_that_triggers_shutdown_on_counts_before_another_program_is_restarted(
         freezer.thaw();
         assert_eq!(rsup.exit_code(), 128 + SIGKILL, "{way:?}");
         assert_eq!(rsup.lines("spawned: 'again'").len(), 1, "{way:?}");
-    }
+    });
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn rsup_exits_although_it_has_no_permission_to_signal_an_inherited_child() {
     // The shell starts a child as root and then executes rsup as another user.
     let start =
         "setsid sleep 1000 >x 2>&1 & echo $! > foreign; exec setpriv --reuid=54398 --clear-groups \"$@\"";
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = program("web", "sleep 1000") + "stopwaitsecs=1\n";
         let mut rsup = rsup(&conf).through(&["sh", "-c", start, "sh"]).run_as(way).start();
         rsup.expect("success: web");
@@ -149,7 +149,7 @@ fn rsup_exits_although_it_has_no_permission_to_signal_an_inherited_child() {
         // stopwaitsecs for the sweep. rsup does not wait after the SIGKILL that the kernel has refused.
         exits_within_a_second_of(1, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
-    }
+    });
 }
 
 /// Makes rsup run as a user without permission to signal the processes that `./become-root`, a setuid copy of setpriv,
@@ -174,7 +174,7 @@ fn root_process(rsup: &Rsup) -> Option<i32> {
 #[test]
 fn rsup_exits_although_it_has_no_permission_to_signal_a_program() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let conf = program("web", BECOME_ROOT) + "stopwaitsecs=600\n";
         let setup = unprivileged(rsup(&conf).args(&["--stop-timeout", "1"]));
         let mut rsup = setup.run_as(way).start();
@@ -185,13 +185,13 @@ fn rsup_exits_although_it_has_no_permission_to_signal_a_program() {
         // The stop deadline. rsup does not wait after the SIGKILL that the kernel has refused.
         exits_within_a_second_of(1, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert!(!rsup.lines("CRIT unknown problem killing web").is_empty(), "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
 fn rsup_exits_although_it_has_no_permission_to_signal_the_command() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let words: Vec<_> = BECOME_ROOT.split(' ').collect();
         let setup = unprivileged(command(&words).args(&["--stop-timeout", "1"]));
         let mut rsup = setup.run_as(way).start();
@@ -201,13 +201,13 @@ fn rsup_exits_although_it_has_no_permission_to_signal_the_command() {
         exits_within_a_second_of(1, &mut rsup, way, 128 + SIGKILL, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("no permission to send SIGTERM to the command").len(), 1, "{:?}", rsup.log());
         assert_eq!(rsup.lines("left behind: no permission to send SIGKILL").len(), 1, "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
 fn a_program_that_refuses_sigkill_delays_the_exit_by_its_own_stopwaitsecs_only() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         // The other program has ended long before, and its stopwaitsecs of 10 must not matter.
         let conf = program("web", BECOME_ROOT) + "stopwaitsecs=2\n" + &program("other", "sleep 1001");
         let mut rsup = unprivileged(rsup(&conf)).run_as(way).start();
@@ -217,13 +217,13 @@ fn a_program_that_refuses_sigkill_delays_the_exit_by_its_own_stopwaitsecs_only()
         };
         exits_within_a_second_of(2, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("left behind").len(), 1, "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
 fn a_remaining_member_that_refuses_sigkill_delays_the_exit_by_stopwaitsecs_only() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let body = format!("{BECOME_ROOT} & exec sleep 1001");
         let conf = script("web", &body) + "stopwaitsecs=2\n" + &program("other", "sleep 1001");
         let mut rsup = unprivileged(rsup(&conf)).run_as(way).start();
@@ -233,13 +233,13 @@ fn a_remaining_member_that_refuses_sigkill_delays_the_exit_by_stopwaitsecs_only(
         };
         exits_within_a_second_of(2, &mut rsup, way, 0, || kill(foreign, SIGKILL));
         assert_eq!(rsup.lines("left behind: web").len(), 1, "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
 fn a_remaining_member_of_the_command_that_refuses_sigkill_is_reported_and_delays_nothing() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let body = format!("{BECOME_ROOT} & while [ ! -e go ]; do sleep 0.02; done; exit 3");
         let mut rsup = unprivileged(command(&["sh", "-c", &body])).run_as(way).start();
         let Some(foreign) = root_process(&rsup) else {
@@ -252,13 +252,13 @@ fn a_remaining_member_of_the_command_that_refuses_sigkill_is_reported_and_delays
         assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1900), "{way:?} {took:?}");
         kill(foreign, SIGKILL);
         assert_eq!(rsup.exit_code(), 3, "{way:?}");
-    }
+    });
 }
 
 #[test]
 fn a_crashed_program_is_started_again_at_once_when_its_remaining_member_has_refused_sigkill() {
     needs!(root(), installed("setpriv"));
-    for way in both_ways() {
+    at_once(&both_ways(), |&way| {
         let body = format!("{BECOME_ROOT} & while [ ! -e go ]; do sleep 0.02; done; rm go; exit 1");
         let mut rsup = unprivileged(rsup(&(script("web", &body) + "stopwaitsecs=1\n"))).run_as(way).start();
         rsup.expect("success: web");
@@ -271,5 +271,5 @@ fn a_crashed_program_is_started_again_at_once_when_its_remaining_member_has_refu
         // stopwaitsecs after the exit, and no further second.
         assert!((990..1900).contains(&spawned.since(&exited)), "{way:?}: {exited:?} {spawned:?}");
         kill(foreign, SIGKILL);
-    }
+    });
 }

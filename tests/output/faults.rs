@@ -13,12 +13,13 @@ use super::reader::{Reader, all_lines};
 use super::{python, relay, relay_but, relays, shown};
 use rsup::control::request::Request;
 
+use crate::soak::setting;
 use crate::support::board::Board;
 use crate::support::cgroup::Cgroup;
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
-    Line, PATIENCE, Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, each, eventually, installed, kill, needs, never,
-    pid_namespace, proc, program, root, rsup, script, within,
+    Line, PATIENCE, Rsup, SIGKILL, SIGSTOP, SIGTERM, Setup, at_once, each, eventually, installed, kill,
+    needs, never, pid_namespace, proc, program, root, rsup, script, within,
 };
 
 /// Keys of two log files from which no backup is removed.
@@ -86,13 +87,13 @@ fn a_killed_relay_loses_at_most_what_it_held() {
 #[test]
 fn a_relay_that_is_killed_while_it_rotates_leaves_a_complete_order() {
     needs!(python());
-    const KILLS: u64 = 8;
+    let kills = setting("KILLS", 5);
     // The relay spends most of its time with the backups, because each rotation looks for all of them.
     let keys =
         "stdout_logfile=%(here)s/log/out\nstdout_logfile_maxbytes=30000\nstdout_logfile_backups=3000\n";
     let mut rsup = with_log(&(counter("job", "1 64") + keys)).start();
     let mut last = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let pid = relay_but(&rsup, last);
         expect_written(&rsup, "job", 200_000);
         kill(pid, SIGKILL);
@@ -104,13 +105,13 @@ fn a_relay_that_is_killed_while_it_rotates_leaves_a_complete_order() {
     assert_eq!(rsup.stop(), 0);
     assert!(written < 3000 * 30_000, "a backup was removed: {written}");
     let arrived = account(&with_backups(&rsup.path("log/out"))).unwrap();
-    assert!(arrived.end == written && arrived.lost <= KILLS * HELD, "{arrived:?} of {written}");
+    assert!(arrived.end == written && arrived.lost <= kills * HELD, "{arrived:?} of {written}");
 }
 
 #[test]
 fn the_output_in_the_pipes_arrives_when_the_relay_is_killed_just_before_the_stop() {
     needs!(python());
-    for mode in ["direct", "lines"] {
+    at_once(&["direct", "lines"], |&mode| {
         let keys = if mode == "direct" { BOTH } else { "" };
         let mut rsup = with_log(&(counter("job", "1 64") + keys)).args(&["--output", mode]).start();
         expect_written(&rsup, "job", 1_000_000);
@@ -130,7 +131,7 @@ fn the_output_in_the_pipes_arrives_when_the_relay_is_killed_just_before_the_stop
         let arrived = account(&bytes).unwrap();
         let is_good = arrived.lost <= 2 * HELD && arrived.end >= written && arrived.end <= written + 1024;
         assert!(is_good, "{mode}: {arrived:?} of {written}");
-    }
+    });
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn the_relay_carries_on_and_exits_with_the_last_program_when_rsup_is_killed() {
 #[test]
 fn nothing_is_lost_when_a_relay_without_work_is_killed() {
     needs!(python());
-    for mode in ["direct", "lines"] {
+    at_once(&["direct", "lines"], |&mode| {
         let keys = if mode == "direct" { BOTH } else { "" };
         let setup = with_log(&(program("job", "python3 -IS ask.py") + "startsecs=0\n" + keys));
         let setup = setup.file("ask.py", ASK, 0o644).args(&["--output", mode]);
@@ -173,7 +174,7 @@ fn nothing_is_lost_when_a_relay_without_work_is_killed() {
         let expected: String = (1..5).map(|number| format!("line {number}\n")).collect();
         assert_eq!(rsup.read(file), expected, "{mode}");
         assert_eq!(warnings(&rsup).len(), 4, "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn in_mode(mode: &str, conf: &str) -> Setup {
 #[test]
 fn while_the_output_is_not_read_the_programs_wait_and_rsup_can_be_stopped() {
     needs!(python());
-    for mode in ["lines", "json"] {
+    at_once(&["lines", "json"], |&mode| {
         let setup = in_mode(mode, &(web() + &counter("job", "1 256")));
         let reader = all_lines(&setup.path("pipe"));
         let mut rsup = setup.start();
@@ -303,7 +304,7 @@ fn while_the_output_is_not_read_the_programs_wait_and_rsup_can_be_stopped() {
         reader.resume();
         let lines = reader.end();
         assert!(lines.len() > 1000, "{mode}: {} lines", lines.len());
-    }
+    });
 }
 
 #[test]
@@ -694,7 +695,7 @@ fn the_relay_needs_little_memory() {
 
 #[test]
 fn neither_rsup_nor_the_relay_wakes_up_while_nothing_is_written() {
-    for mode in ["direct", "lines", "json"] {
+    at_once(&["direct", "lines", "json"], |&mode| {
         let conf = script("job", "echo line; echo -n part; exec sleep 1000")
             + LARGE
             + &script("own", "echo -n part; exec sleep 1000");
@@ -712,7 +713,7 @@ fn neither_rsup_nor_the_relay_wakes_up_while_nothing_is_written() {
                 .then_some(())
         });
         assert_eq!(rsup.stop(), 0, "{mode}");
-    }
+    });
 }
 
 #[test]
@@ -733,7 +734,7 @@ fn pid_1_does_not_wake_up_while_output_passes() {
 
 #[test]
 fn rsups_own_lines_wait_while_the_relay_is_stopped() {
-    for mode in ["lines", "json"] {
+    at_once(&["lines", "json"], |&mode| {
         let mut rsup = rsup(&(web() + &program("other", "sleep 1000"))).args(&["--output", mode]).start();
         rsup.expect_all(&["success: web ", "success: other "]);
         kill(relay(&rsup), SIGSTOP);
@@ -758,7 +759,7 @@ fn rsups_own_lines_wait_while_the_relay_is_stopped() {
             "{mode}: {:?}",
             rsup.log()
         );
-    }
+    });
 }
 
 #[test]
@@ -793,7 +794,7 @@ fn rests(pid: i32) -> bool {
 #[test]
 fn the_relay_does_not_spin_while_the_output_is_not_read() {
     needs!(python());
-    for mode in ["lines", "json"] {
+    at_once(&["lines", "json"], |&mode| {
         let setup = in_mode(mode, &counter("job", "12 256")).after("exec 2>&1");
         let reader = all_lines(&setup.path("pipe"));
         let mut rsup = setup.start();
@@ -804,13 +805,13 @@ fn the_relay_does_not_spin_while_the_output_is_not_read() {
         reader.resume();
         assert_eq!(rsup.stop(), 0, "{mode}");
         drop(reader.end());
-    }
+    });
 }
 
 #[test]
 fn a_reader_that_is_gone_neither_ends_nor_blocks_anything() {
     needs!(python());
-    for mode in ["lines", "json"] {
+    at_once(&["lines", "json"], |&mode| {
         let setup = rsup(&(web() + &counter("job", "1 256"))).file("count.py", COUNT, 0o644);
         let mut rsup = setup.args(&["--output", mode]).after("mkfifo pipe; exec 8<>pipe >pipe 8<&-").start();
         rsup.expect("success: web ");
@@ -821,13 +822,13 @@ fn a_reader_that_is_gone_neither_ends_nor_blocks_anything() {
         eventually("rsup and the relay rest", || (rests(pid) && rests(rsup.pid())).then_some(()));
         assert_eq!(relays(&rsup), [pid], "{mode}");
         assert_eq!(rsup.stop(), 0, "{mode}");
-    }
+    });
 }
 
 #[test]
 fn the_relay_works_with_standard_descriptors_closed() {
     needs!(python());
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+    at_once(&["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], |&closed| {
         let setup = rsup(&counter("job", "12 16")).file("count.py", COUNT, 0o644);
         let mut rsup = setup.args(&["--output", "json"]).after(&format!("exec {closed}")).start();
         expect_written(&rsup, "job", 1_000_000);
@@ -835,7 +836,7 @@ fn the_relay_works_with_standard_descriptors_closed() {
         let pid = relay(&rsup);
         eventually("rsup and the relay rest", || (rests(pid) && rests(rsup.pid())).then_some(()));
         assert_eq!(rsup.stop(), 0, "{closed}");
-    }
+    });
 }
 
 #[test]
@@ -877,7 +878,7 @@ fn a_reload_keeps_the_files_and_starts_one_relay() {
 fn the_last_line_of_an_orphan_arrives_when_pid_1_ends() {
     needs!(pid_namespace());
     let orphan = "trap \"echo bye; exit\" TERM; touch ready; while :; do sleep 0.02; done";
-    for (args, file) in [(&[][..], "log/out"), (&["--output", "lines"], "stdout")] {
+    at_once(&[(&[][..], "log/out"), (&["--output", "lines"], "stdout")], |&(args, file)| {
         let keys = if args.is_empty() { LARGE } else { "" };
         let conf = program("job", "sh job.sh") + keys;
         let setup = with_log(&conf).file("orphan.sh", orphan, 0o644);
@@ -887,7 +888,7 @@ fn the_last_line_of_an_orphan_arrives_when_pid_1_ends() {
         eventually("the orphan is ready", || rsup.path("ready").exists().then_some(()));
         assert_eq!(rsup.stop(), 0);
         assert_eq!(rsup.read(file), "bye\n", "{:?}", rsup.log());
-    }
+    });
 }
 
 #[test]
@@ -981,14 +982,14 @@ fn a_program_that_makes_its_stdout_nonblocking_does_not_change_the_next_run() {
     let flags = "import fcntl, os, time\nflags = fcntl.fcntl(1, fcntl.F_GETFL)\n\
                  os.write(1, b'flags %d\\n' % (flags & os.O_NONBLOCK))\n\
                  fcntl.fcntl(1, fcntl.F_SETFL, flags | os.O_NONBLOCK)\n";
-    for (mode, file) in [("direct", "log/out"), ("lines", "stdout")] {
+    at_once(&[("direct", "log/out"), ("lines", "stdout")], |&(mode, file)| {
         let keys = if mode == "direct" { LARGE } else { "" };
         let conf = program("job", "python3 -IS flags.py") + "startsecs=0\nautorestart=true\n" + keys;
         let mut rsup = with_log(&conf).file("flags.py", flags, 0o644).args(&["--output", mode]).start();
         eventually("three runs", || (rsup.read(file).lines().count() >= 3).then_some(()));
         assert_eq!(rsup.stop(), 0);
         assert!(rsup.read(file).lines().all(|line| line == "flags 0"), "{mode}: {:?}", rsup.read(file));
-    }
+    });
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::count::{COUNT, counter, expect_written, finish, with_backups};
 use super::{python, relay, relays, shown};
-use crate::support::{Rsup, Setup, eventually, make_fifo, needs, never, program, root, rsup, script, within};
+use crate::support::{
+    Rsup, Setup, at_once, eventually, make_fifo, needs, never, program, root, rsup, script, within,
+};
 
 /// A set-up with the directory `log`, which every user may write.
 pub(super) fn with_log(conf: &str) -> Setup {
@@ -120,7 +122,7 @@ fn a_log_file_that_was_truncated_has_no_hole() {
 #[test]
 fn the_directory_of_a_log_file_may_be_removed_and_made_again() {
     needs!(python());
-    for keys in ["", "stdout_logfile_maxbytes=200\nstdout_logfile_backups=2\n"] {
+    at_once(&["", "stdout_logfile_maxbytes=200\nstdout_logfile_backups=2\n"], |&keys| {
         let mut rsup = ticking(&(LARGE.to_owned() + keys)).start();
         expect_lines(&rsup, "log/out", 5);
         let job = rsup.pid_of("job");
@@ -138,7 +140,7 @@ fn the_directory_of_a_log_file_may_be_removed_and_made_again() {
         let numbers = numbers(&rsup, &["log/out"]);
         let first = numbers[0];
         assert_eq!(numbers, (first..first + numbers.len()).collect::<Vec<_>>());
-    }
+    });
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn no_byte_is_lost_when_both_streams_rotate_one_file() {
 
 #[test]
 fn a_log_file_that_cannot_be_opened_is_reported_and_the_program_has_rsups_stream() {
-    for (args, line) in [(&[][..], "out\n"), (&["--output", "prefix"], "job | out\n")] {
+    at_once(&[(&[][..], "out\n"), (&["--output", "prefix"], "job | out\n")], |&(args, line)| {
         let conf = script("job", "echo out; exec sleep 1000") + "stdout_logfile=%(here)s/none/out\n";
         let mut rsup = rsup(&conf).args(args).start();
         rsup.expect("WARN can't open stdout_logfile of 'job': ENOENT");
@@ -168,7 +170,7 @@ fn a_log_file_that_cannot_be_opened_is_reported_and_the_program_has_rsups_stream
         rsup.expect_in_file("stdout", line);
         assert_eq!(rsup.stop(), 0);
         assert_eq!(rsup.read("stdout"), line);
-    }
+    });
 }
 
 #[test]
@@ -242,7 +244,7 @@ fn the_relay_belongs_to_rsups_user() {
     needs!(root(), python());
     let words = ["setpriv", "--reuid=54399", "--regid=54399", "--clear-groups"];
     let ids = |pid: i32, key: &str| crate::support::proc::status(pid, key).unwrap();
-    for by_key in [false, true] {
+    at_once(&[false, true], |&by_key| {
         let mut rsup = rotating(|setup| match by_key {
             false => setup.through(&words),
             true => setup.args(&["-u", "54399"]),
@@ -258,7 +260,7 @@ fn the_relay_belongs_to_rsups_user() {
             assert_eq!(eventually(file, owner), (54399, 54399), "{file}");
         }
         assert_eq!(rsup.stop(), 0);
-    }
+    });
 }
 
 #[test]
@@ -292,7 +294,7 @@ fn a_log_file_on_a_read_only_file_system_is_reported() {
 #[test]
 fn a_rotated_log_file_works_with_standard_descriptors_closed() {
     needs!(python());
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+    at_once(&["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], |&closed| {
         let mut rsup = rotating(|setup| setup.after(&format!("exec {closed}")));
         assert_eq!(rsup.stop(), 0, "{closed}");
         let sizes = || (1..=3).map(|n| rsup.read(&format!("log/out.{n}")).len());
@@ -301,7 +303,7 @@ fn a_rotated_log_file_works_with_standard_descriptors_closed() {
             "{closed}: {:?}",
             sizes().collect::<Vec<_>>()
         );
-    }
+    });
 }
 
 #[test]

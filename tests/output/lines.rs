@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::load::{HELD, LOAD, Tally, writer};
 use super::reader::{Arrived, Reader, all_lines};
 use super::{python, relay, relay_but, relays, shown};
+use crate::soak::setting;
 use crate::support::pty::Terminal;
 use crate::support::{
-    CONF, Rsup, SIGKILL, Setup, binary, command, each, eventually, kill, needs, proc, program, rsup, script,
-    within,
+    CONF, Rsup, SIGKILL, Setup, at_once, binary, command, each, eventually, kill, needs, proc, program, rsup,
+    script, within,
 };
 
 const MODES: [&str; 3] = ["lines", "prefix", "json"];
@@ -124,15 +125,15 @@ enum Reading {
     Stalled,
 }
 
-/// The relay is killed ten times; each line that arrives is whole and in order, and few are lost.
+/// The relay is killed `KILLS` times; each line that arrives is whole and in order, and few are lost.
 fn no_line_is_torn_when_the_relay_is_killed(mode: &str, reading: Reading) {
-    const KILLS: u64 = 10;
+    let kills = setting("KILLS", 5);
     let setup = in_mode(mode, &writers("1", 0));
     let reader = tally(mode, &setup.path("pipe"));
     let mut rsup = setup.start();
     let programs: Vec<_> = WRITERS.iter().map(|name| rsup.pid_of(name)).collect();
     let mut last = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let pid = relay_but(&rsup, last);
         expect_progress(&reader, WRITERS.len(), 50);
         if reading == Reading::Stalled {
@@ -152,7 +153,7 @@ fn no_line_is_torn_when_the_relay_is_killed(mode: &str, reading: Reading) {
     reader.find("the last lines", |tally| tally.is_complete(WRITERS.len()).then_some(()));
     assert_eq!(WRITERS.map(|name| rsup.pid_of(name)).to_vec(), programs, "no program has ended");
     assert_eq!(rsup.stop(), 0, "{mode}");
-    reader.end().check(WRITERS.len(), KILLS * HELD);
+    reader.end().check(WRITERS.len(), kills * HELD);
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn lines_are_whole_when_the_relay_is_killed_while_it_waits_for_the_reader_with_j
 
 /// The relay is killed several times while stdout and stderr are one file or one pipe. rsup's own lines are whole too.
 fn all_lines_are_whole_when_the_relay_is_killed(mode: &str, to_file: bool) -> Result<(), String> {
-    const KILLS: u64 = 6;
+    let kills = setting("KILLS", 5);
     let conf = writers("12", 0);
     let streams = 2 * WRITERS.len();
     let setup = rsup(&conf).file("load.py", LOAD, 0o644).args(&["--output", mode]);
@@ -205,7 +206,7 @@ fn all_lines_are_whole_when_the_relay_is_killed(mode: &str, to_file: bool) -> Re
         }
     };
     let mut last = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let pid = relay_but(&rsup, last);
         progress(&rsup);
         kill(pid, SIGKILL);
@@ -230,10 +231,10 @@ fn all_lines_are_whole_when_the_relay_is_killed(mode: &str, to_file: bool) -> Re
             tally
         }
     };
-    tally.check(streams, KILLS * HELD);
+    tally.check(streams, kills * HELD);
     let count = |text: &str| tally.own.iter().filter(|line| line.contains(text)).count() as u64;
     let is_good =
-        count("relay") == KILLS && count("stopped: w") == 4 && count("rsup exits with status 0") == 1;
+        count("relay") == kills && count("stopped: w") == 4 && count("rsup exits with status 0") == 1;
     is_good.then_some(()).ok_or_else(|| format!("{mode}: {:?}", tally.own))
 }
 
@@ -359,13 +360,13 @@ fn rsups_own_lines_are_json_in_the_mode_json() {
 
 #[test]
 fn rsups_own_lines_are_as_always_in_the_other_modes() {
-    for mode in ["direct", "lines", "prefix"] {
+    at_once(&["direct", "lines", "prefix"], |&mode| {
         let setup = rsup(&script("a", "exec sleep 1000")).args(&["--output", mode]);
         let mut rsup = setup.start();
         let line = rsup.expect("success: a entered RUNNING state");
         assert!(line.message().starts_with("INFO success: a"), "{mode}: {line:?}");
         assert_eq!(rsup.stop(), 0);
-    }
+    });
 }
 
 #[test]

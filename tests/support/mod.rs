@@ -141,6 +141,18 @@ pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) -> Result<(), String
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
+/// Runs a check for all cases at once, because most of the time is spent waiting.
+pub(crate) fn at_once<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
+    // The line of a skipped check contains the name of the test.
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    let check = &check;
+    thread::scope(|scope| {
+        for case in cases {
+            thread::Builder::new().name(name.clone()).spawn_scoped(scope, move || check(case)).unwrap();
+        }
+    });
+}
+
 /// Sends a signal by its number, because real-time signals have no names.
 pub(crate) fn kill(pid: i32, signal: i32) {
     assert!(pid > 1, "no test may signal process {pid}");
