@@ -12,7 +12,7 @@ use crate::resource_use::shipped_binary;
 use crate::support::injection::Injection;
 use crate::support::two_programs::{TwoPrograms, two_programs};
 use crate::support::{
-    PATIENCE, SIGKILL, Setup, Way, both_ways, each, installed, kill, needs, root, rsup, script, within,
+    Line, PATIENCE, SIGKILL, Setup, Way, both_ways, each, installed, kill, needs, root, rsup, script, within,
 };
 
 /// The errors that a system call can return from a healthy kernel or from a seccomp filter.
@@ -123,10 +123,9 @@ fn rsup_survives_a_system_call_that_fails_once() {
         let started = programs.runs(TwoPrograms::WEB, &[]);
         if may_exit && let Some(code) = programs.rsup.ended() {
             // The test may notice the exit before it has read the last line.
-            let last = within(PATIENCE, || programs.rsup.log().pop());
-            let last = last.map(|line| line.0).unwrap_or_default();
-            let good = code == Some(2) && ["Error: ", "rsup: "].iter().any(|prefix| last.starts_with(prefix));
-            return if good {
+            let is_why = |line: &Line| ["Error: ", "rsup: "].iter().any(|prefix| line.0.starts_with(prefix));
+            let last = within(PATIENCE, || programs.rsup.log().pop().filter(is_why));
+            return if code == Some(2) && last.is_some() {
                 Ok(())
             } else {
                 programs.fails(&format!("{inject}: rsup exited with {code:?}"))
