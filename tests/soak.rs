@@ -317,7 +317,7 @@ pub(crate) fn assert_no_growth(memory: &[i64], tolerance: i64) {
 #[test]
 fn after_random_faults_every_program_is_in_the_state_that_the_log_says() {
     needs!(pid_namespace());
-    let time = setting("SOAK", 60);
+    let time = setting("SOAK", 40);
     let seed = setting("SEED", 5);
     let mut soak = Soak::start(seed);
     // rsup's memory grows to its final size before the test measures the memory. The log of 1,000 exits fills the pipe
@@ -351,7 +351,7 @@ fn reaping_and_restarting_leak_no_memory_and_no_descriptor() {
     const PROGRAMS: usize = 200;
     const ORPHANS: u64 = 20_000;
     // With SOAK=600 there are 50 rounds: a million reaps and 10,000 restarts.
-    let rounds = (setting("SOAK", 60) / 12).max(5);
+    let rounds = (setting("SOAK", 40) / 12).max(5);
     let many = format!("process_name=w%(process_num)d\nnumprocs={PROGRAMS}\nstartsecs=0\nautorestart=true\n");
     let make_orphans_on_demand = format!(
         "while :; do while [ ! -e go ]; do sleep 0.02; done; rm go; {} orphans {ORPHANS}; echo >> done; done",
