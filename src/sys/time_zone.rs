@@ -39,6 +39,8 @@ pub struct TimeZone {
     /// `TZ=` and a value. With this value, musl uses the same time zone that glibc uses with rsup's own `TZ`. `None` if
     /// rsup's own `TZ` is unset or empty, because musl and glibc then use the same time zone anyway.
     variable: Option<CString>,
+    /// Whether this is Coordinated Universal Time. The C library needs no variable for it.
+    is_utc: bool,
 }
 
 impl TimeZone {
@@ -54,39 +56,49 @@ impl TimeZone {
     /// Returns Coordinated Universal Time.
     #[must_use]
     pub fn utc() -> Self {
-        Self { variable: Some(c"TZ=UTC0".to_owned()) }
+        Self { variable: None, is_utc: true }
     }
 
     fn new(value: &OsStr, database: &OsStr) -> Self {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));
         let variable = if is_zone_file(&path) { Cow::Owned(file_value(path)) } else { posix_string(name) };
-        Self { variable: CString::new([b"TZ=", &*variable].concat()).ok() }
+        Self { variable: CString::new([b"TZ=", &*variable].concat()).ok(), is_utc: false }
     }
 
     /// Converts a time since 1970 to this time zone.
     pub(super) fn local_time(&self, time: &libc::timespec) -> libc::tm {
         let mut local = MaybeUninit::<libc::tm>::zeroed();
         let variables = self.variable.as_ref().map(|variable| [variable.as_ptr(), ptr::null()]);
-        // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until this function has restored it.
-        let inherited = unsafe { environ };
-        if let Some(variables) = &variables {
+        if self.is_utc {
+            // SAFETY: gmtime_r(3) reads `tv_sec`, and writes one tm to `local`.
+            unsafe { libc::gmtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
+        } else if let Some(variables) = &variables {
+            // SAFETY: rsup has one thread, so nothing else reads or writes `environ` until it is restored below.
+            let inherited = unsafe { environ };
             // rsup passes the variables of `inherited` to its programs and to `%(ENV_TZ)s`, which must get the `TZ`
             // that rsup was started with. So `inherited` stays unchanged, and `environ` points to another list until
             // the time is converted.
             // SAFETY: `variables` ends in a null pointer, and lives until `environ` is restored below.
             unsafe { environ = variables.as_ptr() };
+            convert(time, &mut local);
+            // SAFETY: rsup has one thread, and `inherited` is the list that `environ` pointed to before.
+            unsafe { environ = inherited };
+        } else {
+            convert(time, &mut local);
         }
-        tzset();
-        // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live
-        // through the call.
-        unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
-        // SAFETY: rsup has one thread, and `inherited` is the list that `environ` pointed to before.
-        unsafe { environ = inherited };
-        // SAFETY: all bytes are initialised. They stay zero if localtime_r(3) fails, and zero is valid for every field
+        // SAFETY: all bytes are initialised. They stay zero if the conversion fails, and zero is valid for every field
         // of tm.
         unsafe { local.assume_init() }
     }
+}
+
+/// Converts a time to the time zone of the variable `TZ` in `environ`.
+fn convert(time: &libc::timespec, local: &mut MaybeUninit<libc::tm>) {
+    tzset();
+    // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live through
+    // the call.
+    unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
 }
 
 /// Returns whether `path` is a file of the zone database: a regular file that begins with `TZif`. Files of other types
@@ -185,9 +197,22 @@ mod tests {
         format!("{year:04}-{month:02}-{:02} {:02}:{:02}:{:02}", tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec)
     }
 
-    /// `environ` is shared by all threads, so one test makes all conversions.
+    /// All threads share `environ`, and other tests may read it at any time. So the conversions need a process of their
+    /// own.
     #[test]
     fn every_zone_has_the_time_that_date_prints_in_winter_and_in_summer() {
+        let name = "sys::time_zone::tests::conversions_of_every_zone";
+        let mut alone = Command::new(env::current_exe().unwrap());
+        alone.args(["--exact", name, "--ignored", "--test-threads", "1"]);
+        #[allow(clippy::disallowed_methods, reason = "a test may start a process")]
+        let output = alone.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "runs in a process of its own"]
+    fn conversions_of_every_zone() {
         // 2026-01-15, 2026-07-15 and 2037-12-15 12:00 UTC, and the hours around a change of the clocks: 2026-03-08 in
         // the United States, 2026-03-29 in Europe.
         let times =
