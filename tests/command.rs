@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::probe::{probe, static_programs};
 use crate::support::{
-    Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, eventually, forever,
-    installed, kill, needs, never, pid_namespace, proc, root, within,
+    Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, command, copy_executable,
+    eventually, forever, installed, kill, needs, never, pid_namespace, proc, root, within,
 };
 
 /// rsup with these arguments, in the foreground or as PID 1.
@@ -687,8 +687,8 @@ fn without_stop_timeout_rsup_never_kills_the_command() {
 fn rsup_runs_a_command_in_a_root_directory_that_holds_nothing_else() {
     needs!(root(), static_programs(), crate::resource_use::shipped_binary());
     let image = tempfile::tempdir().unwrap();
-    std::fs::copy(binary(), image.path().join("rsup")).unwrap();
-    std::fs::copy(probe(), image.path().join("probe")).unwrap();
+    copy_executable(&binary(), &image.path().join("rsup"));
+    copy_executable(probe().as_ref(), &image.path().join("probe"));
     for way in both_ways() {
         let run = |words: &[&str]| {
             let mut through: Vec<_> = match way {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::freezer::Freezer;
 use crate::support::{
-    Rsup, SIGKILL, SIGTERM, Setup, Way, at_once, both_ways, command, eventually, installed, kill, needs,
-    proc, program, root, rsup, script, skip,
+    Rsup, SIGKILL, SIGTERM, Setup, Way, at_once, both_ways, command, copy_executable, eventually, installed,
+    kill, needs, proc, program, root, rsup, script, skip,
 };
 
 /// A script that writes its PID into the file `frozen` and then executes sleep. The tests freeze this process.
@@ -156,7 +156,7 @@ fn rsup_exits_although_it_has_no_permission_to_signal_an_inherited_child() {
 /// starts.
 fn unprivileged(setup: Setup) -> Setup {
     let copy = setup.path("become-root");
-    fs::copy("/usr/bin/setpriv", &copy).unwrap();
+    copy_executable("/usr/bin/setpriv".as_ref(), &copy);
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
     setup.through(&["setpriv", "--reuid=54398", "--clear-groups"])
 }

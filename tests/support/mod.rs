@@ -283,7 +283,13 @@ impl Setup {
     pub(crate) fn file(self, name: &str, text: &str, mode: u32) -> Self {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
+        if mode & 0o111 == 0 {
+            fs::write(&path, text).unwrap();
+        } else {
+            let text_file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(text_file.path(), text).unwrap();
+            copy_executable(text_file.path(), &path);
+        }
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         self
     }
@@ -579,6 +585,13 @@ pub(crate) fn handler(name: &str, signal: &str, handler: &str) -> String {
 /// runs a trap only between two commands.
 pub(crate) fn forever(name: &str) -> String {
     format!("echo ready > {name}.ready; while :; do sleep 0.02; done")
+}
+
+/// Copies a file that will be executed. Another process writes it: a child that another test forks at this moment would
+/// inherit a descriptor of this process that is open for writing, and the exec of the file would fail with ETXTBSY.
+#[track_caller]
+pub(crate) fn copy_executable(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("--").arg(from).arg(to).status().unwrap().success());
 }
 
 /// All files below a directory.
