@@ -840,25 +840,23 @@ impl Walk {
             dependency.states.iter().any(all_reached)
         };
         self.specs[id].dependencies.iter().all(is_reached)
-            && self.step_before(id).iter().all(|other| self.fakes[*other].was_up)
+            && self.steps_before(id).iter().all(|other| self.fakes[*other].was_up)
     }
 
-    /// With `startup=ordered`, the processes with `autostart` that have the next lower priority.
-    fn step_before(&self, id: usize) -> Vec<usize> {
+    /// With `startup=ordered`, the processes with `autostart` that have a lower priority.
+    fn steps_before(&self, id: usize) -> Vec<usize> {
         let step = |id: usize| (self.specs[id].group_priority, self.specs[id].priority);
-        let lower = (0..self.specs.len()).filter(|other| {
+        let is_before = |other: &usize| {
             self.ordered_startup
                 && self.specs[id].autostart
                 && self.specs[*other].autostart
                 && step(*other) < step(id)
-        });
-        let lower: Vec<usize> = lower.collect();
-        let last = lower.iter().map(|id| step(*id)).max();
-        lower.into_iter().filter(|id| Some(step(*id)) == last).collect()
+        };
+        (0..self.specs.len()).filter(is_before).collect()
     }
 
     fn waits(&self, id: usize) -> bool {
-        !self.specs[id].dependencies.is_empty() || !self.step_before(id).is_empty()
+        !self.specs[id].dependencies.is_empty() || !self.steps_before(id).is_empty()
     }
 
     /// Fails if a process that has nothing left to wait for was not started.

@@ -39,6 +39,9 @@ impl Goal {
 /// One thing that processes wait for. It is satisfied once all members have reached one of the goals.
 #[derive(Debug)]
 struct Condition {
+    /// Whether the condition before this one in the list has to be satisfied too, because it is that of the step before. A
+    /// client may have started a whole step before the step was due.
+    follows: bool,
     members: Rc<[ProcId]>,
     /// Each goal, and how many members have not reached it.
     goals: Vec<(Goal, usize)>,
@@ -46,6 +49,8 @@ struct Condition {
     waiters: Vec<ProcId>,
     reason: WaitReason,
     is_satisfied: bool,
+    /// Whether it was noted that the waiters can never start.
+    is_lost: bool,
 }
 
 /// What a process waits for, for log lines and for the status board.
@@ -97,7 +102,7 @@ impl StartupOrder {
                     name: Rc::clone(&dependency.name),
                     states: Rc::clone(&dependency.states),
                 };
-                order.add(Rc::clone(&dependency.processes), goals, vec![ProcId(index)], reason);
+                order.add(false, Rc::clone(&dependency.processes), goals, vec![ProcId(index)], reason);
             }
         }
         if is_ordered {
@@ -106,22 +111,31 @@ impl StartupOrder {
         order
     }
 
-    /// Adds one condition for each step but the first: all processes of the step before are up.
+    /// Adds one condition for each step but the first: all processes of the steps before are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
         let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcId(id));
         let mut members: Vec<_> =
             specs.iter().enumerate().filter(|(_, spec)| spec.autostart).map(step).collect();
         members.sort_unstable();
         let mut before: Option<Rc<[ProcId]>> = None;
+        let mut follows = false;
         for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let step: Vec<ProcId> = step.iter().map(|member| member.2).collect();
             if let Some(before) = before.replace(step.as_slice().into()) {
-                self.add(before, vec![Goal::Up], step, WaitReason::LowerPriorities);
+                self.add(follows, before, vec![Goal::Up], step, WaitReason::LowerPriorities);
+                follows = true;
             }
         }
     }
 
-    fn add(&mut self, members: Rc<[ProcId]>, goals: Vec<Goal>, waiters: Vec<ProcId>, reason: WaitReason) {
+    fn add(
+        &mut self,
+        follows: bool,
+        members: Rc<[ProcId]>,
+        goals: Vec<Goal>,
+        waiters: Vec<ProcId>,
+        reason: WaitReason,
+    ) {
         let number = self.conditions.len();
         for id in &waiters {
             if let Some(waiter) = self.waiters.get_mut(id.0) {
@@ -135,7 +149,15 @@ impl StartupOrder {
             }
         }
         let goals = goals.into_iter().map(|goal| (goal, members.len())).collect();
-        self.conditions.push(Condition { members, goals, waiters, reason, is_satisfied: false });
+        self.conditions.push(Condition {
+            follows,
+            members,
+            goals,
+            waiters,
+            reason,
+            is_satisfied: false,
+            is_lost: false,
+        });
     }
 
     /// Notes that the process is to be started. Returns whether it may start at once.
@@ -176,13 +198,21 @@ impl StartupOrder {
         member.reached.0 |= new;
         for number in member.member_of.clone() {
             let Some(condition) = self.conditions.get_mut(number) else { continue };
-            let mut is_satisfied = false;
             for (_, missing) in condition.goals.iter_mut().filter(|(goal, _)| goal.bit() & new != 0) {
                 *missing = missing.saturating_sub(1);
-                is_satisfied |= *missing == 0;
             }
-            if !is_satisfied || mem::replace(&mut condition.is_satisfied, true) {
-                continue;
+            self.satisfy(number, &mut progress);
+        }
+        progress
+    }
+
+    /// Notes that a condition is satisfied, if it is, and then those that follow it.
+    fn satisfy(&mut self, mut number: usize, progress: &mut Vec<(ProcId, bool)>) {
+        let mut may_be_satisfied = self.condition_before(number).is_none_or(|before| before.is_satisfied);
+        while may_be_satisfied && let Some(condition) = self.conditions.get_mut(number) {
+            let has_goal = condition.goals.iter().any(|(_, missing)| *missing == 0);
+            if !has_goal || mem::replace(&mut condition.is_satisfied, true) {
+                return;
             }
             for waiting in &condition.waiters {
                 let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
@@ -192,8 +222,19 @@ impl StartupOrder {
                     progress.push((*waiting, !waiter.is_waiting));
                 }
             }
+            number = number.saturating_add(1);
+            may_be_satisfied = self.follows(number);
         }
-        progress
+    }
+
+    /// Whether the condition before this one has to be satisfied too.
+    fn follows(&self, number: usize) -> bool {
+        self.conditions.get(number).is_some_and(|condition| condition.follows)
+    }
+
+    /// The condition that has to be satisfied before this one.
+    fn condition_before(&self, number: usize) -> Option<&Condition> {
+        if self.follows(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
     }
 
     /// Notes that a process will reach no further milestone by itself. `is_over` says the same of any process. Returns
@@ -204,16 +245,24 @@ impl StartupOrder {
         while let Some(id) = ended.pop() {
             let conditions =
                 self.waiters.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
-            for number in conditions {
-                if !self.is_hopeless(number, &is_over) {
+            for mut number in conditions {
+                if !self.is_missed_by(id, number) || !self.is_hopeless(number, &is_over) {
                     continue;
                 }
-                let waiters = self.conditions.get(number).map(|condition| condition.waiters.clone());
-                for waiting in waiters.unwrap_or_default() {
-                    let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
-                    if waiter.is_waiting && !mem::replace(&mut waiter.is_stuck, true) {
-                        stuck.push(waiting);
-                        ended.push(waiting);
+                while let Some(condition) = self.conditions.get_mut(number) {
+                    if mem::replace(&mut condition.is_lost, true) {
+                        break;
+                    }
+                    for waiting in &condition.waiters {
+                        let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
+                        if waiter.is_waiting && !mem::replace(&mut waiter.is_stuck, true) {
+                            stuck.push(*waiting);
+                            ended.push(*waiting);
+                        }
+                    }
+                    number = number.saturating_add(1);
+                    if !self.follows(number) {
+                        break;
                     }
                 }
             }
@@ -222,11 +271,17 @@ impl StartupOrder {
         stuck
     }
 
-    /// Whether for each goal of a condition there is a member that will never reach it.
+    /// Whether there is a goal of a condition that this member has not reached.
+    fn is_missed_by(&self, id: ProcId, number: usize) -> bool {
+        let reached = self.waiters.get(id.0).map_or(0, |member| member.reached.0);
+        let goals = self.conditions.get(number).map(|condition| &condition.goals);
+        goals.is_some_and(|goals| goals.iter().any(|(goal, _)| goal.bit() & reached == 0))
+    }
+
+    /// Whether for each goal of a condition there is a member that will never reach it, and this was not noted yet.
     fn is_hopeless(&self, number: usize, is_over: &impl Fn(ProcId) -> bool) -> bool {
-        let Some(condition) = self.conditions.get(number).filter(|condition| !condition.is_satisfied) else {
-            return false;
-        };
+        let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_lost;
+        let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
         let never_reaches = |id: &ProcId, goal: Goal| {
             let member = self.waiters.get(id.0);
             let has_reached = member.is_some_and(|member| member.reached.0 & goal.bit() != 0);
@@ -315,6 +370,24 @@ mod tests {
         assert_eq!(order.reach(ProcId(1), up()), [(ProcId(2), true)]);
         assert_eq!(order.reasons(ProcId(3)), [WaitReason::LowerPriorities]);
         assert_eq!(order.reach(ProcId(2), up()), [(ProcId(3), true)]);
+    }
+
+    #[test]
+    fn a_step_that_a_client_has_started_early_does_not_begin_the_next() {
+        let specs = [spec(1), spec(2), spec(3), spec(4)];
+        let mut order = StartupOrder::new(&specs, true);
+        start_all(&mut order, 4);
+        order.cancel(ProcId(1));
+        assert_eq!(order.reach(ProcId(1), up()), []);
+        assert_eq!(order.reasons(ProcId(2)), [WaitReason::LowerPriorities]);
+        // The last step waits for the one before it as well.
+        assert_eq!(order.reach(ProcId(0), up()), [(ProcId(2), true)]);
+
+        let mut order = StartupOrder::new(&specs, true);
+        start_all(&mut order, 4);
+        order.cancel(ProcId(1));
+        order.reach(ProcId(1), up());
+        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), [ProcId(2), ProcId(3)]);
     }
 
     #[test]
