@@ -29,6 +29,8 @@ const DEPENDENT_STARTUP: &str = "dependent_startup";
 const WAIT_FOR: &str = "dependent_startup_wait_for";
 const INHERIT_PRIORITY: &str = "dependent_startup_inherit_priority";
 const DEPENDS_ON: &str = "depends_on";
+/// The `priority` of a program that sets none.
+const NO_PRIORITY: i64 = 999;
 
 /// Reads the keys of a section that defines `count` processes. `process` is the first of them, and its other keys have
 /// been read.
@@ -132,7 +134,11 @@ struct Program<'a> {
     source: Option<WaitingProgram<'a>>,
     /// The indices of the programs that the program waits for, in the order of the waits in `source`.
     targets: Vec<usize>,
-    start_rank: i64,
+    /// Its `priority`, or the least of those that it inherits.
+    priority: i64,
+    /// 0 if it waits for no program, otherwise 1 more than the highest level of those that it waits for.
+    level: usize,
+    is_dependent: bool,
     /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has no
     /// such process.
     steps: Option<(Step, Step)>,
@@ -168,6 +174,7 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
     for place in order {
         inherit(&mut programs, place);
     }
+    rank_dependents(&programs, processes);
     if startup == Startup::Ordered {
         warn_endless_steps(context, &programs, processes);
     }
@@ -192,7 +199,9 @@ fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Pr
         Program {
             source: None,
             targets: Vec::new(),
-            start_rank: specs().next().map_or(0, |spec| spec.priority),
+            priority: specs().next().map_or(0, |spec| spec.priority),
+            level: 0,
+            is_dependent: specs().any(|spec| spec.dependent_startup),
             steps: steps().min().zip(steps().max()),
             last_needed_step: steps().max(),
             processes: members.into(),
@@ -228,24 +237,46 @@ fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: 
     context.reader(first.section).error(key, why);
 }
 
-/// Takes over what the programs that a program waits for decide: the last step that it needs and, with
+/// Takes over what the programs that a program waits for decide: its level, the last step that it needs and, with
 /// `dependent_startup_inherit_priority`, the priority. They must have taken it over before.
 fn inherit(programs: &mut [Program<'_>], place: usize) {
     let Some(program) = programs.get(place) else { return };
     let inherits_priority = program.source.as_ref().is_some_and(|source| source.inherits_priority);
-    let mut start_rank = program.start_rank;
+    let mut priority = program.priority;
+    let mut level = 0;
     let mut last_needed_step = program.last_needed_step;
     for target in program.targets.iter().filter_map(|target| programs.get(*target)) {
-        start_rank = start_rank.min(if inherits_priority { target.start_rank } else { start_rank });
+        priority = priority.min(if inherits_priority { target.priority } else { priority });
+        level = level.max(target.level.saturating_add(1));
         last_needed_step = last_needed_step.max(target.last_needed_step);
     }
     if let Some(program) = programs.get_mut(place) {
-        program.start_rank = start_rank;
+        program.priority = priority;
+        program.level = level;
         program.last_needed_step = last_needed_step;
     }
 }
 
-/// Warns about programs because of which a step of `startup=ordered` never ends, so that the next step never begins.
+/// Sets the order of the programs with `dependent_startup` that may start at the same moment. It is that of the plugin: by
+/// priority, without a priority last; then by level; then by name. They come after the programs with `autostart`, which
+/// supervisord starts before the plugin runs.
+fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
+    let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
+    dependents.sort_by_key(|program| {
+        let name = program.source.as_ref().map(|source| &*source.name);
+        (program.priority == NO_PRIORITY, program.priority, program.level, name)
+    });
+    for (rank, program) in (0..i64::MAX).rev().zip(dependents.iter().rev()) {
+        for id in &*program.processes {
+            if let Some(process) = processes.get_mut(id.0) {
+                process.spec.start_rank = rank;
+            }
+        }
+    }
+}
+
+/// Warns about programs because of which a step of `startup=ordered` never ends, so that the next step never begins, and
+/// about jobs of which a short run is a failed start.
 fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], processes: &[ProcessConfig]) {
     let last_step = programs.iter().filter_map(|program| program.steps).map(|(_, last)| last).max();
     for program in programs {
@@ -255,13 +286,25 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
             if programs.get(*target).is_some_and(|target| target.last_needed_step > Some(step)) {
                 let name = &wait.name;
                 let why = format!(
-                    "startup=ordered does not start {name} before this program is up, which waits for {name}"
+                    "this program waits for {name}, and startup=ordered starts {name} only when this program is up"
                 );
                 reader.warn(wait.key, why);
             }
         }
         let first = program.processes.first().and_then(|id| processes.get(id.0));
-        let Some(spec) = first.map(|process| &process.spec) else { continue };
+        let Some(spec) =
+            first.map(|process| &process.spec).filter(|spec| spec.startup_wait == StartupWait::Exited)
+        else {
+            continue;
+        };
+        // With `autorestart=false`, there is a warning in any case.
+        if spec.startsecs > 0 && spec.autorestart == AutoRestart::Unexpected {
+            let seconds = spec.startsecs;
+            let why = format!(
+                "startsecs={seconds}, so an end within {seconds} s is a failed start, with exit code 0 too"
+            );
+            reader.warn("startup_wait", why);
+        }
         let reason = if spec.autorestart == AutoRestart::Always {
             "autorestart=true"
         } else if spec.exitcodes.is_empty() {
@@ -269,7 +312,7 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
         } else {
             continue;
         };
-        if spec.startup_wait == StartupWait::Exited && last_step > Some(step) {
+        if last_step > Some(step) {
             let why =
                 format!("{reason}, so the program is never up, and startup=ordered starts nothing after it");
             reader.warn("startup_wait", why);
@@ -277,8 +320,8 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
     }
 }
 
-/// Sets what the processes of a program wait for, and when they are started among those that have waited for the same.
-/// Warns about a program that rsup does not start, so that only a client can end the wait.
+/// Sets what the processes of a program wait for. Warns about a program that rsup does not start, so that only a client can
+/// end the wait, and about a job that `depends_on` names.
 fn set_dependencies<'a>(
     context: &mut Context<'a>,
     program: &Program<'a>,
@@ -296,6 +339,12 @@ fn set_dependencies<'a>(
                 format!("{name} has autostart=false, so this program waits until a client starts {name}");
             context.reader(source.section).warn(wait.key, why);
         }
+        if wait.key == DEPENDS_ON && first.is_some_and(|first| first.spec.startup_wait == StartupWait::Exited)
+        {
+            let name = &wait.name;
+            let why = format!("waits until {name} is RUNNING, not until {name} has exited");
+            context.reader(source.section).warn(wait.key, why);
+        }
         let name = first.map_or_else(|| wait.name.as_str().into(), |first| Rc::clone(&first.program));
         let target = Rc::clone(&target.processes);
         dependencies.push(Dependency { name, processes: target, states: Rc::clone(&wait.states) });
@@ -303,7 +352,6 @@ fn set_dependencies<'a>(
     for id in &*program.processes {
         if let Some(process) = processes.get_mut(id.0) {
             process.spec.dependencies.clone_from(&dependencies);
-            process.spec.start_rank = program.start_rank;
         }
     }
 }
@@ -353,10 +401,11 @@ mod tests {
         config(text).processes.iter().flat_map(of_process).collect()
     }
 
-    /// The rank of each process of a valid file, in start order.
-    fn ranks(text: &str) -> Vec<(String, i64)> {
-        let rank = |process: ProcessConfig| (process.name, process.spec.start_rank);
-        config(text).processes.into_iter().map(rank).collect()
+    /// The processes of a valid file in the order in which they start if they may start at the same moment.
+    fn ranked(text: &str) -> Vec<String> {
+        let mut processes = config(text).processes;
+        processes.sort_by_key(|process| process.spec.start_rank);
+        processes.into_iter().map(|process| process.name).collect()
     }
 
     #[test]
@@ -533,18 +582,21 @@ mod tests {
     }
 
     #[test]
-    fn the_rank_is_the_priority_or_the_least_of_those_that_are_waited_for() {
+    fn programs_that_may_start_at_the_same_moment_have_the_order_of_the_plugin() {
         let inherits = "dependent_startup_inherit_priority=true\ndependent_startup_wait_for=";
         let text = [
-            program("a", "priority=5"),
-            dependent("b", &format!("priority=20\n{inherits}a")),
-            dependent("c", &format!("{inherits}b")),
-            dependent("d", "dependent_startup_wait_for=a"),
-            dependent("e", &format!("priority=1\n{inherits}a d")),
-            dependent("f", &format!("{inherits}d")),
+            dependent("no_2", &format!("{inherits}no_1")),
+            dependent("no_1", "dependent_startup_wait_for=auto"),
+            dependent("no_0", ""),
+            program("auto", "priority=5"),
+            dependent("five_z", &format!("priority=20\n{inherits}auto")),
+            dependent("five_a", &format!("{inherits}five_z")),
+            dependent("one", &format!("priority=1\n{inherits}auto no_1")),
+            dependent("late", "priority=1000"),
+            "[group:a]\npriority=1\nprograms=no_1\n".to_owned(),
         ];
-        let want = [("e", 1), ("a", 5), ("b", 5), ("c", 5), ("d", 999), ("f", 999)];
-        assert_eq!(ranks(&text.concat()), want.map(|(name, rank)| (name.to_owned(), rank)));
+        let want = ["auto", "one", "five_z", "five_a", "late", "no_0", "no_1", "no_2"];
+        assert_eq!(ranked(&text.concat()), want);
     }
 
     #[test]
@@ -556,6 +608,29 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_depends_on_a_job_gets_a_warning() {
+        let job = "autorestart=false\nstartsecs=0";
+        let want = "3: warning: [program:a] depends_on: waits until job is RUNNING, not until job has exited"
+            .to_owned();
+        let text = program("a", "depends_on=job") + &program("job", job);
+        assert_eq!(report(&text), [want]);
+        let text = program("a", "depends_on=job") + &program("job", &format!("{job}\nstartup_wait=running"));
+        assert_eq!(report(&text), [""; 0]);
+        let text = dependent("a", "dependent_startup_wait_for=job") + &program("job", job);
+        assert_eq!(report(&text), [""; 0]);
+    }
+
+    #[test]
+    fn a_job_with_startsecs_gets_one_warning() {
+        let text = program("a", "startup_wait=exited");
+        let want = "5: warning: [program:a] startup_wait: startsecs=1, so an end within 1 s is a failed start, with exit code 0 too";
+        assert_eq!(report(&format!("[supervisord]\nstartup=ordered\n{text}")), [want]);
+        assert_eq!(report(&text), [""; 0]);
+        let text = program("a", "startup_wait=exited\nautorestart=false");
+        assert_eq!(report(&format!("[supervisord]\nstartup=ordered\n{text}")).len(), 1);
+    }
+
+    #[test]
     fn a_step_that_never_ends_gets_a_warning() {
         let ordered = |text: String| report(&format!("[supervisord]\nstartup=ordered\n{text}"));
         let endless = [
@@ -563,7 +638,8 @@ mod tests {
             ("exitcodes=", "no exit code is expected (exitcodes)"),
         ];
         for (keys, reason) in endless {
-            let text = program("a", &format!("priority=1\nstartup_wait=exited\n{keys}")) + &program("b", "");
+            let text = program("a", &format!("priority=1\nstartup_wait=exited\nstartsecs=0\n{keys}"))
+                + &program("b", "");
             let want = format!(
                 "6: warning: [program:a] startup_wait: {reason}, so the program is never up, and startup=ordered starts nothing after it"
             );
@@ -573,10 +649,10 @@ mod tests {
         for keys in [
             "priority=1\nautorestart=false\nstartsecs=0",
             "priority=1\nautorestart=false\nstartsecs=0\nstartup_wait=running",
-            "priority=1\nstartup_wait=exited",
-            "priority=1\nautorestart=true\nstartup_wait=exited\nautostart=false",
+            "priority=1\nstartup_wait=exited\nstartsecs=0",
+            "priority=1\nautorestart=true\nstartup_wait=exited\nstartsecs=0\nautostart=false",
             // No step comes after this one.
-            "priority=999\nautorestart=true\nstartup_wait=exited",
+            "priority=999\nautorestart=true\nstartup_wait=exited\nstartsecs=0",
         ] {
             assert_eq!(ordered(program("a", keys) + &program("b", "")), [""; 0], "{keys}");
         }
@@ -588,7 +664,7 @@ mod tests {
             + &dependent("m", "priority=3\ndependent_startup_wait_for=b")
             + &program("b", "priority=2\ndepends_on=c")
             + &program("c", "priority=2");
-        let want = "6: warning: [program:a] depends_on: startup=ordered does not start m before this program is up, which waits for m";
+        let want = "6: warning: [program:a] depends_on: this program waits for m, and startup=ordered starts m only when this program is up";
         assert_eq!(report(&format!("[supervisord]\nstartup=ordered\n{text}")), [want]);
         assert_eq!(report(&text), [""; 0]);
     }
