@@ -60,9 +60,9 @@ test: build ## run every test that can run here; each skipped test prints a SKIP
 
 # The tests that start no program; those of the client, the relay, the log and the exit, which do not depend on how a
 # program was started; and those in containers, which `make docker PLAIN_FORK=1` runs.
-PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: control:: corpus:: dist:: docker:: imports:: \
-    logging:: manual:: oracle:: ordered_start:: output:: output_soak:: peers:: peers_faults:: policy_walks:: requests:: \
-    under_init:: unkillable::
+PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: control:: corpus:: dependent_startup:: dist:: docker:: \
+    imports:: logging:: manual:: oracle:: ordered_start:: output:: output_soak:: peers:: peers_faults:: \
+    policy_walks:: requests:: under_init:: unkillable::
 
 test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1
 	@$(MAKE) build PLAIN_FORK=1
@@ -130,7 +130,7 @@ arm64: ## boot an arm64 kernel in qemu with rsup as its init, and run tests in t
 	RSUP_ARM64=$(abspath $(DIR)/arm64) cargo test --locked --test all arm64:: -- --nocapture
 
 # cargo also builds rsup itself for the benchmark, without build-std. A directory of its own keeps $(BIN) as it is.
-bench: build ## compare rsup with its peers: TABLES of life reap idle command control events load output size; then two images side by side
+bench: build ## compare rsup with its peers: TABLES of life reap idle command control events load ordered output size; then two images side by side
 	RSUP_BIN=$(BIN) cargo bench --locked --target $(TARGET) --target-dir $(DIR)/bench --bench bench -- $(TABLES)
 	RSUP_BIN=$(BIN) cargo test --locked --test all docker::beside::side_by_side -- --ignored --nocapture
 

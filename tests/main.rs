@@ -21,6 +21,7 @@ mod command;
 mod config_limits;
 mod control;
 mod corpus;
+mod dependent_startup;
 mod dist;
 mod docker;
 mod environment;

@@ -24,11 +24,16 @@ mod idle;
 mod init;
 mod life;
 mod load;
+mod ordered;
 mod output;
+#[path = "../support/plugin.rs"]
+mod plugin;
 #[path = "../support/probe.rs"]
 mod probe;
 #[path = "../support/proc.rs"]
 mod proc;
+#[path = "../support/python.rs"]
+mod python;
 mod reap;
 mod size;
 mod table;
@@ -36,7 +41,7 @@ mod tools;
 mod world;
 
 /// Each table by its name, in the order in which they are printed.
-const TABLES: [(&str, fn()); 9] = [
+const TABLES: [(&str, fn()); 10] = [
     ("life", life::measure),
     ("reap", reap::measure),
     ("idle", idle::measure),
@@ -44,6 +49,7 @@ const TABLES: [(&str, fn()); 9] = [
     ("control", control::measure),
     ("events", events::measure),
     ("load", load::measure),
+    ("ordered", ordered::measure),
     ("output", output::measure),
     ("size", size::measure),
 ];

@@ -5,6 +5,7 @@ pub(crate) mod board;
 pub(crate) mod cgroup;
 pub(crate) mod freezer;
 pub(crate) mod injection;
+pub(crate) mod plugin;
 pub(crate) mod probe;
 pub(crate) mod proc;
 pub(crate) mod pty;

@@ -31,7 +31,8 @@ pub(crate) fn has(python: &Path, module: &str) -> bool {
     run(Command::new(python).arg("-c").arg(format!("import {module}")), module).is_ok()
 }
 
-/// Returns a python3 that has a package (`name==version`) which contains a module.
+/// Returns a python3 that has a package (`name==version`) which contains a module. Further packages that are to be
+/// installed with it follow, separated by blanks.
 ///
 /// # Errors
 /// Returns the reason if the package cannot be installed: no python3, or no network.
@@ -45,7 +46,7 @@ pub(crate) fn with(package: &str, module: &str) -> Result<PathBuf, String> {
     let python = venv.join("bin/python");
     if !has(&python, module) {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv), package)?;
-        run(Command::new(&python).args(["-m", "pip", "install", "-q", package]), package)?;
+        run(Command::new(&python).args(["-m", "pip", "install", "-q"]).args(package.split(' ')), package)?;
     }
     Ok(python)
 }
