@@ -81,15 +81,23 @@ fn redis_and_three_workers_restart_together() {
 }
 
 #[test]
-fn the_server_waits_for_a_migration_that_runs_once() {
+fn the_server_waits_for_the_migration_and_the_migration_for_the_database() {
     needs!(ready());
     let image = example(docker().unwrap(), "migrate");
     let container = image.publish(&[]);
-    container.expect_answer(80, GET, "503 Service");
-    container.expect_answer(80, GET, "<p>migrated</p>");
-    container.expect_log("exited: migrate (exit status 0; expected)", 1);
-    container.kill_and_expect_another("web");
-    container.expect_answer(80, GET, "<p>migrated</p>");
+    // The page is the number of migrations that the database has counted.
+    container.expect_answer(80, GET, "\r\n\r\n1\n");
+    container.expect_running(&["web"]);
+    let logs = container.logs();
+    let at = |text: &str| logs.find(text).unwrap_or_else(|| panic!("no {text}: {logs}"));
+    assert!(at("success: db entered RUNNING state") < at("spawned: 'migrate'"), "{logs}");
+    assert!(at("exited: migrate (exit status 0; expected)") < at("spawned: 'web'"), "{logs}");
+
+    // Only the start is ordered.
+    for program in ["db", "web"] {
+        container.kill_and_expect_another(program);
+    }
+    container.expect_answer(80, GET, "\r\n\r\n1\n");
 
     container.sh("echo 'no such directive;' >/etc/nginx/nginx.conf");
     kill(container.program("web"), SIGKILL);
@@ -97,6 +105,33 @@ fn the_server_waits_for_a_migration_that_runs_once() {
     let logs = container.logs();
     assert!(logs.contains("gave up: web entered FATAL state"), "{logs}");
     assert_eq!(logs.matches("spawned: 'migrate'").count(), 1, "{logs}");
+}
+
+#[test]
+fn the_server_starts_when_a_failed_migration_was_repaired() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "migrate");
+    let is_repaired = "sed -i 's/\"redis-cli/\"test -e \\/repaired \\&\\& redis-cli/' /etc/supervisord.conf";
+    let dockerfile = format!("FROM {}\nRUN {is_repaired}\n", image.name);
+    let image = image.engine.build(&dockerfile, tempfile::tempdir().unwrap().path());
+    let container = image.publish(&[]);
+    container.expect_log("exited: migrate (exit status 1; not expected)", 1);
+    container.expect_log("ERRO web will not start: it waits for the programs with lower priority numbers", 1);
+    let control = |words: &[&str]| {
+        let output = container.exec(&[&["/sbin/rsup", "--ctl"], words].concat());
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, printed) = control(&["health"]);
+    let waits = printed.contains("STOPPED   waiting for the programs with lower priority numbers");
+    assert!(code == 1 && waits, "{code}: {printed}");
+
+    container.sh("touch /repaired");
+    assert_eq!(control(&["start", "migrate"]), (0, "migrate: started\n".into()));
+    container.expect_answer(80, GET, "\r\n\r\n1\n");
+    container.expect_running(&["web"]);
+    assert_eq!(control(&["health"]), (0, String::new()));
+    container.stop_well();
+    assert_eq!(container.logs().matches("spawned: 'web'").count(), 1);
 }
 
 #[test]

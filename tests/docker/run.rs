@@ -25,6 +25,7 @@ with_each_engine!(
     with_the_hosts_pids_docker_kill_s_hup_reaches_the_programs,
     a_shell_in_docker_run_it_can_stop_and_continue_rsup,
     the_restart_policy_sees_the_exit_code_of_a_fatal_program,
+    the_restart_policy_sees_the_exit_code_of_a_failed_migration,
 );
 
 fn rsup_runs_in_an_image_that_holds_nothing_else(engine: Engine) {
@@ -351,4 +352,21 @@ fn the_restart_policy_sees_the_exit_code_of_a_fatal_program(engine: Engine) {
     };
     eventually("the policy gives up", ended);
     assert_eq!(container.exit_code(), 3);
+}
+
+fn the_restart_policy_sees_the_exit_code_of_a_failed_migration(engine: Engine) {
+    needs!(root(), shipped_binary());
+    // The migration fails in the first life of the container.
+    let conf = "[supervisord]\nstartup=ordered\n\
+                [program:migrate]\ncommand=sh -c 'echo life >> /out/migrate; cat /out/second || { echo > /out/second; exit 1; }'\n\
+                priority=10\nstartsecs=0\nautorestart=false\n\
+                [program:web]\ncommand=sh -c 'echo life >> /out/web; exec sleep 1000'\npriority=20\n";
+    let image = shell_image(engine, conf);
+    let out = Out::new();
+    let container = image.start(&["--restart", "on-failure:2", "-v", &out.volume()], &[]);
+    container.expect_log("ERRO web will not start: it waits for the programs with lower priority numbers", 1);
+    container.expect_log("INFO rsup exits with status 1: no program runs, and none will", 1);
+    container.expect_running(&["web"]);
+    assert_eq!((out.read("migrate").as_str(), out.read("web").as_str()), ("life\nlife\n", "life\n"));
+    container.stop_well();
 }
