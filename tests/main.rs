@@ -32,6 +32,7 @@ mod imports;
 mod inject;
 mod input;
 mod lifecycle;
+mod listeners;
 mod logging;
 mod manual;
 mod oracle;
