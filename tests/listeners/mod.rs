@@ -1,6 +1,7 @@
 //! Event listeners: what they receive, and what the log says about them.
 
 mod differential;
+mod end_to_end;
 mod log;
 mod scenarios;
 
