@@ -135,6 +135,23 @@ fn the_server_starts_when_a_failed_migration_was_repaired() {
 }
 
 #[test]
+fn a_listener_that_was_written_for_supervisord_ends_the_container() {
+    needs!(ready());
+    let image = example(docker().unwrap(), "listener");
+    let container = image.start(&[], &[]);
+    container.expect_running(&["app", "worker", "stop-container"]);
+    // The listener receives no event before it is RUNNING.
+    container.expect_log("success: stop-container entered RUNNING state", 1);
+    kill(container.program("worker"), SIGKILL);
+    assert_eq!(container.exit_code(), 0);
+    let logs = container.logs();
+    assert!(logs.contains("event: ver:3.0 server:supervisor serial:"), "{logs}");
+    assert!(logs.contains("eventname:PROCESS_STATE_EXITED"), "{logs}");
+    assert!(logs.contains("received SIGQUIT indicating exit request"), "{logs}");
+    assert!(logs.contains("stopped: app (terminated by SIGTERM)"), "{logs}");
+}
+
+#[test]
 fn two_static_programs_run_in_a_scratch_image_without_root() {
     needs!(ready());
     let image = example(docker().unwrap(), "scratch");
