@@ -61,7 +61,7 @@ test: build ## run every test that can run here; each skipped test prints a SKIP
 # The tests that start no program; those of the client, the relay, the log and the exit, which do not depend on how a
 # program was started; and those in containers, which `make docker PLAIN_FORK=1` runs.
 PLAIN_FORK_SKIP := architecture:: arm64:: config_limits:: control:: corpus:: dependent_startup:: dist:: docker:: \
-    imports:: logging:: manual:: oracle:: ordered_start:: output:: output_soak:: peers:: peers_faults:: \
+    imports:: listeners:: logging:: manual:: oracle:: ordered_start:: output:: output_soak:: peers:: peers_faults:: \
     policy_walks:: requests:: under_init:: unkillable::
 
 test-plain-fork: ## run the tests that start programs with the binary of PLAIN_FORK=1

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
-    Action, AutoRestart, Dependency, Event, ExitStatus, Milestone, ProcId, Process, ProcessAction,
-    ProcessMessage, ProcessSet, ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal,
-    SignalInfo, SignalTarget, StartupWait, StopStep, SupervisorMessage, Time,
+    Action, AutoRestart, Dependency, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage,
+    ProcessSet, ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal, SignalInfo,
+    SignalTarget, StartupWait, StateName, StopStep, SupervisorMessage, Time, Transition,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -51,9 +51,11 @@ struct FakeProcess {
     /// A client has requested the start or the stop of the process, so its first start waits for nothing any more.
     ends_wait: bool,
     /// The states that the process has been in.
-    reached: BTreeSet<Milestone>,
+    reached: BTreeSet<StateName>,
     /// The process has been up in the sense of `startup_wait`.
     was_up: bool,
+    /// The state that the listeners were told last. None if they were told nothing.
+    told: Option<StateName>,
 }
 
 /// A child of rsup that is not a leader.
@@ -104,6 +106,10 @@ struct Walk {
     received_stop_signal: bool,
     /// The signals that the log says are passed on to the programs.
     passed_on: BTreeSet<Signal>,
+    /// The listeners were told that the stop begins.
+    stop_was_told: bool,
+    /// rsup has begun the stop because only listeners ran.
+    only_listeners_ran: bool,
     exit_code: Option<u8>,
     reap_requested: bool,
     context: RunContext,
@@ -146,6 +152,9 @@ impl Walk {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut specs: Vec<ProcessSpec> = (0..random.usize(1..6)).map(|_| spec(&mut random)).collect();
         specs.sort_by_key(|spec| spec.group_priority);
+        if specs.iter().all(|spec| spec.is_listener) {
+            specs[0].is_listener = false;
+        }
         add_dependencies(&mut specs, &mut random);
         let ordered_startup = random.u32(0..3) == 0;
         let stop_timeout = random.bool().then(|| random.u64(0..8));
@@ -155,7 +164,7 @@ impl Walk {
             now: random.u64(0..SECOND),
             processes: ProcessSet::new(
                 specs.clone(),
-                Settings { stop_timeout, accepts_requests, ordered_startup },
+                Settings { stop_timeout, accepts_requests, ordered_startup, notifies_listeners: true },
             ),
             fakes: vec![FakeProcess::default(); specs.len()],
             specs,
@@ -172,6 +181,8 @@ impl Walk {
             stop_began: None,
             received_stop_signal: false,
             passed_on: BTreeSet::new(),
+            stop_was_told: false,
+            only_listeners_ran: false,
             exit_code: None,
             reap_requested: false,
             context: RunContext {
@@ -225,6 +236,7 @@ impl Walk {
             }
             self.run_due_timers();
             self.check_starts();
+            self.check_told();
         }
         self.fail("the stop always ends");
     }
@@ -492,7 +504,7 @@ impl Walk {
             self.fakes[id].failures = 0;
             if matches!(state, Some(ProcessState::Starting { .. } | ProcessState::Running)) {
                 let expected = self.specs[id].exitcodes.iter().any(|code| exit == ExitStatus::Code(*code));
-                self.fakes[id].reached.insert(Milestone::Exited);
+                self.fakes[id].reached.insert(StateName::Exited);
                 self.fakes[id].was_up |= expected && self.specs[id].startup_wait == StartupWait::Exited;
             }
         }
@@ -528,7 +540,10 @@ impl Walk {
         let any_changed = leader_reaped || std::mem::take(&mut self.adopted) || self.random.bool();
         let exists =
             |fake: &FakeProcess| fake.leader.is_some() || fake.members > 0 || fake.group_outlived_leader;
-        let any_child_left = !self.orphans.is_empty() || self.fakes.iter().any(exists);
+        let only_listeners = self.processes.only_listeners_run();
+        let counts = |id: &usize| !(only_listeners && self.specs[*id].is_listener);
+        let any_child_left = !self.orphans.is_empty()
+            || (0..self.fakes.len()).filter(counts).any(|id| exists(&self.fakes[id]));
         self.coverage.steps += 1;
         self.processes.on_reaped(any_changed, any_child_left, self.time());
         self.run_actions();
@@ -554,6 +569,8 @@ impl Walk {
                     }
                 }
                 Action::Log(_) => {}
+                Action::Notify(ProcId(id), transition) => self.note_transition(id, transition),
+                Action::NotifyStop => self.note_stop(),
                 Action::Reap => self.reap_requested = true,
                 // SIGSTOP is what rsup sends before it suspends itself. rsup cannot receive it.
                 Action::Forward(signal) if signal != Signal::STOP && !self.passed_on.contains(&signal) => {
@@ -603,7 +620,7 @@ impl Walk {
                     self.fail("a process enters RUNNING only after startsecs");
                 }
                 self.fakes[id].failures = 0;
-                self.fakes[id].reached.insert(Milestone::Running);
+                self.fakes[id].reached.insert(StateName::Running);
                 self.fakes[id].was_up |= self.specs[id].startup_wait == StartupWait::Running;
             }
             ProcessAction::Log(_) => {}
@@ -614,7 +631,7 @@ impl Walk {
         if self.stop_began.is_some() {
             self.fail("no process is started after the stop began");
         }
-        self.fakes[id].reached.insert(Milestone::Starting);
+        self.fakes[id].reached.insert(StateName::Starting);
         if !std::mem::replace(&mut self.fakes[id].was_started, true) && !self.fakes[id].ends_wait {
             if !self.may_start_first(id) {
                 self.fail("no process is started before what it waits for");
@@ -806,19 +823,53 @@ impl Walk {
         self.orphans.iter_mut().for_each(|orphan| orphan.killed = true);
     }
 
+    /// Checks that the listeners are told each change of the state, in order.
+    fn note_transition(&mut self, id: usize, transition: Transition) {
+        let told = self.fakes[id].told.replace(transition.to).unwrap_or(StateName::Stopped);
+        if transition.from != told || transition.from == transition.to {
+            self.fail("each transition begins in the state in which the last one has ended");
+        }
+    }
+
+    /// Notes that the listeners are told about the stop. Without another reason, only listeners may run.
+    fn note_stop(&mut self) {
+        if std::mem::replace(&mut self.stop_was_told, true) {
+            self.fail("the listeners are told about the stop once");
+        }
+        if self.stop_began.is_none() {
+            let runs = |id: usize| !self.specs[id].is_listener && self.fakes[id].leader.is_some();
+            if (0..self.specs.len()).any(runs) {
+                self.fail("without a request, rsup stops only listeners");
+            }
+            self.coverage.count("stopped the listeners, because nothing else ran");
+            self.stop_began = Some(self.now);
+            self.only_listeners_ran = true;
+        }
+    }
+
+    /// Checks that the listeners know the state of each process.
+    fn check_told(&self) {
+        for (id, fake) in self.fakes.iter().enumerate() {
+            let state = self.processes.process(ProcId(id)).unwrap().state();
+            if fake.told.unwrap_or(StateName::Stopped) != state.name() {
+                self.fail("the listeners are told every state");
+            }
+        }
+    }
+
     /// Notes in which states the processes are.
     fn note_milestones(&mut self) {
         for (id, fake) in self.fakes.iter_mut().enumerate() {
             let process = self.processes.process(ProcId(id)).unwrap();
-            let milestones: &[Milestone] = match process.state() {
+            let milestones: &[StateName] = match process.state() {
                 ProcessState::Stopped => &[],
-                ProcessState::Starting { .. } => &[Milestone::Starting],
-                ProcessState::Running => &[Milestone::Running],
-                ProcessState::Backoff { .. } => &[Milestone::Backoff],
-                ProcessState::Stopping(_) => &[Milestone::Stopping],
-                ProcessState::Exited { .. } => &[Milestone::Exited],
+                ProcessState::Starting { .. } => &[StateName::Starting],
+                ProcessState::Running => &[StateName::Running],
+                ProcessState::Backoff { .. } => &[StateName::Backoff],
+                ProcessState::Stopping(_) => &[StateName::Stopping],
+                ProcessState::Exited { .. } => &[StateName::Exited],
                 // After the last failed start, a process passes BACKOFF on its way to FATAL.
-                ProcessState::Fatal => &[Milestone::Backoff, Milestone::Fatal],
+                ProcessState::Fatal => &[StateName::Backoff, StateName::Fatal],
             };
             fake.reached.extend(milestones);
             fake.was_up |= match self.specs[id].startup_wait {
@@ -834,7 +885,7 @@ impl Walk {
     /// Whether nothing is left that the first start of the process has to wait for.
     fn may_start_first(&self, id: usize) -> bool {
         let is_reached = |dependency: &Dependency| {
-            let all_reached = |state: &Milestone| {
+            let all_reached = |state: &StateName| {
                 dependency.processes.iter().all(|other| self.fakes[other.0].reached.contains(state))
             };
             dependency.states.iter().any(all_reached)
@@ -847,12 +898,13 @@ impl Walk {
     fn steps_before(&self, id: usize) -> Vec<usize> {
         let step = |id: usize| (self.specs[id].group_priority, self.specs[id].priority);
         let is_before = |other: &usize| {
-            self.ordered_startup
-                && self.specs[id].autostart
-                && self.specs[*other].autostart
-                && step(*other) < step(id)
+            self.ordered_startup && self.is_in_step(id) && self.is_in_step(*other) && step(*other) < step(id)
         };
         (0..self.specs.len()).filter(is_before).collect()
+    }
+
+    fn is_in_step(&self, id: usize) -> bool {
+        self.specs[id].autostart && !self.specs[id].is_listener
     }
 
     fn waits(&self, id: usize) -> bool {
@@ -920,9 +972,13 @@ impl Walk {
     }
 
     fn exit(&mut self, code: u8) {
-        let nothing_to_start = self.specs.iter().all(|spec| !spec.autostart && !spec.dependent_startup);
+        let starts_at_once = |id: usize| {
+            let spec = &self.specs[id];
+            !spec.is_listener && (spec.autostart || spec.dependent_startup) && !self.waits(id)
+        };
+        let nothing_to_start = !(0..self.specs.len()).any(starts_at_once);
         if nothing_to_start && !self.accepts_requests && code != 2 {
-            self.fail("the exit code is 2 if rsup can start no process");
+            self.fail("the exit code is 2 if rsup can start no program");
         }
         if nothing_to_start && self.accepts_requests && !self.start_requested && self.stop_began.is_none() {
             self.fail("without autostart, rsup stays until a client requests a start");
@@ -932,6 +988,7 @@ impl Walk {
         }
         if self.specs.iter().all(|spec| spec.shutdown_on == ShutdownOn::Never)
             && self.received_stop_signal
+            && !self.only_listeners_ran
             && code != 0
         {
             self.fail("the exit code is 0 after a stop signal");
@@ -967,20 +1024,21 @@ fn spec(random: &mut fastrand::Rng) -> ProcessSpec {
         dependent_startup: false,
         start_rank: 0,
         shutdown_on: *random.choice(&shutdown).unwrap(),
+        is_listener: random.u32(0..6) == 0,
     }
 }
 
 /// Lets some processes wait for processes that come before them in this list. So there is no cycle.
 fn add_dependencies(specs: &mut [ProcessSpec], random: &mut fastrand::Rng) {
     let states = [
-        Milestone::Starting,
-        Milestone::Running,
-        Milestone::Running,
-        Milestone::Backoff,
-        Milestone::Stopping,
-        Milestone::Exited,
-        Milestone::Exited,
-        Milestone::Fatal,
+        StateName::Starting,
+        StateName::Running,
+        StateName::Running,
+        StateName::Backoff,
+        StateName::Stopping,
+        StateName::Exited,
+        StateName::Exited,
+        StateName::Fatal,
     ];
     for (id, spec) in specs.iter_mut().enumerate().skip(1) {
         spec.start_rank = random.i64(0..3);
@@ -992,7 +1050,7 @@ fn add_dependencies(specs: &mut [ProcessSpec], random: &mut fastrand::Rng) {
             let first = random.usize(0..id);
             let last = random.usize(first..id);
             let count = random.usize(1..3);
-            let states: Vec<Milestone> = random.choose_multiple(states, count);
+            let states: Vec<StateName> = random.choose_multiple(states, count);
             spec.dependencies.push(Dependency {
                 name: "other".into(),
                 processes: (first..=last).map(ProcId).collect(),

@@ -3,7 +3,7 @@
 use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Startup, Supervisord};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::json_string;
-use crate::policy::{AutoRestart, Dependency, Milestone, ShutdownOn, StartupWait};
+use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait, StateName};
 
 impl Config {
     /// Returns the whole configuration as JSON with supervisord's key names. Users, commands and directories are not
@@ -20,7 +20,7 @@ impl Config {
 
     /// Returns the programs and the event listeners in the order in which supervisord starts them.
     fn in_start_order(&self) -> Vec<&ProcessConfig> {
-        let all: Vec<_> = self.processes.iter().chain(&self.listeners).collect();
+        let all: Vec<_> = self.processes.iter().chain(&self.replaced_listeners).collect();
         let mut sorted = StableSort::default();
         for process in &all {
             sorted.push(process.spec.group_priority, process.group.clone());
@@ -86,8 +86,8 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
 }
 
 fn dependency(dependency: &Dependency) -> String {
-    let is_listed = |state: &Milestone| dependency.states.contains(state);
-    let mut states = Milestone::ALL.into_iter().filter(is_listed).map(|state| string(state.name()));
+    let is_listed = |state: &StateName| dependency.states.contains(state);
+    let mut states = StateName::ALL.into_iter().filter(is_listed).map(|state| string(state.name()));
     let mut json = JsonObject::default();
     json.text("program", &dependency.name);
     json.raw("states", &array(&mut states));

@@ -47,8 +47,8 @@ pub use grammar::python::repr;
 pub use load::{client_settings, find, load};
 pub use model::{
     Address, ClientSettings, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, OutputMode, Overrides,
-    ProcessConfig, Rotation, SectionKind, Socket, StartStep, Startup, Supervisord, TryStep,
-    descriptor_of_path, expand_home,
+    ProcessConfig, Replacement, Rotation, SectionKind, Socket, StartStep, Startup, StreamEvents, Supervisord,
+    TryStep, descriptor_of_path, expand_home,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

@@ -58,6 +58,9 @@ pub enum StartStep<'a> {
         /// The program's user.
         user: Option<&'a str>,
     },
+    /// rsup runs an event listener with these words as its command. The step fails if the command is a Python script and
+    /// there is no Python.
+    PythonScript(&'a [String]),
 }
 
 /// What a failed [`StartStep`] means. The text says why the step fails, and what to do.
@@ -114,11 +117,12 @@ impl Default for ClientSettings {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub supervisord: Supervisord,
-    /// The processes of `[program:x]` and `[fcgi-program:x]` in the order in which supervisord starts them. If
-    /// supervisord drops a process because another process or group has the same name, the process is not in this list.
+    /// The processes of `[program:x]`, `[fcgi-program:x]` and `[eventlistener:x]` in the order in which supervisord starts
+    /// them. If supervisord drops a process because another process or group has the same name, the process is not in this
+    /// list.
     pub processes: Vec<ProcessConfig>,
-    /// The processes of `[eventlistener:x]`, which `--print-config` shows and rsup does not run.
-    pub listeners: Vec<ProcessConfig>,
+    /// The event listeners that rsup does not run, because rsup itself does what they do. `--print-config` shows them.
+    pub replaced_listeners: Vec<ProcessConfig>,
 }
 
 impl Config {
@@ -170,6 +174,10 @@ pub struct ProcessConfig {
     /// [`LogFile::None`] if `redirect_stderr` is true.
     pub stderr_logfile: LogFile,
     pub stderr_rotation: Rotation,
+    pub stdout_events: StreamEvents,
+    pub stderr_events: StreamEvents,
+    /// `None` if the process is no event listener.
+    pub listener: Option<Rc<Listener>>,
     /// The socket of an `[fcgi-program:x]`. All processes of the group share one socket.
     pub socket: Option<Socket>,
 }
@@ -187,6 +195,35 @@ pub enum LogFile {
     /// A path, which may be `/dev/stdout` or similar. A `~` in it is not expanded yet. An empty path discards the
     /// output, as in supervisord.
     Path(String),
+}
+
+/// What event listeners may learn about a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamEvents {
+    /// `*_events_enabled`: whether there is an event for each piece of output.
+    pub enabled: bool,
+    /// `*_capture_maxbytes`: how many bytes between the tokens of the capture mode are kept. With 0, there is no capture
+    /// mode.
+    pub capture_maxbytes: u64,
+}
+
+/// The keys of an `[eventlistener:x]` that a program does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The names of the events and of their families.
+    pub events: Vec<&'static str>,
+    pub buffer_size: usize,
+    /// `None` if rsup runs the listener.
+    pub replacement: Option<Replacement>,
+}
+
+/// Why rsup does not run an event listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// The listener starts programs in an order. rsup does this itself.
+    OrderedStart,
+    /// The listener supervisor_stdout prints the output of the programs with their names. rsup does this itself.
+    NamedOutput,
 }
 
 /// When a log file is rotated, and how many old files are kept.
@@ -291,6 +328,8 @@ pub struct Supervisord {
     pub minfds: i64,
     pub minprocs: i64,
     pub identifier: String,
+    /// The file into which rsup writes its PID. `None` if the key is not set.
+    pub pidfile: Option<String>,
     /// The variables of every process, which the process's own `environment` overrides.
     pub environment: Vec<(String, String)>,
     /// The value for programs whose section does not set this key.

@@ -154,13 +154,25 @@ fn only_the_first_of_two_groups_with_the_same_name_is_kept() {
 }
 
 #[test]
-fn event_listeners_are_read_but_not_run() {
-    let loaded = load_text("[eventlistener:l]\ncommand=c\nevents=process_state_fatal,TICK_5\n");
+fn event_listeners_come_before_the_programs() {
+    let text =
+        "[program:a]\ncommand=c\n[eventlistener:l]\ncommand=c\nevents=process_state_fatal,TICK_5,TICK_5\n";
+    let loaded = load_text(text);
     let config = loaded.config.unwrap();
-    assert!(config.processes.is_empty() && config.listeners.len() == 1);
-    assert_eq!(config.listeners[0].spec.group_priority, -1);
-    let notice = &loaded.notices[0];
-    assert!(notice.level == Level::Warn && notice.text.contains("shutdown_on=fatal"), "{}", notice.text);
+    let listener = &config.processes[0];
+    assert_eq!((config.processes.len(), listener.name.as_str(), listener.spec.group_priority), (2, "l", -1));
+    assert!(listener.spec.is_listener && !config.processes[1].spec.is_listener);
+    assert_eq!(listener.listener.as_ref().unwrap().events, ["PROCESS_STATE_FATAL", "TICK_5"]);
+    assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
+}
+
+#[test]
+fn a_listener_that_names_the_output_is_replaced() {
+    let text = "[eventlistener:o]\ncommand=supervisor_stdout\nevents=PROCESS_LOG\n";
+    let config = load_text(text).config.unwrap();
+    let replaced = config.replaced_listeners[0].listener.as_ref().unwrap();
+    assert!(config.processes.is_empty());
+    assert_eq!(replaced.replacement, Some(Replacement::NamedOutput));
 }
 
 #[test]

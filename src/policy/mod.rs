@@ -12,8 +12,10 @@ mod signal;
 mod signal_routing;
 mod spec;
 mod startup;
+mod state_name;
 mod sweep;
 mod time;
+mod transition;
 
 pub use exit::ExitStatus;
 pub use level::Level;
@@ -22,7 +24,9 @@ pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState, StopSt
 pub use process_set::{Action, ProcessSet, Settings};
 pub use signal::{Signal, SignalTarget};
 pub use signal_routing::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
-pub use spec::{AutoRestart, Dependency, Milestone, ProcId, ProcessSpec, ShutdownOn, StartupWait};
+pub use spec::{AutoRestart, Dependency, ProcId, ProcessSpec, ShutdownOn, StartupWait};
 pub use startup::WaitReason;
+pub use state_name::StateName;
 pub use sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 pub use time::Time;
+pub use transition::Transition;

@@ -8,6 +8,7 @@ use super::exit::ExitStatus;
 use super::message::ProcessMessage;
 use super::signal::{Signal, SignalTarget};
 use super::spec::{AutoRestart, ProcessSpec};
+use super::state_name::StateName;
 use super::sweep::{KILL_GRACE_SECS, MAX_LATE_REQUEST_SECS};
 use super::time::Time;
 
@@ -42,6 +43,21 @@ pub enum ProcessState {
     },
     /// The process could not be started, and will not be started again.
     Fatal,
+}
+
+impl ProcessState {
+    #[must_use]
+    pub fn name(self) -> StateName {
+        match self {
+            Self::Stopped => StateName::Stopped,
+            Self::Starting { .. } => StateName::Starting,
+            Self::Running => StateName::Running,
+            Self::Backoff { .. } => StateName::Backoff,
+            Self::Stopping(_) => StateName::Stopping,
+            Self::Exited { .. } => StateName::Exited,
+            Self::Fatal => StateName::Fatal,
+        }
+    }
 }
 
 /// The signals that a stop has sent so far to the leader and to the other members of its process group.
@@ -213,6 +229,12 @@ impl Process {
     #[must_use]
     pub fn start_results(&self) -> (u32, u32) {
         (self.successes, self.failed_starts)
+    }
+
+    /// The number of failed starts in a row.
+    #[must_use]
+    pub fn failures(&self) -> i64 {
+        self.failures
     }
 
     /// Whether the process has a leader. A leader is a child that rsup is about to fork, or that rsup has forked and

@@ -4,11 +4,13 @@
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::{Signal, SignalTarget};
-use super::signal_routing::{RunContext, SignalAction, SignalInfo, route_signal};
-use super::spec::{Milestone, ProcId, ProcessSpec, ShutdownOn, StartupWait};
-use super::startup::{Milestones, StartupOrder, WaitReason};
+use super::signal_routing::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
+use super::spec::{ProcId, ProcessSpec, ShutdownOn, StartupWait};
+use super::startup::{Goals, StartupOrder, WaitReason};
+use super::state_name::StateName;
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
+use super::transition::{Before, Entered, Transition, entered_states, told_tries};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
@@ -17,6 +19,9 @@ const REPORT_INTERVAL_SECS: i64 = 3;
 /// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
+/// Seconds from the end of the last program until rsup stops the event listeners. In this time, a listener can act on the
+/// last event.
+const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
 
@@ -27,6 +32,10 @@ pub enum Action {
     Process(ProcId, ProcessAction),
     /// Write a log message.
     Log(SupervisorMessage),
+    /// Tell the event listeners that a process has entered a state.
+    Notify(ProcId, Transition),
+    /// Tell the event listeners that rsup begins to stop every process.
+    NotifyStop,
     /// Reap the children that have exited, then call [`ProcessSet::on_reaped`].
     Reap,
     /// Send a signal to the process group of every process.
@@ -62,6 +71,8 @@ pub struct Settings {
     pub accepts_requests: bool,
     /// `startup=ordered`: the processes with a lower (group priority, priority) must be up before the others start.
     pub ordered_startup: bool,
+    /// Whether the actions contain [`Action::Notify`] and [`Action::NotifyStop`].
+    pub notifies_listeners: bool,
 }
 
 /// rsup's exit code, and the reason why rsup exits. The first cause fixes both; a later cause changes neither.
@@ -110,8 +121,12 @@ pub struct ProcessSet {
     settings: Settings,
     phase: Phase,
     deadlines: BTreeSet<(Time, ProcId)>,
-    /// The number of processes that are [active](Process::is_active).
+    /// The number of processes that are [active](Process::is_active), without the event listeners.
     active: usize,
+    /// The number of event listeners that are [active](Process::is_active).
+    active_listeners: usize,
+    /// When rsup stops the event listeners, because no program runs. `None` if a program runs.
+    stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
     /// is one, rsup does not stop the processes with a lower group priority.
     blocking_stop: usize,
@@ -144,7 +159,11 @@ impl ProcessSet {
     /// Creates one process for each spec. The specs must be in the order in which the processes are started, which is
     /// by ascending group priority.
     #[must_use]
-    pub fn new(specs: Vec<ProcessSpec>, settings: Settings) -> Self {
+    pub fn new(mut specs: Vec<ProcessSpec>, settings: Settings) -> Self {
+        // Without a program, rsup stays because of the event listeners.
+        if specs.iter().all(|spec| spec.is_listener) {
+            specs.iter_mut().for_each(|spec| spec.is_listener = false);
+        }
         let managed = |spec| ManagedProcess {
             spec,
             process: Process::default(),
@@ -159,6 +178,8 @@ impl ProcessSet {
             phase: Phase::Running,
             deadlines: BTreeSet::new(),
             active: 0,
+            active_listeners: 0,
+            stop_listeners_at: None,
             blocking_stop: 0,
             exits: 0,
             fatals: 0,
@@ -177,23 +198,30 @@ impl ProcessSet {
     /// Starts every process that has `autostart` or `dependent_startup`, as soon as it need not wait for another one.
     pub fn start_autostart(&mut self, now: Time) {
         let starts = |spec: &ProcessSpec| spec.autostart || spec.dependent_startup;
-        if !self.processes.iter().any(|managed| starts(&managed.spec)) {
-            if self.settings.accepts_requests && !self.processes.is_empty() {
-                self.awaits_first_start = true;
-                return self.actions.push_back(Action::Log(SupervisorMessage::AwaitingStart));
+        let mut starting: Vec<(i64, ProcId)> = Vec::new();
+        for (index, ManagedProcess { spec, .. }) in self.processes.iter().enumerate() {
+            if starts(spec) {
+                // supervisord starts the processes with `autostart` before its plugin starts the others.
+                let rank = if spec.autostart { i64::MIN } else { spec.start_rank };
+                starting.push((rank, ProcId(index)));
             }
-            self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
-            return self.terminate_remaining(ExitDecision { cause: ExitCause::NothingToStart, code: 2 }, now);
         }
-        let mut starting: Vec<ProcId> = self.ids(0).filter(|id| self.spec(*id).is_some_and(starts)).collect();
-        // supervisord starts the processes with `autostart` before its plugin starts the others.
-        starting.sort_by_key(|id| match self.spec(*id) {
-            Some(spec) if !spec.autostart => (true, spec.start_rank),
-            Some(_) | None => (false, 0),
-        });
+        starting.sort_unstable();
         // All waits are noted first, because a start can end a wait.
         let (at_once, waiting): (Vec<_>, Vec<_>) =
-            starting.into_iter().partition(|id| self.startup.request(*id));
+            starting.into_iter().map(|(_, id)| id).partition(|id| self.startup.request(*id));
+        let is_program = |id: &ProcId| self.spec(*id).is_some_and(|spec| !spec.is_listener);
+        if !at_once.iter().any(is_program) {
+            if !self.settings.accepts_requests || self.processes.is_empty() {
+                self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
+                let decision = ExitDecision { cause: ExitCause::NothingToStart, code: 2 };
+                return self.terminate_remaining(decision, now);
+            }
+            self.awaits_first_start = true;
+            if waiting.is_empty() {
+                self.actions.push_back(Action::Log(SupervisorMessage::AwaitingStart));
+            }
+        }
         for id in waiting {
             let reasons = self.startup.reasons(id);
             self.actions.push_back(Action::Log(SupervisorMessage::Waits { id, reasons }));
@@ -208,13 +236,14 @@ impl ProcessSet {
         if self.has_exited() {
             return;
         }
-        let active_before = self.active;
+        let active_before = self.active + self.active_listeners;
         self.handle(id, event, now);
         self.stop_next_priority(now);
         match self.phase {
             // The caller reaps and then calls `on_reaped`, which makes rsup exit if no child is left.
             Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
-            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+            Phase::Running => {}
+            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
     }
 
@@ -222,7 +251,7 @@ impl ProcessSet {
     pub fn receive(&mut self, received: SignalInfo, context: RunContext, now: Time) {
         let signal = received.signal;
         match route_signal(received, context) {
-            SignalAction::Shutdown => self.shutdown(signal, now),
+            SignalAction::Shutdown => self.shutdown(received, now),
             SignalAction::Forward => {
                 // The signal may be the STOPSIGNAL of the base image, so the user may expect that it stops rsup. rsup
                 // logs once for each signal that it only forwards the signal. A periodic task may send a signal often,
@@ -291,13 +320,33 @@ impl ProcessSet {
         self.will_reload
     }
 
+    /// Whether no process but event listeners runs or will run, so that rsup exits if it has no other child.
+    #[must_use]
+    pub fn only_listeners_run(&self) -> bool {
+        self.accepts_requests() && self.active == 0 && self.active_listeners > 0
+    }
+
+    /// Starts a process again that runs or is being started.
+    pub fn restart(&mut self, id: ProcId, now: Time) {
+        if self.process(id).is_some_and(Process::has_leader) {
+            self.apply(id, Event::StopRequested, now);
+            self.apply(id, Event::StartRequested, now);
+        }
+    }
+
     /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
-    /// `any_child_left` says whether rsup still has a child.
+    /// `any_child_left` says whether rsup still has a child. If [`ProcessSet::only_listeners_run`], the event listeners do
+    /// not count.
     pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
             Phase::Running if self.active == 0 && !any_child_left && !self.awaits_first_start => {
-                self.terminate_remaining(self.decision_when_all_ended(), now);
+                if self.active_listeners > 0 {
+                    self.stop_listeners_at.get_or_insert(now.plus_secs(LISTENER_GRACE_SECS));
+                } else {
+                    self.terminate_remaining(self.decision_when_all_ended(), now);
+                }
             }
+            Phase::Running if self.active == 0 => self.stop_listeners_at = None,
             // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
             // them.
             Phase::Stopping { all_asked: true, .. } if any_changed => {
@@ -361,7 +410,7 @@ impl ProcessSet {
     pub fn deadline(&self) -> Option<Time> {
         let of_phase = match self.phase {
             Phase::Exited => return None,
-            Phase::Running => None,
+            Phase::Running => self.stop_listeners_at,
             Phase::Stopping { report_at, all_asked, .. } => {
                 let of_timeout =
                     self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
@@ -434,17 +483,21 @@ impl ProcessSet {
 /// The transitions from one phase to the next.
 impl ProcessSet {
     /// Begins the stop at the first signal that requests it. Another such signal, at least `FORCE_AFTER_SECS` later,
-    /// makes rsup kill every process.
-    fn shutdown(&mut self, signal: Signal, now: Time) {
+    /// makes rsup kill every process. Signals of event listeners count neither as the first nor as the second one: a
+    /// listener that ends rsup when a program stops does so for each program that rsup stops.
+    fn shutdown(&mut self, received: SignalInfo, now: Time) {
+        let signal = received.signal;
         self.cancel_reload(ExitDecision { cause: ExitCause::Signal(signal), code: 0 });
         if self.has_exited() {
             return;
         }
         self.actions.push_back(Action::Log(SupervisorMessage::Received(signal)));
+        let decision = ExitDecision { cause: ExitCause::Signal(signal), code: 0 };
         match self.first_request_at {
+            _ if received.sender == Sender::Listener => self.stop(decision, now),
             None => {
                 self.first_request_at = Some(now);
-                self.stop(ExitDecision { cause: ExitCause::Signal(signal), code: 0 }, now);
+                self.stop(decision, now);
             }
             Some(first) if now >= first.plus_secs(FORCE_AFTER_SECS) => self.kill(now),
             Some(_) => {}
@@ -515,6 +568,9 @@ impl ProcessSet {
             report_at: now.plus_secs(REPORT_INTERVAL_SECS),
             all_asked: false,
         };
+        if self.settings.notifies_listeners {
+            self.actions.push_back(Action::NotifyStop);
+        }
         self.cancel_spawns(now);
         for id in self.ids(0) {
             self.handle(id, Event::DisableStarts, now);
@@ -532,6 +588,7 @@ impl ProcessSet {
                 false
             }
             Action::Process(..) | Action::Log(_) | Action::Reap => true,
+            Action::Notify(..) | Action::NotifyStop => true,
             Action::Forward(_) | Action::Suspend | Action::Reload | Action::Exit(_) => true,
             Action::AskRemaining { .. } | Action::AskAdopted | Action::SignalRemaining(_) => true,
         });
@@ -625,18 +682,23 @@ impl ProcessSet {
     /// that became FATAL first. Otherwise only the last exit of each process counts. The exit code is that of the
     /// earliest unexpected exit among these last exits. If all of them were expected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
-        let fatal = |managed: &ManagedProcess| match managed.process.state() {
-            ProcessState::Fatal => Some((managed.fatal_order, fatal_code(&managed.process))),
-            ProcessState::Stopped | ProcessState::Starting { .. } | ProcessState::Running => None,
-            ProcessState::Backoff { .. } | ProcessState::Stopping(_) | ProcessState::Exited { .. } => None,
+        let mut first_fatal: Option<(u64, u8)> = None;
+        let mut first_unexpected: Option<(u64, u8)> = None;
+        let earlier = |first: &mut Option<(u64, u8)>, order: u64, code: u8| {
+            *first = Some(first.map_or((order, code), |first| first.min((order, code))));
         };
-        let unexpected_exit = |managed: &ManagedProcess| match managed.process.last_exit() {
-            Some((exit, false)) => Some((managed.exit_order, exit.exit_code())),
-            Some((_, true)) | None => None,
-        };
-        let first_fatal = self.processes.iter().filter_map(fatal).min();
-        let first_unexpected = || self.processes.iter().filter_map(unexpected_exit).min();
-        let code = first_fatal.or_else(first_unexpected).map_or(0, |(_, code)| code);
+        for ManagedProcess { spec, process, exit_order, fatal_order, .. } in &self.processes {
+            if spec.is_listener {
+                continue;
+            }
+            if process.state() == ProcessState::Fatal {
+                earlier(&mut first_fatal, *fatal_order, fatal_code(process));
+            }
+            if let Some((exit, false)) = process.last_exit() {
+                earlier(&mut first_unexpected, *exit_order, exit.exit_code());
+            }
+        }
+        let code = first_fatal.or(first_unexpected).map_or(0, |(_, code)| code);
         ExitDecision { cause: ExitCause::AllEnded, code }
     }
 }
@@ -662,15 +724,27 @@ impl ProcessSet {
         let counts_as_blocking = self.was_requested_to_stop(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
         let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
-        let state_before = process.state();
-        let results_before = process.start_results();
+        let before = Before::new(process);
+        let state_before = before.state;
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
         let active_before = process.is_active();
         let blocking_before = process.blocks_stop();
         let actions = &mut self.actions;
+        let first_action = actions.len();
         process.handle(spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
 
+        let entered = entered_states(before, event, process);
+        if self.settings.notifies_listeners {
+            // A start changes the PID, so what happened before it is told before it.
+            let tries = told_tries(entered, spec, process);
+            let expected = process.last_exit().is_some_and(|(_, expected)| expected);
+            let mut from = state_before.name();
+            for (at, to) in (first_action..).zip(entered.into_iter().flatten()) {
+                let transition = Transition { from: mem::replace(&mut from, to), to, tries, expected };
+                self.actions.insert(at, Action::Notify(id, transition));
+            }
+        }
         if !mem::replace(changed, true) {
             self.changed.push(id);
         }
@@ -691,14 +765,16 @@ impl ProcessSet {
             self.fatals += 1;
             *fatal_order = self.fatals;
         }
-        update_count(&mut self.active, active_before, process.is_active());
+        let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active };
+        update_count(active, active_before, process.is_active());
+        self.stop_listeners_at = self.stop_listeners_at.filter(|_| self.active == 0);
         if counts_as_blocking {
             update_count(&mut self.blocking_stop, blocking_before, process.blocks_stop());
         }
         if process.state() != state_before {
             if !self.startup.is_empty() {
-                let milestones = milestones(spec, process, event, state_before, results_before);
-                self.reach(id, milestones);
+                let goals = goals_of(entered, spec, process);
+                self.reach(id, goals);
             }
             self.check_shutdown_on(id, now);
         }
@@ -706,22 +782,22 @@ impl ProcessSet {
 
     /// Notes what a process has reached. Releases the processes that have waited for it, and logs which processes can
     /// never start now. Has no effect during the stop.
-    fn reach(&mut self, id: ProcId, milestones: Milestones) {
+    fn reach(&mut self, id: ProcId, goals: Goals) {
         if !self.accepts_requests() {
             return;
         }
-        let mut progress = self.startup.reach(id, milestones);
-        progress.sort_by_key(|(id, _)| (self.spec(*id).map(|spec| spec.start_rank), *id));
-        for (waiting, may_start) in progress {
+        let mut released: Vec<(i64, ProcId)> = Vec::new();
+        for (waiting, may_start) in self.startup.reach(id, goals) {
+            let Some(managed) = managed_mut(&mut self.processes, waiting) else { continue };
             if may_start {
-                self.released.push_back(waiting);
+                released.push((managed.spec.start_rank, waiting));
             }
-            if let Some(managed) = managed_mut(&mut self.processes, waiting)
-                && !mem::replace(&mut managed.changed, true)
-            {
+            if !mem::replace(&mut managed.changed, true) {
                 self.changed.push(waiting);
             }
         }
+        released.sort_unstable();
+        self.released.extend(released.into_iter().map(|(_, id)| id));
         let processes = &self.processes;
         let is_over = |id: ProcId| managed(processes, id).is_some_and(|managed| is_over(&managed.process));
         if is_over(id) {
@@ -748,6 +824,10 @@ impl ProcessSet {
         let asks_now = is_due(|times| times.ask_at);
         let kills_now = is_due(|times| times.kill_at);
         match &mut self.phase {
+            Phase::Running if self.stop_listeners_at.is_some_and(|at| now >= at) => {
+                self.stop_listeners_at = None;
+                self.stop(self.decision_when_all_ended(), now);
+            }
             Phase::Stopping { all_asked: false, .. } if asks_now => self.ask_all(now),
             Phase::Stopping { .. } if kills_now => self.kill(now),
             Phase::Stopping { report_at, .. } if now >= *report_at => {
@@ -807,47 +887,20 @@ impl ProcessSet {
     }
 }
 
-/// What a process has reached by one event. `state_before` and `results_before` are its state and its
-/// [`Process::start_results`] before the event.
-fn milestones(
-    spec: &ProcessSpec,
-    process: &Process,
-    event: Event,
-    state_before: ProcessState,
-    results_before: (u32, u32),
-) -> Milestones {
-    let mut reached = Milestones::default();
-    // A process can pass RUNNING, BACKOFF or EXITED within one event.
-    let (successes, failures) = process.start_results();
-    let has_run = successes != results_before.0;
-    if has_run {
-        reached.insert(Milestone::Running);
-    }
-    if failures != results_before.1 {
-        reached.insert(Milestone::Backoff);
-    }
-    match process.state() {
-        ProcessState::Stopped => {}
-        ProcessState::Starting { .. } => reached.insert(Milestone::Starting),
-        ProcessState::Running => reached.insert(Milestone::Running),
-        ProcessState::Backoff { .. } => reached.insert(Milestone::Backoff),
-        ProcessState::Stopping(_) => reached.insert(Milestone::Stopping),
-        // Noted below, because a restart may follow at once.
-        ProcessState::Exited { .. } => {}
-        ProcessState::Fatal => reached.insert(Milestone::Fatal),
-    }
-    let was_stopping = matches!(state_before, ProcessState::Stopping(_));
-    let has_exited = matches!(event, Event::Exited { .. }) && !was_stopping && failures == results_before.1;
-    if has_exited {
-        reached.insert(Milestone::Exited);
-    }
-    let has_exited_as_expected = has_exited && process.last_exit().is_some_and(|(_, expected)| expected);
-    let is_up = match spec.startup_wait {
-        StartupWait::Running => has_run,
-        StartupWait::Exited => has_exited_as_expected,
-    };
-    if is_up {
-        reached.insert_up();
+/// What a process has reached by entering these states.
+fn goals_of(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goals {
+    let mut reached = Goals::default();
+    for state in entered.into_iter().flatten() {
+        reached.insert(state);
+        let is_up = match spec.startup_wait {
+            StartupWait::Running => state == StateName::Running,
+            StartupWait::Exited => {
+                state == StateName::Exited && process.last_exit().is_some_and(|(_, expected)| expected)
+            }
+        };
+        if is_up {
+            reached.insert_up();
+        }
     }
     reached
 }

@@ -18,6 +18,8 @@ pub enum Sender {
     Outside,
     /// PID 1 of rsup's PID namespace.
     Pid1,
+    /// One of rsup's own event listeners.
+    Listener,
     /// Any other process.
     Process,
 }

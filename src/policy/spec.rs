@@ -1,6 +1,7 @@
 //! The keys of a program's section that decide when its process runs.
 
 use super::signal::Signal;
+use super::state_name::StateName;
 use std::rc::Rc;
 
 /// The index of a process in the order in which rsup starts the processes.
@@ -30,37 +31,6 @@ pub enum ShutdownOn {
     Exited,
 }
 
-/// A state that another process must have reached before a process is started. A process counts as having reached the
-/// state once it has been in it, also if it is in another state now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Milestone {
-    Starting,
-    Running,
-    Backoff,
-    Stopping,
-    /// The exit code does not matter.
-    Exited,
-    Fatal,
-}
-
-impl Milestone {
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Running, Self::Backoff, Self::Stopping, Self::Exited, Self::Fatal];
-
-    /// supervisord's name of the state.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "STARTING",
-            Self::Running => "RUNNING",
-            Self::Backoff => "BACKOFF",
-            Self::Stopping => "STOPPING",
-            Self::Exited => "EXITED",
-            Self::Fatal => "FATAL",
-        }
-    }
-}
-
 /// What a process waits for before its first start: the processes of another program have reached a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
@@ -68,8 +38,9 @@ pub struct Dependency {
     pub name: Rc<str>,
     /// The processes of the other program. All of them must have reached the state.
     pub processes: Rc<[ProcId]>,
-    /// It is enough that all processes have reached one of these states.
-    pub states: Rc<[Milestone]>,
+    /// It is enough that all processes have reached one of these states. A process counts as having reached a state once it
+    /// has been in it, also if it is in another state now.
+    pub states: Rc<[StateName]>,
 }
 
 /// When a process of `startup=ordered` is up, so that the processes of the next step may be started.
@@ -119,6 +90,9 @@ pub struct ProcessSpec {
     /// The place among processes that may be started at the same moment: a smaller number is started first, then the
     /// smaller [`ProcId`].
     pub start_rank: i64,
+    /// Whether the process is an event listener. It waits for no process, no process waits for it, and rsup does not stay
+    /// because of it.
+    pub is_listener: bool,
 }
 
 #[cfg(test)]
@@ -142,6 +116,7 @@ impl ProcessSpec {
             dependencies: Vec::new(),
             dependent_startup: false,
             start_rank: 999,
+            is_listener: false,
         }
     }
 }

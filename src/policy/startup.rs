@@ -1,25 +1,26 @@
 //! Ordered start: what each process waits for before its first start, and who may start when another process has reached
 //! a state. Later starts wait for nothing.
 
-use super::spec::{Milestone, ProcId, ProcessSpec};
+use super::spec::{ProcId, ProcessSpec};
+use super::state_name::StateName;
 use std::mem;
 use std::rc::Rc;
 
-/// What a process can wait for another process to reach: the bits of [`Milestones`].
+/// What a process can wait for another process to reach: the bits of [`Goals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
-    Reached(Milestone),
+    Reached(StateName),
     /// The process is up in the sense of `startup_wait`.
     Up,
 }
 
-/// A set of milestones that a process has reached, one bit for each [`Goal`].
+/// The goals that a process has reached, one bit for each [`Goal`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Milestones(u8);
+pub(super) struct Goals(u8);
 
-impl Milestones {
-    pub(super) fn insert(&mut self, milestone: Milestone) {
-        self.0 |= Goal::Reached(milestone).bit();
+impl Goals {
+    pub(super) fn insert(&mut self, state: StateName) {
+        self.0 |= Goal::Reached(state).bit();
     }
 
     pub(super) fn insert_up(&mut self) {
@@ -30,7 +31,7 @@ impl Milestones {
 impl Goal {
     fn bit(self) -> u8 {
         match self {
-            Self::Reached(milestone) => 1 << milestone as u8,
+            Self::Reached(state) => 1 << state as u8,
             Self::Up => 1 << 7,
         }
     }
@@ -57,7 +58,7 @@ struct Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     /// The processes of this program have to reach one of these states.
-    Program { name: Rc<str>, states: Rc<[Milestone]> },
+    Program { name: Rc<str>, states: Rc<[StateName]> },
     /// With `startup=ordered`: the processes with a lower priority have to be up.
     LowerPriorities,
 }
@@ -71,7 +72,7 @@ struct Waiter {
     unsatisfied: usize,
     /// The indexes of the conditions of which this process is a member.
     member_of: Vec<usize>,
-    reached: Milestones,
+    reached: Goals,
     /// Whether the process is to be started as soon as nothing is left to wait for.
     is_waiting: bool,
     /// Whether it was noted that the process can never start.
@@ -114,8 +115,12 @@ impl StartupOrder {
     /// Adds one condition for each step but the first: all processes of the steps before are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
         let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcId(id));
-        let mut members: Vec<_> =
-            specs.iter().enumerate().filter(|(_, spec)| spec.autostart).map(step).collect();
+        let mut members: Vec<_> = specs
+            .iter()
+            .enumerate()
+            .filter(|(_, spec)| spec.autostart && !spec.is_listener)
+            .map(step)
+            .collect();
         members.sort_unstable();
         let mut before: Option<Rc<[ProcId]>> = None;
         let mut follows = false;
@@ -186,12 +191,12 @@ impl StartupOrder {
             .collect()
     }
 
-    /// Notes the milestones that a process has reached. Returns the waiting processes that wait for less than before.
+    /// Notes the goals that a process has reached. Returns the waiting processes that wait for less than before.
     /// Each comes with the answer whether it may start now.
-    pub(super) fn reach(&mut self, id: ProcId, milestones: Milestones) -> Vec<(ProcId, bool)> {
+    pub(super) fn reach(&mut self, id: ProcId, goals: Goals) -> Vec<(ProcId, bool)> {
         let mut progress = Vec::new();
         let Some(member) = self.waiters.get_mut(id.0) else { return progress };
-        let new = milestones.0 & !member.reached.0;
+        let new = goals.0 & !member.reached.0;
         if new == 0 {
             return progress;
         }
@@ -237,7 +242,7 @@ impl StartupOrder {
         if self.follows(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
     }
 
-    /// Notes that a process will reach no further milestone by itself. `is_over` says the same of any process. Returns
+    /// Notes that a process will reach no further state by itself. `is_over` says the same of any process. Returns
     /// the waiting processes that can never start now and were not returned before.
     pub(super) fn end(&mut self, id: ProcId, is_over: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
         let mut stuck = Vec::new();
@@ -306,22 +311,22 @@ mod tests {
         ProcessSpec { priority, ..ProcessSpec::example() }
     }
 
-    fn waiting_for(name: &str, processes: &[usize], states: &[Milestone]) -> ProcessSpec {
+    fn waiting_for(name: &str, processes: &[usize], states: &[StateName]) -> ProcessSpec {
         let processes = processes.iter().copied().map(ProcId).collect();
         let dependency = Dependency { name: name.into(), processes, states: states.into() };
         ProcessSpec { dependencies: vec![dependency], ..spec(999) }
     }
 
-    fn reached(milestone: Milestone) -> Milestones {
-        let mut milestones = Milestones::default();
-        milestones.insert(milestone);
-        milestones
+    fn reached(state: StateName) -> Goals {
+        let mut goals = Goals::default();
+        goals.insert(state);
+        goals
     }
 
-    fn up() -> Milestones {
-        let mut milestones = Milestones::default();
-        milestones.insert_up();
-        milestones
+    fn up() -> Goals {
+        let mut goals = Goals::default();
+        goals.insert_up();
+        goals
     }
 
     fn start_all(order: &mut StartupOrder, count: usize) -> Vec<usize> {
@@ -334,30 +339,30 @@ mod tests {
         let mut order = StartupOrder::new(&specs, false);
         assert!(order.is_empty());
         assert_eq!(start_all(&mut order, 2), [0, 1]);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
     }
 
     #[test]
     fn all_processes_of_a_program_must_have_reached_the_state_once() {
-        let specs = [spec(1), spec(1), waiting_for("db", &[0, 1], &[Milestone::Running])];
+        let specs = [spec(1), spec(1), waiting_for("db", &[0, 1], &[StateName::Running])];
         let mut order = StartupOrder::new(&specs, false);
         assert_eq!(start_all(&mut order, 3), [0, 1]);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), [], "reached again");
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), [], "reached again");
         assert_eq!(order.reasons(ProcId(2)).len(), 1);
-        assert_eq!(order.reach(ProcId(1), reached(Milestone::Running)), [(ProcId(2), true)]);
+        assert_eq!(order.reach(ProcId(1), reached(StateName::Running)), [(ProcId(2), true)]);
         assert_eq!(order.reasons(ProcId(2)), []);
     }
 
     #[test]
     fn one_of_several_states_is_enough() {
-        let states = [Milestone::Exited, Milestone::Fatal];
+        let states = [StateName::Exited, StateName::Fatal];
         let specs = [spec(1), waiting_for("job", &[0], &states)];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 2);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Fatal)), [(ProcId(1), true)]);
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Exited)), [], "it was released before");
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Fatal)), [(ProcId(1), true)]);
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Exited)), [], "it was released before");
     }
 
     #[test]
@@ -366,7 +371,7 @@ mod tests {
         let mut order = StartupOrder::new(&specs, true);
         assert_eq!(start_all(&mut order, 4), [0, 1]);
         assert_eq!(order.reach(ProcId(0), up()), []);
-        assert_eq!(order.reach(ProcId(1), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(1), reached(StateName::Running)), []);
         assert_eq!(order.reach(ProcId(1), up()), [(ProcId(2), true)]);
         assert_eq!(order.reasons(ProcId(3)), [WaitReason::LowerPriorities]);
         assert_eq!(order.reach(ProcId(2), up()), [(ProcId(3), true)]);
@@ -392,24 +397,24 @@ mod tests {
 
     #[test]
     fn a_cancelled_wait_is_not_released() {
-        let specs = [spec(1), waiting_for("db", &[0], &[Milestone::Running])];
+        let specs = [spec(1), waiting_for("db", &[0], &[StateName::Running])];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 2);
         order.cancel(ProcId(1));
-        assert_eq!(order.reach(ProcId(0), reached(Milestone::Running)), []);
+        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
     }
 
     #[test]
     fn the_processes_that_can_never_start_are_returned_once() {
         let specs = [
             spec(1),
-            waiting_for("job", &[0], &[Milestone::Running]),
-            waiting_for("server", &[1], &[Milestone::Running]),
-            waiting_for("job", &[0], &[Milestone::Fatal]),
+            waiting_for("job", &[0], &[StateName::Running]),
+            waiting_for("server", &[1], &[StateName::Running]),
+            waiting_for("job", &[0], &[StateName::Fatal]),
         ];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 4);
-        order.reach(ProcId(0), reached(Milestone::Fatal));
+        order.reach(ProcId(0), reached(StateName::Fatal));
         assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), [ProcId(1), ProcId(2)]);
         assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), []);
     }

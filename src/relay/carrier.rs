@@ -1,25 +1,31 @@
 //! The relay's loop. It reads the pipes of the programs and passes what it reads to log files and to rsup's own streams.
 
+use super::capture::Part;
 use super::line_format::{self, MAX_LINE};
-use super::log_file::{LogFile, Trouble};
+use super::listeners::Listeners;
+use super::log_file::LogFile;
 use super::outlet::Outlet;
-use super::plan::{Channel, LineFormat, Plan, ended_processes};
+use super::plan::{Channel, LineFormat, Plan, StreamPlan};
+use super::record::Record;
 use super::stream::{Stream, Unfinished};
 use crate::log::LineFormatter;
 use crate::policy::Level;
 use crate::sys::{self, Errno, OutputStream, Poller};
 use std::collections::VecDeque;
-use std::fmt;
 use std::mem;
 use std::time::Duration;
 
-/// The number that the poller reports when the pipe of ended processes can be read. For a stream, it reports the index.
-const ENDED_TAG: u64 = u64::MAX - 1;
+/// The number that the poller reports when the pipe of records can be read. For a stream, it reports the index.
+const RECORDS_TAG: u64 = u64::MAX - 1;
 /// The number that the poller reports when the pipe of rsup's own log can be read.
 const LOG_TAG: u64 = u64::MAX - 2;
 /// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for the
 /// second.
 const OUTLET_TAG: u64 = u64::MAX - 4;
+
+/// The first of the numbers that the poller reports for listeners: two for each listener, one when its stdout can be read
+/// and one when its stdin has room.
+const LISTENER_TAG: u64 = 1 << 32;
 
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
 /// between two reads.
@@ -63,6 +69,8 @@ struct Carrier<'a> {
     /// Whether a descriptor could not be watched. The next relay watches all of them anew.
     has_failed: bool,
     formatter: LineFormatter,
+    /// `None` if there are no event listeners.
+    listeners: Option<Listeners<'a>>,
     /// The memory for one read.
     buffer: Vec<u8>,
     /// The streams that may hold an unfinished line, each with a time. The line is not written before this time.
@@ -87,7 +95,7 @@ impl<'a> Carrier<'a> {
         for (index, stream) in (0..).zip(&plan.streams) {
             poller.add(&stream.pipe, index)?;
         }
-        poller.add(&plan.ended, ENDED_TAG)?;
+        poller.add(&plan.records, RECORDS_TAG)?;
         if let Some(log) = &plan.log {
             poller.add(log, LOG_TAG)?;
         }
@@ -97,18 +105,22 @@ impl<'a> Carrier<'a> {
         let outlets =
             streams.zip(kept).map(|(stream, (staging, journal))| Outlet::new(stream, staging, journal));
         let outlets = outlets.take(if sys::stdout_is_stderr() { 1 } else { 2 }).collect();
-        let streams = (0..plan.streams.len()).map(|index| Stream::new(plan.positions.is_inside_line(index)));
+        let stream = |(index, of_plan): (usize, &StreamPlan)| {
+            Stream::new(plan.positions.is_inside_line(index), of_plan.capture)
+        };
+        let streams = plan.streams.iter().enumerate().map(stream);
         Ok(Self {
             plan,
             poller,
             streams: streams.collect(),
             files: plan.files.iter().map(LogFile::new).collect(),
             outlets,
-            log: Stream::new(plan.positions.is_inside_line(plan.streams.len())),
+            log: Stream::new(plan.positions.is_inside_line(plan.streams.len()), None),
             log_waits: false,
             log_is_closed: plan.log.is_none(),
             has_failed: false,
             formatter: LineFormatter::new(plan.log_format),
+            listeners: plan.listeners.as_ref().map(|listeners| Listeners::new(listeners, plan.threshold)),
             buffer: vec![0; READ_SIZE],
             unfinished: VecDeque::new(),
             open_streams: plan.streams.len(),
@@ -127,15 +139,18 @@ impl<'a> Carrier<'a> {
             if self.has_failed {
                 return false;
             }
-            let timeout = self
+            let until_flush = self
                 .unfinished
                 .front()
                 .map(|(at, _)| Duration::from_nanos(at.saturating_sub(sys::monotonic_nanos())));
+            let until_tick = self.listeners.as_ref().and_then(Listeners::wait);
+            let timeout = until_flush.into_iter().chain(until_tick).min();
             self.poller.wait(timeout, |tag| ready.push(tag));
             for tag in ready.drain(..) {
                 self.handle(tag);
             }
             self.flush_unfinished();
+            self.dispatch_events();
         }
         true
     }
@@ -152,19 +167,20 @@ impl<'a> Carrier<'a> {
 
     fn handle(&mut self, tag: u64) {
         match tag {
-            ENDED_TAG => self.read_ended(),
+            RECORDS_TAG => self.read_records(),
             LOG_TAG => {
                 self.carry_log();
             }
             Poller::WAIT_FAILED => self.handle_everything(),
             tag if tag >= OUTLET_TAG => self.continue_outlet(usize::from(tag > OUTLET_TAG)),
+            tag if tag >= LISTENER_TAG => self.serve_listener(tag - LISTENER_TAG),
             tag => self.carry(usize::try_from(tag).unwrap_or(usize::MAX)),
         }
     }
 
     /// After an error of the poller, any descriptor may be ready.
     fn handle_everything(&mut self) {
-        self.read_ended();
+        self.read_records();
         self.carry_log();
         for outlet in 0..self.outlets.len() {
             self.continue_outlet(outlet);
@@ -172,23 +188,53 @@ impl<'a> Carrier<'a> {
         for index in 0..self.streams.len() {
             self.carry(index);
         }
+        let listeners = self.listeners.as_ref().map_or(0, Listeners::count);
+        for number in 0..2 * listeners as u64 {
+            self.serve_listener(number);
+        }
     }
 
-    /// Reads which processes have ended. What they have written is in their pipes already.
-    fn read_ended(&mut self) {
+    /// Reads what a listener has written if `number` is even, and writes what it has not read yet if `number` is odd.
+    fn serve_listener(&mut self, number: u64) {
+        let Some(listeners) = &mut self.listeners else { return };
+        let listener = usize::try_from(number / 2).unwrap_or(usize::MAX);
+        if number.is_multiple_of(2) {
+            listeners.read(listener, &self.poller);
+        } else {
+            listeners.write(listener);
+        }
+    }
+
+    /// Sends events to the listeners, and logs what has happened to the listeners.
+    fn dispatch_events(&mut self) {
+        let Some(listeners) = &mut self.listeners else { return };
+        listeners.dispatch();
+        for (level, text) in listeners.messages.take() {
+            self.log_line(level, &text);
+        }
+    }
+
+    /// Reads what has happened to the processes. What a process that has ended has written is in its pipes already.
+    fn read_records(&mut self) {
         let mut records = [0; 4096];
-        match sys::read_pipe(&self.plan.ended, &mut records) {
+        let length = match sys::read_pipe(&self.plan.records, &mut records) {
             Ok(0) => {
                 self.may_start_programs = false;
-                self.poller.remove(&self.plan.ended);
+                return self.poller.remove(&self.plan.records);
             }
-            Ok(length) => {
-                for process in ended_processes(records.get(..length).unwrap_or_default()) {
-                    self.end_process(process);
-                }
-            }
+            Ok(length) => length,
             // The pipe is empty.
-            Err(_) => {}
+            Err(_) => return,
+        };
+        for record in Record::read(records.get(..length).unwrap_or_default()) {
+            // The listeners are told about the last output of a process before they are told about its end.
+            if let Record::Ended { process } = record {
+                self.end_process(process);
+            }
+            if let Some(listeners) = &mut self.listeners {
+                let tags = |number: usize| [0, 1].map(|kind| LISTENER_TAG + 2 * number as u64 + kind);
+                listeners.apply(record, &self.poller, tags);
+            }
         }
     }
 
@@ -228,6 +274,9 @@ impl<'a> Carrier<'a> {
         }
         let has_ended = |stream: &Stream| stream.has_ended || stream.is_closed;
         let is_last = last != Read::Some && self.streams.get(index).is_some_and(has_ended);
+        if is_last {
+            self.finish_capture(index);
+        }
         if !self.write_lines(index, is_last) {
             return self.wait_for_outlet(index);
         }
@@ -242,8 +291,8 @@ impl<'a> Carrier<'a> {
     /// Whether a stream may be read: it has a log file, or its outlet can take lines.
     fn has_room(&self, index: usize) -> bool {
         let Some(plan) = self.plan.streams.get(index) else { return false };
-        let outlet = self.outlets.get(outlet_index(plan.outlet, &self.outlets));
-        plan.file.is_some() || outlet.is_none_or(Outlet::is_free)
+        let outlet = plan.outlet.and_then(|outlet| self.outlets.get(outlet_index(outlet, &self.outlets)));
+        plan.file.is_some() && !plan.has_source || outlet.is_none_or(Outlet::is_free)
     }
 
     fn read(&mut self, index: usize) -> Read {
@@ -272,22 +321,67 @@ impl<'a> Carrier<'a> {
         }
     }
 
+    /// Passes on what a process has written, and tells the listeners about it.
+    fn take(&mut self, index: usize, bytes: &[u8]) {
+        let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
+        let parts = capture.map(|capture| capture.read(bytes));
+        let Some(parts) = parts else {
+            self.pass_on(index, bytes);
+            return self.tell_output(index, bytes);
+        };
+        for part in parts {
+            match part {
+                Part::Output(bytes) => {
+                    self.pass_on(index, &bytes);
+                    self.tell_output(index, &bytes);
+                }
+                Part::Captured(bytes) => self.tell_output(index, &bytes),
+                Part::Message(bytes) => {
+                    if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
+                    {
+                        listeners.communicate(plan.process, plan.channel, &bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the listeners what a process has written, if they want to know it.
+    fn tell_output(&mut self, index: usize, bytes: &[u8]) {
+        if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
+            && plan.has_events
+        {
+            listeners.log(plan.process, plan.channel, bytes);
+        }
+    }
+
+    /// Passes on what waits for the token of the capture mode, because the process has ended.
+    fn finish_capture(&mut self, index: usize) {
+        let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
+        if let Some(held) = capture.map(|capture| capture.finish()) {
+            self.pass_on(index, &held);
+        }
+    }
+
     /// Writes bytes to the log file of the stream. If there is none or it cannot be opened, adds them to the lines that
     /// wait for the outlet.
-    fn take(&mut self, index: usize, bytes: &[u8]) {
+    fn pass_on(&mut self, index: usize, bytes: &[u8]) {
         let file = self.plan.streams.get(index).and_then(|plan| plan.file);
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             let mut troubles = Vec::new();
             let is_written = file.write(bytes, sys::monotonic_nanos(), &mut |trouble| troubles.push(trouble));
             if !troubles.is_empty() {
                 let path = file.path().to_string_lossy().into_owned();
-                troubles.iter().for_each(|trouble| self.report(&path, trouble));
+                for trouble in troubles {
+                    self.log_line(Level::Warn, &trouble.about(&path));
+                }
             }
-            if is_written {
+            if is_written && !self.plan.streams.get(index).is_some_and(|plan| plan.has_source) {
                 return;
             }
         }
-        if let Some(stream) = self.streams.get_mut(index) {
+        let has_outlet = self.plan.streams.get(index).is_some_and(|plan| plan.outlet.is_some());
+        if let Some(stream) = self.streams.get_mut(index).filter(|_| has_outlet) {
             stream.push(bytes);
             self.plan.positions.set_inside_line(index, stream.is_inside_line());
         }
@@ -302,9 +396,9 @@ impl<'a> Carrier<'a> {
         if stream.length() == 0 {
             return true;
         }
-        let outlet = outlet_index(plan.outlet, &self.outlets);
-        let Some(outlet) = self.outlets.get_mut(outlet) else { return true };
-        let format = self.plan.format;
+        let number = plan.outlet.map(|outlet| outlet_index(outlet, &self.outlets));
+        let Some(outlet) = number.and_then(|number| self.outlets.get_mut(number)) else { return true };
+        let format = if plan.has_source { LineFormat::Source } else { self.plan.format };
         let in_colour = outlet.is_terminal && self.plan.may_colour;
         let unfinished = match (is_last, outlet.is_terminal, format) {
             (true, _, _) => Unfinished::IsLine,
@@ -325,8 +419,9 @@ impl<'a> Carrier<'a> {
     /// Stops reading a stream until its outlet has room.
     fn wait_for_outlet(&mut self, index: usize) {
         let Some(plan) = self.plan.streams.get(index) else { return };
+        let Some(outlet) = plan.outlet else { return };
         self.poller.remove(&plan.pipe);
-        let number = outlet_index(plan.outlet, &self.outlets);
+        let number = outlet_index(outlet, &self.outlets);
         if let Some(outlet) = self.outlets.get_mut(number)
             && !outlet.waiting.contains(&index)
         {
@@ -484,41 +579,19 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    fn report(&mut self, path: &str, trouble: &Trouble) {
-        match trouble {
-            Trouble::NotOpened(errno) => {
-                self.warn(format_args!(
-                    "can't open log file {path}: {errno:?}; its output goes to rsup's own stream"
-                ));
-            }
-            Trouble::NotWritten(errno) => {
-                self.warn(format_args!(
-                    "can't write log file {path}: {errno:?}; its lines are lost until it can"
-                ));
-            }
-            Trouble::Lost(lines) => {
-                self.warn(format_args!("{lines} lines for log file {path} were lost"));
-            }
-            Trouble::NotRotated(errno) => {
-                self.warn(format_args!("can't rotate log file {path}: {errno:?}; it grows until it can"));
-            }
-        }
-    }
-
     fn report_lost_lines(&mut self) {
         let lost: u64 = self.outlets.iter_mut().map(Outlet::take_lost).sum();
         if lost > 0 {
-            self.warn(format_args!("{lost} lines of output were lost"));
+            self.log_line(Level::Warn, &format!("{lost} lines of output were lost"));
         }
     }
 
     /// Logs a line of the relay's own.
-    fn warn(&mut self, text: fmt::Arguments<'_>) {
-        if self.plan.threshold.is_some_and(|threshold| Level::Warn <= threshold)
-            && self.log.length() < MAX_MESSAGES
+    fn log_line(&mut self, level: Level, text: &str) {
+        if self.plan.threshold.is_some_and(|threshold| level <= threshold) && self.log.length() < MAX_MESSAGES
         {
             let mut line = Vec::new();
-            self.formatter.append(&mut line, Level::Warn, &text);
+            self.formatter.append(&mut line, level, &text);
             self.log.insert_lines(&line);
             self.write_log();
         }

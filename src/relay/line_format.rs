@@ -1,6 +1,6 @@
 //! How a line looks on rsup's own stdout or stderr.
 
-use super::plan::{Channel, LineFormat, StreamPlan};
+use super::plan::{LineFormat, StreamPlan};
 use crate::json_string;
 use crate::log::LineFormatter;
 use crate::sys::StagingPipe;
@@ -41,6 +41,10 @@ pub(super) fn append(
                 out.extend(text);
             }
             LineFormat::Json => append_json(out, stream, time, text),
+            LineFormat::Source => {
+                out.extend(format!("{} {} | ", stream.name, stream.channel.name()).bytes());
+                out.extend(text);
+            }
         }
         if piece.is_line {
             out.push(b'\n');
@@ -74,10 +78,7 @@ fn append_prefix(out: &mut Vec<u8>, stream: &StreamPlan, width: usize, in_colour
 }
 
 fn append_json(out: &mut Vec<u8>, stream: &StreamPlan, time: &mut LineFormatter, text: &[u8]) {
-    let channel = match stream.channel {
-        Channel::Stdout => "stdout",
-        Channel::Stderr => "stderr",
-    };
+    let channel = stream.channel.name();
     time.append_time(out);
     out.extend(b", \"program\": ");
     json_string::append(out, stream.name.as_bytes());

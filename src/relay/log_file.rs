@@ -44,6 +44,24 @@ pub(super) enum Trouble {
     NotRotated(Errno),
 }
 
+impl Trouble {
+    /// The text of the log line about a file.
+    pub(super) fn about(&self, path: &str) -> String {
+        match self {
+            Self::NotOpened(errno) => {
+                format!("can't open log file {path}: {errno:?}; its output goes to rsup's own stream")
+            }
+            Self::NotWritten(errno) => {
+                format!("can't write log file {path}: {errno:?}; its lines are lost until it can")
+            }
+            Self::Lost(lines) => format!("{lines} lines for log file {path} were lost"),
+            Self::NotRotated(errno) => {
+                format!("can't rotate log file {path}: {errno:?}; it grows until it can")
+            }
+        }
+    }
+}
+
 /// The time between two attempts to open a file, and between two looks at its path, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 

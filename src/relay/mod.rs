@@ -1,15 +1,22 @@
 //! The relay: the process beside PID 1 that carries the output of the programs. It writes log files and rotates them, and
 //! it writes whole lines to rsup's own stdout and stderr. PID 1 forks it only if the configuration needs it, and forks it
-//! again if it dies. It ends when no process can write to its pipes any more.
+//! again if it dies. It also sends the events of the programs to the event listeners. It ends when no process can write to its pipes any more.
 
+mod capture;
 mod carrier;
 mod line_format;
+mod listeners;
 mod log_file;
 mod outlet;
 mod plan;
+mod record;
 mod skipped_line;
 mod stream;
 mod whole_lines;
 
 pub use carrier::{FINISHED, run};
-pub use plan::{Channel, FilePlan, LineFormat, Plan, StreamPlan, ended_record};
+pub use listeners::is_subscribed;
+pub use plan::{
+    Channel, FilePlan, LineFormat, ListenerPlan, ListenersPlan, Plan, PoolPlan, ProcessName, StreamPlan,
+};
+pub use record::Record;

@@ -2,7 +2,7 @@
 
 use crate::log::LogFormat;
 use crate::policy::Level;
-use crate::sys::{LineJournal, LinePositions, StagingPipe};
+use crate::sys::{LineJournal, LinePositions, PipeSocket, StagingPipe};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
@@ -18,9 +18,11 @@ pub struct Plan {
     pub may_colour: bool,
     /// The pipe from which the relay reads rsup's own log lines. `None` if rsup writes them itself.
     pub log: Option<OwnedFd>,
-    /// The pipe from which the relay reads the records of [`ended_record`]. Its end of file means that no program will be
+    /// The pipe from which the relay reads each [`Record`](super::Record). Its end of file means that no program will be
     /// started any more.
-    pub ended: OwnedFd,
+    pub records: OwnedFd,
+    /// `None` if there are no event listeners.
+    pub listeners: Option<ListenersPlan>,
     /// Which streams are read up to the middle of a line. The last entry belongs to rsup's own log.
     pub positions: LinePositions,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
@@ -39,13 +41,20 @@ pub struct StreamPlan {
     pub pipe: OwnedFd,
     /// The index of the process in the configuration.
     pub process: usize,
-    /// The name of the process, as supervisorctl prints it.
+    /// The name of the process: as supervisorctl prints it, or without the group if `has_source`.
     pub name: String,
     pub channel: Channel,
-    /// Which of rsup's own streams receives the lines, if no log file does.
-    pub outlet: Channel,
+    /// Which of rsup's own streams receives the lines, if no log file does. `None` if the lines are discarded.
+    pub outlet: Option<Channel>,
     /// The index of the log file in [`Plan::files`]. `None` if the lines go to one of rsup's own streams.
     pub file: Option<usize>,
+    /// Whether rsup's own stream receives the lines also if a log file does. The name of the process and the channel come
+    /// before each line, as the event listener supervisor_stdout prints them.
+    pub has_source: bool,
+    /// Whether the listeners are told what the process writes.
+    pub has_events: bool,
+    /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode.
+    pub capture: Option<usize>,
 }
 
 /// One of the two output streams of a process.
@@ -53,6 +62,15 @@ pub struct StreamPlan {
 pub enum Channel {
     Stdout,
     Stderr,
+}
+
+impl Channel {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// A log file that the relay writes.
@@ -65,6 +83,58 @@ pub struct FilePlan {
     pub backups: u64,
 }
 
+/// The largest number of old log files. Each rotation looks for every one of them.
+const MAX_BACKUPS: u64 = 10_000;
+
+impl FilePlan {
+    #[must_use]
+    pub fn new(path: PathBuf, max_bytes: u64, backups: u64) -> Self {
+        Self { path, max_bytes, backups: backups.min(MAX_BACKUPS) }
+    }
+}
+
+/// What PID 1 tells the relay about all listeners.
+#[derive(Debug)]
+pub struct ListenersPlan {
+    /// The `identifier` of `[supervisord]`.
+    pub server: String,
+    /// The names of all processes, those of the listeners included, in the order of the configuration.
+    pub names: Vec<ProcessName>,
+    pub pools: Vec<PoolPlan>,
+    /// The listeners of all pools, in the order of the configuration.
+    pub listeners: Vec<ListenerPlan>,
+    /// Through this socket, PID 1 sends the pipes of each listener that it starts.
+    pub pipes: PipeSocket,
+}
+
+/// What PID 1 tells the relay about a pool.
+#[derive(Debug)]
+pub struct PoolPlan {
+    pub name: String,
+    /// The names that the key `events` lists.
+    pub events: Vec<&'static str>,
+    /// How many events wait at most. There is room for at least one.
+    pub buffer_size: usize,
+}
+
+/// What PID 1 tells the relay about a listener.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// The index of the process in the configuration.
+    pub process: usize,
+    /// The index of its pool.
+    pub pool: usize,
+    /// The file to which the relay copies what the listener writes to its stdout.
+    pub log: Option<FilePlan>,
+}
+
+/// The name of a process and of its group.
+#[derive(Debug)]
+pub struct ProcessName {
+    pub process: String,
+    pub group: String,
+}
+
 /// What becomes of a line that goes to one of rsup's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
@@ -75,25 +145,25 @@ pub enum LineFormat {
     },
     /// The line is the `message` of a JSON object.
     Json,
+    /// The name of the process and the channel come before the line.
+    Source,
 }
 
 impl Plan {
     /// The descriptors that the relay needs.
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
-        let pipes = self.streams.iter().map(|stream| stream.pipe.as_raw_fd());
-        let own = self.log.iter().chain([&self.ended]).map(AsRawFd::as_raw_fd);
-        pipes.chain(own).chain(self.staging.iter().flatten().flat_map(StagingPipe::descriptors)).collect()
+        let mut descriptors = vec![self.records.as_raw_fd()];
+        descriptors.extend(self.log.iter().map(AsRawFd::as_raw_fd));
+        for stream in &self.streams {
+            descriptors.push(stream.pipe.as_raw_fd());
+        }
+        if let Some(listeners) = &self.listeners {
+            descriptors.push(listeners.pipes.receiver());
+        }
+        for staging in self.staging.iter().flatten() {
+            descriptors.extend(staging.descriptors());
+        }
+        descriptors
     }
-}
-
-/// The record that PID 1 writes to the pipe [`Plan::ended`] when the child of a process has exited.
-#[must_use]
-pub fn ended_record(process: usize) -> [u8; 4] {
-    u32::try_from(process).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-/// The processes of several [`ended_record`]s.
-pub(super) fn ended_processes(records: &[u8]) -> impl Iterator<Item = usize> {
-    records.as_chunks().0.iter().map(|record| u32::from_le_bytes(*record) as usize)
 }

@@ -1,5 +1,6 @@
 //! One stream of a process, as the relay reads it: the bytes that wait until they are a whole line.
 
+use super::capture::Capture;
 use super::line_format::{MAX_LINE, Piece};
 use super::skipped_line::SkippedLine;
 
@@ -18,6 +19,8 @@ pub(super) struct Stream {
     pub(super) flush_at: Option<u64>,
     /// Whether the relay's queue of unfinished lines contains this stream.
     pub(super) is_queued: bool,
+    /// `None` if the stream has no capture mode.
+    pub(super) capture: Option<Box<Capture>>,
 }
 
 /// When bytes without a newline count as a line.
@@ -35,9 +38,10 @@ pub(super) enum Unfinished {
 const SMALL: usize = 512;
 
 impl Stream {
-    /// A stream of which an earlier relay may have read the beginning of a line.
-    pub(super) fn new(is_inside_line: bool) -> Self {
-        let mut stream = Self::default();
+    /// A stream of which an earlier relay may have read the beginning of a line. `capture` is the limit of its capture mode.
+    pub(super) fn new(is_inside_line: bool, capture: Option<usize>) -> Self {
+        let mut stream =
+            Self { capture: capture.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };
         if is_inside_line {
             stream.skipped.begin();
         }
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_line_whose_beginning_is_lost_is_skipped() {
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.push(b"rest");
         assert!(stream.is_inside_line());
         stream.push(b" of it\nwhole\n");
@@ -192,12 +196,12 @@ mod tests {
 
     #[test]
     fn not_more_than_one_line_is_skipped() {
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.push(&vec![b'a'; MAX_LINE - 1]);
         assert!(stream.is_inside_line());
         stream.push(b"ab");
         assert_eq!(lines(&mut stream, Unfinished::IsLine), [line("b")]);
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.end_line();
         stream.push(b"next run\n");
         assert_eq!(lines(&mut stream, Unfinished::Waits), [line("next run")]);

@@ -30,7 +30,20 @@ pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
             Obstacle::Warning(format!("this program cannot start: {why}{advice}"))
         }),
         StartStep::Socket { own, socket, user } => try_socket(own, socket, user),
+        StartStep::PythonScript(words) => find_python(words).map_err(Obstacle::Warning),
     }
+}
+
+/// If the command is a Python script, looks for the interpreter.
+fn find_python(words: &[String]) -> Result<(), String> {
+    let Some(command) = words.first() else { return Ok(()) };
+    let name = command.rsplit('/').next().unwrap_or(command);
+    let is_found = if name.starts_with("python") {
+        sys::is_on_path(command)
+    } else {
+        !sys::is_python_script(command) || sys::is_on_path("python3") || sys::is_on_path("python")
+    };
+    if is_found { Ok(()) } else { Err("this event listener needs Python, which is not installed".to_owned()) }
 }
 
 const NEEDS_CAPABILITIES: &str = ": rsup needs the capabilities SETUID and SETGID";

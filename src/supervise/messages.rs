@@ -148,6 +148,9 @@ pub(super) fn too_few_descriptors_for_relay(needed: u64, limit: u64) -> String {
     )
 }
 
+/// The text after `spawnerr:` for an event listener, if there is no relay.
+pub(super) const NO_RELAY_FOR_LISTENER: &str = "event listeners need the relay, which could not be prepared";
+
 /// The reason of a failed start of a program that has exited before `startsecs` had elapsed.
 pub(super) const EXITED_TOO_QUICKLY: &str = "Exited too quickly (process log may have details)";
 
@@ -159,9 +162,8 @@ pub(super) fn unusable_log_file(name: &str, program: &SpawnSpec, report: ExecFai
     };
     let path = match output {
         Output::File(LogFile { path, .. }) | Output::RefusedFd(path) => path.to_string_lossy(),
-        Output::Relay(_) | Output::Discard | Output::Inherit { .. } | Output::SameAsStdout => {
-            "/dev/null".into()
-        }
+        Output::Relay(_) | Output::Discard | Output::Inherit { .. } => "/dev/null".into(),
+        Output::SameAsStdout | Output::Listener => "/dev/null".into(),
     };
     let errno = report.errno;
     let hint = if errno == Errno::ENXIO { " until a start at which a process reads the file" } else { "" };

@@ -6,8 +6,11 @@ mod clock;
 mod command;
 mod control;
 mod fifos;
+mod listener_plan;
+mod listeners;
 mod messages;
 mod output;
+mod pid_file;
 mod pid_map;
 mod prepare;
 mod reap;
@@ -26,13 +29,15 @@ use crate::config::{Config, Notice, OutputMode, Startup};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Level, ProcId, ProcessAction, ProcessSet, RunContext, Sender, Settings, Signal,
-    SignalInfo, SignalTarget, Time,
+    Action, Event, Level, ProcId, ProcessAction, ProcessSet, RunContext, Settings, Signal, SignalInfo,
+    SignalTarget, Time,
 };
+use crate::relay::Record;
 use crate::sys::{self, Errno, Limit, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
 use clock::now;
 use control::Control;
 use fifos::Fifos;
+use pid_file::PidFile;
 use pid_map::PidMap;
 use prepare::{Preparer, Sockets};
 use reap_pacer::ReapPacer;
@@ -123,6 +128,7 @@ struct Supervisor {
     control: Option<Control>,
     /// None if no output goes through the relay.
     relay: Option<Relay>,
+    pid_file: PidFile,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
     leaders: PidMap<ProcId>,
@@ -159,15 +165,6 @@ const RELAY_TAG: u64 = u64::MAX - 4;
 /// of open pipes small, so a child inherits fewer copies of these pipes.
 const ACTION_BATCH: usize = 8;
 
-fn sender(raw: RawSignal) -> Sender {
-    match raw.sender {
-        _ if raw.from_kernel => Sender::Kernel,
-        0 => Sender::Outside,
-        1 => Sender::Pid1,
-        _ => Sender::Process,
-    }
-}
-
 impl Supervisor {
     /// Prepares the loop. Frees the parts of the configuration that the loop does not need, because they take much
     /// memory if a file has thousands of programs.
@@ -192,6 +189,7 @@ impl Supervisor {
             (0..).zip(&config.processes).map(|process| preparer.prepare(process)).collect();
         let relay = preparer.into_relay(&config, &mut log);
         let for_starts = prepare::needed_descriptors(&config);
+        let pid_file = PidFile::new(config.supervisord.pidfile.clone());
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
         // A child reads its specification from rsup's memory until its exec, so rsup never frees the specifications.
@@ -208,6 +206,7 @@ impl Supervisor {
             stop_timeout: config.supervisord.stop_timeout,
             accepts_requests: control.is_some(),
             ordered_startup: config.supervisord.startup == Startup::Ordered,
+            notifies_listeners: relay.as_ref().is_some_and(|relay| relay.plan.listeners.is_some()),
         };
         let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
         Ok(Self {
@@ -218,6 +217,7 @@ impl Supervisor {
             fifos,
             control,
             relay,
+            pid_file,
             leaders: PidMap::new(),
             leaderless: Vec::new(),
             poller,
@@ -235,7 +235,11 @@ impl Supervisor {
     fn run(mut self) -> Outcome {
         let mut ready = Vec::new();
         self.log.defer_writes();
+        if let Err(error) = self.pid_file.write() {
+            self.log.line(Level::Debug, error);
+        }
         self.start_relay();
+        self.tell_relay(Record::Started);
         self.processes.start_autostart(now());
         self.begin_board();
         loop {
@@ -244,6 +248,7 @@ impl Supervisor {
             // the new state there.
             self.update_board();
             if let Some(outcome) = outcome {
+                self.pid_file.remove();
                 self.finish_output();
                 return outcome;
             }
@@ -338,7 +343,8 @@ impl Supervisor {
             return;
         }
         if let Some(signal) = Signal::from_number(raw.signal.into()) {
-            self.processes.receive(SignalInfo { signal, sender: sender(raw) }, self.context, now);
+            let sender = self.sender(raw);
+            self.processes.receive(SignalInfo { signal, sender }, self.context, now);
         }
     }
 
@@ -352,6 +358,8 @@ impl Supervisor {
                     let (level, text) = message.line(|id| self.slots.name(id));
                     self.log.line(level, text);
                 }
+                Action::Notify(id, transition) => self.notify(id, transition),
+                Action::NotifyStop => self.tell_relay(Record::Stopping),
                 Action::Reap => self.reap(now()),
                 Action::Forward(signal) => {
                     self.forward(signal);

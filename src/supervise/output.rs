@@ -5,7 +5,7 @@ use super::clock::now;
 use super::relay::Relay;
 use super::{RELAY_TAG, Supervisor, messages};
 use crate::log::Log;
-use crate::policy::{Level, ProcId, Signal, Time};
+use crate::policy::{Level, Signal, Time};
 use crate::relay;
 use crate::sys::{self, OutputStream, RelayChild, WaitStatus};
 use std::time::Duration;
@@ -80,14 +80,7 @@ impl Supervisor {
             relay.stop_reading_log(&mut self.log);
         }
         self.log.line(Level::Warn, messages::relay_exited(child.pid(), status));
-    }
-
-    /// Tells the relay that the child of a process has exited.
-    pub(super) fn note_end(&mut self, id: ProcId) {
-        if let Some(ended) = self.relay.as_ref().and_then(|relay| relay.ended.as_ref()) {
-            // If the pipe is full, the relay does not work. Only the last unfinished line comes later then.
-            let _ = sys::write_record(ended, &relay::ended_record(id.0));
-        }
+        self.restart_listeners(now());
     }
 
     /// Writes the last log lines. Then waits until the relay has written everything, but not longer than [`DRAIN_TIME`]. If
@@ -101,7 +94,7 @@ impl Supervisor {
         self.log.finish();
         if let Some(relay) = &mut self.relay {
             relay.writers.clear();
-            relay.ended = None;
+            relay.records = None;
         }
         let stop_deadline = self.processes.stop_deadline().unwrap_or(now().plus(DRAIN_TIME));
         let end = now().plus(DRAIN_TIME).min(stop_deadline).max(now().plus(LEAST_DRAIN_TIME));

@@ -90,7 +90,10 @@ impl Preparer {
     pub(super) fn prepare(&mut self, process: (usize, &ProcessConfig)) -> Result<SpawnSpec, String> {
         let (_, config) = process;
         let spec = self.spec(config)?;
-        let stdout = self.relay.output(process, Channel::Stdout, spec.stdout);
+        let stdout = match spec.stdin {
+            Stdin::Listener => self.relay.listener_output(process, &spec.stdout)?,
+            Stdin::IdlePipe | Stdin::Socket(_) => self.relay.output(process, Channel::Stdout, spec.stdout),
+        };
         let stderr = self.relay.output(process, Channel::Stderr, spec.stderr);
         Ok(SpawnSpec { stdout, stderr, ..spec })
     }
@@ -101,7 +104,7 @@ impl Preparer {
             log.line(Level::Warn, messages::incomplete_relay(errno));
         }
         let threshold = config.supervisord.loglevel;
-        self.relay.build((!config.supervisord.silent).then_some(threshold))
+        self.relay.build(config, (!config.supervisord.silent).then_some(threshold))
     }
 
     /// The specification of a process whose output does not go through the relay.
@@ -125,7 +128,11 @@ impl Preparer {
             directory: directory.map_err(contains_nul)?,
             umask: process.umask,
             credentials,
-            stdin: socket.map_or(Stdin::IdlePipe, |socket| Stdin::Socket(Rc::clone(socket))),
+            stdin: match socket {
+                _ if process.listener.is_some() => Stdin::Listener,
+                Some(socket) => Stdin::Socket(Rc::clone(socket)),
+                None => Stdin::IdlePipe,
+            },
             stdout: self.output(&process.stdout_logfile, &self.stdout),
             stderr: if process.redirect_stderr {
                 Output::SameAsStdout

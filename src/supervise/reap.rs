@@ -4,7 +4,8 @@ use super::pid_map::PidMap;
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
 use crate::policy::{Event, ExitStatus, Level, ProcId, Process, ProcessState, Time};
-use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, WaitStatus, WallClock};
+use crate::relay::Record;
+use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, Pid, WaitStatus, WallClock};
 use std::ffi::CStr;
 use std::mem;
 
@@ -58,11 +59,22 @@ impl Supervisor {
         if !any_left {
             self.on_no_children(now);
         }
+        let others_left = any_left && self.has_other_children();
         self.drop_empty_groups(now);
         if !self.reap_incomplete {
             self.pacer.all_reaped();
-            self.processes.on_reaped(any_changed, any_left, now);
+            self.processes.on_reaped(any_changed, others_left, now);
         }
+    }
+
+    /// Whether rsup has a child because of which it has to stay. If only event listeners run, they are no such children. If
+    /// the kernel does not list the children, nothing shows that there are others.
+    fn has_other_children(&self) -> bool {
+        if !self.processes.only_listeners_run() {
+            return true;
+        }
+        let is_listener = |pid: &Pid| self.leaders.get(*pid).is_some();
+        self.remaining.children().is_some_and(|children| !children.iter().all(is_listener))
     }
 
     /// Returns the process of the configuration that `child` was forked for, or `None` for an orphan. A child that has
@@ -98,7 +110,7 @@ impl Supervisor {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
-        self.note_end(id);
+        self.tell_relay(Record::Ended { process: id.0 });
         // The child has exited, so no report can arrive on its exec status pipe any more. The reports are handled
         // before the exit, because they say whether the exec has failed. Without a report rsup assumes that the exec
         // has succeeded: a child that was killed before its exec looks like a program that was killed right after its

@@ -1,24 +1,26 @@
 //! Which streams of the programs go through the relay, and the pipes that lead to it.
 
-use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, descriptor_of_path};
+use super::listener_plan::{Observed, listeners_plan};
+use super::messages::NO_RELAY_FOR_LISTENER;
+use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, StreamEvents, descriptor_of_path};
 use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
 use crate::sys::{
-    self, Errno, LineJournal, LinePositions, Output, OutputStream, RelayChild, StagingPipe, StreamPipe,
+    self, Errno, LineJournal, LinePositions, Output, OutputStream, PipeSocket, RelayChild, StagingPipe,
+    StreamPipe,
 };
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The largest number of old log files. Each rotation looks for every one of them.
-const MAX_BACKUPS: u64 = 10_000;
 /// The longest name in bytes that comes before a line. A line has little room for a longer one.
 const MAX_NAME: usize = 1000;
 
-/// The number of descriptors that PID 1 needs for the relay as a whole: its pipes, and the one that shows its end.
-const SHARED_DESCRIPTORS: u64 = 10;
+/// The number of descriptors that PID 1 needs for the relay as a whole: its pipes, the one that shows its end, the sockets
+/// for the pipes of event listeners, and the pipes of one of them.
+const SHARED_DESCRIPTORS: u64 = 16;
 /// The number of descriptors that PID 1 needs for each stream that goes through the relay: both ends of its pipe.
 const DESCRIPTORS_PER_STREAM: u64 = 2;
 
@@ -32,12 +34,16 @@ pub(super) fn needed_descriptors(config: &Config) -> u64 {
         LogFile::Path(_) | LogFile::Auto | LogFile::Syslog => mode != OutputMode::Direct,
         LogFile::None => false,
     };
+    let has_events = |events: StreamEvents| events.enabled || events.capture_maxbytes > 0;
     let streams = config.processes.iter().map(|process| {
-        u64::from(goes_through(&process.stdout_logfile, process.stdout_rotation))
-            + u64::from(goes_through(&process.stderr_logfile, process.stderr_rotation))
+        let stdout = goes_through(&process.stdout_logfile, process.stdout_rotation);
+        let stderr = goes_through(&process.stderr_logfile, process.stderr_rotation);
+        u64::from(stdout || has_events(process.stdout_events))
+            + u64::from(stderr || has_events(process.stderr_events))
     });
+    let has_listeners = config.processes.iter().any(|process| process.listener.is_some());
     match streams.sum::<u64>() {
-        0 => 0,
+        0 if !has_listeners => 0,
         streams => SHARED_DESCRIPTORS + DESCRIPTORS_PER_STREAM * streams,
     }
 }
@@ -50,12 +56,16 @@ pub(super) struct RelayBuilder {
     streams: Vec<StreamPlan>,
     files: Vec<FilePlan>,
     writers: Vec<OwnedFd>,
+    observed: Observed,
+    /// The log files of event listeners, each with the index of the process.
+    listener_logs: Vec<(usize, FilePlan)>,
     /// The first error of a pipe that could not be created.
     pub(super) failure: Option<Errno>,
 }
 
 struct SharedPipes {
-    ended: StreamPipe,
+    records: StreamPipe,
+    listeners: Option<PipeSocket>,
     log: Option<StreamPipe>,
     staging: [Option<StagingPipe>; 2],
     journals: [Option<LineJournal>; 2],
@@ -63,19 +73,22 @@ struct SharedPipes {
 }
 
 impl SharedPipes {
-    fn new(mode: OutputMode, processes: usize) -> Result<Self, Errno> {
+    fn new(config: &Config) -> Result<Self, Errno> {
+        let mode = config.supervisord.output;
+        let has_listeners = config.processes.iter().any(|process| process.listener.is_some());
         let log = match mode {
             OutputMode::Direct => None,
             OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::without_waiting()?),
         };
         Ok(Self {
-            ended: StreamPipe::without_waiting()?,
+            records: StreamPipe::without_waiting()?,
+            listeners: has_listeners.then(PipeSocket::new).transpose()?,
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
             journals: [sys::STDOUT, sys::STDERR].map(LineJournal::new),
             // Two streams for each process, and rsup's own log.
-            positions: LinePositions::new(2 * processes + 1)?,
+            positions: LinePositions::new(2 * config.processes.len() + 1)?,
         })
     }
 }
@@ -85,7 +98,7 @@ impl RelayBuilder {
     /// here, because a program that has a pipe to the relay needs the relay.
     pub(super) fn new(config: &Config, is_wanted: bool) -> Self {
         let mode = config.supervisord.output;
-        let shared = is_wanted.then(|| SharedPipes::new(mode, config.processes.len())).transpose();
+        let shared = is_wanted.then(|| SharedPipes::new(config)).transpose();
         let failure = shared.as_ref().err().copied();
         Self {
             mode,
@@ -93,8 +106,28 @@ impl RelayBuilder {
             streams: Vec::new(),
             files: Vec::new(),
             writers: Vec::new(),
+            observed: Observed::new(config),
+            listener_logs: Vec::new(),
             failure,
         }
+    }
+
+    /// Returns where the stdout of an event listener goes. If `direct` is a file, the relay copies the stdout to it. There
+    /// is no other copy: supervisord writes one to a file in /tmp if the key is not set, and rsup's own stdout is not the
+    /// place for the protocol.
+    ///
+    /// # Errors
+    /// Returns the text after `spawnerr:` if there is no relay.
+    pub(super) fn listener_output(
+        &mut self,
+        process: (usize, &ProcessConfig),
+        direct: &Output,
+    ) -> Result<Output, String> {
+        let (index, config) = process;
+        if let Output::File(file) = direct {
+            self.listener_logs.push((index, file_plan(&file.path, config.stdout_rotation)));
+        }
+        if self.shared.is_some() { Ok(Output::Listener) } else { Err(NO_RELAY_FOR_LISTENER.to_owned()) }
     }
 
     /// Returns where a stream of a process goes: through the relay if necessary, otherwise to `direct`.
@@ -109,14 +142,22 @@ impl RelayBuilder {
             Channel::Stdout => config.stdout_rotation,
             Channel::Stderr => config.stderr_rotation,
         };
-        let is_direct = self.mode == OutputMode::Direct;
+        let observation = self.observed.stream(config, channel);
+        let is_direct = self.mode == OutputMode::Direct && !observation.is_any();
         let (outlet, file) = match &direct {
-            Output::File(file) if rotation.max_bytes > 0 => (channel, Some(self.file(&file.path, rotation))),
-            Output::File(_) if !is_direct => (channel, None),
-            Output::Inherit { fd: sys::STDOUT, .. } if !is_direct => (Channel::Stdout, None),
-            Output::Inherit { .. } if !is_direct => (Channel::Stderr, None),
+            Output::File(file) if rotation.max_bytes > 0 || observation.is_any() => {
+                (Some(channel), Some(self.file(&file.path, rotation)))
+            }
+            Output::File(_) if !is_direct => (Some(channel), None),
+            Output::Inherit { fd: sys::STDOUT, .. } if !is_direct => (Some(Channel::Stdout), None),
+            Output::Inherit { .. } if !is_direct => (Some(Channel::Stderr), None),
+            Output::Discard if observation.is_any() => (None, None),
             _ => return direct,
         };
+        // In the other modes, each line has the name of its process anyway.
+        let has_source =
+            observation.has_source && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
+        let outlet = if has_source { Some(Channel::Stdout) } else { outlet };
         if self.shared.is_none() {
             return direct;
         }
@@ -128,8 +169,17 @@ impl RelayBuilder {
             }
         };
         let pipe = writer.as_raw_fd();
-        let name = shown_name(config);
-        self.streams.push(StreamPlan { pipe: reader, process: index, name, channel, outlet, file });
+        self.streams.push(StreamPlan {
+            pipe: reader,
+            process: index,
+            name: if has_source { config.name.clone() } else { shown_name(config) },
+            channel,
+            outlet,
+            file,
+            has_source,
+            has_events: observation.has_events,
+            capture: observation.capture,
+        });
         self.writers.push(writer);
         match direct {
             Output::File(direct) => Output::File(sys::LogFile {
@@ -143,9 +193,7 @@ impl RelayBuilder {
 
     /// Returns the index of a log file, which two streams may have in common.
     fn file(&mut self, path: &CString, rotation: Rotation) -> usize {
-        let path = PathBuf::from(OsString::from_vec(path.as_bytes().to_vec()));
-        let file =
-            FilePlan { path, max_bytes: rotation.max_bytes, backups: rotation.backups.min(MAX_BACKUPS) };
+        let file = file_plan(path, rotation);
         let known = self.files.iter().position(|known| *known == file);
         known.unwrap_or_else(|| {
             self.files.push(file);
@@ -153,11 +201,12 @@ impl RelayBuilder {
         })
     }
 
-    /// Returns the relay, which is not started yet, or `None` if no stream needs it. `threshold` is the least severe level
-    /// that rsup logs.
-    pub(super) fn build(self, threshold: Option<Level>) -> Option<Relay> {
-        let SharedPipes { ended, log, staging, journals, positions } =
-            self.shared.filter(|_| !self.streams.is_empty())?;
+    /// Returns the relay, which is not started yet, or `None` if no stream and no event listener needs it. `threshold` is
+    /// the least severe level that rsup logs.
+    pub(super) fn build(self, config: &Config, threshold: Option<Level>) -> Option<Relay> {
+        let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
+        let SharedPipes { records, listeners, log, staging, journals, positions } =
+            self.shared.filter(is_needed)?;
         let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
         let width = self.streams.iter().map(|stream| stream.name.chars().count()).max().unwrap_or(0);
         let (format, log_format) = match self.mode {
@@ -171,7 +220,8 @@ impl RelayBuilder {
             format,
             may_colour: sys::allows_colour(),
             log: log_reader,
-            ended: ended.reader,
+            records: records.reader,
+            listeners: listeners.map(|pipes| listeners_plan(config, pipes, self.listener_logs)),
             positions,
             staging,
             journals,
@@ -181,13 +231,19 @@ impl RelayBuilder {
         Some(Relay {
             plan,
             writers: self.writers,
-            ended: Some(ended.writer),
+            records: Some(records.writer),
+            lost_records: 0,
             log_stream,
             child: None,
             start_due: None,
             fork_failed: false,
         })
     }
+}
+
+fn file_plan(path: &CString, rotation: Rotation) -> FilePlan {
+    let path = PathBuf::from(OsString::from_vec(path.as_bytes().to_vec()));
+    FilePlan::new(path, rotation.max_bytes, rotation.backups)
 }
 
 /// The name that comes before the lines of a process: as supervisorctl prints it.
@@ -207,8 +263,10 @@ pub(super) struct Relay {
     /// The writing ends of the programs' pipes. PID 1 keeps them open, so that the relay sees no end of file while a
     /// program restarts.
     pub(super) writers: Vec<OwnedFd>,
-    /// The writing end of the pipe of [`crate::relay::ended_record`]. `None` at rsup's end.
-    pub(super) ended: Option<OwnedFd>,
+    /// The writing end of the pipe of [`crate::relay::Record`]. `None` at rsup's end.
+    pub(super) records: Option<OwnedFd>,
+    /// The number of records that were lost and not reported, because the pipe was full.
+    pub(super) lost_records: u64,
     /// The stream that leads to the relay, for rsup's own log lines. `None` while the log uses it, or if rsup writes the
     /// lines itself.
     pub(super) log_stream: Option<OutputStream>,

@@ -97,7 +97,7 @@ impl RemainingProcesses {
     }
 
     /// The children of rsup except the relay, in ascending order. `None` if the kernel does not list them.
-    fn children(&self) -> Option<Vec<Pid>> {
+    pub(super) fn children(&self) -> Option<Vec<Pid>> {
         let mut children = sys::children()?;
         children.retain(|pid| Some(*pid) != self.relay);
         children.sort_unstable();

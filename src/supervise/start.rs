@@ -21,7 +21,7 @@ impl Supervisor {
             Err(text) => Err(text.clone()),
         };
         match spawned {
-            Ok(Child { pid, status, stdin_writer }) => {
+            Ok(Child { pid, status, stdin_writer, listener }) => {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.logged_pid = pid.number();
@@ -33,6 +33,11 @@ impl Supervisor {
                 }
                 slot.exec_status = Some(status);
                 self.leaders.insert(pid, id);
+                if let Err(errno) = self.hand_over(id, pid, listener.as_ref())
+                    && let Some(slot) = self.slots.get_mut(id)
+                {
+                    slot.abort_start(errno);
+                }
             }
             Err(text) => {
                 slot.last_error = text.into();

@@ -18,6 +18,7 @@ mod fork;
 mod interpreter;
 mod kill;
 mod line_journal;
+mod listener;
 mod output_stream;
 mod poll;
 mod processes;
@@ -46,6 +47,7 @@ pub use fifo::{Fifo, PipeId, own_pipes};
 pub use fork::SpawnError;
 pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
 pub use line_journal::LineJournal;
+pub use listener::{ListenerPipes, PipeSocket};
 pub use output_stream::OutputStream;
 pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
@@ -66,8 +68,8 @@ pub use stdio::{
     STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_byte, stdout_is_stderr, write_out,
 };
 pub use system::{
-    allows_colour, arguments, close_inherited, host_name, is_child_of_pid1, is_pid1, is_readable_file,
-    parent, set_child_subreaper,
+    allows_colour, arguments, close_inherited, host_name, is_child_of_pid1, is_on_path, is_pid1,
+    is_python_script, is_readable_file, parent, set_child_subreaper,
 };
 pub use time_zone::TimeZone;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};

@@ -21,6 +21,7 @@ use super::fifo::{PipeId, has_unopened_fifo};
 use super::fork::SpawnError;
 use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
+use super::listener::{ListenerEnds, ListenerPipes};
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
 use super::stdio::{STDERR, STDOUT, StreamKind, is_writable_pipe, stream_kind};
@@ -137,6 +138,8 @@ pub enum Stdin {
     IdlePipe,
     /// A listening socket, which rsup keeps open.
     Socket(Rc<OwnedFd>),
+    /// A pipe that is created for each run of an event listener. The relay writes to it.
+    Listener,
 }
 
 /// The file or stream to which descriptor 1 or 2 of a program leads.
@@ -162,6 +165,8 @@ pub enum Output {
     SameAsStdout,
     /// The writing end of a pipe to the relay, which stays open as long as programs may be started.
     Relay(RawFd),
+    /// A pipe that is created for each run of an event listener. The relay reads it.
+    Listener,
 }
 
 /// A log file of a program, and what the relay has to do with it. The pipes stay open as long as programs may be started.
@@ -194,7 +199,8 @@ impl Output {
             | Self::Inherit { .. }
             | Self::RefusedFd(_)
             | Self::Discard
-            | Self::SameAsStdout => None,
+            | Self::SameAsStdout
+            | Self::Listener => None,
         }
     }
 
@@ -204,7 +210,8 @@ impl Output {
         let pipe = match self {
             Self::Relay(pipe) => Some(*pipe),
             Self::File(file) => file.carried.or(file.fallback),
-            Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard | Self::SameAsStdout => None,
+            Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard => None,
+            Self::SameAsStdout | Self::Listener => None,
         };
         if let Some(pipe) = pipe {
             // SAFETY: fcntl(2) with F_SETFL takes numbers and touches no memory.
@@ -229,6 +236,8 @@ pub struct Child {
     /// The writing end of [`Stdin::IdlePipe`], if rsup has to keep the writing end. Reads from the program's
     /// stdin wait until rsup closes the writing end.
     pub stdin_writer: Option<OwnedFd>,
+    /// The relay's ends of the pipes of an event listener.
+    pub listener: Option<ListenerPipes>,
 }
 
 /// What a child does about log files that are FIFOs.
@@ -266,15 +275,20 @@ pub fn spawn(
             (Some(reader), writer, stdin)
         }
         Stdin::Socket(socket) => (None, None, socket.as_raw_fd()),
+        Stdin::Listener => (None, None, RawFd::default()),
     };
+    let pipes = matches!(program.stdin, Stdin::Listener).then(ListenerPipes::new);
+    let (listener, ends) = pipes.transpose().map_err(SpawnError::Pipe)?.unzip();
+    let ends: Option<ListenerEnds> = ends;
     for output in [&program.stdout, &program.stderr] {
         output.clear_nonblock();
     }
     let stdout = reopen_inherited(&program.stdout);
     let stderr = reopen_inherited(&program.stderr);
+    let stdout = ends.as_ref().map(|ends| &ends.stdout).or(stdout.as_ref());
     let streams = Streams {
-        stdin,
-        stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
+        stdin: ends.as_ref().map_or(stdin, |ends| ends.stdin.as_raw_fd()),
+        stdout: stdout.map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
     let setup = PreparedExec::new(program, defaults, streams, fifos);
@@ -287,7 +301,7 @@ pub fn spawn(
     };
     let (pid, status) = spawn_with_status(memory)?;
     retry_allocations();
-    Ok(Child { pid, status, stdin_writer })
+    Ok(Child { pid, status, stdin_writer, listener })
 }
 
 /// Makes a pipe that never reaches end of file. Returns the reading end, and the writing end if rsup has to
@@ -310,7 +324,7 @@ fn reopen_inherited(output: &Output) -> Option<OwnedFd> {
     match output {
         Output::Inherit { fd, reopen: true } => reopen(*fd),
         Output::Inherit { .. } | Output::File(_) | Output::RefusedFd(_) => None,
-        Output::Discard | Output::SameAsStdout | Output::Relay(_) => None,
+        Output::Discard | Output::SameAsStdout | Output::Relay(_) | Output::Listener => None,
     }
 }
 
@@ -479,6 +493,7 @@ fn open_output(
     let opened = match output {
         Output::SameAsStdout => return Ok(None),
         Output::Relay(pipe) => return Ok(Some(*pipe)),
+        Output::Listener => return Ok(Some(reopened.unwrap_or(to))),
         Output::Inherit { fd, .. } => {
             return match reopened {
                 Some(reopened) => Ok(Some(reopened)),

@@ -1,11 +1,14 @@
 //! Facts about the system, and settings of rsup's own process.
 
 use super::errno::{Errno, cvt};
+use super::exec::path_candidates;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::AccessFlags;
 use std::ffi::{CStr, OsString, c_char, c_int, c_uint};
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 
 /// Copies the arguments that the C `main` was called with.
@@ -82,6 +85,24 @@ pub fn set_child_subreaper() -> Result<(), Errno> {
 pub fn is_readable_file(path: &str) -> bool {
     let is_data = |found: fs::Metadata| found.is_file() && found.mode() & 0o111 == 0;
     fs::metadata(path).is_ok_and(is_data) && fs::File::open(path).is_ok()
+}
+
+/// Whether a command can be found: at its path if it contains a slash, otherwise in one of the directories of PATH.
+#[must_use]
+pub fn is_on_path(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    path_candidates(command.as_bytes(), path.as_bytes())
+        .any(|candidate| nix::unistd::access(candidate.as_c_str(), AccessFlags::X_OK).is_ok())
+}
+
+/// Whether a file is a Python script: its name ends in `.py`, or Python is its interpreter.
+#[must_use]
+pub fn is_python_script(path: &str) -> bool {
+    let mut line = [0; 64];
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut line)).unwrap_or(0);
+    let line = line.get(..length).unwrap_or_default();
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    path.ends_with(".py") || line.starts_with(b"#!") && line.windows(6).any(|word| word == b"python")
 }
 
 /// Returns the name of this host (`nodename` of uname(2)), or an empty name if the host's name is not valid UTF-8.

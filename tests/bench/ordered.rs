@@ -111,5 +111,6 @@ fn spec(step: i64) -> ProcessSpec {
         dependencies: Vec::new(),
         dependent_startup: false,
         start_rank: step,
+        is_listener: false,
     }
 }

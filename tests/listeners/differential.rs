@@ -426,7 +426,6 @@ fn chosen() -> Vec<&'static Scenario> {
 }
 
 #[test]
-#[ignore = "rsup does not run event listeners yet"]
 fn listeners_receive_the_same_events_under_supervisord_and_under_rsup() {
     needs!(root());
     let python = match packages::supervisor() {

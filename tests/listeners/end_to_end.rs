@@ -30,7 +30,6 @@ fn setup(level: &str, sections: &str) -> Setup {
 
 /// Issue 663: a Python listener takes part in the protocol. It answers one event after the other.
 #[test]
-#[ignore = "rsup does not run event listeners yet"]
 fn a_listener_answers_two_ticks() {
     let sections = format!(
         "[eventlistener:listener]\ncommand={ANSWERS}\nevents=TICK_5\nstartretries=0\nautorestart=false\n"
@@ -47,7 +46,6 @@ fn a_listener_answers_two_ticks() {
 
 /// Issue 733: a listener of one line ends its supervisor when a program is FATAL.
 #[test]
-#[ignore = "rsup does not run event listeners yet"]
 fn a_listener_of_one_line_ends_the_server_when_a_program_is_fatal() {
     let sections = "[program:nonexistent]\ncommand=%(here)s/nonexistent\nstartsecs=0\nstartretries=0\n\
         autorestart=false\n\
@@ -70,7 +68,6 @@ fn a_listener_of_one_line_ends_the_server_when_a_program_is_fatal() {
 
 /// Issue 1170: `environment=` of a listener's section overrides that of `[supervisord]`, also in `%(ENV_x)s`.
 #[test]
-#[ignore = "rsup does not run event listeners yet"]
 fn a_listeners_own_variable_overrides_that_of_the_server() {
     let sections = "environment=FOO=\"set from [supervisord] section\"\n\
         [eventlistener:echo]\ncommand=bash -c \"echo '%(ENV_FOO)s' >&2\"\n\
@@ -107,7 +104,6 @@ fn tail(side: Side, server: &Rsup) -> Command {
 /// Issue 565: output that is not ASCII reaches a listener and `supervisorctl tail -f`. supervisord makes a log file of its
 /// own choice for a program; rsup follows only files that the configuration names.
 #[test]
-#[ignore = "rsup does not run event listeners yet"]
 fn output_that_is_not_ascii_reaches_a_listener_and_tail() {
     let line = |number: usize| format!("The Øresund bridge ends in Malmö - {number}");
     let sections = format!(

@@ -2,6 +2,7 @@
 
 mod differential;
 mod end_to_end;
+mod in_the_field;
 mod log;
 mod scenarios;
 

@@ -1258,23 +1258,6 @@ const PROTOCOL: &[Scenario] = &[
         ],
     ),
     scenario(
-        "the length of a result has an underscore",
-        MANUAL,
-        &[
-            Tell("x", r"write READY\n"),
-            Start("p"),
-            Tell("p", "exit 1"),
-            Got("x", 1),
-            Tell("x", r"write RESULT 0_2\nOKREADY\n"),
-            Log("x: event was processed"),
-            Up("p"),
-            Tell("p", "exit 2"),
-            Got("x", 2),
-            Tell("x", r"write RESULT 2_\nOKREADY\n"),
-            Log("x: BUSY -> UNKNOWN"),
-        ],
-    ),
-    scenario(
         "READY comes twice",
         MANUAL,
         &[

@@ -8,7 +8,7 @@ use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
 use super::{group, ignored_sections, ordered_start, supervisord};
 use crate::config::grammar::document::Document;
 use crate::config::grammar::ordered::{EnvMap, NameIndex};
-use crate::config::model::{Config, Inputs, Loaded, Overrides, SectionKind};
+use crate::config::model::{Config, Inputs, Loaded, Overrides, ProcessConfig};
 use crate::config::report::{Notice, Report};
 use crate::config::warnings;
 
@@ -58,10 +58,12 @@ fn read_sections(context: &mut Context<'_>) -> Option<Config> {
             shutdown_on: supervisord.shutdown_on,
         };
         let mut processes = group::processes_in_start_order(context, &defaults);
-        let listeners =
-            processes.extract_if(.., |process| process.kind == SectionKind::EventListener).collect();
+        let is_replaced = |process: &mut ProcessConfig| {
+            process.listener.as_ref().is_some_and(|listener| listener.replacement.is_some())
+        };
+        let replaced_listeners = processes.extract_if(.., is_replaced).collect();
         ordered_start::resolve(context, supervisord.startup, &mut processes);
-        Config { supervisord, processes, listeners }
+        Config { supervisord, processes, replaced_listeners }
     });
     ignored_sections::check_all(context, &variables);
     config

@@ -4,16 +4,17 @@
 //! |---|---|---|
 //! | `events` | list of event types | required |
 //! | `buffer_size` | integer, at least 1 | 10 |
-//! | `result_handler` | text | none; has no effect |
+//! | `result_handler` | text | none; only `supervisor_stdout` has an effect |
 //! | `redirect_stderr` | boolean | false; must not be true |
 //!
-//! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings". Event listeners are read and checked,
-//! so that `--check` and `--print-config` cover the whole file, but rsup does not run them.
+//! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings".
 
 use super::section_reader::SectionReader;
 use super::value::{boolean, comma_list, integer};
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
+use crate::config::grammar::shlex;
+use crate::config::model::{Listener, Replacement, StartStep};
 use crate::policy::Level;
 
 /// supervisord's event types (its documentation, "Event Types").
@@ -47,60 +48,77 @@ const EVENT_TYPES: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// supervisord notifies the listeners for these event types when a program ends or enters FATAL.
-const END_EVENT_TYPES: [&str; 4] =
-    ["PROCESS_STATE", "PROCESS_STATE_FATAL", "PROCESS_STATE_EXITED", "PROCESS_STATE_STOPPED"];
+/// The listeners whose work rsup does itself. Each row has a part of the command, and the reason.
+const REPLACED: [(&str, Replacement); 4] = [
+    // The Python module and the command of supervisord-dependent-startup.
+    ("supervisord_dependent_startup", Replacement::OrderedStart),
+    ("supervisord-dependent-startup", Replacement::OrderedStart),
+    // ordered-startup-supervisord.
+    (ORDERED_STARTUP, Replacement::OrderedStart),
+    ("supervisor_stdout", Replacement::NamedOutput),
+];
+const ORDERED_STARTUP: &str = "ordered-startup-listener";
 
-/// Checks an event listener's own keys, and warns that the listener is not run.
-pub(crate) fn check_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
+/// Reads the keys that an event listener has in addition to those of a program.
+pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Listener {
     let section = reader.section.name;
     let size = reader.value_or("buffer_size", vars, 10, integer);
     if size < 1 {
         reader.error("buffer_size", format!("[{section}] section sets invalid buffer_size ({size})"));
     }
     let _without_effect = reader.text("result_handler", vars);
-    let events = reader.text("events", vars).unwrap_or_default().to_ascii_uppercase();
-    let events = comma_list(&events);
-    if events.is_empty() {
+    let listed = reader.text("events", vars).unwrap_or_default().to_ascii_uppercase();
+    let listed = comma_list(&listed);
+    if listed.is_empty() {
         reader.error("events", format!("[{section}] section requires an \"events\" line"));
     }
-    for event in events.iter().filter(|event| !EVENT_TYPES.contains(event)) {
-        reader.error("events", format!("Unknown event type {event} in [{section}] events"));
+    let mut events = Vec::new();
+    // As in supervisord, a name that is listed twice counts once.
+    for name in listed {
+        match EVENT_TYPES.into_iter().find(|known| *known == name) {
+            Some(known) if !events.contains(&known) => events.push(known),
+            Some(_) => {}
+            None => reader.error("events", format!("Unknown event type {name} in [{section}] events")),
+        }
     }
     if reader.value_or("redirect_stderr", vars, false, boolean) {
         let why = "section sets redirect_stderr=true but this is not allowed because it will interfere with the \
                    eventlistener protocol";
         reader.error("redirect_stderr", format!("[{section}] {why}"));
     }
-    warn_not_run(reader, &events);
+    let command = reader.raw("command").map(Value::text).unwrap_or_default();
+    let replaced = REPLACED.iter().find(|(name, _)| command.contains(name));
+    if let Some((name, _)) = replaced {
+        warn_replaced(reader, name);
+    } else {
+        warn_without_python(reader, &command);
+    }
+    Listener {
+        events,
+        buffer_size: usize::try_from(size).unwrap_or(usize::MAX),
+        replacement: replaced.map(|(_, replacement)| *replacement),
+    }
 }
 
-/// The programs that supervisord-dependent-startup installs: a Python module and a command.
-const DEPENDENT_STARTUP: [&str; 2] = ["supervisord_dependent_startup", "supervisord-dependent-startup"];
-/// The program of ordered-startup-supervisord.
-const ORDERED_STARTUP: &str = "ordered-startup-listener";
-
-/// Warns that the listener is not run. For a listener that only starts programs in an order, or only stops the container,
-/// the warning names what rsup has instead: the usual purpose of a listener that waits for the end of a program is to stop
-/// the container, as the key `shutdown_on` does.
-fn warn_not_run(reader: &mut SectionReader<'_, '_>, events: &[&str]) {
-    let command = reader.raw("command").map(Value::text).unwrap_or_default();
-    if DEPENDENT_STARTUP.iter().any(|name| command.contains(name)) {
-        let why = "rsup itself does what this listener does, so this section is not needed";
-        let text = format!("For [{}], {why}", reader.section.name);
-        reader.context.log_at_start(Level::Info, text);
+/// Says that rsup does not run a listener.
+fn warn_replaced(reader: &mut SectionReader<'_, '_>, name: &str) {
+    let section = reader.section.name;
+    if name == ORDERED_STARTUP {
+        let why = "this event listener is not run; instead of it, set startup=ordered in [supervisord], and remove \
+                   autostart=false from the programs that it starts";
+        reader.warn_at_start(format!("For [{section}], {why}"));
         reader.warn("", why.to_owned());
         return;
     }
-    let advice = if command.contains(ORDERED_STARTUP) {
-        "; instead of this one, set startup=ordered in [supervisord], and remove autostart=false from the programs that it \
-         starts"
-    } else if events.iter().any(|event| END_EVENT_TYPES.contains(event)) {
-        "; to exit when a program ends, set shutdown_on=fatal or shutdown_on=exited in the program's section"
-    } else {
-        ""
-    };
-    let why = format!("event listeners are not run{advice}");
-    reader.warn_at_start(format!("For [{}], {why}", reader.section.name));
-    reader.warn("", why);
+    let why = "rsup itself does what this listener does, so this section is not needed";
+    reader.context.log_at_start(Level::Info, format!("For [{section}], {why}"));
+    reader.warn("", why.to_owned());
+}
+
+/// For `--check`: warns if the command is a Python script and this machine has no Python.
+fn warn_without_python(reader: &mut SectionReader<'_, '_>, command: &str) {
+    let words = shlex::split(command).unwrap_or_default();
+    if let Some(obstacle) = reader.context.try_step(StartStep::PythonScript(&words)) {
+        reader.report_obstacle("command", obstacle);
+    }
 }

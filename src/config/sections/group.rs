@@ -10,6 +10,7 @@
 //! `[eventlistener:x]`, forms its own *homogeneous* group.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::eventlistener;
 use super::fcgi_socket;
@@ -114,6 +115,7 @@ fn heterogeneous_groups<'a>(
                 group_name: name.clone(),
                 group_priority: priority,
                 socket: None,
+                listener: None,
             };
             add_processes(context, defaults, &source, processes);
         }
@@ -189,8 +191,15 @@ fn homogeneous_group<'a>(
     let socket = (kind == SectionKind::FcgiProgram)
         .then(|| fcgi_socket::read_socket(&mut reader, &vars, &name))
         .flatten();
-    let source =
-        ProgramSource { section, kind, program_name: name.clone(), group_name: name, group_priority, socket };
+    let source = ProgramSource {
+        section,
+        kind,
+        program_name: name.clone(),
+        group_name: name,
+        group_priority,
+        socket,
+        listener: None,
+    };
     Some(group_of(context, defaults, source, processes))
 }
 
@@ -205,7 +214,7 @@ fn eventlistener_groups<'a>(
         let vars = context.base_vars(defaults.variables);
         let mut reader = context.reader(section);
         let group_priority = reader.value_or("priority", &vars, EVENTLISTENER_PRIORITY, integer);
-        eventlistener::check_keys(&mut reader, &vars);
+        let listener = Some(Rc::new(eventlistener::read_keys(&mut reader, &vars)));
         let Some(program_name) = reader.name_after_colon() else { continue };
         let source = ProgramSource {
             section,
@@ -215,6 +224,7 @@ fn eventlistener_groups<'a>(
             group_name: pool_name.to_owned(),
             group_priority,
             socket: None,
+            listener,
         };
         groups.push(group_of(context, defaults, source, processes));
     }

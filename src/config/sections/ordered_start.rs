@@ -17,13 +17,13 @@
 use std::rc::Rc;
 
 use super::section_reader::{Context, SectionReader};
-use super::value::{boolean, comma_list, milestone};
+use super::value::{awaited_state, boolean, comma_list};
 use super::wait_graph::{self, Sorted, Wait, WaitingProgram};
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::NameIndex;
 use crate::config::grammar::python::repr;
 use crate::config::model::{ProcessConfig, SectionKind, Startup};
-use crate::policy::{AutoRestart, Dependency, Milestone, ProcId, StartupWait};
+use crate::policy::{AutoRestart, Dependency, ProcId, StartupWait, StateName};
 
 const DEPENDENT_STARTUP: &str = "dependent_startup";
 const WAIT_FOR: &str = "dependent_startup_wait_for";
@@ -67,7 +67,7 @@ pub(crate) fn read_keys(
     if !spec.autostart && !spec.dependent_startup && !names.is_empty() {
         reader.warn(DEPENDS_ON, "has no effect, because autostart=false".to_owned());
     } else if charge(reader, names.len(), count) {
-        let states: Rc<[_]> = Rc::new([Milestone::Running]);
+        let states: Rc<[_]> = Rc::new([StateName::Running]);
         let wait =
             |name: &&str| Wait { key: DEPENDS_ON, name: (*name).to_owned(), states: Rc::clone(&states) };
         waits.extend(names.iter().map(wait));
@@ -102,7 +102,7 @@ fn read_wait_for(
         let (name, states) = item.split_once(':').unwrap_or((item, "RUNNING"));
         let mut known = Vec::new();
         for state in states.split(',') {
-            match milestone(state) {
+            match awaited_state(state) {
                 Some(state) => known.push(state),
                 None => {
                     warn_now_and_at_start(reader, WAIT_FOR, format!("ignored invalid state {}", repr(state)))
@@ -186,7 +186,8 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
 /// Returns the programs in the order of their first processes. Adds their names to `index`.
 fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Program<'a>> {
     let mut members: Vec<Vec<ProcId>> = Vec::new();
-    for (id, process) in processes.iter().enumerate() {
+    let is_program = |(_, process): &(usize, &ProcessConfig)| process.listener.is_none();
+    for (id, process) in processes.iter().enumerate().filter(is_program) {
         let place = index.get_or_insert(&process.program, members.len());
         match members.get_mut(place) {
             Some(members) => members.push(ProcId(id)),
@@ -262,7 +263,7 @@ fn inherit(programs: &mut [Program<'_>], place: usize) {
 /// supervisord starts before the plugin runs.
 fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
     let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
-    dependents.sort_by_key(|program| {
+    dependents.sort_unstable_by_key(|program| {
         let name = program.source.as_ref().map(|source| &*source.name);
         (program.priority == NO_PRIORITY, program.priority, program.level, name)
     });
@@ -509,7 +510,7 @@ mod tests {
         assert!(
             notices(&text).contains(&"For [program:b], depends_on: ignored unknown program 'y y'".to_owned())
         );
-        assert_eq!(waits(&text), ["a=b:[Running]:[1]", "b=c:[Running]:[2]"]);
+        assert_eq!(waits(&text), ["a=b:[Running]:[2]", "b=c:[Running]:[3]"]);
     }
 
     #[test]
@@ -517,8 +518,7 @@ mod tests {
         let text = "[eventlistener:l]\ncommand=c\nevents=EVENT\ndepends_on=a\n".to_owned()
             + &program("a", "depends_on=l");
         let config = config(&text);
-        assert!(config.listeners[0].spec.dependencies.is_empty());
-        assert!(config.processes[0].spec.dependencies.is_empty());
+        assert!(config.processes.iter().all(|process| process.spec.dependencies.is_empty()));
     }
 
     #[test]

@@ -29,7 +29,9 @@
 //! | `startup_wait` | `running` or `exited` | exited if `autorestart=false` and `startsecs=0`, else running |
 //! | `dependent_startup` and similar, `depends_on` | see `ordered_start.rs` | |
 //!
-//! The keys `*_capture_maxbytes` and `*_events_enabled` are checked, but have no effect. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` and `startup_wait` are rsup's own.
+//! The keys `*_events_enabled` (boolean, false) and `*_capture_maxbytes` (size, 0) have an effect if an event listener
+//! wants the events. Source: supervisord's documentation, "`[program:x]` Section Settings"; `shutdown_on` and
+//! `startup_wait` are rsup's own.
 //!
 //! Each process has its own number (`%(process_num)d`) and its own environment. So the keys that may use the number or
 //! the environment are expanded anew for each process: `environment`, `directory`, the log files, `command` and
@@ -49,7 +51,7 @@ use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::shlex;
-use crate::config::model::{LogFile, ProcessConfig, Rotation, SectionKind, Socket};
+use crate::config::model::{Listener, LogFile, ProcessConfig, Rotation, SectionKind, Socket, StreamEvents};
 use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal, StartupWait};
 
@@ -79,6 +81,7 @@ pub(crate) struct ProgramSource<'a> {
     pub(crate) group_name: String,
     pub(crate) group_priority: i64,
     pub(crate) socket: Option<Socket>,
+    pub(crate) listener: Option<Rc<Listener>>,
 }
 
 /// Adds the processes of a section to the end of `processes`. The added processes are sorted by name.
@@ -153,12 +156,11 @@ fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
     processes.extend(order.apply(unsorted));
 }
 
-/// For `--check`: tries to change to the section's user, and to create its socket. rsup does not run event listeners,
-/// so nothing is tried for them.
+/// For `--check`: tries to change to the section's user, and to create its socket.
 fn try_steps(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
     let user = config.user.as_deref();
     let users_obstacle = user
-        .filter(|user| config.kind != SectionKind::EventListener && reader.context.check_user(user).is_ok())
+        .filter(|user| reader.context.check_user(user).is_ok())
         .and_then(|user| reader.context.try_program_user(user));
     if let Some(obstacle) = users_obstacle {
         reader.report_obstacle("user", obstacle);
@@ -176,15 +178,11 @@ fn shared_config(
     defaults: &ProgramDefaults<'_>,
     source: &ProgramSource<'_>,
 ) -> ProcessConfig {
-    let mut spec = process_spec(reader, vars, defaults, source.group_priority);
+    let mut spec = process_spec(reader, vars, defaults, source);
     let startup_wait = reader.value("startup_wait", vars, startup_wait);
     spec.startup_wait = startup_wait.unwrap_or(spec.startup_wait);
     if spec.stopasgroup && !spec.killasgroup {
         reader.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
-    }
-    for keys in [&STDOUT_KEYS, &STDERR_KEYS] {
-        let _without_effect = reader.value(keys.capture_maxbytes, vars, byte_size);
-        let _without_effect = reader.value(keys.events_enabled, vars, boolean);
     }
     let serverurl = reader.text("serverurl", vars).and_then(|text| server_url(&text));
     // The environment of each process contains this value and the name of the group.
@@ -212,6 +210,9 @@ fn shared_config(
         stdout_rotation: rotation_of(reader, vars, &STDOUT_KEYS),
         stderr_logfile: LogFile::Auto,
         stderr_rotation: rotation_of(reader, vars, &STDERR_KEYS),
+        stdout_events: events_of(reader, vars, &STDOUT_KEYS),
+        stderr_events: events_of(reader, vars, &STDERR_KEYS),
+        listener: source.listener.clone(),
         socket: source.socket.clone(),
     }
 }
@@ -220,7 +221,7 @@ fn process_spec(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
     defaults: &ProgramDefaults<'_>,
-    group_priority: i64,
+    source: &ProgramSource<'_>,
 ) -> ProcessSpec {
     let stopasgroup = reader.value_or("stopasgroup", vars, false, boolean);
     let autorestart = reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart);
@@ -228,6 +229,9 @@ fn process_spec(
     let priority = reader.value_or("priority", vars, 999, integer);
     // Such a process is RUNNING at once, so its RUNNING says nothing; people use these keys for jobs that end.
     let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
+    let is_listener = source.kind == SectionKind::EventListener;
+    // The value of `[supervisord]` is meant for the programs.
+    let default_shutdown_on = if is_listener { ShutdownOn::Never } else { defaults.shutdown_on };
     ProcessSpec {
         autostart: reader.value_or("autostart", vars, true, boolean),
         autorestart,
@@ -240,13 +244,14 @@ fn process_spec(
         stopwaitsecs: reader.value_or("stopwaitsecs", vars, 10, integer),
         stopasgroup,
         killasgroup: reader.value_or("killasgroup", vars, stopasgroup, boolean),
-        group_priority,
+        group_priority: source.group_priority,
         priority,
         startup_wait: if is_one_shot { StartupWait::Exited } else { StartupWait::Running },
         dependencies: Vec::new(),
         dependent_startup: false,
         start_rank: priority,
-        shutdown_on: reader.value_or("shutdown_on", vars, defaults.shutdown_on, shutdown_on),
+        shutdown_on: reader.value_or("shutdown_on", vars, default_shutdown_on, shutdown_on),
+        is_listener,
     }
 }
 
@@ -341,6 +346,19 @@ fn rotation_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, key
     let backups = reader.value_or(keys.logfile_backups, vars, DEFAULT_BACKUPS, integer);
     let at_least_zero = |number: i64| u64::try_from(number).unwrap_or(0);
     Rotation { max_bytes: at_least_zero(max_bytes), backups: at_least_zero(backups) }
+}
+
+/// Reads the keys about the events of a stream.
+fn events_of(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+    keys: &StreamKeys,
+) -> StreamEvents {
+    let capture_maxbytes = reader.value_or(keys.capture_maxbytes, vars, 0, byte_size);
+    StreamEvents {
+        enabled: reader.value_or(keys.events_enabled, vars, false, boolean),
+        capture_maxbytes: u64::try_from(capture_maxbytes).unwrap_or(0),
+    }
 }
 
 /// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.

@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
         self.try_step(StartStep::Socket { own: self.own_user.as_deref(), socket, user })
     }
 
-    fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
+    pub(crate) fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
         self.inputs.try_step.filter(|_| self.can_change_to_own_user)?(step).err()
     }
 

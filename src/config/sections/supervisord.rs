@@ -14,10 +14,10 @@
 //! | `nodaemon` | boolean | false; rsup always stays in the foreground |
 //! | `umask` | octal number | 022; has no effect, as in supervisord with `nodaemon=true` |
 //! | `directory` | text | none; has no effect, as in supervisord with `nodaemon=true` |
-//! | `identifier` | text | supervisor; has no effect |
+//! | `identifier` | text | supervisor |
+//! | `pidfile` | text | none |
 //!
-//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `pidfile`, `childlogdir`, `nocleanup` and `strip_ansi`
-//! are checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings";
+//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `childlogdir`, `nocleanup` and `strip_ansi` are checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings";
 //! `shutdown_on`, `stop_timeout`, `output` and `startup` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
@@ -53,6 +53,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
         umask: reader.value_or("umask", &vars, 0o022, octal),
         loglevel: reader.value_or("loglevel", &vars, Level::Info, log_level),
         identifier: reader.string("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
+        pidfile: reader.string("pidfile", &vars),
         nodaemon: nodaemon.unwrap_or(false),
         silent: reader.value_or("silent", &vars, false, boolean),
         environment: read_environment(&mut reader, &environment_vars),
@@ -61,7 +62,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
         output: reader.value_or("output", &vars, OutputMode::Direct, output_mode),
         startup: reader.value_or("startup", &vars, Startup::Parallel, startup),
     };
-    for key in ["logfile", "pidfile", "childlogdir"] {
+    for key in ["logfile", "childlogdir"] {
         let _without_effect = reader.text(key, &vars);
     }
     let _without_effect = reader.value("logfile_maxbytes", &vars, byte_size);

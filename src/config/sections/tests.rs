@@ -91,22 +91,6 @@ fn an_event_listener_is_checked() {
 }
 
 #[test]
-fn the_advice_about_shutdown_on_depends_on_the_events_of_a_listener() {
-    for (events, is_advised) in
-        [("TICK_60", false), ("PROCESS_STATE_RUNNING", false), ("TICK_5,PROCESS_STATE", true)]
-    {
-        let loaded = load_text(&format!("[eventlistener:x]\ncommand=c\nevents={events}\n"));
-        let text = &loaded.notices[0].text;
-        assert!(text.starts_with("For [eventlistener:x], event listeners are not run"), "{text}");
-        assert_eq!(
-            text.contains("set shutdown_on=fatal or shutdown_on=exited"),
-            is_advised,
-            "{events}: {text}"
-        );
-    }
-}
-
-#[test]
 fn a_listener_that_orders_starts_is_replaced() {
     let loaded =
         |command: &str| load_text(&format!("[eventlistener:x]\ncommand={command}\nevents=PROCESS_STATE\n"));
@@ -132,7 +116,7 @@ fn a_listener_that_orders_starts_is_replaced() {
 #[test]
 fn a_listener_pool_is_a_group_with_the_name_as_written() {
     let config = load_text("[eventlistener: x ]\ncommand=c\nevents=EVENT\npriority=7\n").config.unwrap();
-    let listener = &config.listeners[0];
+    let listener = &config.processes[0];
     assert_eq!((listener.group.as_str(), listener.name.as_str()), (" x ", "x"));
     assert_eq!((listener.spec.group_priority, listener.priority), (7, 7));
 }

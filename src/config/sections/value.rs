@@ -6,7 +6,7 @@ use crate::config::grammar::expand::{ExpansionVars, about_expansions};
 use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::grammar::shlex;
 use crate::config::model::{Address, LogFile, OutputMode, Startup};
-use crate::policy::{AutoRestart, Level, Milestone, ShutdownOn, Signal, StartupWait};
+use crate::policy::{AutoRestart, Level, ShutdownOn, Signal, StartupWait, StateName};
 
 /// Parses a boolean: `yes`, `true`, `on`, `1`, or `no`, `false`, `off`, `0`, in any case.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
@@ -141,8 +141,9 @@ pub(crate) fn startup_wait(text: &str) -> Result<StartupWait, String> {
 }
 
 /// Parses the name of a state that `dependent_startup_wait_for` accepts, in any case.
-pub(crate) fn milestone(text: &str) -> Option<Milestone> {
-    Milestone::ALL.into_iter().find(|milestone| milestone.name().eq_ignore_ascii_case(text))
+pub(crate) fn awaited_state(text: &str) -> Option<StateName> {
+    let mut awaited = StateName::ALL.into_iter().filter(|state| *state != StateName::Stopped);
+    awaited.find(|state| state.name().eq_ignore_ascii_case(text))
 }
 
 /// Parses the name of a log level, in any case.
@@ -342,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn milestones_are_six_states_in_any_case() {
-        for state in Milestone::ALL {
-            assert_eq!(milestone(&state.name().to_ascii_lowercase()), Some(state));
+    fn all_states_but_stopped_can_be_awaited_in_any_case() {
+        for state in StateName::ALL.into_iter().filter(|state| *state != StateName::Stopped) {
+            assert_eq!(awaited_state(&state.name().to_ascii_lowercase()), Some(state));
         }
-        assert_eq!((milestone("STOPPED"), milestone("UNKNOWN"), milestone("")), (None, None, None));
+        assert_eq!([awaited_state("STOPPED"), awaited_state("UNKNOWN"), awaited_state("")], [None; 3]);
     }
 
     #[test]

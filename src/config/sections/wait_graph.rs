@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::grammar::document::Section;
-use crate::policy::Milestone;
+use crate::policy::StateName;
 
 /// A program that waits for others, or whose end another may wait for, as its section says.
 pub(crate) struct WaitingProgram<'a> {
@@ -20,7 +20,7 @@ pub(crate) struct Wait {
     pub(crate) key: &'static str,
     /// The name of the other program, which may not exist.
     pub(crate) name: String,
-    pub(crate) states: Rc<[Milestone]>,
+    pub(crate) states: Rc<[StateName]>,
 }
 
 /// The result of [`sort`].

@@ -138,7 +138,7 @@ fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -
         Name::Process { group, name } => process.group == group && process.name == name,
         Name::Group(_) => false,
     };
-    let Some(process) = config.processes.iter().chain(&config.listeners).find(is_wanted) else {
+    let Some(process) = config.processes.iter().chain(&config.replaced_listeners).find(is_wanted) else {
         return Ok(Log::NoFile);
     };
     let file = if channel == "stdout" { &process.stdout_logfile } else { &process.stderr_logfile };

@@ -1,0 +1,65 @@
+//! The states that a process enters because of one event: what the status board cannot show, because a process can pass
+//! a state within one event.
+
+use super::process::{Event, Process, ProcessState};
+use super::spec::ProcessSpec;
+use super::state_name::StateName;
+
+/// A change from one state to another, with what supervisord tells event listeners about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    pub from: StateName,
+    pub to: StateName,
+    /// The number of failed starts in a row.
+    pub tries: i64,
+    /// Whether the exit status of the last leader was expected.
+    pub expected: bool,
+}
+
+/// What is known about a process before an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) state: ProcessState,
+    /// The numbers of [`Process::start_results`].
+    successes: u32,
+    failures: u32,
+}
+
+impl Before {
+    pub(super) fn new(process: &Process) -> Self {
+        let (successes, failures) = process.start_results();
+        Self { state: process.state(), successes, failures }
+    }
+}
+
+/// The states that a process has entered because of one event, in order.
+pub(super) type Entered = [Option<StateName>; 3];
+
+/// Compares a process before and after an event.
+pub(super) fn entered_states(before: Before, event: Event, process: &Process) -> Entered {
+    let (successes, failures) = process.start_results();
+    let has_run = successes != before.successes;
+    let has_failed = failures != before.failures;
+    let was_stopping = matches!(before.state, ProcessState::Stopping(_));
+    let has_ended = matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::SpawnDeferred);
+    let has_exited = matches!(event, Event::Exited { .. }) && !was_stopping && !has_failed;
+    let [first, second] = if has_failed {
+        [Some(StateName::Backoff), None]
+    } else if was_stopping && has_ended {
+        [Some(StateName::Stopped), None]
+    } else {
+        [has_run.then_some(StateName::Running), has_exited.then_some(StateName::Exited)]
+    };
+    let state = process.state().name();
+    let before_last = second.or(first).unwrap_or(before.state.name());
+    [first, second, (state != before_last).then_some(state)]
+}
+
+/// The number of failed starts in a row that listeners are told. In FATAL, the process itself has forgotten how many starts
+/// have failed.
+pub(super) fn told_tries(entered: Entered, spec: &ProcessSpec, process: &Process) -> i64 {
+    match process.failures() {
+        0 if entered.contains(&Some(StateName::Backoff)) => spec.startretries.max(0).saturating_add(1),
+        failures => failures,
+    }
+}

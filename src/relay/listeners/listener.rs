@@ -1,0 +1,89 @@
+//! One process of a pool: its pipes, and the event that it was sent.
+
+use super::pool::PoolEvent;
+use super::protocol::Protocol;
+use crate::relay::log_file::LogFile;
+use crate::relay::plan::ListenerPlan;
+use crate::sys::{Errno, ListenerPipes};
+
+#[derive(Debug)]
+pub(super) struct Listener<'a> {
+    pub(super) plan: &'a ListenerPlan,
+    pub(super) protocol: Protocol,
+    /// Whether its state is RUNNING.
+    pub(super) is_running: bool,
+    /// The event that the listener was sent and has not answered.
+    pub(super) event: Option<PoolEvent>,
+    /// `None` if no child of the listener runs.
+    pub(super) pipes: Option<ListenerPipes>,
+    /// The part of the event for which the pipe had no room.
+    unsent: Vec<u8>,
+    pub(super) log: Option<LogFile<'a>>,
+}
+
+impl<'a> Listener<'a> {
+    pub(super) fn new(plan: &'a ListenerPlan) -> Self {
+        Self {
+            plan,
+            protocol: Protocol::default(),
+            is_running: false,
+            event: None,
+            pipes: None,
+            unsent: Vec::new(),
+            log: plan.log.as_ref().map(LogFile::new),
+        }
+    }
+
+    /// Notes that a child was forked for the listener. These are its pipes.
+    pub(super) fn begin(&mut self, pipes: Option<ListenerPipes>) {
+        self.protocol = Protocol::default();
+        self.unsent = Vec::new();
+        self.pipes = pipes;
+    }
+
+    /// Notes that the child has exited, and that everything that it has written was read.
+    pub(super) fn end(&mut self) {
+        self.pipes = None;
+        if let Some(log) = &mut self.log {
+            log.close();
+        }
+    }
+
+    /// Sends bytes to the listener. What its stdin has no room for is sent later.
+    ///
+    /// # Errors
+    /// Returns EPIPE if the listener has closed its stdin.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        self.unsent.extend(bytes);
+        self.flush()
+    }
+
+    /// Sends what the stdin had no room for.
+    ///
+    /// # Errors
+    /// As [`Listener::send`].
+    pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        let pipes = self.pipes.as_ref().ok_or(Errno::EPIPE);
+        let mut written = 0;
+        let result = pipes.and_then(|pipes| {
+            while let Some(left) = self.unsent.get(written..).filter(|left| !left.is_empty()) {
+                match pipes.write(left) {
+                    Ok(count) => written += count,
+                    Err(Errno::EAGAIN) => break,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => drop(self.unsent.drain(..written)),
+            Err(_) => self.unsent.clear(),
+        }
+        result
+    }
+
+    /// Whether a part of an event waits until the stdin has room.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+}

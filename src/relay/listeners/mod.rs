@@ -1,0 +1,312 @@
+//! Event listeners. PID 1 starts them and says what happens to the processes; everything else is done here. supervisord
+//! does the same in dispatchers.py (`PEventListenerDispatcher`) and process.py (`EventListenerPool`).
+
+mod event;
+mod listener;
+mod messages;
+mod pool;
+mod protocol;
+mod ticks;
+
+pub use event::is_subscribed;
+
+use super::plan::{Channel, ListenersPlan, ProcessName};
+use super::record::Record;
+use crate::policy::{Level, StateName, Transition};
+use crate::sys::{self, ListenerPipes, Poller, WallClock};
+use event::{Event, python_bytes};
+use listener::Listener;
+pub(super) use messages::Messages;
+use pool::{Pool, PoolEvent};
+use protocol::{Effect, State};
+use std::rc::Rc;
+use std::time::Duration;
+use ticks::Ticks;
+
+/// How many bytes one read of a listener's stdout returns at most.
+const READ_SIZE: usize = 16 * 1024;
+/// How many reads a listener gets after its child has exited: enough for everything that a pipe holds.
+const READS_AT_END: usize = 6;
+
+/// All listeners, as the relay sees them.
+pub(super) struct Listeners<'a> {
+    plan: &'a ListenersPlan,
+    pools: Vec<Pool<'a>>,
+    listeners: Vec<Listener<'a>>,
+    /// The PID of the last child of each process. 0 if there was none.
+    pids: Vec<i32>,
+    /// The number of events that a pool has taken.
+    next_serial: u64,
+    ticks: Ticks,
+    pub(super) messages: Messages,
+}
+
+impl<'a> Listeners<'a> {
+    pub(super) fn new(plan: &'a ListenersPlan, threshold: Option<Level>) -> Self {
+        let mut subscribed = Vec::new();
+        for pool in &plan.pools {
+            subscribed.extend(&pool.events);
+        }
+        Self {
+            plan,
+            pools: plan.pools.iter().map(Pool::new).collect(),
+            listeners: plan.listeners.iter().map(Listener::new).collect(),
+            pids: vec![0; plan.names.len()],
+            next_serial: 0,
+            ticks: Ticks::new(&subscribed, WallClock::now().seconds()),
+            messages: Messages::new(threshold),
+        }
+    }
+
+    /// Applies a record of PID 1.
+    pub(super) fn apply(&mut self, record: Record, poller: &Poller, tag: impl Fn(usize) -> [u64; 2]) {
+        match record {
+            Record::Ended { process } => self.end(process, poller),
+            Record::Forked { process, pid } => self.begin(process, pid, poller, tag),
+            Record::Changed { process, pid, transition } => self.change(process, pid, transition),
+            Record::Started => self.announce_start(),
+            Record::Stopping => self.accept(Event::named("SUPERVISOR_STATE_CHANGE_STOPPING")),
+        }
+    }
+
+    /// As in supervisord, a pool learns of its own group and of the groups after it.
+    fn announce_start(&mut self) {
+        let mut last = "";
+        let mut pools = 0;
+        for ProcessName { group, .. } in &self.plan.names {
+            if group != last {
+                last = group;
+                pools += usize::from(self.pools.get(pools).is_some_and(|pool| pool.name() == group));
+                self.accept_by(Event::group_added(group), pools);
+            }
+        }
+        self.accept(Event::named("SUPERVISOR_STATE_CHANGE_RUNNING"));
+    }
+
+    /// Notes that a process has written `data` to its stdout or stderr.
+    pub(super) fn log(&mut self, process: usize, channel: Channel, data: &[u8]) {
+        if let Some(name) = self.plan.names.get(process) {
+            self.accept(Event::process_log(name, self.pid(process), channel, data));
+        }
+    }
+
+    /// Notes that a process has written `data` between the tokens of the capture mode.
+    pub(super) fn communicate(&mut self, process: usize, channel: Channel, data: &[u8]) {
+        if let Some(name) = self.plan.names.get(process) {
+            self.accept(Event::process_communication(name, self.pid(process), channel, data));
+            let text = format_args!("'{}' {} emitted a comm event", name.process, channel.name());
+            self.messages.add(Level::Debug, text);
+        }
+    }
+
+    fn pid(&self, process: usize) -> i32 {
+        self.pids.get(process).copied().unwrap_or(0)
+    }
+
+    /// How long the relay may wait until a TICK event is due. `None` if none will be.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.ticks.wait(WallClock::now().nanoseconds() / 1_000_000)
+    }
+
+    /// Passes an event to the pools that want it.
+    fn accept(&mut self, event: Event) {
+        self.accept_by(event, self.pools.len());
+    }
+
+    fn accept_by(&mut self, event: Event, pools: usize) {
+        let event = Rc::new(event);
+        let mut is_taken = false;
+        for pool in self.pools.iter_mut().take(pools).filter(|pool| pool.wants(&event.name)) {
+            pool.take(&event, self.next_serial, &mut self.messages);
+            is_taken = true;
+        }
+        self.next_serial += u64::from(is_taken);
+    }
+
+    fn change(&mut self, process: usize, pid: i32, transition: Transition) {
+        if let Some(name) = self.plan.names.get(process) {
+            self.accept(Event::process_state(name, transition, pid));
+        }
+        let Some(number) = self.number_of(process) else { return };
+        let Some(listener) = self.listeners.get_mut(number) else { return };
+        listener.is_running = transition.to == StateName::Running;
+        let has_ended = match transition.to {
+            StateName::Stopped | StateName::Backoff | StateName::Exited | StateName::Fatal => true,
+            StateName::Starting | StateName::Running | StateName::Stopping => false,
+        };
+        if has_ended {
+            self.give_back(number);
+        }
+    }
+
+    fn number_of(&self, process: usize) -> Option<usize> {
+        self.listeners.iter().position(|listener| listener.plan.process == process)
+    }
+
+    fn begin(&mut self, process: usize, pid: i32, poller: &Poller, tag: impl Fn(usize) -> [u64; 2]) {
+        if let Some(known) = self.pids.get_mut(process) {
+            *known = pid;
+        }
+        let Some(number) = self.number_of(process) else { return };
+        let Some(listener) = self.listeners.get_mut(number) else { return };
+        // The pipes of an earlier start come first if the record of that start was lost, or if an earlier relay has read the
+        // record and has died.
+        let received = std::iter::from_fn(|| self.plan.pipes.receive());
+        let mut received = received.skip_while(|(owner, _)| *owner != pid);
+        let pipes = received.next().map(|(_, pipes)| pipes);
+        if let Some(ListenerPipes { stdin, stdout }) = &pipes {
+            let [read_tag, write_tag] = tag(number);
+            // A listener that cannot be watched gets no events, like one that never writes READY.
+            let _ = poller.add(stdout, read_tag);
+            let _ = poller.watch_writable(stdin, write_tag);
+        }
+        listener.begin(pipes);
+    }
+
+    /// Reads the last output of a listener.
+    fn end(&mut self, process: usize, poller: &Poller) {
+        let Some(number) = self.number_of(process) else { return };
+        for _ in 0..READS_AT_END {
+            self.read(number, poller);
+        }
+        if let Some(listener) = self.listeners.get_mut(number) {
+            listener.end();
+        }
+    }
+
+    /// Reads what a listener has written.
+    pub(super) fn read(&mut self, number: usize, poller: &Poller) {
+        let Some(listener) = self.listeners.get_mut(number) else { return };
+        let Some(pipes) = &listener.pipes else { return };
+        let mut buffer = vec![0; READ_SIZE];
+        let bytes = match pipes.read(&mut buffer) {
+            Ok(0) => return poller.remove(&pipes.stdout),
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(_) => return,
+        };
+        let name = process_name(self.plan, listener);
+        if self.messages.shows(Level::Debug) {
+            let text = format_args!("'{name}' stdout output:\n{}", python_bytes(bytes));
+            self.messages.add(Level::Debug, text);
+        }
+        if let Some(log) = &mut listener.log {
+            let path = log.path().to_string_lossy().into_owned();
+            let messages = &mut self.messages;
+            log.write(bytes, sys::monotonic_nanos(), &mut |trouble| {
+                messages.add(Level::Warn, format_args!("{}", trouble.about(&path)));
+            });
+        }
+        for effect in listener.protocol.read(bytes) {
+            self.apply_effect(number, effect);
+        }
+    }
+
+    fn apply_effect(&mut self, number: usize, effect: Effect) {
+        let Some(listener) = self.listeners.get_mut(number) else { return };
+        let name = process_name(self.plan, listener);
+        let messages = &mut self.messages;
+        match effect {
+            Effect::Entered { from, to } => {
+                messages.add(Level::Debug, format_args!("{name}: {} -> {}", from.name(), to.name()));
+                if to == State::Unknown {
+                    let text = format_args!(
+                        "{name}: has entered the UNKNOWN state and will no longer receive events, this usually \
+                         indicates the process violated the eventlistener protocol"
+                    );
+                    messages.add(Level::Warn, text);
+                }
+            }
+            Effect::Processed => {
+                listener.event = None;
+                messages.add(Level::Debug, format_args!("{name}: event was processed"));
+            }
+            Effect::Rejected => messages.add(Level::Warn, format_args!("{name}: event was rejected")),
+            Effect::BadResultLine(line) => {
+                let line = match String::from_utf8(line) {
+                    Ok(line) => line,
+                    Err(error) => format!("Undecodable: {}", python_bytes(error.as_bytes())),
+                };
+                messages.add(Level::Warn, format_args!("{name}: bad result line: '{line}'"));
+            }
+            Effect::GiveBack => self.give_back(number),
+        }
+    }
+
+    /// Puts the event that a listener was sent back into the buffer of its pool.
+    fn give_back(&mut self, number: usize) {
+        let Some(listener) = self.listeners.get_mut(number) else { return };
+        let event = listener.event.take();
+        if let Some(pool) = self.pools.get_mut(listener.plan.pool)
+            && let Some(event) = event
+        {
+            pool.put_back(event, &mut self.messages);
+        }
+    }
+
+    /// Continues to write an event for which the stdin of a listener had no room.
+    pub(super) fn write(&mut self, number: usize) {
+        if let Some(listener) = self.listeners.get_mut(number).filter(|listener| listener.has_unsent()) {
+            // As in supervisord, an event that was sent in part to a listener that closes its stdin counts as sent.
+            let _ = listener.flush();
+        }
+    }
+
+    /// Sends the events that are due to the listeners that are ready.
+    pub(super) fn dispatch(&mut self) {
+        for event in self.ticks.due(WallClock::now().seconds()) {
+            self.accept(event);
+        }
+        for number in 0..self.pools.len() {
+            let is_ready = |listener: &Listener<'_>| listener.plan.pool == number && is_ready(listener);
+            if self.listeners.iter().any(is_ready) {
+                self.dispatch_pool(number);
+            }
+        }
+    }
+
+    fn dispatch_pool(&mut self, number: usize) {
+        while let Some(event) = self.pools.get_mut(number).and_then(Pool::next) {
+            if let Some(event) = self.send(number, event) {
+                if let Some(pool) = self.pools.get_mut(number) {
+                    pool.put_back(event, &mut self.messages);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Sends an event to the first listener of a pool that is ready. Returns the event if there is none.
+    fn send(&mut self, number: usize, event: PoolEvent) -> Option<PoolEvent> {
+        let Some(pool) = self.pools.get(number) else { return Some(event) };
+        let listeners = self.listeners.iter_mut().filter(|listener| listener.plan.pool == number);
+        for listener in listeners.filter(|listener| is_ready(listener)) {
+            let name = process_name(self.plan, listener);
+            let serial = event.serial;
+            if listener.send(&pool.envelope(&self.plan.server, &event)).is_ok() {
+                listener.protocol.sent();
+                let text = format_args!("event {serial} sent to listener {name}");
+                self.messages.add(Level::Debug, text);
+                listener.event = Some(event);
+                return None;
+            }
+            let text = format_args!(
+                "epipe occurred while sending event {serial} to listener {name}, listener state unchanged"
+            );
+            self.messages.add(Level::Debug, text);
+        }
+        Some(event)
+    }
+
+    /// The number of listeners, whose numbers begin at 0.
+    pub(super) fn count(&self) -> usize {
+        self.listeners.len()
+    }
+}
+
+fn is_ready(listener: &Listener<'_>) -> bool {
+    listener.is_running && listener.protocol.state() == State::Ready
+}
+
+fn process_name<'a>(plan: &'a ListenersPlan, listener: &Listener<'_>) -> &'a str {
+    plan.names.get(listener.plan.process).map_or("", |name| &name.process)
+}

@@ -1,0 +1,77 @@
+//! The TICK events: one at the beginning of each slice of the wall clock.
+
+use super::event::{Event, is_subscribed};
+use std::time::Duration;
+
+/// The lengths of the slices in seconds.
+const PERIODS: [u64; 3] = [5, 60, 3600];
+
+/// The slices for which a pool wants events.
+#[derive(Debug, Default)]
+pub(super) struct Ticks {
+    /// Each period, with the beginning of the last slice that was seen.
+    slices: Vec<(u64, u64)>,
+}
+
+impl Ticks {
+    /// `subscribed` are the events that a pool wants, and `now` is the number of seconds since 1970.
+    pub(super) fn new(subscribed: &[&str], now: u64) -> Self {
+        let mut slices = Vec::new();
+        for period in PERIODS {
+            let name = format!("TICK_{period}");
+            if subscribed.iter().any(|subscribed| is_subscribed(subscribed, &name)) {
+                slices.push((period, slice(period, now)));
+            }
+        }
+        Self { slices }
+    }
+
+    /// The events of the slices that have begun since the last call.
+    pub(super) fn due(&mut self, now: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (period, last) in &mut self.slices {
+            let present = slice(*period, now);
+            if present != *last {
+                *last = present;
+                events.push(Event::tick(*period, present));
+            }
+        }
+        events
+    }
+
+    /// The time from `now`, in milliseconds since 1970, to the next slice. `None` if no pool wants such an event.
+    pub(super) fn wait(&self, now: u64) -> Option<Duration> {
+        let next =
+            self.slices.iter().map(|(period, _)| (slice(*period, now / 1000) + period) * 1000).min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+}
+
+fn slice(period: u64, now: u64) -> u64 {
+    now - now % period
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slice_has_one_event() {
+        let mut ticks = Ticks::new(&["TICK"], 3604);
+        assert_eq!(ticks.due(3604), []);
+        assert_eq!(ticks.wait(3_604_250), Some(Duration::from_millis(750)));
+        assert_eq!(ticks.due(3605), [Event::tick(5, 3605)]);
+        assert_eq!(ticks.due(3609), []);
+        assert_eq!(ticks.due(7201), [Event::tick(5, 7200), Event::tick(60, 7200), Event::tick(3600, 7200)]);
+        assert_eq!(ticks.due(7199), [Event::tick(5, 7195), Event::tick(60, 7140), Event::tick(3600, 3600)]);
+    }
+
+    #[test]
+    fn only_periods_that_a_pool_wants_have_events() {
+        let mut ticks = Ticks::new(&["PROCESS_STATE", "TICK_60"], 60);
+        assert_eq!(ticks.wait(60_000), Some(Duration::from_secs(60)));
+        assert_eq!(ticks.due(125), [Event::tick(60, 120)]);
+        let ticks = Ticks::new(&["PROCESS_STATE"], 60);
+        assert_eq!(ticks.wait(60_000), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! What the relay has to know about the event listeners of a configuration.
+
+use crate::config::{Config, ProcessConfig, Replacement, StreamEvents};
+use crate::relay::{Channel, FilePlan, ListenerPlan, ListenersPlan, PoolPlan, ProcessName, is_subscribed};
+use crate::sys::PipeSocket;
+
+/// The longest buffer of a pool. supervisord has no limit, and a pool whose listeners do not answer fills its buffer.
+const MAX_BUFFER_SIZE: usize = 100_000;
+
+/// Collects the pools and the listeners. `pipes` is the socket for the pipes of listeners, and `logs` are the log files of
+/// those processes that have one.
+pub(super) fn listeners_plan(
+    config: &Config,
+    pipes: PipeSocket,
+    mut logs: Vec<(usize, FilePlan)>,
+) -> ListenersPlan {
+    logs.reverse();
+    let mut pools: Vec<PoolPlan> = Vec::new();
+    let mut listeners = Vec::new();
+    for (index, process) in config.processes.iter().enumerate() {
+        let Some(listener) = &process.listener else { continue };
+        if pools.last().is_none_or(|pool| pool.name != process.group) {
+            pools.push(PoolPlan {
+                name: process.group.clone(),
+                events: listener.events.clone(),
+                buffer_size: listener.buffer_size.min(MAX_BUFFER_SIZE),
+            });
+        }
+        let pool = pools.len().saturating_sub(1);
+        let log = logs.pop_if(|(process, _)| *process == index).map(|(_, log)| log);
+        listeners.push(ListenerPlan { process: index, pool, log });
+    }
+    let name =
+        |process: &ProcessConfig| ProcessName { process: process.name.clone(), group: process.group.clone() };
+    let names = config.processes.iter().map(name).collect();
+    ListenersPlan { server: config.supervisord.identifier.clone(), names, pools, listeners, pipes }
+}
+
+/// The streams that event listeners observe, in addition to what becomes of the output.
+pub(super) struct Observed {
+    /// The events that the listeners which rsup runs subscribe to.
+    by_listeners: Vec<&'static str>,
+    /// The events that supervisor_stdout subscribes to, which rsup replaces.
+    by_named_output: Vec<&'static str>,
+}
+
+/// How one stream is observed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Observation {
+    /// Whether listeners are told about each piece of output.
+    pub(super) has_events: bool,
+    /// Whether the name of the process comes before each line, in place of supervisor_stdout.
+    pub(super) has_source: bool,
+    /// How many bytes between the tokens of the capture mode are kept. `None` if there is no capture mode.
+    pub(super) capture: Option<usize>,
+}
+
+impl Observation {
+    pub(super) fn is_any(self) -> bool {
+        self.has_events || self.has_source || self.capture.is_some()
+    }
+}
+
+impl Observed {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut observed = Self { by_listeners: Vec::new(), by_named_output: Vec::new() };
+        for process in config.processes.iter().chain(&config.replaced_listeners) {
+            let Some(listener) = &process.listener else { continue };
+            match listener.replacement {
+                None => observed.by_listeners.extend(&listener.events),
+                Some(Replacement::NamedOutput) => observed.by_named_output.extend(&listener.events),
+                Some(Replacement::OrderedStart) => {}
+            }
+        }
+        observed
+    }
+
+    pub(super) fn stream(&self, process: &ProcessConfig, channel: Channel) -> Observation {
+        let (StreamEvents { enabled, capture_maxbytes }, log, communication) = match channel {
+            Channel::Stdout => (process.stdout_events, "PROCESS_LOG_STDOUT", "PROCESS_COMMUNICATION_STDOUT"),
+            Channel::Stderr => (process.stderr_events, "PROCESS_LOG_STDERR", "PROCESS_COMMUNICATION_STDERR"),
+        };
+        let contains = |subscribed: &[&str], event| subscribed.iter().any(|name| is_subscribed(name, event));
+        let limit = usize::try_from(capture_maxbytes).unwrap_or(usize::MAX);
+        Observation {
+            has_events: enabled && contains(&self.by_listeners, log),
+            has_source: enabled && contains(&self.by_named_output, log),
+            capture: (limit > 0 && contains(&self.by_listeners, communication)).then_some(limit),
+        }
+    }
+}

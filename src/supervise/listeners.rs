@@ -1,0 +1,95 @@
+//! What PID 1 does for event listeners: it gives their pipes to the relay, and tells the relay what happens to the
+//! processes. The relay does everything else.
+
+use super::Supervisor;
+use crate::policy::{Level, ProcId, Sender, StateName, Time, Transition};
+use crate::relay::Record;
+use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal};
+use std::mem;
+
+impl Supervisor {
+    /// Tells the relay what has happened. Without a relay, does nothing.
+    pub(super) fn tell_relay(&mut self, record: Record) {
+        let Some(relay) = &mut self.relay else { return };
+        let Some(records) = &relay.records else { return };
+        // If the pipe is full, the relay does not work.
+        if sys::write_record(records, &record.to_bytes()).is_err() {
+            relay.lost_records += 1;
+            return;
+        }
+        let lost = mem::take(&mut relay.lost_records);
+        if lost > 0 && relay.plan.listeners.is_some() {
+            let text = format_args!(
+                "{lost} events of processes were lost, because the relay did not read them in time"
+            );
+            self.log.line(Level::Warn, text);
+        }
+    }
+
+    /// Tells the event listeners that a process has entered a state.
+    pub(super) fn notify(&mut self, id: ProcId, transition: Transition) {
+        let has_leader = match transition.from {
+            StateName::Starting | StateName::Running | StateName::Stopping => true,
+            StateName::Stopped | StateName::Backoff | StateName::Exited | StateName::Fatal => false,
+        };
+        let pid = self.slots.get(id).filter(|_| has_leader).map_or(0, |slot| slot.logged_pid);
+        self.tell_relay(Record::Changed { process: id.0, pid, transition });
+    }
+
+    /// Tells the relay that a child was forked. If the child is a listener, gives the relay its pipes.
+    ///
+    /// # Errors
+    /// Returns the errno of sendmsg(2): the relay cannot get the pipes.
+    pub(super) fn hand_over(
+        &mut self,
+        id: ProcId,
+        pid: Pid,
+        pipes: Option<&ListenerPipes>,
+    ) -> Result<(), Errno> {
+        let Some(listeners) = self.relay.as_ref().and_then(|relay| relay.plan.listeners.as_ref()) else {
+            return Ok(());
+        };
+        if let Some(pipes) = pipes {
+            listeners.pipes.send(pid.number(), pipes)?;
+        }
+        self.tell_relay(Record::Forked { process: id.0, pid: pid.number() });
+        Ok(())
+    }
+
+    /// Starts the event listeners again, because the relay that had their pipes has died.
+    pub(super) fn restart_listeners(&mut self, now: Time) {
+        for id in self.listeners() {
+            self.processes.restart(id, now);
+        }
+    }
+
+    /// The event listeners.
+    fn listeners(&self) -> Vec<ProcId> {
+        let listeners = self.relay.as_ref().and_then(|relay| relay.plan.listeners.as_ref());
+        let listeners = listeners.map_or(&[][..], |plan| &plan.listeners);
+        listeners.iter().map(|listener| ProcId(listener.process)).collect()
+    }
+
+    /// The sender of a signal, as `policy` distinguishes senders.
+    pub(super) fn sender(&self, raw: RawSignal) -> Sender {
+        match raw.sender {
+            _ if raw.from_kernel => Sender::Kernel,
+            0 => Sender::Outside,
+            1 => Sender::Pid1,
+            pid if self.may_be_of_listener(pid) => Sender::Listener,
+            _ => Sender::Process,
+        }
+    }
+
+    /// Whether a process belongs to an event listener. kill(1) may have exited already, and then nothing shows who has
+    /// started it. So a process that does not exist counts as one of a listener, if a listener runs.
+    fn may_be_of_listener(&self, pid: u32) -> bool {
+        let listeners = self.listeners();
+        if listeners.is_empty() {
+            return false;
+        }
+        let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
+        let runs_as = |known: Pid| group.is_none_or(|group| group == known);
+        listeners.into_iter().any(|id| self.slots.get(id).and_then(|slot| slot.group).is_some_and(runs_as))
+    }
+}
