@@ -54,7 +54,7 @@ struct FakeProcess {
     reached: BTreeSet<StateName>,
     /// The process has been up in the sense of `startup_wait`.
     was_up: bool,
-    /// The state that the listeners were told last. None if they were told nothing.
+    /// The last state in the notifications for the listeners. None if there was no notification.
     told: Option<StateName>,
 }
 
@@ -106,7 +106,7 @@ struct Walk {
     received_stop_signal: bool,
     /// The signals that the log says are passed on to the programs.
     passed_on: BTreeSet<Signal>,
-    /// The listeners were told that the stop begins.
+    /// There was a notification for the listeners that the stop begins.
     stop_was_told: bool,
     /// rsup has begun the stop because only listeners ran.
     only_listeners_ran: bool,
@@ -823,7 +823,7 @@ impl Walk {
         self.orphans.iter_mut().for_each(|orphan| orphan.killed = true);
     }
 
-    /// Checks that the listeners are told each change of the state, in order.
+    /// Checks that there is a notification for the listeners for each change of the state, in order.
     fn note_transition(&mut self, id: usize, transition: Transition) {
         let told = self.fakes[id].told.replace(transition.to).unwrap_or(StateName::Stopped);
         if transition.from != told || transition.from == transition.to {
@@ -831,10 +831,11 @@ impl Walk {
         }
     }
 
-    /// Notes that the listeners are told about the stop. Without another reason, only listeners may run.
+    /// Notes the notification for the listeners that the stop begins. If nothing has requested the stop, only listeners may
+    /// run.
     fn note_stop(&mut self) {
         if std::mem::replace(&mut self.stop_was_told, true) {
-            self.fail("the listeners are told about the stop once");
+            self.fail("there is one notification that the stop begins");
         }
         if self.stop_began.is_none() {
             let runs = |id: usize| !self.specs[id].is_listener && self.fakes[id].leader.is_some();
@@ -852,7 +853,7 @@ impl Walk {
         for (id, fake) in self.fakes.iter().enumerate() {
             let state = self.processes.process(ProcId(id)).unwrap().state();
             if fake.told.unwrap_or(StateName::Stopped) != state.name() {
-                self.fail("the listeners are told every state");
+                self.fail("the last notification names the present state");
             }
         }
     }

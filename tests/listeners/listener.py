@@ -2,7 +2,7 @@
 
 Arguments: `auto` or `manual`, and then the answers to the first events; the last answer is repeated.
 - `auto`: it writes READY at once, and behind each answer, in the same write.
-- `manual`: it writes only what it is told.
+- `manual`: it writes only what the commands in its FIFO say.
 
 Each start records into a file of its own, NAME.1.got, NAME.2.got and so on, whose bytes are those from its stdin. If there
 is a FIFO NAME.fifo, each line of the FIFO is a command. The file NAME.auto shows that it answers all events. It imports no

@@ -10,11 +10,11 @@ use crate::support::SIGKILL;
 
 /// What happens next in a scenario.
 pub(super) enum Act {
-    /// Waits until a listener has received so many events, those of its earlier starts included.
+    /// Waits until a listener has received this number of events, those of its earlier starts included.
     Got(&'static str, usize),
     /// Waits until the log has a line with this text.
     Log(&'static str),
-    /// Waits until the log has so many lines with this text.
+    /// Waits until the log has this number of lines with this text.
     Logs(&'static str, usize),
     /// Writes a line into the FIFO of a listener (see listener.py) or of a program (see puppet.sh).
     Tell(&'static str, &'static str),
@@ -1067,7 +1067,7 @@ const POOLS: &[Scenario] = &[
     ),
 ];
 
-/// A listener that writes what it is told, for the exits of a program that is always restarted. The listener `z` gets the
+/// A listener that writes what the scenario says, for the exits of a program that is always restarted. The listener `z` gets the
 /// same events after it, so that the events of `z` show what `x` has not received.
 const MANUAL: &str = concat!(
     listener!("x", "manual", "PROCESS_STATE_EXITED"),
