@@ -237,17 +237,10 @@ impl Process {
         self.failures
     }
 
-    /// Whether the process has a leader. A leader is a child that rsup is about to fork, or that rsup has forked and
-    /// not reaped yet.
+    /// Whether the process has a leader: see [`StateName::has_leader`].
     #[must_use]
     pub fn has_leader(&self) -> bool {
-        match self.state {
-            ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping(_) => true,
-            ProcessState::Stopped
-            | ProcessState::Backoff { .. }
-            | ProcessState::Exited { .. }
-            | ProcessState::Fatal => false,
-        }
+        self.state.name().has_leader()
     }
 
     /// Whether the process has a leader or will be started again.

@@ -10,7 +10,7 @@ use super::startup::{Goals, StartupOrder, WaitReason};
 use super::state_name::StateName;
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
-use super::transition::{Before, Entered, Transition, entered_states, told_tries};
+use super::transition::{Before, Entered, Transition, entered_states, failed_starts};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
@@ -197,10 +197,9 @@ impl ProcessSet {
 
     /// Starts every process that has `autostart` or `dependent_startup`, as soon as it need not wait for another one.
     pub fn start_autostart(&mut self, now: Time) {
-        let starts = |spec: &ProcessSpec| spec.autostart || spec.dependent_startup;
         let mut starting: Vec<(i64, ProcId)> = Vec::new();
         for (index, ManagedProcess { spec, .. }) in self.processes.iter().enumerate() {
-            if starts(spec) {
+            if spec.autostart || spec.dependent_startup {
                 // supervisord starts the processes with `autostart` before its plugin starts the others.
                 let rank = if spec.autostart { i64::MIN } else { spec.start_rank };
                 starting.push((rank, ProcId(index)));
@@ -242,8 +241,7 @@ impl ProcessSet {
         match self.phase {
             // The caller reaps and then calls `on_reaped`, which makes rsup exit if no child is left.
             Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
-            Phase::Running => {}
-            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
     }
 
@@ -736,8 +734,9 @@ impl ProcessSet {
 
         let entered = entered_states(before, event, process);
         if self.settings.notifies_listeners {
-            // A start changes the PID, so what happened before it is told before it.
-            let tries = told_tries(entered, spec, process);
+            // The PID of the process changes when the action `Spawn` is carried out. The listeners get the earlier PID with
+            // the earlier states, so these actions come first.
+            let tries = failed_starts(entered, spec, process);
             let expected = process.last_exit().is_some_and(|(_, expected)| expected);
             let mut from = state_before.name();
             for (at, to) in (first_action..).zip(entered.into_iter().flatten()) {

@@ -23,6 +23,16 @@ impl StateName {
         Self::Fatal,
     ];
 
+    /// Whether a process in this state has a leader. A leader is a child that rsup is about to fork, or that rsup has forked
+    /// and not reaped yet.
+    #[must_use]
+    pub fn has_leader(self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::Stopping => true,
+            Self::Stopped | Self::Backoff | Self::Exited | Self::Fatal => false,
+        }
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! The states that a process enters because of one event: what the status board cannot show, because a process can pass
-//! a state within one event.
+//! The states that a process enters because of one event. There can be several: a process that exits and is restarted at
+//! once enters EXITED and then STARTING.
 
 use super::process::{Event, Process, ProcessState};
 use super::spec::ProcessSpec;
@@ -55,9 +55,9 @@ pub(super) fn entered_states(before: Before, event: Event, process: &Process) ->
     [first, second, (state != before_last).then_some(state)]
 }
 
-/// The number of failed starts in a row that listeners are told. In FATAL, the process itself has forgotten how many starts
-/// have failed.
-pub(super) fn told_tries(entered: Entered, spec: &ProcessSpec, process: &Process) -> i64 {
+/// The number of failed starts in a row, for [`Transition::tries`]. A process that enters FATAL sets its own number to 0, so
+/// the number is computed from `startretries` then.
+pub(super) fn failed_starts(entered: Entered, spec: &ProcessSpec, process: &Process) -> i64 {
     match process.failures() {
         0 if entered.contains(&Some(StateName::Backoff)) => spec.startretries.max(0).saturating_add(1),
         failures => failures,

@@ -2,7 +2,7 @@
 
 use super::capture::Part;
 use super::line_format::{self, MAX_LINE};
-use super::listeners::Listeners;
+use super::listeners::{self, Listeners};
 use super::log_file::LogFile;
 use super::outlet::Outlet;
 use super::plan::{Channel, LineFormat, Plan, StreamPlan};
@@ -22,10 +22,6 @@ const LOG_TAG: u64 = u64::MAX - 2;
 /// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for the
 /// second.
 const OUTLET_TAG: u64 = u64::MAX - 4;
-
-/// The first of the numbers that the poller reports for listeners: two for each listener, one when its stdout can be read
-/// and one when its stdin has room.
-const LISTENER_TAG: u64 = 1 << 32;
 
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
 /// between two reads.
@@ -173,7 +169,11 @@ impl<'a> Carrier<'a> {
             }
             Poller::WAIT_FAILED => self.handle_everything(),
             tag if tag >= OUTLET_TAG => self.continue_outlet(usize::from(tag > OUTLET_TAG)),
-            tag if tag >= LISTENER_TAG => self.serve_listener(tag - LISTENER_TAG),
+            tag if tag >= listeners::FIRST_TAG => {
+                if let Some(listeners) = &mut self.listeners {
+                    listeners.serve(tag, &self.poller);
+                }
+            }
             tag => self.carry(usize::try_from(tag).unwrap_or(usize::MAX)),
         }
     }
@@ -188,20 +188,8 @@ impl<'a> Carrier<'a> {
         for index in 0..self.streams.len() {
             self.carry(index);
         }
-        let listeners = self.listeners.as_ref().map_or(0, Listeners::count);
-        for number in 0..2 * listeners as u64 {
-            self.serve_listener(number);
-        }
-    }
-
-    /// Reads what a listener has written if `number` is even, and writes what it has not read yet if `number` is odd.
-    fn serve_listener(&mut self, number: u64) {
-        let Some(listeners) = &mut self.listeners else { return };
-        let listener = usize::try_from(number / 2).unwrap_or(usize::MAX);
-        if number.is_multiple_of(2) {
-            listeners.read(listener, &self.poller);
-        } else {
-            listeners.write(listener);
+        if let Some(listeners) = &mut self.listeners {
+            listeners.serve_all(&self.poller);
         }
     }
 
@@ -227,13 +215,12 @@ impl<'a> Carrier<'a> {
             Err(_) => return,
         };
         for record in Record::read(records.get(..length).unwrap_or_default()) {
-            // The listeners are told about the last output of a process before they are told about its end.
+            // As in supervisord, the events of the last output of a process come before the event of its end.
             if let Record::Ended { process } = record {
                 self.end_process(process);
             }
             if let Some(listeners) = &mut self.listeners {
-                let tags = |number: usize| [0, 1].map(|kind| LISTENER_TAG + 2 * number as u64 + kind);
-                listeners.apply(record, &self.poller, tags);
+                listeners.apply(record, &self.poller);
             }
         }
     }

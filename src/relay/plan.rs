@@ -51,7 +51,7 @@ pub struct StreamPlan {
     /// Whether rsup's own stream receives the lines also if a log file does. The name of the process and the channel come
     /// before each line, as the event listener supervisor_stdout prints them.
     pub has_source: bool,
-    /// Whether the listeners are told what the process writes.
+    /// Whether listeners receive each piece of output as an event.
     pub has_events: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode.
     pub capture: Option<usize>,

@@ -21,7 +21,7 @@ impl SkippedLine {
         self.0 > 0
     }
 
-    /// Returns what is left of the next bytes.
+    /// Returns the end of `bytes`, without the bytes at the beginning that are skipped.
     pub(super) fn skip<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         if !self.is_active() {
             return bytes;

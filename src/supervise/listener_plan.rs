@@ -47,7 +47,7 @@ pub(super) struct Observed {
 /// How one stream is observed.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Observation {
-    /// Whether listeners are told about each piece of output.
+    /// Whether listeners receive each piece of output as an event.
     pub(super) has_events: bool,
     /// Whether the name of the process comes before each line, in place of supervisor_stdout.
     pub(super) has_source: bool,

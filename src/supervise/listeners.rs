@@ -2,8 +2,8 @@
 //! processes. The relay does everything else.
 
 use super::Supervisor;
-use crate::policy::{Level, ProcId, Sender, StateName, Time, Transition};
-use crate::relay::Record;
+use crate::policy::{Level, ProcId, Sender, Time, Transition};
+use crate::relay::{ListenersPlan, Record};
 use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal};
 use std::mem;
 
@@ -28,11 +28,8 @@ impl Supervisor {
 
     /// Tells the event listeners that a process has entered a state.
     pub(super) fn notify(&mut self, id: ProcId, transition: Transition) {
-        let has_leader = match transition.from {
-            StateName::Starting | StateName::Running | StateName::Stopping => true,
-            StateName::Stopped | StateName::Backoff | StateName::Exited | StateName::Fatal => false,
-        };
-        let pid = self.slots.get(id).filter(|_| has_leader).map_or(0, |slot| slot.logged_pid);
+        let pid =
+            self.slots.get(id).filter(|_| transition.from.has_leader()).map_or(0, |slot| slot.logged_pid);
         self.tell_relay(Record::Changed { process: id.0, pid, transition });
     }
 
@@ -46,9 +43,7 @@ impl Supervisor {
         pid: Pid,
         pipes: Option<&ListenerPipes>,
     ) -> Result<(), Errno> {
-        let Some(listeners) = self.relay.as_ref().and_then(|relay| relay.plan.listeners.as_ref()) else {
-            return Ok(());
-        };
+        let Some(listeners) = self.listeners_plan() else { return Ok(()) };
         if let Some(pipes) = pipes {
             listeners.pipes.send(pid.number(), pipes)?;
         }
@@ -63,10 +58,13 @@ impl Supervisor {
         }
     }
 
+    fn listeners_plan(&self) -> Option<&ListenersPlan> {
+        self.relay.as_ref()?.plan.listeners.as_ref()
+    }
+
     /// The event listeners.
     fn listeners(&self) -> Vec<ProcId> {
-        let listeners = self.relay.as_ref().and_then(|relay| relay.plan.listeners.as_ref());
-        let listeners = listeners.map_or(&[][..], |plan| &plan.listeners);
+        let listeners = self.listeners_plan().map_or(&[][..], |plan| &plan.listeners);
         listeners.iter().map(|listener| ProcId(listener.process)).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use super::errno::{Errno, cvt};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{pipe2, read, write};
+use nix::unistd::{pipe2, write};
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -32,14 +32,6 @@ impl ListenerPipes {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         Ok((Self { stdin, stdout }, ListenerEnds { stdin: listener_stdin, stdout: listener_stdout }))
-    }
-
-    /// Reads what the listener has written, without waiting. Returns 0 at end of file.
-    ///
-    /// # Errors
-    /// Returns EAGAIN if there is nothing to read.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        read(&self.stdout, buffer)
     }
 
     /// Writes to the stdin of the listener, without waiting. Returns the number of bytes written.
@@ -149,6 +141,7 @@ fn with_message(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::read;
 
     #[test]
     fn pipes_arrive_in_order_with_their_pids() {
@@ -166,8 +159,8 @@ mod tests {
             assert_eq!(received, pid);
             write(&ends.stdout, b"READY\n").unwrap();
             let mut buffer = [0; 10];
-            assert_eq!(pipes.read(&mut buffer), Ok(6));
-            assert_eq!(pipes.read(&mut buffer), Err(Errno::EAGAIN));
+            assert_eq!(read(&pipes.stdout, &mut buffer), Ok(6));
+            assert_eq!(read(&pipes.stdout, &mut buffer), Err(Errno::EAGAIN));
             assert_eq!(pipes.write(b"event"), Ok(5));
             assert_eq!(read(&ends.stdin, &mut buffer), Ok(5));
         }

@@ -21,7 +21,7 @@ use super::fifo::{PipeId, has_unopened_fifo};
 use super::fork::SpawnError;
 use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
-use super::listener::{ListenerEnds, ListenerPipes};
+use super::listener::ListenerPipes;
 use super::rlimit::set_nofile_soft_limit;
 use super::signals;
 use super::stdio::{STDERR, STDOUT, StreamKind, is_writable_pipe, stream_kind};
@@ -268,27 +268,30 @@ pub fn spawn(
     defaults: &mut SpawnDefaults,
     fifos: FifoCheck,
 ) -> Result<Child, SpawnError> {
-    let (_reader, stdin_writer, stdin) = match &program.stdin {
+    let mut stdin_writer = None;
+    let mut listener = None;
+    let mut stdout = reopen_inherited(&program.stdout);
+    let stdin = match &program.stdin {
         Stdin::IdlePipe => {
             let (reader, writer) = idle_pipe().map_err(SpawnError::Pipe)?;
-            let stdin = reader.as_raw_fd();
-            (Some(reader), writer, stdin)
+            stdin_writer = writer;
+            Rc::new(reader)
         }
-        Stdin::Socket(socket) => (None, None, socket.as_raw_fd()),
-        Stdin::Listener => (None, None, RawFd::default()),
+        Stdin::Socket(socket) => Rc::clone(socket),
+        Stdin::Listener => {
+            let (pipes, ends) = ListenerPipes::new().map_err(SpawnError::Pipe)?;
+            listener = Some(pipes);
+            stdout = Some(ends.stdout);
+            Rc::new(ends.stdin)
+        }
     };
-    let pipes = matches!(program.stdin, Stdin::Listener).then(ListenerPipes::new);
-    let (listener, ends) = pipes.transpose().map_err(SpawnError::Pipe)?.unzip();
-    let ends: Option<ListenerEnds> = ends;
     for output in [&program.stdout, &program.stderr] {
         output.clear_nonblock();
     }
-    let stdout = reopen_inherited(&program.stdout);
     let stderr = reopen_inherited(&program.stderr);
-    let stdout = ends.as_ref().map(|ends| &ends.stdout).or(stdout.as_ref());
     let streams = Streams {
-        stdin: ends.as_ref().map_or(stdin, |ends| ends.stdin.as_raw_fd()),
-        stdout: stdout.map(AsRawFd::as_raw_fd),
+        stdin: stdin.as_raw_fd(),
+        stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
     let setup = PreparedExec::new(program, defaults, streams, fifos);

@@ -1,5 +1,6 @@
 //! Listeners of the kinds that people run, which were not written for rsup, and listeners that misbehave.
 
+use crate::output::relay;
 use crate::support::{SIGKILL, Way, both_ways, each, eventually, kill, proc, program, rsup, script};
 
 /// A listener that writes READY once, acts on each line that it reads, and never answers.
@@ -84,8 +85,7 @@ fn listeners_that_misbehave_delay_nothing() {
             rsup.expect("exited: job (exit status 0; expected)");
         }
         eventually("the first event arrives", || rsup.path("events").exists().then_some(()));
-        let relay = proc::children(rsup.pid()).into_iter().find(|child| child.name == "rsup-relay").unwrap();
-        let memory = proc::status(relay.pid, "VmRSS").unwrap();
+        let memory = proc::status(relay(&rsup), "VmRSS").unwrap();
         let kilobytes: u64 = memory.trim_end_matches(" kB").trim().parse().unwrap();
         assert!(kilobytes < 4096, "{command}: the relay uses {memory}");
         let code = rsup.stop();
@@ -102,8 +102,7 @@ fn listeners_are_started_again_when_the_relay_dies_and_no_program_notices() {
     let mut rsup = rsup(&conf).start();
     rsup.expect("success: l entered RUNNING state");
     let app = rsup.pid_of("app");
-    let relay = proc::children(rsup.pid()).into_iter().find(|child| child.name == "rsup-relay").unwrap().pid;
-    kill(relay, SIGKILL);
+    kill(relay(&rsup), SIGKILL);
     rsup.expect("WARN relay with pid");
     rsup.expect("spawned: 'l'");
     rsup.expect("success: l entered RUNNING state");

@@ -29,7 +29,7 @@ fn relay_but(rsup: &Rsup, other: i32) -> i32 {
 }
 
 /// Waits until rsup has a relay. Returns the relay's PID.
-fn relay(rsup: &Rsup) -> i32 {
+pub(crate) fn relay(rsup: &Rsup) -> i32 {
     relay_but(rsup, 0)
 }
 

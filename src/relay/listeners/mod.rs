@@ -23,6 +23,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use ticks::Ticks;
 
+/// The first of the numbers that the poller reports for listeners. Listener n has the number `FIRST_TAG + 2n` when its
+/// stdout can be read, and the next one when its stdin has room.
+pub(super) const FIRST_TAG: u64 = 1 << 32;
+/// How many of these numbers each listener has.
+const TAGS: u64 = 2;
+
 /// How many bytes one read of a listener's stdout returns at most.
 const READ_SIZE: usize = 16 * 1024;
 /// How many reads a listener gets after its child has exited: enough for everything that a pipe holds.
@@ -59,10 +65,10 @@ impl<'a> Listeners<'a> {
     }
 
     /// Applies a record of PID 1.
-    pub(super) fn apply(&mut self, record: Record, poller: &Poller, tag: impl Fn(usize) -> [u64; 2]) {
+    pub(super) fn apply(&mut self, record: Record, poller: &Poller) {
         match record {
             Record::Ended { process } => self.end(process, poller),
-            Record::Forked { process, pid } => self.begin(process, pid, poller, tag),
+            Record::Forked { process, pid } => self.begin(process, pid, poller),
             Record::Changed { process, pid, transition } => self.change(process, pid, transition),
             Record::Started => self.announce_start(),
             Record::Stopping => self.accept(Event::named("SUPERVISOR_STATE_CHANGE_STOPPING")),
@@ -130,11 +136,7 @@ impl<'a> Listeners<'a> {
         let Some(number) = self.number_of(process) else { return };
         let Some(listener) = self.listeners.get_mut(number) else { return };
         listener.is_running = transition.to == StateName::Running;
-        let has_ended = match transition.to {
-            StateName::Stopped | StateName::Backoff | StateName::Exited | StateName::Fatal => true,
-            StateName::Starting | StateName::Running | StateName::Stopping => false,
-        };
-        if has_ended {
+        if !transition.to.has_leader() {
             self.give_back(number);
         }
     }
@@ -143,7 +145,7 @@ impl<'a> Listeners<'a> {
         self.listeners.iter().position(|listener| listener.plan.process == process)
     }
 
-    fn begin(&mut self, process: usize, pid: i32, poller: &Poller, tag: impl Fn(usize) -> [u64; 2]) {
+    fn begin(&mut self, process: usize, pid: i32, poller: &Poller) {
         if let Some(known) = self.pids.get_mut(process) {
             *known = pid;
         }
@@ -155,10 +157,10 @@ impl<'a> Listeners<'a> {
         let mut received = received.skip_while(|(owner, _)| *owner != pid);
         let pipes = received.next().map(|(_, pipes)| pipes);
         if let Some(ListenerPipes { stdin, stdout }) = &pipes {
-            let [read_tag, write_tag] = tag(number);
+            let tag = FIRST_TAG + TAGS * number as u64;
             // A listener that cannot be watched gets no events, like one that never writes READY.
-            let _ = poller.add(stdout, read_tag);
-            let _ = poller.watch_writable(stdin, write_tag);
+            let _ = poller.add(stdout, tag);
+            let _ = poller.watch_writable(stdin, tag + 1);
         }
         listener.begin(pipes);
     }
@@ -167,23 +169,46 @@ impl<'a> Listeners<'a> {
     fn end(&mut self, process: usize, poller: &Poller) {
         let Some(number) = self.number_of(process) else { return };
         for _ in 0..READS_AT_END {
-            self.read(number, poller);
+            if !self.read(number, poller) {
+                break;
+            }
         }
         if let Some(listener) = self.listeners.get_mut(number) {
             listener.end();
         }
     }
 
-    /// Reads what a listener has written.
-    pub(super) fn read(&mut self, number: usize, poller: &Poller) {
-        let Some(listener) = self.listeners.get_mut(number) else { return };
-        let Some(pipes) = &listener.pipes else { return };
+    /// Reads what a listener has written, or continues to write an event. `tag` says which listener is ready, and for what.
+    pub(super) fn serve(&mut self, tag: u64, poller: &Poller) {
+        let number = usize::try_from(tag.saturating_sub(FIRST_TAG) / TAGS).unwrap_or(usize::MAX);
+        if tag.is_multiple_of(TAGS) {
+            self.read(number, poller);
+        } else {
+            self.write(number);
+        }
+    }
+
+    /// The same for every listener, because any of them may be ready.
+    pub(super) fn serve_all(&mut self, poller: &Poller) {
+        for number in 0..self.listeners.len() {
+            self.read(number, poller);
+            self.write(number);
+        }
+    }
+
+    /// Reads what a listener has written. Returns whether it has written something.
+    fn read(&mut self, number: usize, poller: &Poller) -> bool {
+        let Some(listener) = self.listeners.get_mut(number) else { return false };
+        let Some(pipes) = &listener.pipes else { return false };
         let mut buffer = vec![0; READ_SIZE];
-        let bytes = match pipes.read(&mut buffer) {
-            Ok(0) => return poller.remove(&pipes.stdout),
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
-            Err(_) => return,
-        };
+        let length = sys::read_pipe(&pipes.stdout, &mut buffer);
+        if length == Ok(0) {
+            poller.remove(&pipes.stdout);
+        }
+        let bytes = buffer.get(..length.unwrap_or(0)).unwrap_or_default();
+        if bytes.is_empty() {
+            return false;
+        }
         let name = process_name(self.plan, listener);
         if self.messages.shows(Level::Debug) {
             let text = format_args!("'{name}' stdout output:\n{}", python_bytes(bytes));
@@ -199,6 +224,7 @@ impl<'a> Listeners<'a> {
         for effect in listener.protocol.read(bytes) {
             self.apply_effect(number, effect);
         }
+        true
     }
 
     fn apply_effect(&mut self, number: usize, effect: Effect) {
@@ -244,7 +270,7 @@ impl<'a> Listeners<'a> {
     }
 
     /// Continues to write an event for which the stdin of a listener had no room.
-    pub(super) fn write(&mut self, number: usize) {
+    fn write(&mut self, number: usize) {
         if let Some(listener) = self.listeners.get_mut(number).filter(|listener| listener.has_unsent()) {
             // As in supervisord, an event that was sent in part to a listener that closes its stdin counts as sent.
             let _ = listener.flush();
@@ -295,11 +321,6 @@ impl<'a> Listeners<'a> {
             self.messages.add(Level::Debug, text);
         }
         Some(event)
-    }
-
-    /// The number of listeners, whose numbers begin at 0.
-    pub(super) fn count(&self) -> usize {
-        self.listeners.len()
     }
 }
 
