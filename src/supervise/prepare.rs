@@ -35,16 +35,19 @@ pub(super) fn needed_descriptors(config: &Config) -> u64 {
 /// # Errors
 /// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
 pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
-    let inherited = env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
-    let mut variables: Vec<(Vec<u8>, Vec<u8>)> = inherited.collect();
-    variables.push(("SUPERVISOR_ENABLED".into(), "1".into()));
-    for (name, value) in &config.supervisord.environment {
-        variables.push((name.as_str().into(), value.as_str().into()));
+    let mut variables = Vec::new();
+    let mut add = |name: Vec<u8>, value: Vec<u8>| variables.push((name, variables.len(), value));
+    for (name, value) in env::vars_os() {
+        add(name.into_vec(), value.into_vec());
     }
-    // The sort is stable, so the last of several variables with one name is the one that counts.
-    variables.sort_by(|one, other| one.0.cmp(&other.0));
+    add("SUPERVISOR_ENABLED".into(), "1".into());
+    for (name, value) in &config.supervisord.environment {
+        add(name.as_str().into(), value.as_str().into());
+    }
+    // The variables of one name are sorted by their positions, because the last of them is the one that counts.
+    variables.sort_unstable();
     let mut environment = Vec::with_capacity(variables.len());
-    for (name, value) in variables.chunk_by(|one, other| one.0 == other.0).filter_map(<[_]>::last) {
+    for (name, _, value) in variables.chunk_by(|one, other| one.0 == other.0).filter_map(<[_]>::last) {
         let variable = CString::new([&name[..], b"=", value].concat());
         environment.push(variable.map_err(|_| Error::NulInEnvironment)?);
     }

@@ -48,9 +48,13 @@ pub(crate) fn processes_in_start_order<'a>(
     let mut processes = Vec::new();
     // supervisord reads the kinds of groups in this order, and groups of equal priority and name keep this order.
     let mut groups = heterogeneous_groups(context, defaults, &mut listed, &mut processes);
-    groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::Program, &mut processes));
-    groups.extend(eventlistener_groups(context, defaults, &mut processes));
-    groups.extend(homogeneous_groups(context, defaults, &listed, SectionKind::FcgiProgram, &mut processes));
+    for kind in [SectionKind::Program, SectionKind::EventListener, SectionKind::FcgiProgram] {
+        for (section, name) in context.sections_with_prefix(prefix(kind)) {
+            if listed.get(section.name).is_none() {
+                groups.extend(homogeneous_group(context, defaults, (section, name), kind, &mut processes));
+            }
+        }
+    }
     let mut sorted = StableSort::default();
     for group in &groups {
         sorted.push(group.priority, group.name.clone());
@@ -163,87 +167,43 @@ fn listed_sections<'a>(
     found
 }
 
-/// Reads the groups of the `[program:x]` or `[fcgi-program:x]` sections that no `[group:x]` lists.
-fn homogeneous_groups<'a>(
-    context: &mut Context<'a>,
-    defaults: &ProgramDefaults<'_>,
-    listed: &NameIndex,
-    kind: SectionKind,
-    processes: &mut Vec<ProcessConfig>,
-) -> Vec<Group<'a>> {
-    let prefix = if kind == SectionKind::FcgiProgram { "fcgi-program:" } else { "program:" };
-    let sections = context.sections_with_prefix(prefix).map(|(section, _)| section);
-    let unlisted = sections.filter(|section| listed.get(section.name).is_none());
-    unlisted.filter_map(|section| homogeneous_group(context, defaults, section, kind, processes)).collect()
+/// What the name of a section of this kind begins with.
+fn prefix(kind: SectionKind) -> &'static str {
+    match kind {
+        SectionKind::Program => "program:",
+        SectionKind::EventListener => "eventlistener:",
+        SectionKind::FcgiProgram => "fcgi-program:",
+    }
 }
 
+/// Reads the group of a section, whose name after the prefix is `name`. Adds the group's processes to the end of
+/// `processes`.
 fn homogeneous_group<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
-    section: &'a Section<'a>,
+    (section, name): (&'a Section<'a>, &str),
     kind: SectionKind,
     processes: &mut Vec<ProcessConfig>,
 ) -> Option<Group<'a>> {
     let vars = context.base_vars(defaults.variables);
     let mut reader = context.reader(section);
-    let name = reader.name_after_colon()?;
-    let group_priority = reader.value_or("priority", &vars, DEFAULT_PRIORITY, integer);
+    let is_listener = kind == SectionKind::EventListener;
+    let default_priority = if is_listener { EVENTLISTENER_PRIORITY } else { DEFAULT_PRIORITY };
+    let group_priority = reader.value_or("priority", &vars, default_priority, integer);
+    let listener = is_listener.then(|| Rc::new(eventlistener::read_keys(&mut reader, &vars)));
+    let program_name = reader.name_after_colon()?;
     let socket = (kind == SectionKind::FcgiProgram)
-        .then(|| fcgi_socket::read_socket(&mut reader, &vars, &name))
+        .then(|| fcgi_socket::read_socket(&mut reader, &vars, &program_name))
         .flatten();
-    let source = ProgramSource {
-        section,
-        kind,
-        program_name: name.clone(),
-        group_name: name,
-        group_priority,
-        socket,
-        listener: None,
-    };
-    Some(group_of(context, defaults, source, processes))
-}
-
-/// Reads the groups of all `[eventlistener:x]` sections. supervisord calls such a group a pool.
-fn eventlistener_groups<'a>(
-    context: &mut Context<'a>,
-    defaults: &ProgramDefaults<'_>,
-    processes: &mut Vec<ProcessConfig>,
-) -> Vec<Group<'a>> {
-    let mut groups = Vec::new();
-    for (section, pool_name) in context.sections_with_prefix("eventlistener:") {
-        let vars = context.base_vars(defaults.variables);
-        let mut reader = context.reader(section);
-        let group_priority = reader.value_or("priority", &vars, EVENTLISTENER_PRIORITY, integer);
-        let listener = Some(Rc::new(eventlistener::read_keys(&mut reader, &vars)));
-        let Some(program_name) = reader.name_after_colon() else { continue };
-        let source = ProgramSource {
-            section,
-            kind: SectionKind::EventListener,
-            program_name,
-            // supervisord strips blanks around the name of an event listener, but not around the name of its group.
-            group_name: pool_name.to_owned(),
-            group_priority,
-            socket: None,
-            listener,
-        };
-        groups.push(group_of(context, defaults, source, processes));
-    }
-    groups
-}
-
-/// Adds the processes of one section to the end of `processes`, and returns their group.
-fn group_of<'a>(
-    context: &mut Context<'a>,
-    defaults: &ProgramDefaults<'_>,
-    source: ProgramSource<'a>,
-    processes: &mut Vec<ProcessConfig>,
-) -> Group<'a> {
+    // supervisord strips blanks around the name of an event listener, but not around the name of its group.
+    let group_name = if is_listener { name.to_owned() } else { program_name.clone() };
+    let source = ProgramSource { section, kind, program_name, group_name, group_priority, socket, listener };
     let start = processes.len();
     add_processes(context, defaults, &source, processes);
-    Group {
-        section: source.section,
+    Some(Group {
+        section,
         name: source.group_name,
-        priority: source.group_priority,
+        priority: group_priority,
         processes: start..processes.len(),
-    }
+    })
 }
