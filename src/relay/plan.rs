@@ -100,6 +100,8 @@ pub struct ListenersPlan {
     pub server: String,
     /// The names of all processes, those of the listeners included, in the order of the configuration.
     pub names: Vec<ProcessName>,
+    /// The PID of the last child of each process when the relay was forked. 0 if there was none.
+    pub pids: Vec<i32>,
     pub pools: Vec<PoolPlan>,
     /// The listeners of all pools, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,

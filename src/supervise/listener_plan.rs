@@ -33,7 +33,8 @@ pub(super) fn listeners_plan(
     let name =
         |process: &ProcessConfig| ProcessName { process: process.name.clone(), group: process.group.clone() };
     let names = config.processes.iter().map(name).collect();
-    ListenersPlan { server: config.supervisord.identifier.clone(), names, pools, listeners, pipes }
+    let pids = vec![0; config.processes.len()];
+    ListenersPlan { server: config.supervisord.identifier.clone(), names, pids, pools, listeners, pipes }
 }
 
 /// The streams that event listeners observe, in addition to what becomes of the output.

@@ -43,9 +43,15 @@ impl Supervisor {
         pid: Pid,
         pipes: Option<&ListenerPipes>,
     ) -> Result<(), Errno> {
-        let Some(listeners) = self.listeners_plan() else { return Ok(()) };
+        let Some(listeners) = self.relay.as_mut().and_then(|relay| relay.plan.listeners.as_mut()) else {
+            return Ok(());
+        };
         if let Some(pipes) = pipes {
             listeners.pipes.send(pid.number(), pipes)?;
+        }
+        // A relay that is forked later does not read the record.
+        if let Some(known) = listeners.pids.get_mut(id.0) {
+            *known = pid.number();
         }
         self.tell_relay(Record::Forked { process: id.0, pid: pid.number() });
         Ok(())

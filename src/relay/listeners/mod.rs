@@ -57,7 +57,7 @@ impl<'a> Listeners<'a> {
             plan,
             pools: plan.pools.iter().map(Pool::new).collect(),
             listeners: plan.listeners.iter().map(Listener::new).collect(),
-            pids: vec![0; plan.names.len()],
+            pids: plan.pids.clone(),
             next_serial: 0,
             ticks: Ticks::new(&subscribed, WallClock::now().seconds()),
             messages: Messages::new(threshold),
