@@ -20,7 +20,7 @@ const REPORT_INTERVAL_SECS: i64 = 3;
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
 /// Seconds from the end of the last program until rsup stops the event listeners. In this time, a listener can act on the
-/// last event.
+/// last event. A listener that is STARTING receives no event, so for it the seconds begin when its `startsecs` are over.
 const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -339,7 +339,8 @@ impl ProcessSet {
         match self.phase {
             Phase::Running if self.active == 0 && !any_child_left && !self.awaits_first_start => {
                 if self.active_listeners > 0 {
-                    self.stop_listeners_at.get_or_insert(now.plus_secs(LISTENER_GRACE_SECS));
+                    let begin = self.when_listeners_run(now);
+                    self.stop_listeners_at.get_or_insert(begin.plus_secs(LISTENER_GRACE_SECS));
                 } else {
                     self.terminate_remaining(self.decision_when_all_ended(), now);
                 }
@@ -360,6 +361,17 @@ impl ProcessSet {
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
+    }
+
+    /// When the `startsecs` of all listeners that are STARTING will be over. `now` if none is STARTING.
+    fn when_listeners_run(&self, now: Time) -> Time {
+        let mut last = now;
+        for ManagedProcess { spec, process, .. } in &self.processes {
+            if let (true, ProcessState::Starting { up_since }) = (spec.is_listener, process.state()) {
+                last = last.max(up_since.unwrap_or(now).plus_secs(spec.startsecs));
+            }
+        }
+        last
     }
 
     /// Notes that the last [`Action::SignalRemaining`] has sent SIGTERM to a process that was not asked to stop before.
