@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::{ClientSettings, Inputs, ListDirectory, Loaded, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
+use super::sections::value::unix_url;
 use super::warnings;
 use crate::config::grammar::document::{Document, SourceLocation};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -99,10 +100,7 @@ pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
     let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, &key).ok();
     let mut settings = ClientSettings::default();
     if let Some(url) = value("serverurl") {
-        settings.server_url = match url.strip_prefix("unix://").map(std::path::absolute) {
-            Some(Ok(path)) => format!("unix://{}", normal(&path.to_string_lossy())),
-            Some(Err(_)) | None => url,
-        };
+        settings.server_url = url.strip_prefix("unix://").map(unix_url).unwrap_or(url);
     }
     if let Some(prompt) = value("prompt") {
         settings.prompt = prompt;

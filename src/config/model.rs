@@ -215,6 +215,8 @@ pub struct Listener {
     pub buffer_size: usize,
     /// `None` if rsup runs the listener.
     pub replacement: Option<Replacement>,
+    /// The URL of the HTTP server that supervisord would open. `None` if the file has no section of such a server.
+    pub server_url: Option<String>,
 }
 
 /// Why rsup does not run an event listener.

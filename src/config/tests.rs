@@ -167,6 +167,25 @@ fn event_listeners_come_before_the_programs() {
 }
 
 #[test]
+fn a_listener_knows_the_url_of_the_server_that_supervisord_would_open() {
+    let unix = "[unix_http_server:s]\nfile=/run/x/../s.sock\n";
+    let inet = |port: &str| format!("[inet_http_server]\nport={port}\n");
+    let table = [
+        (String::new(), None),
+        (inet("9001") + unix, Some("unix:///run/s.sock")),
+        (inet("9001"), Some("http://localhost:9001")),
+        (inet("*:9001"), Some("http://localhost:9001")),
+        (inet("127.0.0.1:9001"), Some("http://127.0.0.1:9001")),
+    ];
+    for (server, want) in table {
+        let text = format!("[eventlistener:l]\ncommand=c\nevents=TICK_5\n{server}");
+        let config = load_text(&text).config.unwrap();
+        let listener = config.processes[0].listener.as_ref().unwrap();
+        assert_eq!(listener.server_url.as_deref(), want, "{server}");
+    }
+}
+
+#[test]
 fn a_listener_that_names_the_output_is_replaced() {
     let text = "[eventlistener:o]\ncommand=supervisor_stdout\nevents=PROCESS_LOG\n";
     let config = load_text(text).config.unwrap();

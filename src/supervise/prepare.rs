@@ -162,11 +162,15 @@ impl Preparer {
     /// SUPERVISOR_PROCESS_NAME, and then the variables that its section sets. A variable of the first kind is left out
     /// if the configuration file sets a variable of the same name for the process or in `[supervisord]`. supervisord
     /// does the same, although supervisord's manual says the opposite.
+    ///
+    /// An event listener gets the URL of the server that supervisord would open, although rsup opens none. Listeners such
+    /// as those of superlance do not run without this variable, and many of them never use its value.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let server_of_listener = || process.listener.as_ref()?.server_url.as_deref();
         let descriptions = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
-            ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref()),
+            ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref().or_else(server_of_listener)),
         ];
         let is_configured = |name: &str| {
             self.configured_names.iter().any(|configured| configured == name)

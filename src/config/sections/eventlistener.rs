@@ -9,10 +9,10 @@
 //!
 //! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings".
 
-use super::section_reader::SectionReader;
-use super::value::{boolean, comma_list, integer};
+use super::section_reader::{Context, SectionReader};
+use super::value::{boolean, comma_list, integer, unix_url};
 use crate::config::grammar::document::Value;
-use crate::config::grammar::expand::ExpansionVars;
+use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::shlex;
 use crate::config::model::{Listener, Replacement, StartStep};
 use crate::policy::Level;
@@ -97,7 +97,24 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
         events,
         buffer_size: usize::try_from(size).unwrap_or(usize::MAX),
         replacement: replaced.map(|(_, replacement)| *replacement),
+        server_url: server_url(reader.context, vars),
     }
+}
+
+/// The URL of the first HTTP server that supervisord would open: a Unix socket if there is one, or else a TCP port. The
+/// errors of these sections are reported where the sections are checked.
+fn server_url(context: &Context<'_>, vars: &ExpansionVars<'_>) -> Option<String> {
+    let value = |section, key| {
+        let (section, _) = context.sections_with_prefix(section).next()?;
+        expand(&section.get(key)?.text(), vars, &key).ok()
+    };
+    if let Some(file) = value("unix_http_server", "file") {
+        return Some(unix_url(file.trim()));
+    }
+    let port = value("inet_http_server", "port")?;
+    let (host, port) = port.rsplit_once(':').unwrap_or(("", &port));
+    let host = if matches!(host, "" | "*") { "localhost" } else { host };
+    Some(format!("http://{host}:{port}"))
 }
 
 /// Says that rsup does not run a listener.

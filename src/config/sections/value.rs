@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::grammar::expand::{ExpansionVars, about_expansions};
+use crate::config::grammar::glob::normal;
 use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::grammar::shlex;
 use crate::config::model::{Address, LogFile, OutputMode, Startup};
@@ -227,6 +228,12 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
+/// The URL of a server that listens on the Unix socket `path`.
+pub(crate) fn unix_url(path: &str) -> String {
+    let path = std::path::absolute(path).unwrap_or_default();
+    format!("unix://{}", normal(&path.to_string_lossy()))
+}
+
 /// Parses `[fcgi-program:x] socket`. Two of supervisord's messages are the text of a Python tuple, by a mistake in
 /// supervisord.
 pub(crate) fn socket_address(text: &str, has_unix_only_keys: bool) -> Result<Address, String> {
@@ -392,6 +399,7 @@ mod tests {
         assert_eq!(error(check_inet_http_port("foo")), "not a valid port number: 'foo' ");
         assert_eq!(error(check_inet_http_port("host:")), "no port number specified in ''");
         assert_eq!(error(check_inet_http_port(":0")), "0 is below lower bound (1)");
+        assert_eq!(unix_url("/run/x/../y.sock"), "unix:///run/y.sock");
         assert_eq!(socket_address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
         assert_eq!(socket_address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
         assert_eq!(error(socket_address("foo", false)), "('Bad socket format %s', 'foo')");
