@@ -6,6 +6,7 @@ mod control;
 mod examples;
 mod kubernetes;
 mod limits;
+mod listeners;
 mod run;
 mod seccomp;
 

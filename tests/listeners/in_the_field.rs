@@ -1,46 +1,79 @@
 //! Listeners of the kinds that people run, which were not written for rsup, and listeners that misbehave.
 
-use crate::output::relay;
-use crate::support::{SIGKILL, Way, both_ways, each, eventually, kill, proc, program, rsup, script};
+use std::fs;
 
-/// A listener that writes READY once, acts on each line that it reads, and never answers.
-fn ready_once(action: &str, events: &str) -> String {
-    let script = format!("printf 'READY\\n'; while read -r line; do {action}; done");
-    format!("[eventlistener:l]\ncommand=sh -c \"{script}\"\nevents={events}\n")
+use super::kinds::{self, Kind, Server, ready_once};
+use crate::output::relay;
+use crate::support::{
+    Rsup, SIGKILL, Way, at_once, both_ways, each, eventually, kill, proc, program, rsup, script, skip,
+};
+
+impl Server for Rsup {
+    fn expect(&mut self, text: &str) {
+        Rsup::expect(self, text);
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_default()
+    }
+
+    fn exit_code(&mut self) -> i32 {
+        Rsup::exit_code(self)
+    }
+
+    fn stop(&mut self) -> i32 {
+        Rsup::stop(self)
+    }
 }
 
-const PID_FILE: &str = "[supervisord]\npidfile=%(here)s/rsup.pid\n";
-
+/// Listeners that were not written for rsup find it by its parent, its pid file, its number or its name, and with the
+/// packages that people use.
 #[test]
-fn a_listener_ends_rsup_by_its_parent_or_by_the_pid_file() {
+fn each_kind_of_listener_works_unchanged() {
+    let packages = kinds::packages();
+    if let Err(why) = &packages {
+        skip(&format!("the listeners with packages: {why}"));
+    }
+    let is_possible = |kind: &Kind| packages.is_ok() || !kind.needs_packages();
     for way in both_ways() {
-        for action in ["kill -TERM $PPID", "kill -QUIT $(cat rsup.pid)", "/bin/kill -INT $PPID"] {
-            let conf = PID_FILE.to_owned()
-                + &ready_once(action, "PROCESS_STATE_FATAL,PROCESS_STATE_STOPPED")
-                + &program("app", "sleep 1000")
-                + &program("broken", "/nonexistent")
-                + "startretries=0\n";
-            let mut rsup = rsup(&conf).run_as(way).start();
-            rsup.expect("success: l entered RUNNING state");
-            rsup.expect("indicating exit request");
-            rsup.expect("stopped: app (terminated by SIGTERM)");
-            rsup.expect("rsup exits with status 0");
-            assert!(!rsup.path("rsup.pid").exists(), "{action}: rsup removes its pid file");
-        }
+        let kinds: Vec<Kind> = kinds::all()
+            .into_iter()
+            .filter(|kind| is_possible(kind) && (way == Way::Pid1 || !kind.needs_pid_1()))
+            .collect();
+        at_once(&kinds, |kind| {
+            let mut setup = rsup("").run_as(way).called("supervisord");
+            if let Ok(packages) = &packages {
+                setup = setup.env("PYTHONPATH", packages.to_str().unwrap());
+            }
+            kind.write(&setup.path(""));
+            kind.check(&mut setup.start());
+        });
     }
 }
 
 #[test]
-fn a_listener_ends_rsup_by_the_number_1() {
-    let conf = ready_once("kill -TERM 1", "PROCESS_STATE_EXITED")
-        + &program("app", "sleep 1000")
-        + &script("job", "while ! [ -e go ]; do sleep 0.01; done")
-        + "autorestart=false\nstartsecs=0\n";
-    let mut rsup = rsup(&conf).run_as(Way::Pid1).start();
-    rsup.expect("success: l entered RUNNING state");
-    rsup.touch("go");
-    rsup.expect("received SIGTERM indicating exit request");
-    rsup.expect("rsup exits with status 0");
+fn rsup_removes_its_pid_file_when_a_listener_ends_it() {
+    for action in ["kill -QUIT $(cat rsup.pid)", "/bin/kill -INT $PPID"] {
+        let conf = "[supervisord]\npidfile=%(here)s/rsup.pid\n".to_owned()
+            + &ready_once(action, "PROCESS_STATE_FATAL")
+            + &program("broken", "/nonexistent")
+            + "startretries=0\n";
+        let mut rsup = rsup(&conf).start();
+        rsup.expect("indicating exit request");
+        rsup.expect("rsup exits with status 0");
+        assert!(!rsup.path("rsup.pid").exists(), "{action}");
+    }
+}
+
+#[test]
+fn a_listener_that_starts_slowly_gets_the_last_event() {
+    let conf = ready_once("echo $line >events", "PROCESS_STATE_EXITED")
+        + "startsecs=2\n"
+        + &script("job", "exit 3")
+        + "startsecs=0\nautorestart=false\n";
+    let (code, rsup) = rsup(&conf).run();
+    assert_eq!(code, 3);
+    assert!(Server::read(&rsup, "events").contains("eventname:PROCESS_STATE_EXITED"));
 }
 
 #[test]
@@ -85,12 +118,47 @@ fn listeners_that_misbehave_delay_nothing() {
             rsup.expect("exited: job (exit status 0; expected)");
         }
         eventually("the first event arrives", || rsup.path("events").exists().then_some(()));
-        let memory = proc::status(relay(&rsup), "VmRSS").unwrap();
-        let kilobytes: u64 = memory.trim_end_matches(" kB").trim().parse().unwrap();
-        assert!(kilobytes < 4096, "{command}: the relay uses {memory}");
+        expect_small(&rsup, command);
         let code = rsup.stop();
         (code == 0).then_some(()).ok_or_else(|| format!("{command}: {code}"))
     });
+}
+
+/// The listener writes one gigabyte after it has violated the protocol, or as an answer.
+#[test]
+fn a_listener_that_writes_a_gigabyte_does_not_wake_pid_1_and_needs_no_memory() {
+    let unknown = "printf 'x'";
+    let answer = "printf 'READY\\n'; read -r line; printf 'RESULT 1073741824\\n'";
+    each(&[unknown, answer], |begin| {
+        let wait = "while ! [ -e go ]; do sleep 0.01; done";
+        let flood = "head -c 1073741824 /dev/zero; : >flooded; exec sleep 1000";
+        let conf = format!("[eventlistener:l]\ncommand=sh -c \"{begin}; {wait}; {flood}\"\nevents=EVENT\n")
+            + &program("app", "sleep 1000");
+        let mut rsup = rsup(&conf).start();
+        rsup.expect_all(&["success: l entered RUNNING state", "success: app entered RUNNING state"]);
+        let figures = || (proc::context_switches(rsup.pid()), kilobytes(rsup.pid()));
+        let before = figures();
+        rsup.touch("go");
+        eventually("everything is written", || rsup.path("flooded").exists().then_some(()));
+        let after = figures();
+        // PID 1 may not have gone to sleep after its last log line when the first figures were taken.
+        assert!(after.0 <= before.0 + 2 && after.1 <= before.1 + 64, "{begin}: {before:?}, then {after:?}");
+        expect_small(&rsup, begin);
+        assert_eq!(rsup.stop(), 0);
+        Ok(())
+    });
+}
+
+/// Checks that the relay needs little memory.
+fn expect_small(rsup: &Rsup, listener: &str) {
+    let memory = kilobytes(relay(rsup));
+    assert!(memory < 4096, "{listener}: the relay uses {memory} kB");
+}
+
+/// The resident memory of a process in kB.
+fn kilobytes(pid: i32) -> u64 {
+    let memory = proc::status(pid, "VmRSS").unwrap();
+    memory.trim_end_matches(" kB").trim().parse().unwrap()
 }
 
 #[test]
@@ -109,6 +177,23 @@ fn listeners_are_started_again_when_the_relay_dies_and_no_program_notices() {
     rsup.touch("go");
     eventually("the new listener gets the event", || rsup.path("events").exists().then_some(()));
     assert_eq!(rsup.pid_of("app"), app);
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn after_the_relay_has_died_events_still_name_the_pid_of_a_program() {
+    // The listener reads the header of the event, and then the first line of its text.
+    let conf = ready_once("echo $line >>events", "PROCESS_LOG")
+        + &script("app", "while ! [ -e go ]; do sleep 0.01; done; echo hello; exec sleep 1000")
+        + "stdout_events_enabled=true\n";
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("success: l entered RUNNING state");
+    kill(relay(&rsup), SIGKILL);
+    rsup.expect("WARN relay with pid");
+    rsup.expect("success: l entered RUNNING state");
+    rsup.touch("go");
+    let text = format!("processname:app groupname:app pid:{} channel:stdout", rsup.pid_of("app"));
+    eventually(&text, || Server::read(&rsup, "events").contains(&text).then_some(()));
     assert_eq!(rsup.stop(), 0);
 }
 

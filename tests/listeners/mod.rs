@@ -3,6 +3,7 @@
 mod differential;
 mod end_to_end;
 mod in_the_field;
+pub(crate) mod kinds;
 mod log;
 mod scenarios;
 

@@ -39,16 +39,31 @@ pub(crate) fn has(python: &Path, module: &str) -> bool {
 pub(crate) fn with(package: &str, module: &str) -> Result<PathBuf, String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // The target directory is three levels above the test binary.
-    let tests = env::current_exe().map_err(|error| error.to_string())?;
-    let (name, _) = package.split_once("==").unwrap();
-    let venv = tests.ancestors().nth(3).unwrap().join(name);
-    let python = venv.join("bin/python");
+    let python = python_of(package)?;
     if !has(&python, module) {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv), package)?;
+        let venv = python.ancestors().nth(2).unwrap();
+        run(Command::new("python3").args(["-m", "venv"]).arg(venv), package)?;
         run(Command::new(&python).args(["-m", "pip", "install", "-q"]).args(package.split(' ')), package)?;
     }
     Ok(python)
+}
+
+/// The path of the python3 for a package, whether it exists or not.
+fn python_of(package: &str) -> Result<PathBuf, String> {
+    // The target directory is three levels above the test binary.
+    let tests = env::current_exe().map_err(|error| error.to_string())?;
+    let (name, _) = package.split_once("==").unwrap();
+    Ok(tests.ancestors().nth(3).unwrap().join(name).join("bin/python"))
+}
+
+/// The directory that contains a module of a package which [`with`] has installed.
+///
+/// # Errors
+/// Returns the reason if there is no such module.
+pub(crate) fn directory_of(package: &str, module: &str) -> Result<PathBuf, String> {
+    let script = format!("import {module}; print({module}.__path__[0])");
+    let path = run(Command::new(python_of(package)?).args(["-c", &script]), package)?;
+    Ok(Path::new(path.trim()).parent().unwrap().into())
 }
 
 /// Runs a command, which must succeed. Returns what it printed.
