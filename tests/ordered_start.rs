@@ -60,7 +60,7 @@ fn after_a_failed_job_the_server_does_not_start_and_the_code_is_that_of_the_job(
     let (code, rsup) = rsup(&conf).args(&["--startup=ordered"]).run();
     assert_eq!(code, 3);
     assert_eq!(spawned(&rsup), ["job"]);
-    let error = "ERRO server will not start: it waits for the programs with lower priority numbers, which will not happen";
+    let error = "ERRO server will not start: it waits in vain for the programs with lower priority numbers";
     assert_eq!(rsup.lines(error).len(), 1, "{:?}", rsup.log());
 }
 

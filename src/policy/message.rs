@@ -187,10 +187,7 @@ impl SupervisorMessage {
             }
             Self::NeverStarts { id, reasons } => {
                 let what = describe(reasons);
-                (
-                    Level::Error,
-                    format!("{} will not start: it waits for {what}, which will not happen", name(*id)),
-                )
+                (Level::Error, format!("{} will not start: it waits in vain for {what}", name(*id)))
             }
             Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Exiting { cause, code } => {

@@ -116,7 +116,10 @@ fn the_server_starts_when_a_failed_migration_was_repaired() {
     let image = image.engine.build(&dockerfile, tempfile::tempdir().unwrap().path());
     let container = image.publish(&[]);
     container.expect_log("exited: migrate (exit status 1; not expected)", 1);
-    container.expect_log("ERRO web will not start: it waits for the programs with lower priority numbers", 1);
+    container.expect_log(
+        "ERRO web will not start: it waits in vain for the programs with lower priority numbers",
+        1,
+    );
     let control = |words: &[&str]| {
         let output = container.exec(&[&["/sbin/rsup", "--ctl"], words].concat());
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())

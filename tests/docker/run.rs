@@ -364,7 +364,10 @@ fn the_restart_policy_sees_the_exit_code_of_a_failed_migration(engine: Engine) {
     let image = shell_image(engine, conf);
     let out = Out::new();
     let container = image.start(&["--restart", "on-failure:2", "-v", &out.volume()], &[]);
-    container.expect_log("ERRO web will not start: it waits for the programs with lower priority numbers", 1);
+    container.expect_log(
+        "ERRO web will not start: it waits in vain for the programs with lower priority numbers",
+        1,
+    );
     container.expect_log("INFO rsup exits with status 1: no program runs, and none will", 1);
     container.expect_running(&["web"]);
     assert_eq!((out.read("migrate").as_str(), out.read("web").as_str()), ("life\nlife\n", "life\n"));
