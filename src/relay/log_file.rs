@@ -36,6 +36,8 @@ struct OpenFile {
 pub(super) enum Trouble {
     /// The file could not be opened, for the first time.
     NotOpened(Errno),
+    /// The file is open, after one or more attempts that have failed.
+    Opened,
     /// Lines are lost from now on.
     NotWritten(Errno),
     /// This number of lines was lost, and there is room again.
@@ -49,8 +51,9 @@ impl Trouble {
     pub(super) fn about(&self, path: &str) -> String {
         match self {
             Self::NotOpened(errno) => {
-                format!("can't open log file {path}: {errno:?}; its output goes to rsup's own stream")
+                format!("can't open log file {path}: {errno:?}; it gets no output until it can")
             }
+            Self::Opened => format!("log file {path} is open now, and gets its output again"),
             Self::NotWritten(errno) => {
                 format!("can't write log file {path}: {errno:?}; its lines are lost until it can")
             }
@@ -129,7 +132,9 @@ impl<'a> LogFile<'a> {
         match opened {
             Ok(open) => {
                 self.open = Some(open);
-                self.retry_at = 0;
+                if mem::take(&mut self.retry_at) > 0 {
+                    report(Trouble::Opened);
+                }
                 true
             }
             Err(errno) => {
@@ -159,7 +164,10 @@ impl<'a> LogFile<'a> {
     /// Renames the old files `FILE.1`, `FILE.2` and so on, and then the file itself to `FILE.1`.
     fn rotate(&self) -> io::Result<()> {
         let backups = self.plan.backups;
-        for number in (1..backups).rev() {
+        // A rotation that fails at the file itself has already renamed the old files. It is repeated, and must not rename
+        // them again, because the last one would be lost each time.
+        let are_renamed = self.rotation_failed && !self.numbered(1).exists();
+        for number in (1..backups).rev().filter(|_| !are_renamed) {
             let old = self.numbered(number);
             // As in supervisord, a symbolic link that leads nowhere is not renamed.
             if old.try_exists().unwrap_or(true) {
@@ -276,7 +284,7 @@ mod tests {
         assert_eq!(write(&mut log, b"a", 0), [Trouble::NotOpened(Errno::ENOENT)]);
         assert_eq!(write(&mut log, b"b", SECOND), []);
         fs::create_dir(dir.path().join("dir")).unwrap();
-        assert_eq!(write(&mut log, b"c", 2 * SECOND), []);
+        assert_eq!(write(&mut log, b"c", 2 * SECOND), [Trouble::Opened]);
         assert_eq!(fs::read_to_string(&plan.path).unwrap(), "c");
     }
 

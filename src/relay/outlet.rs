@@ -1,6 +1,7 @@
 //! One of rsup's own streams, to which the relay writes whole lines without waiting.
 
 use super::line_format::MAX_LINE;
+use super::whole_lines::MAX_INTERRUPTIONS;
 use crate::sys::{Errno, LineJournal, OutputStream, StagingPipe};
 use std::mem;
 use std::os::fd::AsFd;
@@ -114,6 +115,7 @@ impl<'a> Outlet<'a> {
 
     fn write_lines(&mut self) {
         let mut written = 0;
+        let mut interruptions = 0;
         while let Some(left) = self.lines.get(written..).filter(|left| !left.is_empty()) {
             match self.stream.write(left) {
                 Ok(0) | Err(Errno::EAGAIN) => break,
@@ -121,6 +123,7 @@ impl<'a> Outlet<'a> {
                     self.has_failed = false;
                     written += count;
                 }
+                Err(Errno::EINTR) if interruptions < MAX_INTERRUPTIONS => interruptions += 1,
                 Err(_) => return self.give_up(written),
             }
         }

@@ -6,7 +6,7 @@ use crate::sys::Errno;
 use std::mem;
 
 /// How often a write is repeated after EINTR.
-const MAX_INTERRUPTIONS: u32 = 10;
+pub(super) const MAX_INTERRUPTIONS: u32 = 10;
 
 /// What has happened to one file.
 #[derive(Debug, Default)]

@@ -208,7 +208,8 @@ impl RelayBuilder {
         let SharedPipes { records, listeners, log, staging, journals, positions } =
             self.shared.filter(is_needed)?;
         let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
-        let width = self.streams.iter().map(|stream| stream.name.chars().count()).max().unwrap_or(0);
+        let shown = self.streams.iter().filter(|stream| stream.file.is_none());
+        let width = shown.map(|stream| stream.name.chars().count()).max().unwrap_or(0);
         let (format, log_format) = match self.mode {
             OutputMode::Direct | OutputMode::Lines => (LineFormat::Plain, LogFormat::Text),
             OutputMode::Prefix => (LineFormat::Prefix { width }, LogFormat::Text),
