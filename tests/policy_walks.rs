@@ -504,8 +504,9 @@ impl Walk {
             self.fakes[id].failures = 0;
             if matches!(state, Some(ProcessState::Starting { .. } | ProcessState::Running)) {
                 let expected = self.specs[id].exitcodes.iter().any(|code| exit == ExitStatus::Code(*code));
-                self.fakes[id].reached.insert(StateName::Exited);
-                self.fakes[id].was_up |= expected && self.specs[id].startup_wait == StartupWait::Exited;
+                // A process that is STARTING and exits after `startsecs` passes RUNNING.
+                self.fakes[id].reached.extend([StateName::Running, StateName::Exited]);
+                self.fakes[id].was_up |= expected || self.specs[id].startup_wait == StartupWait::Running;
             }
         }
         self.apply(id, Event::Exited { exit, group_alive });

@@ -404,6 +404,7 @@ impl Process {
                     // rsup reaps children before it handles deadlines, so a leader can be reaped in STARTING although
                     // `startsecs` have elapsed. This exit is handled like an exit from RUNNING.
                     if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
+                        self.successes = self.successes.wrapping_add(1);
                         self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
                         self.exited_too_early(spec, exit, group_alive, now, emit);
@@ -625,7 +626,6 @@ impl Process {
             self.state = ProcessState::Fatal;
         } else if self.failures > spec.startretries {
             self.state = ProcessState::Fatal;
-            self.failures = 0;
             emit(ProcessAction::Log(ProcessMessage::GaveUp));
         } else {
             self.state = ProcessState::Backoff { until: now.plus_secs(self.failures) };

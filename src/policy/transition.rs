@@ -2,7 +2,6 @@
 //! once enters EXITED and then STARTING.
 
 use super::process::{Event, Process, ProcessState};
-use super::spec::ProcessSpec;
 use super::state_name::StateName;
 
 /// A change from one state to another, with what supervisord tells event listeners about it.
@@ -53,13 +52,4 @@ pub(super) fn entered_states(before: Before, event: Event, process: &Process) ->
     let state = process.state().name();
     let before_last = second.or(first).unwrap_or(before.state.name());
     [first, second, (state != before_last).then_some(state)]
-}
-
-/// The number of failed starts in a row, for [`Transition::tries`]. A process that enters FATAL sets its own number to 0, so
-/// the number is computed from `startretries` then.
-pub(super) fn failed_starts(entered: Entered, spec: &ProcessSpec, process: &Process) -> i64 {
-    match process.failures() {
-        0 if entered.contains(&Some(StateName::Backoff)) => spec.startretries.max(0).saturating_add(1),
-        failures => failures,
-    }
 }

@@ -519,3 +519,12 @@ fn a_requested_start_terminates_what_an_earlier_leader_has_left_running() {
     );
     assert_eq!(outcome(&mut process, &spec(), Event::GroupEmpty, at(EARLY)), "STARTING spawn");
 }
+
+#[test]
+fn a_process_that_exits_after_startsecs_has_passed_running() {
+    for (second, successes) in [(9, 0), (10, 1)] {
+        let mut process = process(ProcessState::Starting { up_since: Some(at(0)) }, Leftovers::None);
+        outcome(&mut process, &spec(), exited(EXIT_0, false), at(second));
+        assert_eq!(process.start_results().0, successes, "{second}");
+    }
+}
