@@ -101,6 +101,8 @@ pub fn parse(argv: &[OsString]) -> Result<Cli, EarlyExit> {
             directory: options.directory,
             minfds: options.minfds,
             minprocs: options.minprocs,
+            pidfile: options.pidfile,
+            identifier: options.identifier,
             shutdown_on: options.shutdown_on,
             stop_timeout: options.stop_timeout,
             output: options.output,
@@ -264,8 +266,8 @@ mod tests {
     #[test]
     fn the_last_appearance_of_each_option_becomes_its_override() {
         let cli = run(
-            "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 --shutdown-on fatal --stop-t 9 \
-             --output json --startup Ordered",
+            "rsup -e Debug -s -u 1000:1000 -m 027 -d /x -a 5 --minprocs=6 -j /pid -i me --shutdown-on fatal \
+             --stop-t 9 --output json --startup Ordered",
         )
         .unwrap();
         let want = Overrides {
@@ -276,6 +278,8 @@ mod tests {
             directory: Some("/x".into()),
             minfds: Some(5),
             minprocs: Some(6),
+            pidfile: Some("/pid".into()),
+            identifier: Some("me".into()),
             shutdown_on: Some(ShutdownOn::Fatal),
             stop_timeout: Some(9),
             output: Some(OutputMode::Json),

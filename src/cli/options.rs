@@ -104,6 +104,14 @@ pub(super) struct Options {
     #[argh(option, arg_name = "NUMBER", from_str_fn(value::integer))]
     pub(super) minprocs: Option<i64>,
 
+    /// write rsup's process ID to FILE
+    #[argh(option, short = 'j', arg_name = "FILE")]
+    pub(super) pidfile: Option<String>,
+
+    /// the name of the server in the events that event listeners receive
+    #[argh(option, short = 'i', arg_name = "NAME")]
+    pub(super) identifier: Option<String>,
+
     /// print the version
     #[argh(switch, short = 'v')]
     _version: bool,
@@ -126,14 +134,6 @@ pub(super) struct Options {
     /// the number of rotated log files to keep
     #[argh(option, short = 'z', hidden_help, from_str_fn(value::integer))]
     _logfile_backups: Option<i64>,
-
-    /// the file for supervisord's PID
-    #[argh(option, short = 'j', hidden_help)]
-    _pidfile: Option<String>,
-
-    /// the name of this supervisord for its clients
-    #[argh(option, short = 'i', hidden_help)]
-    _identifier: Option<String>,
 
     /// the directory of the log files that are set to AUTO
     #[argh(option, short = 'q', hidden_help)]

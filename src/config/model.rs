@@ -82,6 +82,8 @@ pub struct Overrides {
     pub directory: Option<String>,
     pub minfds: Option<i64>,
     pub minprocs: Option<i64>,
+    pub pidfile: Option<String>,
+    pub identifier: Option<String>,
     pub shutdown_on: Option<ShutdownOn>,
     /// The seconds that the stop of all processes may take.
     pub stop_timeout: Option<u64>,

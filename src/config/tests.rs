@@ -187,11 +187,18 @@ fn a_listener_knows_the_url_of_the_server_that_supervisord_would_open() {
 
 #[test]
 fn a_listener_that_names_the_output_is_replaced() {
-    let text = "[eventlistener:o]\ncommand=supervisor_stdout\nevents=PROCESS_LOG\n";
-    let config = load_text(text).config.unwrap();
-    let replaced = config.replaced_listeners[0].listener.as_ref().unwrap();
-    assert!(config.processes.is_empty());
-    assert_eq!(replaced.replacement, Some(Replacement::NamedOutput));
+    let config = |command: &str| {
+        load_text(&format!("[eventlistener:o]\ncommand={command}\nevents=PROCESS_LOG\n")).config.unwrap()
+    };
+    for command in ["supervisor_stdout", "/usr/bin/supervisor_stdout", "python3 -u -m supervisor_stdout"] {
+        let config = config(command);
+        let replaced = config.replaced_listeners[0].listener.as_ref().unwrap();
+        assert!(config.processes.is_empty());
+        assert_eq!(replaced.replacement, Some(Replacement::NamedOutput));
+    }
+    for command in ["kill.py --log /log/supervisor_stdout.log", "/opt/supervisor_stdout/kill.py"] {
+        assert!(config(command).replaced_listeners.is_empty(), "{command}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl PidFile {
     /// Writes the file.
     ///
     /// # Errors
-    /// Returns supervisord's text about a file that cannot be written.
+    /// Returns supervisord's text about a file that cannot be written, with the reason.
     pub(super) fn write(&mut self) -> Result<(), String> {
         let Some(path) = self.path.take() else { return Ok(()) };
         let text = format!("{}\n", process::id());

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `events` | list of event types | required |
 //! | `buffer_size` | integer, at least 1 | 10 |
-//! | `result_handler` | text | none; only `supervisor_stdout` has an effect |
+//! | `result_handler` | text | none; has no effect |
 //! | `redirect_stderr` | boolean | false; must not be true |
 //!
 //! Source: supervisord's documentation, "`[eventlistener:x]` Section Settings".
@@ -48,7 +48,7 @@ const EVENT_TYPES: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// The listeners whose work rsup does itself. Each row has a part of the command, and the reason.
+/// The listeners whose work rsup does itself. Each row has the name of the program or Python module, and the reason.
 const REPLACED: [(&str, Replacement); 4] = [
     // The Python module and the command of supervisord-dependent-startup.
     ("supervisord_dependent_startup", Replacement::OrderedStart),
@@ -87,11 +87,12 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
         reader.error("redirect_stderr", format!("[{section}] {why}"));
     }
     let command = reader.raw("command").map(Value::text).unwrap_or_default();
-    let replaced = REPLACED.iter().find(|(name, _)| command.contains(name));
+    let words = shlex::split(&command).unwrap_or_default();
+    let replaced = REPLACED.iter().find(|(name, _)| words.iter().any(|word| names(word, name)));
     if let Some((name, _)) = replaced {
         warn_replaced(reader, name);
-    } else {
-        warn_without_python(reader, &command);
+    } else if let Some(obstacle) = reader.context.try_step(StartStep::PythonScript(&words)) {
+        reader.report_obstacle("command", obstacle);
     }
     Listener {
         events,
@@ -132,10 +133,8 @@ fn warn_replaced(reader: &mut SectionReader<'_, '_>, name: &str) {
     reader.warn("", why.to_owned());
 }
 
-/// For `--check`: warns if the command is a Python script and this machine has no Python.
-fn warn_without_python(reader: &mut SectionReader<'_, '_>, command: &str) {
-    let words = shlex::split(command).unwrap_or_default();
-    if let Some(obstacle) = reader.context.try_step(StartStep::PythonScript(&words)) {
-        reader.report_obstacle("command", obstacle);
-    }
+/// Whether a word of a command names this program or Python module, possibly with a path before it.
+fn names(word: &str, program: &str) -> bool {
+    let (_, last) = word.rsplit_once('/').unwrap_or(("", word));
+    last.strip_suffix(".py").unwrap_or(last) == program
 }

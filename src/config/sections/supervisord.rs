@@ -17,8 +17,9 @@
 //! | `identifier` | text | supervisor |
 //! | `pidfile` | text | none |
 //!
-//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `childlogdir`, `nocleanup` and `strip_ansi` are checked, but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings";
-//! `shutdown_on`, `stop_timeout`, `output` and `startup` are rsup's own.
+//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `childlogdir`, `nocleanup` and `strip_ansi` are checked, but
+//! have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings"; `shutdown_on`, `stop_timeout`,
+//! `output` and `startup` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{
@@ -118,8 +119,10 @@ fn apply_overrides(supervisord: &mut Supervisord, overrides: &Overrides) {
     replace(&mut supervisord.shutdown_on, overrides.shutdown_on.as_ref());
     replace(&mut supervisord.output, overrides.output.as_ref());
     replace(&mut supervisord.startup, overrides.startup.as_ref());
+    replace(&mut supervisord.identifier, overrides.identifier.as_ref());
     supervisord.silent |= overrides.silent;
     supervisord.user = overrides.user.clone().or(supervisord.user.take());
     supervisord.directory = overrides.directory.clone().or(supervisord.directory.take());
+    supervisord.pidfile = overrides.pidfile.clone().or(supervisord.pidfile.take());
     supervisord.stop_timeout = overrides.stop_timeout.or(supervisord.stop_timeout);
 }
