@@ -18,7 +18,7 @@ pub(super) enum Part {
 
 #[derive(Debug)]
 pub(super) struct Capture {
-    /// How many bytes between the tokens are kept.
+    /// About how many bytes between the tokens are kept: the last ones. As in supervisord, a piece that is longer is kept.
     limit: usize,
     /// The bytes that may be the beginning of a token.
     held: Vec<u8>,

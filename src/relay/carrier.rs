@@ -290,7 +290,7 @@ impl<'a> Carrier<'a> {
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay cannot know how much was read.
         let was_inside_line = stream.is_inside_line();
-        let has_lines = plan.file.is_none();
+        let has_lines = plan.file.is_none() || plan.has_source;
         if has_lines {
             self.plan.positions.set_inside_line(index, true);
         }
@@ -326,7 +326,7 @@ impl<'a> Carrier<'a> {
                 Part::Message(bytes) => {
                     if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
                     {
-                        listeners.communicate(plan.process, plan.channel, &bytes);
+                        listeners.output(plan.process, plan.channel, &bytes, true);
                     }
                 }
             }
@@ -338,7 +338,7 @@ impl<'a> Carrier<'a> {
         if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
             && plan.has_events
         {
-            listeners.log(plan.process, plan.channel, bytes);
+            listeners.output(plan.process, plan.channel, bytes, false);
         }
     }
 
@@ -357,11 +357,9 @@ impl<'a> Carrier<'a> {
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             let mut troubles = Vec::new();
             let is_written = file.write(bytes, sys::monotonic_nanos(), &mut |trouble| troubles.push(trouble));
-            if !troubles.is_empty() {
-                let path = file.path().to_string_lossy().into_owned();
-                for trouble in troubles {
-                    self.log_line(Level::Warn, &trouble.about(&path));
-                }
+            let path = file.path();
+            for trouble in troubles {
+                self.log_line(Level::Warn, &trouble.about(path));
             }
             if is_written && !self.plan.streams.get(index).is_some_and(|plan| plan.has_source) {
                 return;

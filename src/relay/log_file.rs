@@ -48,7 +48,8 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// The text of the log line about a file.
-    pub(super) fn about(&self, path: &str) -> String {
+    pub(super) fn about(&self, path: &Path) -> String {
+        let path = path.display();
         match self {
             Self::NotOpened(errno) => {
                 format!("can't open log file {path}: {errno:?}; it gets no output until it can")
@@ -73,7 +74,7 @@ impl<'a> LogFile<'a> {
         Self { plan, open: None, lines: WholeLines::default(), retry_at: 0, rotation_failed: false }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &'a Path {
         &self.plan.path
     }
 

@@ -1,6 +1,7 @@
 //! The relay: the process beside PID 1 that carries the output of the programs. It writes log files and rotates them, and
 //! it writes whole lines to rsup's own stdout and stderr. PID 1 forks it only if the configuration needs it, and forks it
-//! again if it dies. It also sends the events of the programs to the event listeners. It ends when no process can write to its pipes any more.
+//! again if it dies. The relay also sends events to the event listeners. The relay ends when no process can write to its
+//! pipes any more.
 
 mod capture;
 mod carrier;

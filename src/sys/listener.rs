@@ -6,7 +6,7 @@ use nix::unistd::{pipe2, write};
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// The relay's ends of the stdin and the stdout of one listener. They do not wait.
+/// The relay's ends of the stdin and the stdout of one listener. Reads and writes do not wait.
 #[derive(Debug)]
 pub struct ListenerPipes {
     pub stdin: OwnedFd,
@@ -78,7 +78,7 @@ impl PipeSocket {
     pub fn send(&self, pid: i32, pipes: &ListenerPipes) -> Result<(), Errno> {
         let mut bytes = pid.to_ne_bytes();
         let descriptors = [pipes.stdin.as_raw_fd(), pipes.stdout.as_raw_fd()];
-        with_message(&mut bytes, descriptors, |message| {
+        with_message(&mut bytes, descriptors, &|message| {
             // SAFETY: `with_message` gives a valid message, which the kernel only reads.
             unsafe { libc::sendmsg(self.sender.as_raw_fd(), message, libc::MSG_NOSIGNAL) }
         })
@@ -89,17 +89,16 @@ impl PipeSocket {
     #[must_use]
     pub fn receive(&self) -> Option<(i32, ListenerPipes)> {
         let mut bytes = [0; 4];
-        let [stdin, stdout] = with_message(&mut bytes, [-1, -1], |message| {
+        let received = with_message(&mut bytes, [-1, -1], &|message| {
             // SAFETY: `with_message` gives a valid message, and the kernel writes at most as much as it has room for.
             unsafe { libc::recvmsg(self.receiver.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
-        })
-        .ok()?;
-        if stdin < 0 || stdout < 0 {
-            return None;
-        }
-        // SAFETY: the kernel has just created these descriptors, so nothing else owns them.
-        let [stdin, stdout] = [stdin, stdout].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Some((i32::from_ne_bytes(bytes), ListenerPipes { stdin, stdout }))
+        });
+        // If this process has no descriptor left for the second one, the kernel has created only the first.
+        let [stdin, stdout] = received.ok()?.map(|fd| {
+            // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
+            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        });
+        Some((i32::from_ne_bytes(bytes), ListenerPipes { stdin: stdin?, stdout: stdout? }))
     }
 }
 
@@ -119,7 +118,7 @@ struct Control {
 fn with_message(
     bytes: &mut [u8; 4],
     descriptors: [RawFd; 2],
-    transfer: impl FnOnce(*mut libc::msghdr) -> libc::ssize_t,
+    transfer: &dyn Fn(*mut libc::msghdr) -> libc::ssize_t,
 ) -> Result<[RawFd; 2], Errno> {
     // SAFETY: zero is a valid value for every field of this struct, which are numbers.
     let mut control = Control { header: unsafe { zeroed() }, descriptors };

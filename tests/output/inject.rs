@@ -131,7 +131,7 @@ impl Run {
             is_sorted && (may_lose || numbers.len() as u64 == end) && numbers.last() == Some(&(end - 1))
         };
         // While the log file cannot be opened, its lines go to rsup's own stream, which has both then.
-        let is_good = if self.rsup.lines("its output goes to rsup's own stream").is_empty() {
+        let is_good = if self.rsup.lines("it gets no output until it can").is_empty() {
             is_good(&in_file) && is_good(&in_pipe)
         } else {
             let mut all = [&in_file[..], &in_pipe].concat();

@@ -40,24 +40,26 @@ impl Event {
         Self { name: format!("PROCESS_STATE_{}", to.name()), payload: payload.into() }
     }
 
-    /// A process has written `data`.
-    pub(super) fn process_log(process: &ProcessName, pid: i32, channel: Channel, data: &[u8]) -> Self {
-        let channel = channel.name();
-        let head = format!("{} pid:{pid} channel:{channel}\n", subject(process));
-        let name = format!("PROCESS_LOG_{}", channel.to_ascii_uppercase());
-        Self { name, payload: [head.as_bytes(), &text(data)].concat() }
-    }
-
-    /// A process has written `data` between the tokens of supervisord's capture mode.
-    pub(super) fn process_communication(
+    /// A process has written `data`. If `is_message`, it was between the tokens of supervisord's capture mode.
+    pub(super) fn output(
         process: &ProcessName,
         pid: i32,
         channel: Channel,
         data: &[u8],
+        is_message: bool,
     ) -> Self {
-        let head = format!("{} pid:{pid}\n", subject(process));
-        let name = format!("PROCESS_COMMUNICATION_{}", channel.name().to_ascii_uppercase());
-        Self { name, payload: [head.as_bytes(), &text(data)].concat() }
+        let channel = channel.name();
+        let mut payload = format!("{} pid:{pid}", subject(process));
+        let family = if is_message {
+            "COMMUNICATION"
+        } else {
+            payload += " channel:";
+            payload += channel;
+            "LOG"
+        };
+        payload += "\n";
+        payload += &text(data);
+        Self { name: format!("PROCESS_{family}_{}", channel.to_ascii_uppercase()), payload: payload.into() }
     }
 
     /// `when` is in seconds since 1970.
@@ -75,12 +77,12 @@ fn subject(process: &ProcessName) -> String {
     format!("processname:{} groupname:{}", process.process, process.group)
 }
 
-/// As in supervisord, data that is not UTF-8 is sent as Python shows bytes.
-fn text(data: &[u8]) -> Vec<u8> {
-    if std::str::from_utf8(data).is_ok() {
-        return data.to_vec();
+/// As in supervisord, data that is not UTF-8 is shown as Python shows bytes.
+pub(super) fn text(data: &[u8]) -> String {
+    match std::str::from_utf8(data) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("Undecodable: {}", python_bytes(data)),
     }
-    format!("Undecodable: {}", python_bytes(data)).into()
 }
 
 /// The bytes as a Python literal.
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn output_that_is_not_utf_8_is_sent_as_a_python_literal() {
         let sent = |data: &[u8]| {
-            let event = Event::process_log(&process(), 7, Channel::Stderr, data);
+            let event = Event::output(&process(), 7, Channel::Stderr, data, false);
             assert_eq!(event.name, "PROCESS_LOG_STDERR");
             String::from_utf8(event.payload).unwrap()
         };

@@ -34,16 +34,12 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Notes that a child was forked for the listener. These are its pipes.
+    /// Notes that a child was forked for the listener. These are its pipes. `None` if the child has exited, and everything
+    /// that it has written was read.
     pub(super) fn begin(&mut self, pipes: Option<ListenerPipes>) {
         self.protocol = Protocol::default();
         self.unsent = Vec::new();
         self.pipes = pipes;
-    }
-
-    /// Notes that the child has exited, and that everything that it has written was read.
-    pub(super) fn end(&mut self) {
-        self.pipes = None;
         if let Some(log) = &mut self.log {
             log.close();
         }
@@ -58,32 +54,21 @@ impl<'a> Listener<'a> {
         self.flush()
     }
 
-    /// Sends what the stdin had no room for.
+    /// Sends what the stdin had no room for. One write is enough: if it takes only a part, the pipe is full, and the poller
+    /// reports when it has room again.
     ///
     /// # Errors
     /// As [`Listener::send`].
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
         let pipes = self.pipes.as_ref().ok_or(Errno::EPIPE);
-        let mut written = 0;
-        let result = pipes.and_then(|pipes| {
-            while let Some(left) = self.unsent.get(written..).filter(|left| !left.is_empty()) {
-                match pipes.write(left) {
-                    Ok(count) => written += count,
-                    Err(Errno::EAGAIN) => break,
-                    Err(errno) => return Err(errno),
-                }
+        match pipes.and_then(|pipes| pipes.write(&self.unsent)) {
+            Ok(count) => drop(self.unsent.drain(..count)),
+            Err(Errno::EAGAIN) => {}
+            Err(errno) => {
+                self.unsent.clear();
+                return Err(errno);
             }
-            Ok(())
-        });
-        match result {
-            Ok(()) => drop(self.unsent.drain(..written)),
-            Err(_) => self.unsent.clear(),
         }
-        result
-    }
-
-    /// Whether a part of an event waits until the stdin has room.
-    pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::plan::{Channel, ListenersPlan, ProcessName};
 use super::record::Record;
 use crate::policy::{Level, StateName, Transition};
 use crate::sys::{self, ListenerPipes, Poller, WallClock};
-use event::{Event, python_bytes};
+use event::{Event, python_bytes, text};
 use listener::Listener;
 pub(super) use messages::Messages;
 use pool::{Pool, PoolEvent};
@@ -23,11 +23,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use ticks::Ticks;
 
-/// The first of the numbers that the poller reports for listeners. Listener n has the number `FIRST_TAG + 2n` when its
-/// stdout can be read, and the next one when its stdin has room.
+/// The first of the numbers that the poller reports for listeners. Listener n has the number `FIRST_TAG + n`.
 pub(super) const FIRST_TAG: u64 = 1 << 32;
-/// How many of these numbers each listener has.
-const TAGS: u64 = 2;
 
 /// How many bytes one read of a listener's stdout returns at most.
 const READ_SIZE: usize = 16 * 1024;
@@ -49,17 +46,15 @@ pub(super) struct Listeners<'a> {
 
 impl<'a> Listeners<'a> {
     pub(super) fn new(plan: &'a ListenersPlan, threshold: Option<Level>) -> Self {
-        let mut subscribed = Vec::new();
-        for pool in &plan.pools {
-            subscribed.extend(&pool.events);
-        }
+        let pools: Vec<_> = plan.pools.iter().map(Pool::new).collect();
+        let ticks = Ticks::new(WallClock::now().seconds(), &|name| pools.iter().any(|pool| pool.wants(name)));
         Self {
             plan,
-            pools: plan.pools.iter().map(Pool::new).collect(),
+            pools,
             listeners: plan.listeners.iter().map(Listener::new).collect(),
             pids: plan.pids.clone(),
             next_serial: 0,
-            ticks: Ticks::new(&subscribed, WallClock::now().seconds()),
+            ticks,
             messages: Messages::new(threshold),
         }
     }
@@ -89,24 +84,14 @@ impl<'a> Listeners<'a> {
         self.accept(Event::named("SUPERVISOR_STATE_CHANGE_RUNNING"));
     }
 
-    /// Notes that a process has written `data` to its stdout or stderr.
-    pub(super) fn log(&mut self, process: usize, channel: Channel, data: &[u8]) {
-        if let Some(name) = self.plan.names.get(process) {
-            self.accept(Event::process_log(name, self.pid(process), channel, data));
-        }
-    }
-
-    /// Notes that a process has written `data` between the tokens of the capture mode.
-    pub(super) fn communicate(&mut self, process: usize, channel: Channel, data: &[u8]) {
-        if let Some(name) = self.plan.names.get(process) {
-            self.accept(Event::process_communication(name, self.pid(process), channel, data));
+    /// Notes that a process has written `data`. If `is_message`, it was between the tokens of the capture mode.
+    pub(super) fn output(&mut self, process: usize, channel: Channel, data: &[u8], is_message: bool) {
+        let (Some(name), Some(pid)) = (self.plan.names.get(process), self.pids.get(process)) else { return };
+        self.accept(Event::output(name, *pid, channel, data, is_message));
+        if is_message {
             let text = format_args!("'{}' {} emitted a comm event", name.process, channel.name());
             self.messages.add(Level::Debug, text);
         }
-    }
-
-    fn pid(&self, process: usize) -> i32 {
-        self.pids.get(process).copied().unwrap_or(0)
     }
 
     /// How long the relay may wait until a TICK event is due. `None` if none will be.
@@ -122,9 +107,8 @@ impl<'a> Listeners<'a> {
     fn accept_by(&mut self, event: Event, pools: usize) {
         let event = Rc::new(event);
         let mut is_taken = false;
-        for pool in self.pools.iter_mut().take(pools).filter(|pool| pool.wants(&event.name)) {
-            pool.take(&event, self.next_serial, &mut self.messages);
-            is_taken = true;
+        for pool in self.pools.iter_mut().take(pools) {
+            is_taken |= pool.take(&event, self.next_serial, &mut self.messages);
         }
         self.next_serial += u64::from(is_taken);
     }
@@ -157,10 +141,10 @@ impl<'a> Listeners<'a> {
         let mut received = received.skip_while(|(owner, _)| *owner != pid);
         let pipes = received.next().map(|(_, pipes)| pipes);
         if let Some(ListenerPipes { stdin, stdout }) = &pipes {
-            let tag = FIRST_TAG + TAGS * number as u64;
+            let tag = FIRST_TAG + number as u64;
             // A listener that cannot be watched gets no events, like one that never writes READY.
             let _ = poller.add(stdout, tag);
-            let _ = poller.watch_writable(stdin, tag + 1);
+            let _ = poller.watch_writable(stdin, tag);
         }
         listener.begin(pipes);
     }
@@ -174,25 +158,21 @@ impl<'a> Listeners<'a> {
             }
         }
         if let Some(listener) = self.listeners.get_mut(number) {
-            listener.end();
+            listener.begin(None);
         }
     }
 
-    /// Reads what a listener has written, or continues to write an event. `tag` says which listener is ready, and for what.
+    /// Reads what a listener has written, and continues to write an event. `tag` says which listener is ready.
     pub(super) fn serve(&mut self, tag: u64, poller: &Poller) {
-        let number = usize::try_from(tag.saturating_sub(FIRST_TAG) / TAGS).unwrap_or(usize::MAX);
-        if tag.is_multiple_of(TAGS) {
-            self.read(number, poller);
-        } else {
-            self.write(number);
-        }
+        let number = usize::try_from(tag.saturating_sub(FIRST_TAG)).unwrap_or(usize::MAX);
+        self.read(number, poller);
+        self.write(number);
     }
 
     /// The same for every listener, because any of them may be ready.
     pub(super) fn serve_all(&mut self, poller: &Poller) {
-        for number in 0..self.listeners.len() {
-            self.read(number, poller);
-            self.write(number);
+        for number in 0..self.listeners.len() as u64 {
+            self.serve(FIRST_TAG + number, poller);
         }
     }
 
@@ -215,10 +195,10 @@ impl<'a> Listeners<'a> {
             self.messages.add(Level::Debug, text);
         }
         if let Some(log) = &mut listener.log {
-            let path = log.path().to_string_lossy().into_owned();
+            let path = log.path();
             let messages = &mut self.messages;
             log.write(bytes, sys::monotonic_nanos(), &mut |trouble| {
-                messages.add(Level::Warn, format_args!("{}", trouble.about(&path)));
+                messages.add(Level::Warn, format_args!("{}", trouble.about(path)));
             });
         }
         for effect in listener.protocol.read(bytes) {
@@ -248,11 +228,7 @@ impl<'a> Listeners<'a> {
             }
             Effect::Rejected => messages.add(Level::Warn, format_args!("{name}: event was rejected")),
             Effect::BadResultLine(line) => {
-                let line = match String::from_utf8(line) {
-                    Ok(line) => line,
-                    Err(error) => format!("Undecodable: {}", python_bytes(error.as_bytes())),
-                };
-                messages.add(Level::Warn, format_args!("{name}: bad result line: '{line}'"));
+                messages.add(Level::Warn, format_args!("{name}: bad result line: '{}'", text(&line)));
             }
             Effect::GiveBack => self.give_back(number),
         }
@@ -271,7 +247,7 @@ impl<'a> Listeners<'a> {
 
     /// Continues to write an event for which the stdin of a listener had no room.
     fn write(&mut self, number: usize) {
-        if let Some(listener) = self.listeners.get_mut(number).filter(|listener| listener.has_unsent()) {
+        if let Some(listener) = self.listeners.get_mut(number) {
             // As in supervisord, an event that was sent in part to a listener that closes its stdin counts as sent.
             let _ = listener.flush();
         }

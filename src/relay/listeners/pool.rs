@@ -41,11 +41,11 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes an event, once for each name in `events` that stands for it. As in supervisord, the serial numbers are the
-    /// same each time.
-    pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, messages: &mut Messages) {
+    /// same each time. Returns whether there is such a name.
+    pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, messages: &mut Messages) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
         let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_serial };
-        self.next_serial += 1;
+        self.next_serial += u64::from(times > 0);
         for time in 0..times {
             if time > 0 {
                 self.log_rebuffering(&taken, messages);
@@ -53,6 +53,7 @@ impl<'a> Pool<'a> {
             self.make_room(messages);
             self.buffer.push_back(taken.clone());
         }
+        times > 0
     }
 
     /// Takes an event again that was not sent or was rejected. It is the next one that is sent.
