@@ -10,7 +10,7 @@ use super::startup::{Goals, StartupOrder, WaitReason};
 use super::state_name::StateName;
 use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
-use super::transition::{Before, Entered, Transition, entered_states, failed_starts};
+use super::transition::{Before, Entered, Transition, entered_states};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
@@ -20,7 +20,7 @@ const REPORT_INTERVAL_SECS: i64 = 3;
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
 /// Seconds from the end of the last program until rsup stops the event listeners. In this time, a listener can act on the
-/// last event. A listener that is STARTING receives no event, so for it the seconds begin when its `startsecs` are over.
+/// last event. A listener that is STARTING receives no event, so its second begins when its `startsecs` are over.
 const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -125,7 +125,7 @@ pub struct ProcessSet {
     active: usize,
     /// The number of event listeners that are [active](Process::is_active).
     active_listeners: usize,
-    /// When rsup stops the event listeners, because no program runs. `None` if a program runs.
+    /// When rsup stops the event listeners. `None` if a program runs, if rsup has another child, or if no listener runs.
     stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
     /// is one, rsup does not stop the processes with a lower group priority.
@@ -324,12 +324,16 @@ impl ProcessSet {
         self.accepts_requests() && self.active == 0 && self.active_listeners > 0
     }
 
-    /// Starts a process again that runs or is being started.
-    pub fn restart(&mut self, id: ProcId, now: Time) {
-        if self.process(id).is_some_and(Process::has_leader) {
-            self.apply(id, Event::StopRequested, now);
-            self.apply(id, Event::StartRequested, now);
+    /// Starts a process again that is STARTING or RUNNING. If `may_have_exited`, also one that is EXITED.
+    pub fn restart(&mut self, id: ProcId, may_have_exited: bool, now: Time) {
+        match self.process(id).map(Process::state) {
+            Some(ProcessState::Starting { .. } | ProcessState::Running) => {
+                self.apply(id, Event::StopRequested, now);
+            }
+            Some(ProcessState::Exited { .. }) if may_have_exited => {}
+            _ => return,
         }
+        self.apply(id, Event::StartRequested, now);
     }
 
     /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
@@ -395,7 +399,7 @@ impl ProcessSet {
     /// once if no process of the configuration file is active. Otherwise rsup waits up to `KILL_GRACE_SECS` seconds for
     /// the active processes to exit.
     pub fn on_sweep_unreachable(&mut self, now: Time) {
-        let any_active = self.active > 0;
+        let any_active = self.active + self.active_listeners > 0;
         match &mut self.phase {
             Phase::TerminatingRemaining { sweep, .. } => {
                 sweep.give_up_at(if any_active { now.plus_secs(KILL_GRACE_SECS) } else { now });
@@ -748,7 +752,7 @@ impl ProcessSet {
         if self.settings.notifies_listeners {
             // The PID of the process changes when the action `Spawn` is carried out. The listeners get the earlier PID with
             // the earlier states, so these actions come first.
-            let tries = failed_starts(entered, spec, process);
+            let tries = process.failures();
             let expected = process.last_exit().is_some_and(|(_, expected)| expected);
             let mut from = state_before.name();
             for (at, to) in (first_action..).zip(entered.into_iter().flatten()) {

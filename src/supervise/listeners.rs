@@ -2,9 +2,10 @@
 //! processes. The relay does everything else.
 
 use super::Supervisor;
+use super::clock::now;
 use crate::policy::{Level, ProcId, Sender, Time, Transition};
 use crate::relay::{ListenersPlan, Record};
-use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal};
+use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal, WallClock};
 use std::mem;
 
 impl Supervisor {
@@ -12,7 +13,7 @@ impl Supervisor {
     pub(super) fn tell_relay(&mut self, record: Record) {
         let Some(relay) = &mut self.relay else { return };
         let Some(records) = &relay.records else { return };
-        // If the pipe is full, the relay does not work.
+        // The pipe is full if the relay has not read 4096 records in time.
         if sys::write_record(records, &record.to_bytes()).is_err() {
             relay.lost_records += 1;
             return;
@@ -20,9 +21,12 @@ impl Supervisor {
         let lost = mem::take(&mut relay.lost_records);
         if lost > 0 && relay.plan.listeners.is_some() {
             let text = format_args!(
-                "{lost} events of processes were lost, because the relay did not read them in time"
+                "{lost} events of processes were lost, because the relay did not read them in time; the event \
+                 listeners are started again"
             );
             self.log.line(Level::Warn, text);
+            // The relay may not know the pipes or the state of a listener.
+            self.restart_listeners(now());
         }
     }
 
@@ -57,10 +61,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts the event listeners again, because the relay that had their pipes has died.
+    /// Starts the event listeners again, because the relay that had their pipes has died or has lost records.
     pub(super) fn restart_listeners(&mut self, now: Time) {
+        let second = WallClock::now().seconds();
         for id in self.listeners() {
-            self.processes.restart(id, now);
+            // A listener exits when its stdin is closed. rsup may learn of that before it learns of the end of the relay.
+            let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= second);
+            self.processes.restart(id, has_just_exited, now);
         }
     }
 
@@ -85,15 +92,13 @@ impl Supervisor {
         }
     }
 
-    /// Whether a process belongs to an event listener. kill(1) may have exited already, and then nothing shows who has
-    /// started it. So a process that does not exist counts as one of a listener, if a listener runs.
+    /// Whether a process belongs to an event listener. The listener or its kill(1) may have exited already, and then nothing
+    /// shows whose process it was. So a process that does not exist counts as one of a listener, if there are listeners.
     fn may_be_of_listener(&self, pid: u32) -> bool {
-        let listeners = self.listeners();
-        if listeners.is_empty() {
-            return false;
-        }
         let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
-        let runs_as = |known: Pid| group.is_none_or(|group| group == known);
-        listeners.into_iter().any(|id| self.slots.get(id).and_then(|slot| slot.group).is_some_and(runs_as))
+        self.listeners().into_iter().any(|id| {
+            let known = self.slots.get(id).and_then(|slot| slot.group);
+            group.is_none() || group == known
+        })
     }
 }

@@ -66,6 +66,21 @@ fn rsup_removes_its_pid_file_when_a_listener_ends_it() {
 }
 
 #[test]
+fn the_options_of_the_pid_file_and_of_the_servers_name_override_the_file() {
+    let conf = "[supervisord]\npidfile=%(here)s/no.pid\nidentifier=no\n".to_owned()
+        + &ready_once("echo $line $(cat yes.pid) >>events", "SUPERVISOR_STATE_CHANGE_RUNNING")
+        + &program("app", "sleep 1000");
+    let mut rsup = rsup(&conf).args(&["-j", "yes.pid", "--identifier", "yes"]).start();
+    let wanted = (" server:yes ", format!(" {}\n", rsup.pid()));
+    eventually("the event and the PID", || {
+        let events = Server::read(&rsup, "events");
+        (events.contains(wanted.0) && events.ends_with(&wanted.1)).then_some(())
+    });
+    assert_eq!(rsup.stop(), 0);
+    assert!(!rsup.path("yes.pid").exists() && !rsup.path("no.pid").exists());
+}
+
+#[test]
 fn a_listener_that_starts_slowly_gets_the_last_event() {
     let conf = ready_once("echo $line >events", "PROCESS_STATE_EXITED")
         + "startsecs=2\n"
