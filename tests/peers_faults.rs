@@ -198,7 +198,7 @@ fn fork_fails(subject: (&'static str, &[&str])) -> String {
     cgroup.allow("max");
     let runs = within(SOON, || (running.starts() > 0).then_some(()));
     match (runs, running.rsup.ended()) {
-        (Some(()), _) => "starts it then".into(),
+        (Some(()), _) => "starts it afterwards".into(),
         (None, Some(code)) => format!("exits with {}", code.unwrap_or(-1)),
         (None, None) => "hangs, starts nothing".into(),
     }
@@ -239,7 +239,7 @@ fn orphans(subject: (&'static str, &[&str])) -> String {
 /// What rsup must do.
 fn wanted(scenario: &str) -> &'static str {
     match scenario {
-        FORK_FAILS => "starts it then",
+        FORK_FAILS => "starts it afterwards",
         SIGTERM_AT_START => "stops",
         PROGRAM_IGNORES_SIGTERM => "kills it",
         PROGRAM_IS_STOPPED => "continues it, so that it exits",

@@ -12,12 +12,12 @@ pub(crate) struct OptionSpec {
     /// The long name without the leading dashes, and with `-` where supervisord writes `_`.
     pub(crate) long: &'static str,
     pub(crate) takes_value: bool,
-    pub(crate) scope: Scope,
+    pub(crate) scope: OptionScope,
 }
 
 /// Whether an option may be given together with a command, as in `rsup -- COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum OptionScope {
     /// The option may be given in both modes: with a command and without one.
     BothModes,
     /// The option may be given only without a command. With a command, the option is an error.
@@ -117,7 +117,7 @@ fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
 /// Returns the whole long name for messages. An option that has no effect in rsup is written with `_`, as in
 /// supervisord's messages, unless the user wrote `-`.
 fn long_spelling(spec: OptionSpec, typed: &str) -> String {
-    let is_supervisords = spec.scope == Scope::Ignored && !typed.contains('-');
+    let is_supervisords = spec.scope == OptionScope::Ignored && !typed.contains('-');
     if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
-use self::args::{ParsedArgs, ParsedOption, Scope};
+use self::args::{OptionScope, ParsedArgs, ParsedOption};
 use self::options::{CTL, HELP, Options, VERSION};
 use crate::config::{Overrides, repr};
 
@@ -146,7 +146,7 @@ fn read_options(given: &[ParsedOption], as_supervisord: bool) -> Result<Options,
 fn argh_argument(option: &ParsedOption) -> Result<Vec<String>, String> {
     let mut argument = vec![format!("--{}", option.spec.long)];
     if let Some(value) = &option.value {
-        if value.to_str().is_none() && option.spec.scope != Scope::Ignored {
+        if value.to_str().is_none() && option.spec.scope != OptionScope::Ignored {
             return Err(invalid_value(option, "not UTF-8"));
         }
         argument.push(value.to_string_lossy().into_owned());
@@ -183,7 +183,7 @@ fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> 
         let lacks_command = line.has_separator && !as_supervisord;
         return if lacks_command { Err("no command after --".to_owned()) } else { Ok(()) };
     }
-    match line.options.iter().find(|option| option.spec.scope == Scope::ConfigurationMode) {
+    match line.options.iter().find(|option| option.spec.scope == OptionScope::ConfigurationMode) {
         Some(option) => Err(format!("option {} cannot be used with a command", option.spelling)),
         None => Ok(()),
     }

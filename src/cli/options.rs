@@ -4,7 +4,7 @@
 
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::args::{OptionSpec, Scope};
+use super::args::{OptionScope, OptionSpec};
 use crate::config::{OutputMode, Startup, value};
 use crate::policy::{Level, ShutdownOn};
 
@@ -169,11 +169,11 @@ fn spec(flag: &FlagInfo<'static>) -> OptionSpec {
         long,
         takes_value: matches!(flag.kind, FlagInfoKind::Option { .. }),
         scope: if flag.hidden {
-            Scope::Ignored
+            OptionScope::Ignored
         } else if FOR_BOTH_MODES.contains(&long) {
-            Scope::BothModes
+            OptionScope::BothModes
         } else {
-            Scope::ConfigurationMode
+            OptionScope::ConfigurationMode
         },
     }
 }
@@ -196,14 +196,17 @@ mod tests {
     #[test]
     fn every_option_for_both_modes_is_declared() {
         for name in FOR_BOTH_MODES {
-            assert!(specs().iter().any(|spec| spec.long == name && spec.scope == Scope::BothModes), "{name}");
+            assert!(
+                specs().iter().any(|spec| spec.long == name && spec.scope == OptionScope::BothModes),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn the_help_names_every_option_without_effect() {
         let help = Options::from_args(&["rsup"], &["--help"]).err().unwrap().output;
-        for spec in specs().into_iter().filter(|spec| spec.scope == Scope::Ignored) {
+        for spec in specs().into_iter().filter(|spec| spec.scope == OptionScope::Ignored) {
             let long = spec.long.replace('-', "_");
             let name = spec.short.map_or(format!("--{long}"), |letter| format!("-{letter}"));
             assert!(help.contains(&name), "{name} is not in:\n{help}");

@@ -70,10 +70,10 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     let mut loader = Loader::new(file, inputs);
     let main = loader.read_main_file(file);
     let mut document = Document::default();
-    loader.merge(&mut document, 0, &main);
+    loader.add_file(&mut document, 0, &main);
     let included = loader.read_includes(&mut document, inputs);
     for IncludedFile { index, directory, text } in &included {
-        loader.merge(&mut document, *index, text);
+        loader.add_file(&mut document, *index, text);
         document.add_directory(directory.clone());
     }
     // supervisord requires this section. In rsup it may be missing, because all of its keys have defaults.
@@ -89,7 +89,7 @@ pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
     let mut loader = Loader::new(file, inputs);
     let text = loader.read_main_file(file);
     let mut document = Document::default();
-    loader.merge(&mut document, 0, &text);
+    loader.add_file(&mut document, 0, &text);
     let environment = EnvMap::from(inputs.environment);
     let vars = ExpansionVars {
         here: Some(&loader.here),
@@ -197,8 +197,8 @@ impl<'a> Loader<'a> {
     }
 
     /// Adds the sections of a file to the document, and reports the problems of its lines.
-    fn merge<'t>(&mut self, document: &mut Document<'t>, file: usize, text: &'t str) {
-        document.merge(text, file, |line, problem| {
+    fn add_file<'t>(&mut self, document: &mut Document<'t>, file: usize, text: &'t str) {
+        document.add_file(text, file, |line, problem| {
             let (severity, why) = match problem {
                 LogicalLine::Invalid(why) => (Severity::Error, why),
                 LogicalLine::CommentInsideQuotes(kept) => (Severity::Warning, comment_inside_quotes(kept)),

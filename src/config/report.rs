@@ -97,7 +97,7 @@ impl Report {
         {
             order.push(finding.location.map_or(0, SourceLocation::rank), self.render(finding, colours));
         }
-        let mut lines: Vec<_> = order.into_iter().map(|(line, _)| line).collect();
+        let mut lines: Vec<_> = order.into_sorted().map(|(line, _)| line).collect();
         lines.dedup();
         if self.not_shown > 0 {
             lines.push(format!("{} more findings are not shown", self.not_shown));

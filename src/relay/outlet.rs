@@ -17,7 +17,8 @@ pub(super) struct Outlet<'a> {
     is_staged: bool,
     /// The memory that has the same purpose if the stream is a regular file.
     journal: Option<&'a LineJournal>,
-    /// The lines that the next [`Outlet::send`] writes, or the rest of those that it has written.
+    /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are the
+    /// bytes for which there was no room.
     pub(super) lines: Vec<u8>,
     /// After an error, the rest of a line of which the stream has taken a part. It comes before the next lines.
     rest: Vec<u8>,

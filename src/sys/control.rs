@@ -2,7 +2,7 @@
 //! other direction. Clients open both through /proc/PID/fd.
 
 use super::errno::{Errno, cvt};
-use super::poll::{poll_for, poll_timeout, poll_writable};
+use super::poll::{poll_for, poll_timeout, poll_writable, sleep_without_poll};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFlags, PollTimeout};
 use nix::sys::stat::{Mode, fchmod, fstat};
@@ -172,8 +172,11 @@ impl RequestWriter {
     /// executed itself again: the pipe has no reader then.
     #[must_use]
     pub fn wait_for_end(&self, time: Duration) -> bool {
-        // After an error, the caller only looks again earlier.
-        poll_for(self.0.as_fd(), PollFlags::POLLERR, poll_timeout(time)).unwrap_or(false)
+        // poll(2) fails if a seccomp filter refuses it. Without the sleep, the caller would use all processor time.
+        poll_for(self.0.as_fd(), PollFlags::POLLERR, poll_timeout(time)).unwrap_or_else(|_| {
+            sleep_without_poll(time);
+            false
+        })
     }
 }
 

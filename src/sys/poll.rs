@@ -151,7 +151,7 @@ pub fn sleep(time: Duration) {
 
 /// Sleeps with usleep(3) where a seccomp filter refuses poll(2). If this function returned at once, a caller that
 /// repeats a failed call would use all processor time.
-fn sleep_without_poll(time: Duration) {
+pub(super) fn sleep_without_poll(time: Duration) {
     let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     // SAFETY: usleep(3) takes a number and accesses no memory.
     unsafe { libc::usleep(microseconds) };

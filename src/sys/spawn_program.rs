@@ -247,7 +247,8 @@ pub enum FifoCheck {
     /// they are pipes. If a log file is a FIFO that is not in the list, the child reports [`ExecStep::UnopenedFifo`]
     /// and exits.
     Report(Vec<PipeId>),
-    /// rsup has tried to open the FIFOs, so the child opens its log files without a check.
+    /// rsup has already tried to open those log files that are FIFOs. The child does not compare its log files with a
+    /// list. If there is an error for a log file, the child reports the error and does not open the file.
     Tried(LogFileErrors),
 }
 

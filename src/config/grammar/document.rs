@@ -120,7 +120,7 @@ const HERE: &str = "%(here)s";
 impl<'t> Document<'t> {
     /// Adds the sections of one file. Passes each logical line that is neither a header nor an entry to `on_problem`,
     /// with its line number.
-    pub(crate) fn merge(
+    pub(crate) fn add_file(
         &mut self,
         text: &'t str,
         file: usize,
@@ -268,7 +268,7 @@ mod tests {
     fn document<'t>(texts: &[&'t str]) -> Document<'t> {
         let mut document = Document::default();
         for (file, text) in texts.iter().enumerate() {
-            document.merge(text, file, |line, problem| panic!("{line}: {problem:?}"));
+            document.add_file(text, file, |line, problem| panic!("{line}: {problem:?}"));
         }
         document
     }

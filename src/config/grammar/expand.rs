@@ -92,7 +92,7 @@ impl<'a> ExpansionVars<'a> {
         for name in variables.chain(others) {
             all.push(0, name);
         }
-        let mut all: Vec<_> = all.into_iter().map(|(name, _)| name).collect();
+        let mut all: Vec<_> = all.into_sorted().map(|(name, _)| name).collect();
         all.dedup();
         all.join(", ")
     }

@@ -17,7 +17,7 @@ impl StableSort {
     }
 
     /// The sorted texts, each with the index of its item before the sort.
-    pub(crate) fn into_iter(mut self) -> impl Iterator<Item = (String, usize)> {
+    pub(crate) fn into_sorted(mut self) -> impl Iterator<Item = (String, usize)> {
         // No two elements are equal, because each has its own index.
         self.0.sort_unstable();
         self.0.into_iter().map(|(_, text, index)| (text, index))
@@ -25,7 +25,7 @@ impl StableSort {
 
     /// Returns `items` in the sorted order. `items` must be in the order of the calls of [`Self::push`].
     pub(crate) fn apply<T>(self, items: Vec<T>) -> impl Iterator<Item = T> {
-        pick(items, self.into_iter().map(|(_, index)| index))
+        pick(items, self.into_sorted().map(|(_, index)| index))
     }
 }
 

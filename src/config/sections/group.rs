@@ -61,7 +61,7 @@ pub(crate) fn processes_in_start_order<'a>(
     }
     let mut seen = NameIndex::default();
     let mut start_order = Vec::with_capacity(processes.len());
-    for group in sorted.into_iter().filter_map(|(_, index)| groups.get(index)) {
+    for group in sorted.into_sorted().filter_map(|(_, index)| groups.get(index)) {
         let previous_groups = start_order.len();
         if seen.insert(&group.name) {
             push_unique_names(&processes, group.processes.clone(), &mut start_order);

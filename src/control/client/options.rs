@@ -4,7 +4,7 @@
 //! in to; the address of `-s` appears in the message that no rsup was found.
 
 use crate::cli::EarlyExit;
-use crate::cli::args::{self, OptionSpec, Scope};
+use crate::cli::args::{self, OptionScope, OptionSpec};
 use crate::config::repr;
 use std::cell::LazyCell;
 use std::ffi::OsString;
@@ -117,7 +117,7 @@ fn specs() -> Vec<OptionSpec> {
         short: Some(short),
         long,
         takes_value,
-        scope: Scope::Ignored,
+        scope: OptionScope::Ignored,
     };
     OPTIONS.into_iter().map(spec).collect()
 }
