@@ -227,8 +227,7 @@ impl<'a> Stage<'a> {
             files: BTreeMap::new(),
         };
         for (name, bytes) in files_that_end_in(&self.server.path(""), ".got") {
-            let events =
-                Events { side: self.side, names: &names, counts_characters: scenario.counts_characters };
+            let events = Events { names: &names };
             let text = bytes.escape_ascii().to_string();
             seen.events
                 .insert(name.clone(), events.of(&bytes).map_err(|why| format!("{name}: {why} in {text}"))?);
@@ -290,11 +289,7 @@ fn is_quiet(scenario: &Scenario, log: &[(String, String)], dir: &Path) -> bool {
 
 /// How the bytes of a listener are read.
 struct Events<'a> {
-    side: Side<'a>,
     names: &'a BTreeMap<String, String>,
-    /// Whether `len` counts characters under supervisord, and bytes under rsup. Only where a text is not ASCII does this
-    /// differ.
-    counts_characters: bool,
 }
 
 impl Events<'_> {
@@ -305,14 +300,15 @@ impl Events<'_> {
             let (header, rest) = text.split_once('\n').ok_or("a header without an end")?;
             let (keys, length) = header.rsplit_once(" len:").ok_or("a header without a length")?;
             let length: usize = length.parse().map_err(|_| "a length that is not a number")?;
-            let in_bytes = match self.counts_characters && !self.side.is_rsup() {
-                true => rest.chars().take(length).map(char::len_utf8).sum(),
-                false => length,
-            };
-            let payload = rest.get(..in_bytes).ok_or("a payload that is too short")?;
+            // supervisord counts characters.
+            let in_bytes = rest.chars().take(length).map(char::len_utf8).sum();
+            let payload = &rest[..in_bytes];
+            if payload.chars().count() < length {
+                return Err("a payload that is too short".into());
+            }
             let payload = self.without_pid(payload)?;
             // The length of a PID differs.
-            let length = if self.counts_characters { payload.chars().count() } else { payload.len() };
+            let length = payload.chars().count();
             events.push(Event { header: format!("{keys} len:{length}"), payload });
             bytes = &rest.as_bytes()[in_bytes..];
         }

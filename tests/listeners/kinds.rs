@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::support::{program, python};
+use crate::support::{program, python, script};
 
 /// The packages of the listeners that are written in Python, and a mail server for them.
 const PACKAGES: &str = "superlance==2.0.0 supervisor==4.3.0 aiosmtpd==1.4.6";
@@ -51,7 +51,7 @@ pub(crate) trait Server {
     fn stop(&mut self) -> i32;
 }
 
-/// Answers of a listener that is written in Python. Source: the package's documentation.
+/// Ends its parent, and answers. Source: the documentation of the package.
 const CHILDUTILS: &str = r#"
 import os, signal, sys
 from supervisor import childutils
@@ -61,6 +61,18 @@ while True:
     process, _ = childutils.eventdata(payload + "\n")
     sys.stderr.write("%s of %s\n" % (headers["eventname"], process["processname"]))
     os.kill(os.getppid(), signal.SIGQUIT)
+    childutils.listener.ok(sys.stdout)
+"#;
+
+/// Writes the text of each event to the file `got`.
+const RECORDER: &str = r#"
+import sys
+from supervisor import childutils
+
+while True:
+    headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
+    with open("got", "a", encoding="utf-8") as got:
+        got.write(headers["eventname"] + " " + payload + "\n")
     childutils.listener.ok(sys.stdout)
 "#;
 
@@ -197,6 +209,16 @@ pub(crate) fn all() -> Vec<Kind> {
                 "childutils",
                 listener("python3 ender.py", "PROCESS_STATE_EXITED"),
                 Effect::Ends("SIGQUIT"),
+            )
+        },
+        Kind {
+            files: &[("recorder.py", RECORDER)],
+            ..Kind::new(
+                "childutils and text that is not ASCII",
+                listener("python3 recorder.py", "PROCESS_LOG,PROCESS_STATE_EXITED")
+                    + &script("talker", "echo Köln; echo Malmö; exec sleep 1000")
+                    + "stdout_events_enabled=true\nstdout_logfile=NONE\n",
+                Effect::Writes("got", &["Köln\n", "Malmö\n", "PROCESS_STATE_EXITED processname:job "]),
             )
         },
         Kind::new(

@@ -49,8 +49,6 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) conf: &'static str,
     pub(super) acts: &'static [Act],
-    /// Whether the events contain text that is not ASCII. supervisord's `len` counts characters, rsup's counts bytes.
-    pub(super) counts_characters: bool,
 }
 
 impl Scenario {
@@ -78,14 +76,8 @@ impl Scenario {
     }
 }
 
-/// A scenario whose events are ASCII.
 const fn scenario(name: &'static str, conf: &'static str, acts: &'static [Act]) -> Scenario {
-    Scenario { name, conf, acts, counts_characters: false }
-}
-
-/// A scenario whose events are not only ASCII.
-const fn not_ascii(name: &'static str, conf: &'static str, acts: &'static [Act]) -> Scenario {
-    Scenario { name, conf, acts, counts_characters: true }
+    Scenario { name, conf, acts }
 }
 
 /// The section of a listener: its name, the arguments of listener.py, its events and further keys.
@@ -551,7 +543,7 @@ const OUTPUT: &[Scenario] = &[
             Got("x", 5),
         ],
     ),
-    not_ascii(
+    scenario(
         "output is not ASCII",
         concat!(listener!("x", "auto", "PROCESS_LOG"), puppet!("p", "stdout_events_enabled=true\n")),
         &[
@@ -562,7 +554,7 @@ const OUTPUT: &[Scenario] = &[
             Got("x", 2),
         ],
     ),
-    not_ascii(
+    scenario(
         "names are not ASCII",
         concat!(listener!("écoute", "auto", "PROCESS_STATE"), puppet!("prógram")),
         &[Got("écoute", 2), Start("prógram"), Got("écoute", 4), Tell("prógram", "exit 0"), Got("écoute", 5)],

@@ -9,7 +9,7 @@ use std::fmt::Write;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) name: String,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: String,
 }
 
 /// Whether a pool that subscribes to `subscribed` gets the event `event`. The name of a family is the beginning of the
@@ -23,7 +23,7 @@ pub fn is_subscribed(subscribed: &str, event: &str) -> bool {
 impl Event {
     /// An event without text.
     pub(super) fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), payload: Vec::new() }
+        Self { name: name.to_owned(), payload: String::new() }
     }
 
     /// A process has entered a state. `pid` is its leader, or 0 if there is none.
@@ -37,7 +37,7 @@ impl Event {
             StateName::Exited => write!(payload, " expected:{} pid:{pid}", i32::from(expected)),
             StateName::Fatal => Ok(()),
         };
-        Self { name: format!("PROCESS_STATE_{}", to.name()), payload: payload.into() }
+        Self { name: format!("PROCESS_STATE_{}", to.name()), payload }
     }
 
     /// A process has written `data`. If `is_message`, it was between the tokens of supervisord's capture mode.
@@ -59,17 +59,17 @@ impl Event {
         };
         payload += "\n";
         payload += &text(data);
-        Self { name: format!("PROCESS_{family}_{}", channel.to_ascii_uppercase()), payload: payload.into() }
+        Self { name: format!("PROCESS_{family}_{}", channel.to_ascii_uppercase()), payload }
     }
 
     /// `when` is in seconds since 1970.
     pub(super) fn tick(period: u64, when: u64) -> Self {
-        Self { name: format!("TICK_{period}"), payload: format!("when:{when}").into() }
+        Self { name: format!("TICK_{period}"), payload: format!("when:{when}") }
     }
 
     /// supervisord has created a group.
     pub(super) fn group_added(group: &str) -> Self {
-        Self { name: "PROCESS_GROUP_ADDED".to_owned(), payload: format!("groupname:{group}\n").into() }
+        Self { name: "PROCESS_GROUP_ADDED".to_owned(), payload: format!("groupname:{group}\n") }
     }
 }
 
@@ -140,10 +140,7 @@ mod tests {
             let transition = Transition { from: StateName::Backoff, to, tries: 2, expected: true };
             let event = Event::process_state(&process(), transition, 7);
             assert_eq!(event.name, format!("PROCESS_STATE_{}", to.name()));
-            assert_eq!(
-                String::from_utf8(event.payload).unwrap(),
-                format!("processname:w1 groupname:w {payload}")
-            );
+            assert_eq!(event.payload, format!("processname:w1 groupname:w {payload}"));
         }
     }
 
@@ -152,7 +149,7 @@ mod tests {
         let sent = |data: &[u8]| {
             let event = Event::output(&process(), 7, Channel::Stderr, data, false);
             assert_eq!(event.name, "PROCESS_LOG_STDERR");
-            String::from_utf8(event.payload).unwrap()
+            event.payload
         };
         let head = "processname:w1 groupname:w pid:7 channel:stderr\n";
         assert_eq!(sent("é\n".as_bytes()), format!("{head}é\n"));

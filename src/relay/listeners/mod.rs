@@ -284,7 +284,7 @@ impl<'a> Listeners<'a> {
         for listener in listeners.filter(|listener| is_ready(listener)) {
             let name = process_name(self.plan, listener);
             let serial = event.serial;
-            if listener.send(&pool.envelope(&self.plan.server, &event)).is_ok() {
+            if listener.send(pool.envelope(&self.plan.server, &event).as_bytes()).is_ok() {
                 listener.protocol.sent();
                 let text = format_args!("event {serial} sent to listener {name}");
                 self.messages.add(Level::Debug, text);

@@ -88,17 +88,18 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// The event as a listener reads it. `server` is the `identifier` of `[supervisord]`. The length is in bytes.
-    pub(super) fn envelope(&self, server: &str, event: &PoolEvent) -> Vec<u8> {
+    /// The event as a listener reads it. `server` is the `identifier` of `[supervisord]`. supervisord's documentation says
+    /// that the length counts bytes. But supervisord counts characters, and so do Python's listeners: they would wait for
+    /// ever for the missing characters.
+    pub(super) fn envelope(&self, server: &str, event: &PoolEvent) -> String {
         let PoolEvent { event, serial, pool_serial } = event;
         let Event { name, payload } = &**event;
         let pool = self.name();
-        let length = payload.len();
-        let header = format!(
+        let length = payload.chars().count();
+        format!(
             "ver:3.0 server:{server} serial:{serial} pool:{pool} poolserial:{pool_serial} eventname:{name} \
-             len:{length}\n"
-        );
-        [header.as_bytes(), payload].concat()
+             len:{length}\n{payload}"
+        )
     }
 }
 
@@ -168,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn the_length_in_the_header_counts_bytes() {
+    fn the_length_in_the_header_counts_characters() {
         let plan = plan(&["EVENT"], 10);
         let mut pool = Pool::new(&plan);
-        let event = Rc::new(Event { name: "PROCESS_LOG_STDOUT".to_owned(), payload: "é\n".into() });
+        let event = Rc::new(Event { name: "PROCESS_LOG_STDOUT".to_owned(), payload: "é\n".to_owned() });
         pool.take(&event, 12, &mut Messages::new(None));
         let event = pool.next().unwrap();
-        let header = "ver:3.0 server:s serial:12 pool:p poolserial:0 eventname:PROCESS_LOG_STDOUT len:3\né\n";
-        assert_eq!(String::from_utf8(pool.envelope("s", &event)).unwrap(), header);
+        let header = "ver:3.0 server:s serial:12 pool:p poolserial:0 eventname:PROCESS_LOG_STDOUT len:2\né\n";
+        assert_eq!(pool.envelope("s", &event), header);
     }
 }
