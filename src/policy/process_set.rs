@@ -13,14 +13,16 @@ use super::time::Time;
 use super::transition::{Before, Entered, Transition, entered_states};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
+use std::ops::Range;
 
 /// Seconds between two log lines `waiting for ... to die`, which name the processes that have not exited yet.
 const REPORT_INTERVAL_SECS: i64 = 3;
 /// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
-/// Seconds from the end of the last program until rsup stops the event listeners. In this time, a listener can act on the
-/// last event. A listener that is STARTING receives no event, so its second begins when its `startsecs` are over.
+/// Seconds from the last failure or end of a program that rsup did not stop itself, until a stop reaches the event listeners.
+/// In this time, a listener can act on the event. A listener that was STARTING then receives no event, so its second begins
+/// when its `startsecs` are over.
 const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -125,7 +127,9 @@ pub struct ProcessSet {
     active: usize,
     /// The number of event listeners that are [active](Process::is_active).
     active_listeners: usize,
-    /// When rsup stops the event listeners. `None` if a program runs, if rsup has another child, or if no listener runs.
+    /// When a program has last failed or ended that rsup did not stop itself.
+    last_death: Option<Time>,
+    /// During the stop, when the stop continues with the event listeners. `None` if the stop does not wait for them.
     stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
     /// is one, rsup does not stop the processes with a lower group priority.
@@ -179,6 +183,7 @@ impl ProcessSet {
             deadlines: BTreeSet::new(),
             active: 0,
             active_listeners: 0,
+            last_death: None,
             stop_listeners_at: None,
             blocking_stop: 0,
             exits: 0,
@@ -342,14 +347,13 @@ impl ProcessSet {
     pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
             Phase::Running if self.active == 0 && !any_child_left && !self.awaits_first_start => {
+                let decision = self.decision_when_all_ended();
                 if self.active_listeners > 0 {
-                    let begin = self.when_listeners_run(now);
-                    self.stop_listeners_at.get_or_insert(begin.plus_secs(LISTENER_GRACE_SECS));
+                    self.stop(decision, now);
                 } else {
-                    self.terminate_remaining(self.decision_when_all_ended(), now);
+                    self.terminate_remaining(decision, now);
                 }
             }
-            Phase::Running if self.active == 0 => self.stop_listeners_at = None,
             // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
             // them.
             Phase::Stopping { all_asked: true, .. } if any_changed => {
@@ -365,17 +369,6 @@ impl ProcessSet {
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
-    }
-
-    /// When the `startsecs` of all listeners that are STARTING will be over. `now` if none is STARTING.
-    fn when_listeners_run(&self, now: Time) -> Time {
-        let mut last = now;
-        for ManagedProcess { spec, process, .. } in &self.processes {
-            if let (true, ProcessState::Starting { up_since }) = (spec.is_listener, process.state()) {
-                last = last.max(up_since.unwrap_or(now).plus_secs(spec.startsecs));
-            }
-        }
-        last
     }
 
     /// Notes that the last [`Action::SignalRemaining`] has sent SIGTERM to a process that was not asked to stop before.
@@ -424,11 +417,11 @@ impl ProcessSet {
     pub fn deadline(&self) -> Option<Time> {
         let of_phase = match self.phase {
             Phase::Exited => return None,
-            Phase::Running => self.stop_listeners_at,
+            Phase::Running => None,
             Phase::Stopping { report_at, all_asked, .. } => {
                 let of_timeout =
                     self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
-                Time::earliest(Some(report_at), of_timeout)
+                Time::earliest(self.stop_listeners_at.or(Some(report_at)), of_timeout)
             }
             Phase::TerminatingRemaining { sweep, .. } => sweep.deadline(),
         };
@@ -590,7 +583,7 @@ impl ProcessSet {
             self.handle(id, Event::DisableStarts, now);
         }
         self.stop_next_priority(now);
-        self.log_waited_for();
+        self.log_still_running();
     }
 
     /// Removes the actions [`ProcessAction::Spawn`] that are still in the queue, so that no further program is started.
@@ -625,8 +618,32 @@ impl ProcessSet {
             let priority = last.spec.group_priority;
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
-            self.request_stop_from(first_stopping - count, now);
+            let first = first_stopping - count;
+            self.stop_listeners_at =
+                self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
+            if self.stop_listeners_at.is_some() {
+                return;
+            }
+            self.request_stop_from(first, now);
         }
+    }
+
+    /// When the event listeners with these indices have had the time to act on the last failure or end of a program. `None`
+    /// if there are no such listeners, or if rsup itself has stopped all programs.
+    fn when_listeners_have_acted(&self, indices: Range<usize>) -> Option<Time> {
+        let died = self.last_death?;
+        let mut begin = None;
+        for ManagedProcess { spec, process, .. } in self.processes.get(indices).unwrap_or_default() {
+            if spec.is_listener && process.is_active() {
+                let runs_at = if let ProcessState::Starting { up_since } = process.state() {
+                    up_since.unwrap_or(died).min(died).plus_secs(spec.startsecs)
+                } else {
+                    died
+                };
+                begin = begin.max(Some(runs_at.max(died)));
+            }
+        }
+        begin.map(|begin| begin.plus_secs(LISTENER_GRACE_SECS))
     }
 
     /// Requests every process whose index is at least `first` to stop, unless the process was requested to stop before.
@@ -772,6 +789,11 @@ impl ProcessSet {
                 self.deadlines.insert((new, id));
             }
         }
+        let has_died = matches!(event, Event::Exited { .. } | Event::SpawnFailed)
+            && !matches!(state_before, ProcessState::Stopping(_));
+        if has_died && !spec.is_listener {
+            self.last_death = Some(now);
+        }
         if matches!(event, Event::Exited { .. }) {
             self.exits += 1;
             *exit_order = self.exits;
@@ -782,7 +804,6 @@ impl ProcessSet {
         }
         let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active };
         update_count(active, active_before, process.is_active());
-        self.stop_listeners_at = self.stop_listeners_at.filter(|_| self.active == 0);
         if counts_as_blocking {
             update_count(&mut self.blocking_stop, blocking_before, process.blocks_stop());
         }
@@ -839,15 +860,15 @@ impl ProcessSet {
         let asks_now = is_due(|times| times.ask_at);
         let kills_now = is_due(|times| times.kill_at);
         match &mut self.phase {
-            Phase::Running if self.stop_listeners_at.is_some_and(|at| now >= at) => {
+            Phase::Stopping { .. } if self.stop_listeners_at.is_some_and(|at| now >= at) => {
                 self.stop_listeners_at = None;
-                self.stop(self.decision_when_all_ended(), now);
+                self.stop_next_priority(now);
             }
             Phase::Stopping { all_asked: false, .. } if asks_now => self.ask_all(now),
             Phase::Stopping { .. } if kills_now => self.kill(now),
             Phase::Stopping { report_at, .. } if now >= *report_at => {
                 *report_at = now.plus_secs(REPORT_INTERVAL_SECS);
-                self.log_waited_for();
+                self.log_still_running();
             }
             Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
                 // An action in the queue will send SIGTERM to processes that were not asked before. SIGKILL waits for
@@ -874,8 +895,8 @@ impl ProcessSet {
         true
     }
 
-    /// Logs the processes that still have a leader.
-    fn log_waited_for(&mut self) {
+    /// While rsup stops: logs the processes that still have a leader.
+    fn log_still_running(&mut self) {
         let waiting: Vec<ProcId> =
             self.ids(0).filter(|id| self.process(*id).is_some_and(Process::has_leader)).collect();
         if !waiting.is_empty() {

@@ -7,41 +7,51 @@ use crate::sys::PipeSocket;
 /// The longest buffer of a pool. supervisord has no limit, and a pool whose listeners do not answer fills its buffer.
 const MAX_BUFFER_SIZE: usize = 100_000;
 
-/// Collects the pools and the listeners. `pipes` is the socket for the pipes of listeners, and `logs` are the log files of
-/// those processes that have one.
-pub(super) fn listeners_plan(
-    config: &Config,
-    pipes: PipeSocket,
-    mut logs: Vec<(usize, FilePlan)>,
-) -> ListenersPlan {
-    logs.reverse();
-    let mut pools: Vec<PoolPlan> = Vec::new();
-    let mut listeners = Vec::new();
-    for (index, process) in config.processes.iter().enumerate() {
-        let Some(listener) = &process.listener else { continue };
-        if pools.last().is_none_or(|pool| pool.name != process.group) {
-            pools.push(PoolPlan {
+/// Collects the pools and the listeners while the programs are prepared.
+#[derive(Default)]
+pub(super) struct ListenersBuilder {
+    pools: Vec<PoolPlan>,
+    listeners: Vec<ListenerPlan>,
+}
+
+impl ListenersBuilder {
+    /// Adds a process, if it is a listener. `log` is the log file for its stdout.
+    pub(super) fn add(&mut self, (index, process): (usize, &ProcessConfig), log: Option<FilePlan>) {
+        let Some(listener) = &process.listener else { return };
+        if self.pools.last().is_none_or(|pool| pool.name != process.group) {
+            self.pools.push(PoolPlan {
                 name: process.group.clone(),
                 events: listener.events.clone(),
                 buffer_size: listener.buffer_size.min(MAX_BUFFER_SIZE),
             });
         }
-        let pool = pools.len().saturating_sub(1);
-        let log = logs.pop_if(|(process, _)| *process == index).map(|(_, log)| log);
-        listeners.push(ListenerPlan { process: index, pool, log });
+        let pool = self.pools.len().saturating_sub(1);
+        self.listeners.push(ListenerPlan { process: index, pool, log });
     }
-    let name =
-        |process: &ProcessConfig| ProcessName { process: process.name.clone(), group: process.group.clone() };
-    let names = config.processes.iter().map(name).collect();
-    let pids = vec![0; config.processes.len()];
-    ListenersPlan { server: config.supervisord.identifier.clone(), names, pids, pools, listeners, pipes }
+
+    /// Returns the plan. `pipes` is the socket for the pipes of the listeners.
+    pub(super) fn build(self, config: &Config, pipes: PipeSocket) -> ListenersPlan {
+        let name = |process: &ProcessConfig| ProcessName {
+            process: process.name.clone(),
+            group: process.group.clone(),
+        };
+        ListenersPlan {
+            server: config.supervisord.identifier.clone(),
+            names: config.processes.iter().map(name).collect(),
+            pids: vec![0; config.processes.len()],
+            pools: self.pools,
+            listeners: self.listeners,
+            pipes,
+        }
+    }
 }
 
 /// The streams that event listeners observe, in addition to what becomes of the output.
 pub(super) struct Observed {
-    /// The events that the listeners which rsup runs subscribe to.
+    /// The events of the listeners that are not replaced. rsup runs these listeners.
     by_listeners: Vec<&'static str>,
-    /// The events that supervisor_stdout subscribes to, which rsup replaces.
+    /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the programs
+    /// itself. Empty if the file does not have this listener.
     by_named_output: Vec<&'static str>,
 }
 

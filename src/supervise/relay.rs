@@ -1,6 +1,6 @@
 //! Which streams of the programs go through the relay, and the pipes that lead to it.
 
-use super::listener_plan::{Observed, listeners_plan};
+use super::listener_plan::{ListenersBuilder, Observed};
 use super::messages::NO_RELAY_FOR_LISTENER;
 use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, StreamEvents, descriptor_of_path};
 use crate::log::LogFormat;
@@ -57,8 +57,7 @@ pub(super) struct RelayBuilder {
     files: Vec<FilePlan>,
     writers: Vec<OwnedFd>,
     observed: Observed,
-    /// The log files of event listeners, each with the index of the process.
-    listener_logs: Vec<(usize, FilePlan)>,
+    listeners: ListenersBuilder,
     /// The first error of a pipe that could not be created.
     pub(super) failure: Option<Errno>,
 }
@@ -107,7 +106,7 @@ impl RelayBuilder {
             files: Vec::new(),
             writers: Vec::new(),
             observed: Observed::new(config),
-            listener_logs: Vec::new(),
+            listeners: ListenersBuilder::default(),
             failure,
         }
     }
@@ -123,10 +122,12 @@ impl RelayBuilder {
         process: (usize, &ProcessConfig),
         direct: &Output,
     ) -> Result<Output, String> {
-        let (index, config) = process;
-        if let Output::File(file) = direct {
-            self.listener_logs.push((index, file_plan(&file.path, config.stdout_rotation)));
-        }
+        let (_, config) = process;
+        let log = match direct {
+            Output::File(file) => Some(file_plan(&file.path, config.stdout_rotation)),
+            _ => None,
+        };
+        self.listeners.add(process, log);
         if self.shared.is_some() { Ok(Output::Listener) } else { Err(NO_RELAY_FOR_LISTENER.to_owned()) }
     }
 
@@ -222,7 +223,7 @@ impl RelayBuilder {
             may_colour: sys::allows_colour(),
             log: log_reader,
             records: records.reader,
-            listeners: listeners.map(|pipes| listeners_plan(config, pipes, self.listener_logs)),
+            listeners: listeners.map(|pipes| self.listeners.build(config, pipes)),
             positions,
             staging,
             journals,

@@ -56,6 +56,7 @@ fn rsup_removes_its_pid_file_when_a_listener_ends_it() {
     for action in ["kill -QUIT $(cat rsup.pid)", "/bin/kill -INT $PPID"] {
         let conf = "[supervisord]\npidfile=%(here)s/rsup.pid\n".to_owned()
             + &ready_once(action, "PROCESS_STATE_FATAL")
+            + &program("app", "sleep 1000")
             + &program("broken", "/nonexistent")
             + "startretries=0\n";
         let mut rsup = rsup(&conf).start();
@@ -78,6 +79,39 @@ fn the_options_of_the_pid_file_and_of_the_servers_name_override_the_file() {
     });
     assert_eq!(rsup.stop(), 0);
     assert!(!rsup.path("yes.pid").exists() && !rsup.path("no.pid").exists());
+}
+
+/// A program has ended, and rsup stops because of that, for one of three reasons: another listener ends rsup, `shutdown_on`
+/// says so, or no program is left.
+#[test]
+fn a_listener_finishes_its_work_when_the_end_of_a_program_ends_rsup() {
+    let slow = ready_once("sleep 0.4; echo $line >mail", "PROCESS_STATE_EXITED");
+    let killer =
+        ready_once("kill $PPID", "PROCESS_STATE_EXITED").replace("[eventlistener:l]", "[eventlistener:k]");
+    let job =
+        script("job", "while ! [ -e go ]; do sleep 0.01; done; exit 3") + "startsecs=0\nautorestart=false\n";
+    let app = program("app", "sleep 1000");
+    let reasons = [killer + &job + &app, job.clone() + "shutdown_on=exited\n" + &app, job];
+    at_once(&reasons, |programs| {
+        let mut rsup = rsup(&(slow.clone() + programs)).start();
+        rsup.expect("success: l entered RUNNING state");
+        rsup.touch("go");
+        rsup.expect("exited: job (exit status 3; not expected)");
+        rsup.exit_code();
+        assert!(rsup.path("mail").exists(), "{programs}");
+    });
+}
+
+#[test]
+fn a_stop_without_a_failure_does_not_wait_for_listeners() {
+    let conf = ready_once("sleep 1000", "PROCESS_STATE_STOPPED") + &program("app", "sleep 1000");
+    let mut rsup = rsup(&conf).start();
+    rsup.expect_all(&["success: l entered RUNNING state", "success: app entered RUNNING state"]);
+    rsup.signal(libc::SIGTERM);
+    let stopped = rsup.expect("stopped: app");
+    let milliseconds = rsup.expect("stopped: l").since(&stopped);
+    assert!(milliseconds < 500, "{milliseconds}");
+    rsup.exit_code();
 }
 
 #[test]
