@@ -46,6 +46,8 @@ struct FakeProcess {
     failures: i64,
     /// A client has stopped the process, and no client has requested a start since.
     stopped_by_request: bool,
+    /// When a client has last requested to stop the process.
+    last_stop_request: Option<u64>,
     /// The process was started at least once.
     was_started: bool,
     /// A client has requested the start or the stop of the process, so its first start waits for nothing any more.
@@ -110,6 +112,8 @@ struct Walk {
     stop_was_told: bool,
     /// rsup has begun the stop because only listeners ran.
     only_listeners_ran: bool,
+    /// When a program has last failed or ended that was not being stopped.
+    last_death: Option<u64>,
     exit_code: Option<u8>,
     reap_requested: bool,
     context: RunContext,
@@ -183,6 +187,7 @@ impl Walk {
             passed_on: BTreeSet::new(),
             stop_was_told: false,
             only_listeners_ran: false,
+            last_death: None,
             exit_code: None,
             reap_requested: false,
             context: RunContext {
@@ -314,6 +319,7 @@ impl Walk {
             self.fakes[id].ends_wait = true;
             self.coverage.pairs.insert((state_name(state), "stop requested"));
             let fake = &mut self.fakes[id];
+            fake.last_stop_request = Some(self.now);
             // The action that starts the process may be in the queue already. Then one more start follows.
             fake.stopped_by_request = match self.processes.process(ProcId(id)).unwrap().state() {
                 ProcessState::Stopped => fake.last_start.is_some(),
@@ -467,7 +473,14 @@ impl Walk {
     fn count_failed_start(&mut self, id: usize) {
         let state = self.processes.process(ProcId(id)).unwrap().state();
         if !matches!(state, ProcessState::Stopping(_)) {
+            self.note_death(id);
             self.count_failure(id);
+        }
+    }
+
+    fn note_death(&mut self, id: usize) {
+        if !self.specs[id].is_listener {
+            self.last_death = Some(self.now);
         }
     }
 
@@ -497,6 +510,9 @@ impl Walk {
         let group_alive = fake.group_outlived_leader;
         let up = self.now - fake.up_since.unwrap();
         let state = self.processes.process(ProcId(id)).map(Process::state);
+        if matches!(state, Some(ProcessState::Starting { .. } | ProcessState::Running)) {
+            self.note_death(id);
+        }
         if matches!(state, Some(ProcessState::Starting { .. })) && up < nanoseconds(self.specs[id].startsecs)
         {
             self.count_failure(id);
@@ -740,6 +756,10 @@ impl Walk {
         let now = self.now;
         let is_exempt = self.kill_requested;
         let deadline_passed = self.stop_deadline_passed();
+        // At the moment of the death, the signal may already be among the actions.
+        let has_time = self.last_death.is_none_or(|died| now == died || now >= died + SECOND);
+        let is_early = self.specs[id].is_listener && !has_time && self.stop_began.is_some();
+        let has_stop_timeout = self.stop_timeout.is_some();
         let fake = &mut self.fakes[id];
         let leader_is_alive = fake.leader.is_some();
         let mut broken = None;
@@ -749,6 +769,10 @@ impl Walk {
             }
             if to == SignalTarget::Group && fake.members_asked.replace(now).is_some() {
                 broken = Some("no member of a process group is asked twice");
+            }
+            let asks_leader = leader_is_alive && !fake.leader_killed && fake.last_stop_request != Some(now);
+            if is_early && asks_leader && !is_exempt && !has_stop_timeout {
+                broken = Some("a listener has a second for the last event");
             }
         } else if signal == Signal::KILL && !is_exempt {
             let too_early = |asked: Option<u64>, wait: u64| {

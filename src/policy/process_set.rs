@@ -636,7 +636,7 @@ impl ProcessSet {
         for ManagedProcess { spec, process, .. } in self.processes.get(indices).unwrap_or_default() {
             if spec.is_listener && process.is_active() {
                 let runs_at = if let ProcessState::Starting { up_since } = process.state() {
-                    up_since.unwrap_or(died).min(died).plus_secs(spec.startsecs)
+                    up_since.unwrap_or(died).min(died).plus_secs(spec.startsecs).max(died)
                 } else {
                     died
                 };
