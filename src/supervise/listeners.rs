@@ -95,8 +95,8 @@ impl Supervisor {
     /// Whether a process belongs to an event listener. The listener or its kill(1) may have exited already, and then nothing
     /// shows whose process it was. So a process that does not exist counts as one of a listener, if there are listeners.
     fn may_be_of_listener(&self, pid: u32) -> bool {
-        let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
         self.listeners().into_iter().any(|id| {
+            let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
             let known = self.slots.get(id).and_then(|slot| slot.group);
             group.is_none() || group == known
         })
