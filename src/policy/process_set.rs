@@ -619,8 +619,11 @@ impl ProcessSet {
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
-            self.stop_listeners_at =
-                self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
+            // A listener that was STARTING may be RUNNING meanwhile, but its second has only begun then.
+            if self.stop_listeners_at.is_none() {
+                self.stop_listeners_at =
+                    self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
+            }
             if self.stop_listeners_at.is_some() {
                 return;
             }
