@@ -1,6 +1,7 @@
 //! Event listeners in containers.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use super::base::{build, ready, rsup_image};
@@ -8,37 +9,45 @@ use super::{Container, docker, run};
 use crate::listeners::kinds::{self, Server};
 use crate::support::{at_once, needs};
 
-/// Each kind of listener has a directory of its own below /srv.
+/// The directory of a kind of listener is mounted at /srv.
 const DOCKERFILE: &str = "\
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends python3
-COPY --from=rsup /sbin/rsup /usr/bin/supervisord
 COPY packages /packages
-COPY kinds /srv
+COPY --from=rsup /sbin/rsup /usr/bin/supervisord
 ENV PYTHONPATH=/packages
+WORKDIR /srv
 CMD [\"supervisord\", \"-c\", \"supervisord.conf\"]
 ";
+/// The parts of the installed packages that the listeners and the mail server import.
+const PACKAGES: [&str; 6] = ["superlance", "supervisor", "aiosmtpd", "attr", "attrs", "public"];
 
-impl Server for &Container<'_> {
+/// A container, and the directory that is mounted at /srv.
+struct Mounted<'a> {
+    container: Container<'a>,
+    directory: &'a Path,
+}
+
+impl Server for Mounted<'_> {
     fn expect(&mut self, text: &str) {
-        self.expect_log(text, 1);
+        self.container.expect_log(text, 1);
+    }
+
+    fn text_of_log(&self) -> String {
+        self.container.logs()
     }
 
     fn read(&self, file: &str) -> String {
-        let Ok(directory) = tempfile::tempdir() else { return String::new() };
-        let copy = directory.path().join("copy");
-        let from = format!("{}:{}/{file}", self.id, self.inspect(".Config.WorkingDir"));
-        let copied = self.image.engine.command(&["cp", &from, copy.to_str().unwrap()]).output().unwrap();
-        if copied.status.success() { fs::read_to_string(copy).unwrap() } else { String::new() }
+        fs::read_to_string(self.directory.join(file)).unwrap_or_default()
     }
 
     fn exit_code(&mut self) -> i32 {
-        Container::exit_code(self)
+        self.container.image.engine.call(&["wait", &self.container.id]).parse().unwrap()
     }
 
     fn stop(&mut self) -> i32 {
-        let _time = Container::stop(self);
-        Container::exit_code(self)
+        let _time = self.container.stop();
+        self.exit_code()
     }
 }
 
@@ -46,17 +55,16 @@ impl Server for &Container<'_> {
 fn each_kind_of_listener_works_unchanged_in_a_container() {
     needs!(ready(), kinds::packages());
     let context = tempfile::tempdir().unwrap();
-    let copy = ["-r", kinds::packages().unwrap().to_str().unwrap()].map(String::from);
-    run(Command::new("cp").args(copy).arg(context.path().join("packages")));
-    let kinds = kinds::all();
-    for kind in &kinds {
-        let directory = context.path().join("kinds").join(kind.name);
-        fs::create_dir_all(&directory).unwrap();
-        kind.write(&directory);
-    }
+    let copies = context.path().join("packages");
+    fs::create_dir(&copies).unwrap();
+    let installed = kinds::packages().unwrap();
+    run(Command::new("cp").arg("-r").args(PACKAGES.map(|name| installed.join(name))).arg(&copies));
     let image = build(&rsup_image(docker().unwrap()), "listeners", DOCKERFILE, context.path());
-    at_once(&kinds, |kind| {
-        let container = image.start(&["-w", &format!("/srv/{}", kind.name)], &[]);
-        kind.check(&mut &container);
+    at_once(&kinds::all(), |kind| {
+        let directory = tempfile::tempdir().unwrap();
+        kind.write(directory.path());
+        let volume = format!("{}:/srv", directory.path().display());
+        let container = image.start(&["-v", &volume], &[]);
+        kind.check(&mut Mounted { container, directory: directory.path() });
     });
 }

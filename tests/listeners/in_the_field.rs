@@ -13,6 +13,11 @@ impl Server for Rsup {
         Rsup::expect(self, text);
     }
 
+    fn text_of_log(&self) -> String {
+        let lines: Vec<String> = self.log().into_iter().map(|line| line.0).collect();
+        lines.join("\n")
+    }
+
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).unwrap_or_default()
     }

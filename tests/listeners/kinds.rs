@@ -43,6 +43,8 @@ enum Effect {
 pub(crate) trait Server {
     /// Waits until the log contains a text.
     fn expect(&mut self, text: &str);
+    /// The log so far.
+    fn text_of_log(&self) -> String;
     /// The text of a file in the directory of the configuration. Empty if there is no such file.
     fn read(&self, file: &str) -> String;
     /// Waits until rsup has exited. Returns the exit code.
@@ -142,9 +144,14 @@ impl Kind {
     pub(crate) fn check(&self, server: &mut dyn Server) {
         match self.effect {
             Effect::Ends(signal) => {
-                server.expect(&format!("received {signal} indicating exit request"));
-                server.expect("stopped: app (terminated by SIGTERM)");
                 assert_eq!(server.exit_code(), 0, "{}", self.name);
+                let log = server.text_of_log();
+                for line in [
+                    &format!("received {signal} indicating exit request"),
+                    "stopped: app (terminated by SIGTERM)",
+                ] {
+                    assert!(log.contains(line), "{}: {log}", self.name);
+                }
             }
             Effect::Writes(file, texts) => {
                 let what = format!("{}: {file} contains {texts:?}", self.name);
