@@ -133,6 +133,12 @@ impl Config {
     pub fn has_processes(&self) -> bool {
         !self.processes.is_empty()
     }
+
+    /// Returns whether there is an event listener that rsup runs.
+    #[must_use]
+    pub fn has_listeners(&self) -> bool {
+        self.processes.iter().any(|process| process.listener.is_some())
+    }
 }
 
 /// The kind of section that defines a process. If a `[group:g]` lists an `[fcgi-program:x]`, the kind of the

@@ -619,7 +619,8 @@ impl ProcessSet {
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
-            // A listener that was STARTING may be RUNNING meanwhile, but its second has only begun then.
+            // The time is not computed again: a listener that was STARTING before may be RUNNING now, and its second begins
+            // when it enters RUNNING.
             if self.stop_listeners_at.is_none() {
                 self.stop_listeners_at =
                     self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
@@ -643,7 +644,7 @@ impl ProcessSet {
                 } else {
                     died
                 };
-                begin = begin.max(Some(runs_at.max(died)));
+                begin = begin.max(Some(runs_at));
             }
         }
         begin.map(|begin| begin.plus_secs(LISTENER_GRACE_SECS))

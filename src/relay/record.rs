@@ -2,7 +2,7 @@
 
 use crate::policy::{StateName, Transition};
 
-/// One record.
+/// What has happened to one process, or to rsup itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
     /// The child of a process has exited.

@@ -21,8 +21,7 @@ impl Supervisor {
         let lost = mem::take(&mut relay.lost_records);
         if lost > 0 && relay.plan.listeners.is_some() {
             let text = format_args!(
-                "{lost} events of processes were lost, because the relay did not read them in time; the event \
-                 listeners are started again"
+                "the relay did not read {lost} events of processes in time; the event listeners are started again"
             );
             self.log.line(Level::Warn, text);
             // The relay may not know the pipes or the state of a listener.
@@ -75,7 +74,7 @@ impl Supervisor {
         self.relay.as_ref()?.plan.listeners.as_ref()
     }
 
-    /// The event listeners.
+    /// The indices of the event listeners.
     fn listeners(&self) -> Vec<ProcId> {
         let listeners = self.listeners_plan().map_or(&[][..], |plan| &plan.listeners);
         listeners.iter().map(|listener| ProcId(listener.process)).collect()

@@ -41,9 +41,8 @@ pub(super) fn needed_descriptors(config: &Config) -> u64 {
         u64::from(stdout || has_events(process.stdout_events))
             + u64::from(stderr || has_events(process.stderr_events))
     });
-    let has_listeners = config.processes.iter().any(|process| process.listener.is_some());
     match streams.sum::<u64>() {
-        0 if !has_listeners => 0,
+        0 if !config.has_listeners() => 0,
         streams => SHARED_DESCRIPTORS + DESCRIPTORS_PER_STREAM * streams,
     }
 }
@@ -74,14 +73,13 @@ struct SharedPipes {
 impl SharedPipes {
     fn new(config: &Config) -> Result<Self, Errno> {
         let mode = config.supervisord.output;
-        let has_listeners = config.processes.iter().any(|process| process.listener.is_some());
         let log = match mode {
             OutputMode::Direct => None,
             OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::without_waiting()?),
         };
         Ok(Self {
             records: StreamPipe::without_waiting()?,
-            listeners: has_listeners.then(PipeSocket::new).transpose()?,
+            listeners: config.has_listeners().then(PipeSocket::new).transpose()?,
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::support::{program, python, script};
+use crate::support::{eventually, program, python, script};
 
 /// The packages of the listeners that are written in Python, and a mail server for them.
 const PACKAGES: &str = "superlance==2.0.0 supervisor==4.3.0 aiosmtpd==1.4.6";
@@ -159,7 +159,7 @@ impl Kind {
                     let written = server.read(file);
                     texts.iter().all(|text| written.contains(text)).then_some(())
                 };
-                crate::support::eventually(&what, has_all);
+                eventually(&what, has_all);
                 assert_eq!(server.stop(), 0, "{}", self.name);
             }
             Effect::Nothing => {

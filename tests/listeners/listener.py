@@ -78,7 +78,8 @@ while True:
         else:
             received += data
             if is_whole(received):
-                # The answer comes first: whoever sees the record knows that the answer is in the pipe.
+                # The answer is written before the record, so a test that finds the event in the record knows that the
+                # answer is in the pipe.
                 os.write(1, answers.pop(0) + b"READY\n" if len(answers) > 1 else answers[0] + b"READY\n")
                 record.write(received)
                 received = b""

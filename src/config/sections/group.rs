@@ -16,14 +16,12 @@ use super::eventlistener;
 use super::fcgi_socket;
 use super::program::{ProgramDefaults, ProgramSource, add_processes};
 use super::section_reader::Context;
-use super::value::{comma_list, integer};
+use super::value::{DEFAULT_PRIORITY, comma_list, integer};
 use crate::config::grammar::document::Section;
 use crate::config::grammar::ordered::{NameIndex, StableSort, pick};
 use crate::config::model::{ProcessConfig, SectionKind};
 use crate::config::warnings;
 
-/// The priority of a group whose section does not set one.
-const DEFAULT_PRIORITY: i64 = 999;
 /// The default priority of a group of event listeners. With this priority, supervisord starts the group before the
 /// groups of priority [`DEFAULT_PRIORITY`], and stops the group after them.
 const EVENTLISTENER_PRIORITY: i64 = -1;

@@ -17,7 +17,7 @@
 use std::rc::Rc;
 
 use super::section_reader::{Context, SectionReader};
-use super::value::{awaited_state, boolean, comma_list};
+use super::value::{DEFAULT_PRIORITY, awaited_state, boolean, comma_list};
 use super::wait_graph::{self, Sorted, Wait, WaitingProgram};
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::ordered::NameIndex;
@@ -29,8 +29,6 @@ const DEPENDENT_STARTUP: &str = "dependent_startup";
 const WAIT_FOR: &str = "dependent_startup_wait_for";
 const INHERIT_PRIORITY: &str = "dependent_startup_inherit_priority";
 const DEPENDS_ON: &str = "depends_on";
-/// The `priority` of a program that sets none.
-const NO_PRIORITY: i64 = 999;
 
 /// Reads the keys of a section that defines `count` processes. `process` is the first of them, and its other keys have
 /// been read.
@@ -265,7 +263,7 @@ fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
     let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
     dependents.sort_unstable_by_key(|program| {
         let name = program.source.as_ref().map(|source| &*source.name);
-        (program.priority == NO_PRIORITY, program.priority, program.level, name)
+        (program.priority == DEFAULT_PRIORITY, program.priority, program.level, name)
     });
     for (rank, program) in (0..i64::MAX).rev().zip(dependents.iter().rev()) {
         for id in &*program.processes {

@@ -44,8 +44,8 @@ use super::known_keys::{STDERR_KEYS, STDOUT_KEYS, StreamKeys};
 use super::ordered_start;
 use super::section_reader::{Context, SectionReader};
 use super::value::{
-    NUL_BYTE, auto_restart, boolean, byte_size, checked_name, exit_codes, integer, log_file, octal,
-    server_url, shutdown_on, signal, startup_wait, variables,
+    DEFAULT_PRIORITY, NUL_BYTE, auto_restart, boolean, byte_size, checked_name, exit_codes, integer,
+    log_file, octal, server_url, shutdown_on, signal, startup_wait, variables,
 };
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
@@ -226,7 +226,7 @@ fn process_spec(
     let stopasgroup = reader.value_or("stopasgroup", vars, false, boolean);
     let autorestart = reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart);
     let startsecs = reader.value_or("startsecs", vars, 1, integer);
-    let priority = reader.value_or("priority", vars, 999, integer);
+    let priority = reader.value_or("priority", vars, DEFAULT_PRIORITY, integer);
     // Such a process is RUNNING at once, so its RUNNING says nothing; people use these keys for jobs that end.
     let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
     let is_listener = source.kind == SectionKind::EventListener;

@@ -9,6 +9,9 @@ use crate::config::grammar::shlex;
 use crate::config::model::{Address, LogFile, OutputMode, Startup};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal, StartupWait, StateName};
 
+/// The `priority` of a program or a group whose section does not set one.
+pub(crate) const DEFAULT_PRIORITY: i64 = 999;
+
 /// Parses a boolean: `yes`, `true`, `on`, `1`, or `no`, `false`, `off`, `0`, in any case.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     known_boolean(text).ok_or_else(|| format!("not a valid boolean value: {}", repr(text)))

@@ -26,7 +26,7 @@ impl Messages {
         self.threshold.is_some_and(|threshold| level <= threshold)
     }
 
-    /// Removes all lines.
+    /// Returns the lines that were added since the last call.
     pub(in crate::relay) fn take(&mut self) -> Vec<(Level, String)> {
         mem::take(&mut self.lines)
     }
