@@ -3,7 +3,7 @@
 //! Each type in this file has one fixed key type, because the compiler generates the code of a sort or a map again for
 //! each key type.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// Sorts by a number and a text. Items with the same number and text keep their order.
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub(crate) fn pick<T>(items: Vec<T>, indices: impl Iterator<Item = usize>) -> im
 
 /// A map from names to indices.
 #[derive(Debug, Default)]
-pub(crate) struct NameIndex(BTreeMap<String, usize>);
+pub(crate) struct NameIndex(HashMap<String, usize>);
 
 impl NameIndex {
     pub(crate) fn get(&self, name: &str) -> Option<usize> {
