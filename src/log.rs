@@ -313,13 +313,13 @@ struct LineWriter<'a> {
 }
 
 impl<'a> LineWriter<'a> {
-    /// Appends a text of less than `max` bytes.
+    /// Creates a writer that appends less than `max` bytes to `out`, [`CUT`] included.
     fn append_to(out: &'a mut Vec<u8>, max: usize) -> Self {
         let limit = out.len() + max - CUT.len() - 1;
         Self { out, limit }
     }
 
-    /// Marks the end of the text, if the text was too long.
+    /// Appends [`CUT`] if the text was too long.
     fn finish(self, written: fmt::Result) {
         if written.is_err() {
             self.out.extend(CUT);

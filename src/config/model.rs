@@ -205,7 +205,7 @@ pub enum LogFile {
     Path(String),
 }
 
-/// What event listeners may learn about a stream.
+/// Which output of a stream is sent to event listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamEvents {
     /// `*_events_enabled`: whether there is an event for each piece of output.

@@ -37,7 +37,8 @@ const MOST_PROCESSES: usize = 1 << 17;
 pub const START: usize = ALIGNMENT;
 /// A part of the padding of a line.
 const BLANKS: &str = "                                                                ";
-/// The bytes of the version and of the tab beside it.
+/// The number of bytes of a version and of one tab. A line begins with the version and a tab, and ends with a tab,
+/// the version and a newline.
 const VERSION_FIELD: usize = 9;
 
 /// The first line.
@@ -97,9 +98,9 @@ pub struct Record<'a> {
 }
 
 /// The numbers of served requests of one process. Every number wraps around at 2³². Before a request, a client reads
-/// the counter for that kind of request. A changed counter means that rsup has served this request or the same kind of
-/// request of another client. For start and stop, both mean the same to the client. For a signal, the client may report
-/// success before its own signal is sent.
+/// the counter for that kind of request. A changed counter means that rsup has served this request, or a request of
+/// the same kind from another client. For a start or a stop, the client need not know which of the two it was. For a
+/// signal, the client may report success before its own signal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub starts: u32,
@@ -165,7 +166,7 @@ pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize
 }
 
 /// Returns the length of the lines of a board, which is in the first [`START`] bytes of the board. Returns `None` if
-/// the bytes are not the beginning of a board, or not yet.
+/// `start` contains no valid length, for example because rsup has not written the header yet.
 #[must_use]
 pub fn line_length_in(start: &[u8]) -> Option<usize> {
     let length: usize = number(str::from_utf8(start).ok()?.split('\t').nth(3)?.strip_prefix("line ")?)?;

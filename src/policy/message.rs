@@ -157,7 +157,7 @@ pub enum ExitCause {
     AllEnded,
     /// There is no process that rsup could start.
     NothingToStart,
-    /// A client requested it.
+    /// A client requested that rsup stop every process and exit.
     ShutdownRequested,
     /// A client requested a reload. rsup executes itself again instead of exiting.
     ReloadRequested,

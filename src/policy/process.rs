@@ -168,7 +168,7 @@ pub enum ProcessAction {
 enum Demand {
     /// There was no request, or rsup has carried it out.
     None,
-    /// The process must be started. It has no leader yet, or it has the leader that is STOPPING.
+    /// The process must be started. It has no leader yet, or its leader is still being stopped.
     Start {
         /// The earliest time of the start.
         at: Time,
@@ -463,8 +463,8 @@ impl Process {
         }
     }
 
-    /// Starts the program again after [`Event::SpawnDeferred`], unless a stop was requested. rsup has tried to open the
-    /// FIFO by now.
+    /// Starts the program again after [`Event::SpawnDeferred`], unless a stop was requested. A log file of the
+    /// program is a FIFO, and rsup has tried to open this FIFO since the last start.
     fn spawn_deferred(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {

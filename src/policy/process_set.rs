@@ -111,7 +111,8 @@ struct ManagedProcess {
     /// The position of this process's last exit in the order of all exits, counted from 1. 0 if the process has not
     /// exited.
     exit_order: u64,
-    /// The same for the last time that the process entered FATAL.
+    /// The position of this process's last entry into FATAL in the order of all entries into FATAL, counted from 1. 0
+    /// if the process has not entered FATAL.
     fatal_order: u64,
     /// Whether the process is in `ProcessSet::changed`.
     changed: bool,
@@ -207,7 +208,8 @@ impl ProcessSet {
         let mut starting: Vec<(i64, ProcId)> = Vec::new();
         for (index, ManagedProcess { spec, .. }) in self.processes.iter().enumerate() {
             if spec.autostart || spec.dependent_startup {
-                // supervisord starts the processes with `autostart` before its plugin starts the others.
+                // supervisord starts the processes with `autostart` first. The event listener
+                // supervisord-dependent-startup then starts the others.
                 let rank = if spec.autostart { i64::MIN } else { spec.start_rank };
                 starting.push((rank, ProcId(index)));
             }
@@ -325,7 +327,8 @@ impl ProcessSet {
         self.will_reload
     }
 
-    /// Whether no process but event listeners runs or will run, so that rsup exits if it has no other child.
+    /// Whether event listeners are the only processes that run or will run by themselves. If rsup has no other child,
+    /// it may then stop them and exit.
     #[must_use]
     pub fn only_listeners_run(&self) -> bool {
         self.accepts_requests() && self.active == 0 && self.active_listeners > 0
@@ -621,8 +624,9 @@ impl ProcessSet {
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
-            // The time is not computed again: a listener that was STARTING before may be RUNNING now, and its second begins
-            // when it enters RUNNING.
+            // The time is computed only once. It gives a STARTING listener `LISTENER_GRACE_SECS` seconds after it
+            // enters RUNNING. If the time were computed again after that, the listener would lose a part of these
+            // seconds.
             if self.stop_listeners_at.is_none() {
                 self.stop_listeners_at =
                     self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
@@ -844,9 +848,10 @@ impl ProcessSet {
         released.sort_unstable();
         self.released.extend(released.into_iter().map(|(_, id)| id));
         let processes = &self.processes;
-        let is_over = |id: ProcId| managed(processes, id).is_some_and(|managed| is_over(&managed.process));
-        if is_over(id) {
-            for stuck in self.startup.end(id, is_over) {
+        let has_ended_for_good =
+            |id: ProcId| managed(processes, id).is_some_and(|managed| has_ended_for_good(&managed.process));
+        if has_ended_for_good(id) {
+            for stuck in self.startup.end(id, has_ended_for_good) {
                 let reasons = self.startup.reasons(stuck);
                 self.actions.push_back(Action::Log(SupervisorMessage::NeverStarts { id: stuck, reasons }));
             }
@@ -951,7 +956,7 @@ fn goals_of(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goals {
 }
 
 /// Whether a process has ended and will be started again only if a client requests it.
-fn is_over(process: &Process) -> bool {
+fn has_ended_for_good(process: &Process) -> bool {
     match process.state() {
         ProcessState::Exited { .. } | ProcessState::Fatal => !process.has_leader_or_restart(),
         ProcessState::Stopped | ProcessState::Starting { .. } | ProcessState::Running => false,

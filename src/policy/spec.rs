@@ -48,7 +48,7 @@ pub struct Dependency {
 pub enum StartupWait {
     /// When it is RUNNING.
     Running,
-    /// When it has exited as expected.
+    /// The process is up when it has exited with an expected exit code.
     Exited,
 }
 

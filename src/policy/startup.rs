@@ -37,12 +37,12 @@ impl Goal {
     }
 }
 
-/// One thing that processes wait for. It is satisfied once all members have reached one of the goals.
+/// One thing that processes wait for. It is satisfied once there is one goal that all members have reached.
 #[derive(Debug)]
 struct Condition {
     /// Whether the condition before this one in the list has to be satisfied too, because it is that of the step before. A
     /// client may have started a whole step before the step was due.
-    follows: bool,
+    requires_previous: bool,
     members: Rc<[ProcId]>,
     /// Each goal, and how many members have not reached it.
     goals: Vec<(Goal, usize)>,
@@ -50,7 +50,7 @@ struct Condition {
     waiters: Vec<ProcId>,
     reason: WaitReason,
     is_satisfied: bool,
-    /// Whether it was noted that the waiters can never start.
+    /// Whether rsup has already found that the waiters can never start.
     is_lost: bool,
 }
 
@@ -75,7 +75,7 @@ struct Waiter {
     reached: Goals,
     /// Whether the process is to be started as soon as nothing is left to wait for.
     is_waiting: bool,
-    /// Whether it was noted that the process can never start.
+    /// Whether rsup has already found that the process can never start.
     is_stuck: bool,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct StartupOrder {
 }
 
 impl StartupOrder {
-    /// Finds out what the processes wait for. `is_ordered` says whether priorities are steps.
+    /// Finds out what the processes wait for. `is_ordered` says whether `startup=ordered` is set.
     pub(super) fn new(specs: &[ProcessSpec], is_ordered: bool) -> Self {
         let mut order = Self::default();
         let has_dependencies = specs.iter().any(|spec| !spec.dependencies.is_empty());
@@ -123,19 +123,19 @@ impl StartupOrder {
             .collect();
         members.sort_unstable();
         let mut before: Option<Rc<[ProcId]>> = None;
-        let mut follows = false;
+        let mut requires_previous = false;
         for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let step: Vec<ProcId> = step.iter().map(|member| member.2).collect();
             if let Some(before) = before.replace(step.as_slice().into()) {
-                self.add(follows, before, vec![Goal::Up], step, WaitReason::LowerPriorities);
-                follows = true;
+                self.add(requires_previous, before, vec![Goal::Up], step, WaitReason::LowerPriorities);
+                requires_previous = true;
             }
         }
     }
 
     fn add(
         &mut self,
-        follows: bool,
+        requires_previous: bool,
         members: Rc<[ProcId]>,
         goals: Vec<Goal>,
         waiters: Vec<ProcId>,
@@ -155,7 +155,7 @@ impl StartupOrder {
         }
         let goals = goals.into_iter().map(|goal| (goal, members.len())).collect();
         self.conditions.push(Condition {
-            follows,
+            requires_previous,
             members,
             goals,
             waiters,
@@ -211,7 +211,8 @@ impl StartupOrder {
         progress
     }
 
-    /// Notes that a condition is satisfied, if it is, and then those that follow it.
+    /// Marks a condition as satisfied if all members have reached one of its goals and the condition before it, if it
+    /// follows one, is satisfied. Then does the same with the conditions that follow this condition.
     fn satisfy(&mut self, mut number: usize, progress: &mut Vec<(ProcId, bool)>) {
         let mut may_be_satisfied = self.condition_before(number).is_none_or(|before| before.is_satisfied);
         while may_be_satisfied && let Some(condition) = self.conditions.get_mut(number) {
@@ -228,30 +229,30 @@ impl StartupOrder {
                 }
             }
             number = number.saturating_add(1);
-            may_be_satisfied = self.follows(number);
+            may_be_satisfied = self.requires_previous(number);
         }
     }
 
     /// Whether the condition before this one has to be satisfied too.
-    fn follows(&self, number: usize) -> bool {
-        self.conditions.get(number).is_some_and(|condition| condition.follows)
+    fn requires_previous(&self, number: usize) -> bool {
+        self.conditions.get(number).is_some_and(|condition| condition.requires_previous)
     }
 
     /// The condition that has to be satisfied before this one.
     fn condition_before(&self, number: usize) -> Option<&Condition> {
-        if self.follows(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
+        if self.requires_previous(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
     }
 
-    /// Notes that a process will reach no further state by itself. `is_over` says the same of any process. Returns
-    /// the waiting processes that can never start now and were not returned before.
-    pub(super) fn end(&mut self, id: ProcId, is_over: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
+    /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of a given
+    /// process. Returns the waiting processes that can never start now and were not returned before.
+    pub(super) fn end(&mut self, id: ProcId, has_ended_for_good: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
         let mut stuck = Vec::new();
         let mut ended = vec![id];
         while let Some(id) = ended.pop() {
             let conditions =
                 self.waiters.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
             for mut number in conditions {
-                if !self.is_missed_by(id, number) || !self.is_hopeless(number, &is_over) {
+                if !self.is_missed_by(id, number) || !self.is_hopeless(number, &has_ended_for_good) {
                     continue;
                 }
                 while let Some(condition) = self.conditions.get_mut(number) {
@@ -266,7 +267,7 @@ impl StartupOrder {
                         }
                     }
                     number = number.saturating_add(1);
-                    if !self.follows(number) {
+                    if !self.requires_previous(number) {
                         break;
                     }
                 }
@@ -276,7 +277,7 @@ impl StartupOrder {
         stuck
     }
 
-    /// Whether there is a goal of a condition that this member has not reached.
+    /// Whether the condition has a goal that this member has not reached.
     fn is_missed_by(&self, id: ProcId, number: usize) -> bool {
         let reached = self.waiters.get(id.0).map_or(0, |member| member.reached.0);
         let goals = self.conditions.get(number).map(|condition| &condition.goals);
@@ -284,14 +285,14 @@ impl StartupOrder {
     }
 
     /// Whether for each goal of a condition there is a member that will never reach it, and this was not noted yet.
-    fn is_hopeless(&self, number: usize, is_over: &impl Fn(ProcId) -> bool) -> bool {
+    fn is_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcId) -> bool) -> bool {
         let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_lost;
         let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
         let never_reaches = |id: &ProcId, goal: Goal| {
             let member = self.waiters.get(id.0);
             let has_reached = member.is_some_and(|member| member.reached.0 & goal.bit() != 0);
             let is_stuck = member.is_some_and(|member| member.is_waiting && member.is_stuck);
-            !has_reached && (is_stuck || is_over(*id))
+            !has_reached && (is_stuck || has_ended_for_good(*id))
         };
         condition.goals.iter().all(|(goal, _)| condition.members.iter().any(|id| never_reaches(id, *goal)))
     }

@@ -19,7 +19,8 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pub(super) state: ProcessState,
-    /// The numbers of [`Process::start_results`].
+    /// The two results of [`Process::start_results`]: how often the process has entered RUNNING, and how often a
+    /// start has failed.
     successes: u32,
     failures: u32,
 }

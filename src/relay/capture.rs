@@ -12,17 +12,19 @@ pub(super) enum Part {
     Output(Vec<u8>),
     /// Bytes between the tokens.
     Captured(Vec<u8>),
-    /// The second token was read. These are all bytes between the tokens, or the last of them if there are too many.
+    /// The second token was read. Contains the bytes between the tokens, or only the last part of them if there are
+    /// too many.
     Message(Vec<u8>),
 }
 
 #[derive(Debug)]
 pub(super) struct Capture {
-    /// About how many bytes between the tokens are kept: the last ones. As in supervisord, a piece that is longer is kept.
+    /// About how many bytes between the tokens are kept. The oldest bytes are removed. As in supervisord, bytes that
+    /// come in one read are all kept, even if they are more than this limit.
     limit: usize,
     /// The bytes that may be the beginning of a token.
     held: Vec<u8>,
-    /// The bytes after the first token. `None` outside the tokens.
+    /// The bytes that follow the token `BEGIN`. `None` before this token, and after the token `END`.
     captured: Option<Vec<u8>>,
 }
 
@@ -56,7 +58,8 @@ impl Capture {
         }
     }
 
-    /// Returns what waits for a token, because the process has ended. A message without an end is lost.
+    /// Returns the bytes that were held back because a token may begin in them: the process has ended, so no more
+    /// bytes follow. If the second token is missing, the message is lost.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let held = mem::take(&mut self.held);
         if self.captured.take().is_some() { Vec::new() } else { held }

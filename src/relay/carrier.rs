@@ -58,12 +58,13 @@ struct Carrier<'a> {
     outlets: Vec<Outlet<'a>>,
     /// rsup's own log lines, those of the relay included.
     log: Stream,
-    /// Whether the log is not read until stderr has room.
-    log_waits: bool,
-    /// Whether rsup has exited, so that the pipe of its log is at end of file.
+    /// Whether the relay has stopped reading rsup's log until stderr has room.
+    log_awaits_room: bool,
+    /// Whether no more log lines of rsup can come: rsup has exited, or there is no pipe for them.
     log_is_closed: bool,
-    /// Whether a descriptor could not be watched. The next relay watches all of them anew.
-    has_failed: bool,
+    /// Whether the poller could not watch a descriptor. This relay then ends, and rsup forks a relay that watches all
+    /// descriptors anew.
+    watch_failed: bool,
     formatter: LineFormatter,
     /// `None` if there are no event listeners.
     listeners: Option<Listeners<'a>>,
@@ -112,9 +113,9 @@ impl<'a> Carrier<'a> {
             files: plan.files.iter().map(LogFile::new).collect(),
             outlets,
             log: Stream::new(plan.positions.is_inside_line(plan.streams.len()), None),
-            log_waits: false,
+            log_awaits_room: false,
             log_is_closed: plan.log.is_none(),
-            has_failed: false,
+            watch_failed: false,
             formatter: LineFormatter::new(plan.log_format),
             listeners: plan.listeners.as_ref().map(|listeners| Listeners::new(listeners, plan.threshold)),
             buffer: vec![0; READ_SIZE],
@@ -132,7 +133,7 @@ impl<'a> Carrier<'a> {
         }
         let mut ready = Vec::new();
         while !self.is_done() {
-            if self.has_failed {
+            if self.watch_failed {
                 return false;
             }
             let until_flush = self
@@ -156,8 +157,9 @@ impl<'a> Carrier<'a> {
         if self.may_start_programs || self.open_streams > 0 {
             return false;
         }
-        // PID 1 keeps the pipe of its log open until it exits.
-        while self.carry_log() == Read::Some && !self.log_waits {}
+        // rsup keeps the pipe of its log open until rsup exits. So the relay empties this pipe, and does not wait for
+        // its end of file.
+        while self.carry_log() == Read::Some && !self.log_awaits_room {}
         self.log.length() == 0 && self.outlets.iter().all(Outlet::is_free)
     }
 
@@ -279,7 +281,7 @@ impl<'a> Carrier<'a> {
     fn has_room(&self, index: usize) -> bool {
         let Some(plan) = self.plan.streams.get(index) else { return false };
         let outlet = plan.outlet.and_then(|outlet| self.outlets.get(outlet_index(outlet, &self.outlets)));
-        plan.file.is_some() && !plan.has_source || outlet.is_none_or(Outlet::is_free)
+        plan.file.is_some() && !plan.shows_source || outlet.is_none_or(Outlet::is_free)
     }
 
     fn read(&mut self, index: usize) -> Read {
@@ -288,15 +290,16 @@ impl<'a> Carrier<'a> {
         };
         let length = if plan.file.is_some() { READ_SIZE } else { LINE_READ_SIZE };
         let mut buffer = mem::take(&mut self.buffer);
-        // If the relay is killed during the read, the next relay cannot know how much was read.
+        // If the relay is killed during the read, the next relay does not know how much was read. So the stream
+        // counts as inside a line until the read is over.
         let was_inside_line = stream.is_inside_line();
-        let has_lines = plan.file.is_none() || plan.has_source;
+        let has_lines = plan.file.is_none() || plan.shows_source;
         if has_lines {
             self.plan.positions.set_inside_line(index, true);
         }
         let read = sys::read_pipe(&plan.pipe, buffer.get_mut(..length).unwrap_or_default());
         match read {
-            Ok(count) if count > 0 => self.take(index, buffer.get(..count).unwrap_or_default()),
+            Ok(count) if count > 0 => self.distribute(index, buffer.get(..count).unwrap_or_default()),
             Ok(_) | Err(_) if has_lines => self.plan.positions.set_inside_line(index, was_inside_line),
             Ok(_) | Err(_) => {}
         }
@@ -309,7 +312,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Passes on what a process has written, and tells the listeners about it.
-    fn take(&mut self, index: usize, bytes: &[u8]) {
+    fn distribute(&mut self, index: usize, bytes: &[u8]) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         let parts = capture.map(|capture| capture.read(bytes));
         let Some(parts) = parts else {
@@ -342,7 +345,8 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Passes on what waits for the token of the capture mode, because the process has ended.
+    /// Passes on the bytes that the capture mode holds back because a token may begin in them. The process has ended,
+    /// so no more bytes follow.
     fn finish_capture(&mut self, index: usize) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         if let Some(held) = capture.map(|capture| capture.finish()) {
@@ -361,7 +365,7 @@ impl<'a> Carrier<'a> {
             for trouble in troubles {
                 self.log_line(Level::Warn, &trouble.about(path));
             }
-            if is_written && !self.plan.streams.get(index).is_some_and(|plan| plan.has_source) {
+            if is_written && !self.plan.streams.get(index).is_some_and(|plan| plan.shows_source) {
                 return;
             }
         }
@@ -383,7 +387,7 @@ impl<'a> Carrier<'a> {
         }
         let number = plan.outlet.map(|outlet| outlet_index(outlet, &self.outlets));
         let Some(outlet) = number.and_then(|number| self.outlets.get_mut(number)) else { return true };
-        let format = if plan.has_source { LineFormat::Source } else { self.plan.format };
+        let format = if plan.shows_source { LineFormat::Source } else { self.plan.format };
         let in_colour = outlet.is_terminal && self.plan.may_colour;
         let unfinished = match (is_last, outlet.is_terminal, format) {
             (true, _, _) => Unfinished::IsLine,
@@ -420,10 +424,11 @@ impl<'a> Carrier<'a> {
         let Some(outlet) = self.outlets.get(number) else { return };
         let watched = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
         // A regular file cannot be watched (EPERM), and is never full.
-        self.has_failed |= watched.is_err_and(|errno| errno != Errno::EPERM);
+        self.watch_failed |= watched.is_err_and(|errno| errno != Errno::EPERM);
     }
 
-    /// Writes what waits in an outlet. When it has room, reads the streams again that have waited for it.
+    /// Writes the lines that wait in an outlet. If the outlet then has room for more, reads the streams that have
+    /// waited for this room.
     fn continue_outlet(&mut self, number: usize) {
         let Some(outlet) = self.outlets.get_mut(number) else { return };
         outlet.write();
@@ -442,7 +447,7 @@ impl<'a> Carrier<'a> {
     fn continue_stream(&mut self, index: usize) {
         let Some(plan) = self.plan.streams.get(index) else { return };
         if self.streams.get(index).is_some_and(|stream| !stream.is_closed) {
-            self.has_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
+            self.watch_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
             return self.carry(index);
         }
         // The stream is at end of file, and only its last lines are left.
@@ -495,10 +500,10 @@ impl<'a> Carrier<'a> {
         if !is_written {
             self.watch_outlet(number);
         }
-        let waited = mem::replace(&mut self.log_waits, !is_written);
+        let waited = mem::replace(&mut self.log_awaits_room, !is_written);
         if let Some(log) = self.plan.log.as_ref().filter(|_| waited == is_written && !self.log_is_closed) {
             if is_written {
-                self.has_failed |= self.poller.add(log, LOG_TAG).is_err();
+                self.watch_failed |= self.poller.add(log, LOG_TAG).is_err();
             } else {
                 self.poller.remove(log);
             }
@@ -515,7 +520,8 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Notes when the unfinished line of a stream is written, if it has one.
+    /// Sets the time at which the unfinished line of a stream is to be written. If the stream has no unfinished line,
+    /// sets no time.
     fn queue_unfinished(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.flush_at = (stream.length() > 0).then(|| sys::monotonic_nanos() + FLUSH_AFTER);
@@ -536,7 +542,7 @@ impl<'a> Carrier<'a> {
             let Some(stream) = self.streams.get_mut(index) else { continue };
             stream.is_queued = false;
             match stream.flush_at {
-                // The stream was read again meanwhile.
+                // The stream was read again after it was queued, so its unfinished line is written at a later time.
                 Some(later) if later > now => {
                     stream.is_queued = true;
                     self.unfinished.push_back((later, index));

@@ -9,7 +9,8 @@ use crate::sys::StagingPipe;
 /// written as several lines.
 pub(super) const MAX_LINE: usize = StagingPipe::CAPACITY;
 
-/// The SGR codes of the colours in which names are displayed. Neighbours in the configuration get different ones.
+/// The SGR codes of the colours in which names are displayed. Processes that are neighbours in the configuration get
+/// different colours.
 const COLOURS: [&str; 6] = ["36", "33", "32", "35", "34", "31"];
 
 /// A part of what a program has written.
@@ -54,7 +55,7 @@ pub(super) fn append(
             return text.len();
         }
         out.truncate(start);
-        // Each byte of the text takes at least one byte of the line.
+        // Each byte of the text takes at least one byte of the line. So a text without its last `excess` bytes fits.
         let fitting = if excess < text.len() { text.len() - excess } else { text.len() / 2 };
         text = cut(text, fitting);
     }

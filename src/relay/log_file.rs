@@ -34,7 +34,7 @@ struct OpenFile {
 /// What the relay logs about a log file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The file could not be opened, for the first time.
+    /// The file could not be opened. Later failures are not logged until the file has been opened.
     NotOpened(Errno),
     /// The file is open, after one or more attempts that have failed.
     Opened,
@@ -165,8 +165,8 @@ impl<'a> LogFile<'a> {
     /// Renames the old files `FILE.1`, `FILE.2` and so on, and then the file itself to `FILE.1`.
     fn rotate(&self) -> io::Result<()> {
         let backups = self.plan.backups;
-        // A rotation that fails at the file itself has already renamed the old files. It is repeated, and must not rename
-        // them again, because the last one would be lost each time.
+        // If the last rotation has failed to rename the file itself, it has already renamed the old files. This
+        // rotation must not rename them again, because each attempt would lose the oldest file.
         let are_renamed = self.rotation_failed && !self.numbered(1).exists();
         for number in (1..backups).rev().filter(|_| !are_renamed) {
             let old = self.numbered(number);

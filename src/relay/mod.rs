@@ -1,5 +1,5 @@
-//! The relay: the process beside PID 1 that carries the output of the programs. It writes log files and rotates them, and
-//! it writes whole lines to rsup's own stdout and stderr. PID 1 forks it only if the configuration needs it, and forks it
+//! The relay: a second process of rsup, which carries the output of the programs. It writes log files and rotates them, and
+//! it writes whole lines to rsup's own stdout and stderr. rsup forks it only if the configuration needs it, and forks it
 //! again if it dies. The relay also sends events to the event listeners. The relay ends when no process can write to its
 //! pipes any more.
 

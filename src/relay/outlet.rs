@@ -15,14 +15,15 @@ pub(super) struct Outlet<'a> {
     staging: Option<&'a StagingPipe>,
     /// Whether the staging pipe may contain bytes.
     is_staged: bool,
-    /// The memory that has the same purpose if the stream is a regular file.
+    /// The memory from which the next relay completes a line if this relay is killed. `None` if the stream is not a
+    /// regular file.
     journal: Option<&'a LineJournal>,
     /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are the
     /// bytes for which there was no room.
     pub(super) lines: Vec<u8>,
-    /// After an error, the rest of a line of which the stream has taken a part. It comes before the next lines.
+    /// After an error in the middle of a line: the rest of this line, which is written before the next lines.
     rest: Vec<u8>,
-    /// Whether `lines` begins with such a rest.
+    /// Whether `lines` begins in the middle of a line whose beginning the stream has taken.
     begins_inside_line: bool,
     /// The number of lines that were lost and not reported.
     lost: u64,
@@ -132,7 +133,8 @@ impl<'a> Outlet<'a> {
         self.lines.drain(..written);
     }
 
-    /// After an error, keeps the rest of a line of which `lines[..written]` contains a part, and loses the other lines.
+    /// After an error: if the stream has taken only the beginning of a line, keeps the rest of this line. Loses all
+    /// other lines in `lines[written..]`.
     fn give_up(&mut self, written: usize) {
         let (before, left) = self.lines.split_at(written.min(self.lines.len()));
         let is_inside_line = before.last().map_or(self.begins_inside_line, |byte| *byte != b'\n');

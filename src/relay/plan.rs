@@ -1,4 +1,4 @@
-//! What PID 1 tells the relay before the fork.
+//! What rsup tells the relay before the fork.
 
 use crate::log::LogFormat;
 use crate::policy::Level;
@@ -23,7 +23,8 @@ pub struct Plan {
     pub records: OwnedFd,
     /// `None` if there are no event listeners.
     pub listeners: Option<ListenersPlan>,
-    /// Which streams are read up to the middle of a line. The last entry belongs to rsup's own log.
+    /// For each stream, whether the relay has read only the beginning of a line. The last entry is for rsup's own
+    /// log.
     pub positions: LinePositions,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
     pub staging: [Option<StagingPipe>; 2],
@@ -41,16 +42,16 @@ pub struct StreamPlan {
     pub pipe: OwnedFd,
     /// The index of the process in the configuration.
     pub process: usize,
-    /// The name of the process: as supervisorctl prints it, or without the group if `has_source`.
+    /// The name of the process: as supervisorctl prints it, or without the group if `shows_source`.
     pub name: String,
     pub channel: Channel,
     /// Which of rsup's own streams receives the lines, if no log file does. `None` if the lines are discarded.
     pub outlet: Option<Channel>,
     /// The index of the log file in [`Plan::files`]. `None` if the lines go to one of rsup's own streams.
     pub file: Option<usize>,
-    /// Whether rsup's own stream receives the lines also if a log file does. The name of the process and the channel come
-    /// before each line, as the event listener supervisor_stdout prints them.
-    pub has_source: bool,
+    /// Whether the lines go to rsup's own stream even if they also go to a log file. In rsup's own stream, the name
+    /// of the process and the channel come before each line, as the event listener supervisor_stdout prints them.
+    pub shows_source: bool,
     /// Whether listeners receive each piece of output as an event.
     pub has_events: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode.
@@ -93,7 +94,7 @@ impl FilePlan {
     }
 }
 
-/// What PID 1 tells the relay about all listeners.
+/// What rsup tells the relay about all listeners.
 #[derive(Debug)]
 pub struct ListenersPlan {
     /// The `identifier` of `[supervisord]`.
@@ -105,11 +106,11 @@ pub struct ListenersPlan {
     pub pools: Vec<PoolPlan>,
     /// The listeners of all pools, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,
-    /// Through this socket, PID 1 sends the pipes of each listener that it starts.
+    /// Through this socket, rsup sends the pipes of each listener that it starts.
     pub pipes: PipeSocket,
 }
 
-/// What PID 1 tells the relay about a pool.
+/// What rsup tells the relay about a pool.
 #[derive(Debug)]
 pub struct PoolPlan {
     pub name: String,
@@ -119,7 +120,7 @@ pub struct PoolPlan {
     pub buffer_size: usize,
 }
 
-/// What PID 1 tells the relay about a listener.
+/// What rsup tells the relay about a listener.
 #[derive(Debug)]
 pub struct ListenerPlan {
     /// The index of the process in the configuration.

@@ -1,4 +1,5 @@
-//! The records that PID 1 writes to a pipe of the relay: what has happened to the processes. Both ends use this description.
+//! The records that rsup writes to a pipe of the relay: what has happened to the processes. rsup and the relay both
+//! use this description.
 
 use crate::policy::{StateName, Transition};
 
@@ -10,7 +11,7 @@ pub enum Record {
         /// The index of the process in the configuration, as in the other records.
         process: usize,
     },
-    /// A child was forked for a process. If the process is a listener, PID 1 has sent its pipes before.
+    /// A child was forked for a process. If the process is a listener, rsup has sent its pipes before this record.
     Forked { process: usize, pid: i32 },
     /// A process has entered a state. `pid` is its leader, or 0 if there is none.
     Changed { process: usize, pid: i32, transition: Transition },

@@ -11,7 +11,7 @@ pub(super) struct Stream {
     held: Vec<u8>,
     /// The line whose beginning an earlier relay has lost.
     skipped: SkippedLine,
-    /// Whether the child of the process has exited, and the relay has not read everything that it has written.
+    /// Whether the process has exited, and the relay has not read all of its output yet.
     pub(super) has_ended: bool,
     /// Whether the stream is at end of file.
     pub(super) is_closed: bool,
@@ -28,9 +28,10 @@ pub(super) struct Stream {
 pub(super) enum Unfinished {
     /// Only if they are longer than a line may be.
     Waits,
-    /// As [`Unfinished::Waits`], but what ends in a carriage return is displayed at once: a terminal reads the lines.
+    /// The same as [`Unfinished::Waits`], except that bytes up to a carriage return are written at once. The output
+    /// goes to a terminal, on which a program shows its progress in this way.
     ShowsProgress,
-    /// Always, because nothing follows them.
+    /// The bytes always count as a line. The process has ended, or it has written no more bytes for a second.
     IsLine,
 }
 
@@ -38,7 +39,8 @@ pub(super) enum Unfinished {
 const SMALL: usize = 512;
 
 impl Stream {
-    /// A stream of which an earlier relay may have read the beginning of a line. `capture` is the limit of its capture mode.
+    /// Creates a stream. `is_inside_line` says whether an earlier relay may have read the beginning of a line. The
+    /// rest of this line is then skipped. `capture` is the limit of the capture mode.
     pub(super) fn new(is_inside_line: bool, capture: Option<usize>) -> Self {
         let mut stream =
             Self { capture: capture.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };
@@ -64,7 +66,7 @@ impl Stream {
         self.skipped.end();
     }
 
-    /// How many bytes wait.
+    /// The number of bytes that were read and not written yet.
     pub(super) fn length(&self) -> usize {
         self.held.len()
     }
@@ -96,7 +98,8 @@ impl Stream {
     }
 }
 
-/// The first line of `held`, and the length of the newline after it. `None` if there is no whole line.
+/// The next piece of `held` to write, and the length of the newline after it. `None` if `held` has no whole line and
+/// `unfinished` does not permit to write what it has.
 fn next_piece(held: &[u8], unfinished: Unfinished) -> Option<(Piece<'_>, usize)> {
     if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
         return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));

@@ -8,7 +8,7 @@ use std::mem;
 /// How often a write is repeated after EINTR.
 pub(super) const MAX_INTERRUPTIONS: u32 = 10;
 
-/// What has happened to one file.
+/// What the earlier writes to one file have left: the rest of a line that has to follow, and a count of lost lines.
 #[derive(Debug, Default)]
 pub(super) struct WholeLines {
     /// The rest of a line of which a part is in the file.
@@ -78,7 +78,8 @@ impl WholeLines {
         }
     }
 
-    /// Keeps what completes the line at the end of the file, and loses the other bytes.
+    /// After a failed write: if the file ends in the middle of a line, keeps the end of this line from `left`. Loses
+    /// the other bytes.
     fn keep_rest_of_line(&mut self, left: &[u8], is_inside_line: bool) {
         self.is_inside_line = false;
         if !is_inside_line {
@@ -88,8 +89,8 @@ impl WholeLines {
         self.lose(others);
     }
 
-    /// Moves the end of the line of `rest` from the beginning of `bytes` to `rest`. Returns the other bytes. A line that is
-    /// too long is cut.
+    /// Completes the line in `rest`: moves the bytes of `bytes` up to the first newline to the end of `rest`. Returns
+    /// the other bytes. A line that is too long is cut.
     fn complete_rest<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         if self.rest.ends_with(b"\n") {
             return bytes;
@@ -105,7 +106,7 @@ impl WholeLines {
         others
     }
 
-    /// Counts the lines that begin in `bytes`, which are lost.
+    /// Notes that `bytes` are lost, and counts the lines that begin in them.
     fn lose(&mut self, bytes: &[u8]) {
         let Some(last) = bytes.last() else { return };
         let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;

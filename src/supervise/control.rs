@@ -97,7 +97,7 @@ impl Control {
         }
     }
 
-    /// Returns the error of the first of several failed writes in a row, once.
+    /// Returns the error of a failed write, once. If several writes in a row fail, returns only the first error.
     pub(super) fn take_write_error(&mut self) -> Option<Errno> {
         self.write_error.take()
     }

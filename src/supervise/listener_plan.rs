@@ -52,34 +52,34 @@ pub(super) struct Observed {
     by_listeners: Vec<&'static str>,
     /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the programs
     /// itself. Empty if the file does not have this listener.
-    by_named_output: Vec<&'static str>,
+    by_supervisor_stdout: Vec<&'static str>,
 }
 
-/// How one stream is observed.
+/// What event listeners need from one stream. A listener that rsup replaces counts too.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Observation {
     /// Whether listeners receive each piece of output as an event.
     pub(super) has_events: bool,
     /// Whether the name of the process comes before each line, in place of supervisor_stdout.
-    pub(super) has_source: bool,
+    pub(super) shows_source: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if there is no capture mode.
     pub(super) capture: Option<usize>,
 }
 
 impl Observation {
     pub(super) fn is_any(self) -> bool {
-        self.has_events || self.has_source || self.capture.is_some()
+        self.has_events || self.shows_source || self.capture.is_some()
     }
 }
 
 impl Observed {
     pub(super) fn new(config: &Config) -> Self {
-        let mut observed = Self { by_listeners: Vec::new(), by_named_output: Vec::new() };
+        let mut observed = Self { by_listeners: Vec::new(), by_supervisor_stdout: Vec::new() };
         for process in config.processes.iter().chain(&config.replaced_listeners) {
             let Some(listener) = &process.listener else { continue };
             match listener.replacement {
                 None => observed.by_listeners.extend(&listener.events),
-                Some(Replacement::NamedOutput) => observed.by_named_output.extend(&listener.events),
+                Some(Replacement::NamedOutput) => observed.by_supervisor_stdout.extend(&listener.events),
                 Some(Replacement::OrderedStart) => {}
             }
         }
@@ -95,7 +95,7 @@ impl Observed {
         let limit = usize::try_from(capture_maxbytes).unwrap_or(usize::MAX);
         Observation {
             has_events: enabled && contains(&self.by_listeners, log),
-            has_source: enabled && contains(&self.by_named_output, log),
+            shows_source: enabled && contains(&self.by_supervisor_stdout, log),
             capture: (limit > 0 && contains(&self.by_listeners, communication)).then_some(limit),
         }
     }

@@ -1,4 +1,4 @@
-//! What PID 1 does for event listeners: it gives their pipes to the relay, and tells the relay what happens to the
+//! What rsup does for event listeners: it gives their pipes to the relay, and tells the relay what happens to the
 //! processes. The relay does everything else.
 
 use super::Supervisor;
@@ -24,7 +24,7 @@ impl Supervisor {
                 "the relay did not read {lost} events of processes in time; the event listeners are started again"
             );
             self.log.line(Level::Warn, text);
-            // The relay may not know the pipes or the state of a listener.
+            // A lost record may be about a listener. The relay then does not know the listener's pipes or its state.
             self.restart_listeners(now());
         }
     }
@@ -40,7 +40,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Returns the errno of sendmsg(2): the relay cannot get the pipes.
-    pub(super) fn hand_over(
+    pub(super) fn announce_child(
         &mut self,
         id: ProcId,
         pid: Pid,
@@ -52,7 +52,7 @@ impl Supervisor {
         if let Some(pipes) = pipes {
             listeners.pipes.send(pid.number(), pipes)?;
         }
-        // A relay that is forked later does not read the record.
+        // A relay that is forked later does not read the record that is written below. It gets the PID from the plan.
         if let Some(known) = listeners.pids.get_mut(id.0) {
             *known = pid.number();
         }
@@ -91,8 +91,9 @@ impl Supervisor {
         }
     }
 
-    /// Whether a process belongs to an event listener. The listener or its kill(1) may have exited already, and then nothing
-    /// shows whose process it was. So a process that does not exist counts as one of a listener, if there are listeners.
+    /// Whether the sender of a signal belongs to an event listener. The sender can be the listener, or a kill(1) that
+    /// the listener has run. If the sender has exited already, nothing shows whose process it was. So, if there are
+    /// listeners, a PID without a process counts as that of a listener.
     fn may_be_of_listener(&self, pid: u32) -> bool {
         self.listeners().into_iter().any(|id| {
             let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);

@@ -1,5 +1,5 @@
-//! The life of the relay, as PID 1 sees it. While programs run, PID 1 never waits for the relay, and no output of a
-//! program passes through PID 1.
+//! How rsup starts, watches and ends the relay. While programs run, rsup itself never waits for the relay, and no
+//! output of a program passes through rsup itself.
 
 use super::clock::now;
 use super::relay::Relay;
@@ -16,7 +16,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 const LEAST_DRAIN_TIME: Duration = Duration::from_millis(200);
 /// How long rsup waits until the relay has died after SIGKILL.
 const KILL_TIME: Duration = Duration::from_secs(1);
-/// How many relays rsup starts at most at its end, one after the death of another.
+/// While rsup exits, it waits for at most this many relays. If one dies, rsup starts the next one.
 const MAX_LAST_RELAYS: u32 = 3;
 /// How often rsup tries to reap a relay at its end, once in a millisecond.
 const REAP_ATTEMPTS: u64 = 100;
@@ -39,7 +39,7 @@ impl Supervisor {
         });
         match watched {
             Ok(child) => {
-                self.remaining.spare(Some(child.pid()));
+                self.remaining.set_relay(Some(child.pid()));
                 if let Some(stream) = relay.log_stream.take() {
                     self.log.redirect(stream);
                 }
@@ -48,7 +48,7 @@ impl Supervisor {
                 relay.child = Some(child);
             }
             Err(errno) => {
-                relay.stop_reading_log(&mut self.log);
+                relay.write_log_directly(&mut self.log);
                 if !relay.fork_failed {
                     self.log.line(Level::Warn, messages::relay_not_started(errno));
                 }
@@ -74,10 +74,11 @@ impl Supervisor {
             return;
         };
         self.poller.remove(&child);
-        self.remaining.spare(None);
+        self.remaining.set_relay(None);
         if matches!(status, WaitStatus::Exited(_)) {
-            // The relay could not work, and the next one may not be able to either.
-            relay.stop_reading_log(&mut self.log);
+            // The relay exited because it could not work, and the next relay may fail too. So rsup writes its log
+            // lines itself until a relay runs again.
+            relay.write_log_directly(&mut self.log);
         }
         self.log.line(Level::Warn, messages::relay_exited(child.pid(), status));
         self.restart_listeners(now());
@@ -89,7 +90,7 @@ impl Supervisor {
         if self.relay.is_none() {
             return self.log.finish();
         }
-        self.continue_relay();
+        self.ensure_relay_runs();
         // The relay exits when its pipes are closed and empty, so the last lines have to be in the pipe before that.
         self.log.finish();
         if let Some(relay) = &mut self.relay {
@@ -104,14 +105,14 @@ impl Supervisor {
             if is_finished || now() >= end {
                 break;
             }
-            // A relay that has died has left bytes in the pipes.
-            self.continue_relay();
+            // The relay has died and has left bytes in the pipes, so another relay must write them.
+            self.ensure_relay_runs();
         }
         self.end_relay(is_finished || now() < end);
     }
 
-    /// Makes sure that a relay runs at rsup's end.
-    fn continue_relay(&mut self) {
+    /// Makes sure that a relay runs while rsup exits: continues it if it is stopped, or starts one.
+    fn ensure_relay_runs(&mut self) {
         match self.relay.as_ref().and_then(|relay| relay.child.as_ref()) {
             Some(child) if !child.has_exited() => {
                 // The relay may be stopped.
@@ -132,19 +133,21 @@ impl Supervisor {
             return false;
         };
         let status = reap(&child);
-        self.remaining.spare(None);
+        self.remaining.set_relay(None);
         status == Some(WaitStatus::Exited(relay::FINISHED))
     }
 
-    /// Writes the log lines that are left, and ends the relay if it has not exited.
+    /// Kills the relay if it still runs and must not outlive rsup. Then writes the log lines that are left. If
+    /// `is_in_time` is false, logs that the relay has not finished.
     fn end_relay(&mut self, is_in_time: bool) {
         let Some(relay) = &mut self.relay else { return };
-        // Without a reload and outside a container, the processes that rsup leaves behind may continue to write.
+        // If rsup is not PID 1 and does not execute itself again, other processes may outlive rsup and continue to
+        // write. The relay then stays, to carry their output.
         let must_end = self.context.is_pid1 || self.processes.will_reload();
         if let Some(child) = relay.child.take_if(|_| must_end) {
             end(&child);
         }
-        relay.stop_reading_log(&mut self.log);
+        relay.write_log_directly(&mut self.log);
         if !is_in_time {
             self.log.line(Level::Warn, messages::RELAY_NOT_FINISHED);
         }
@@ -155,7 +158,7 @@ impl Supervisor {
 impl Relay {
     /// Makes rsup write its log lines itself, because no relay may read them. If the last relay has left a part of a line,
     /// this line is torn.
-    fn stop_reading_log(&mut self, log: &mut Log) {
+    fn write_log_directly(&mut self, log: &mut Log) {
         if self.plan.log.is_some() && self.log_stream.is_none() {
             self.log_stream = Some(log.redirect(OutputStream::stderr()));
         }
@@ -164,9 +167,9 @@ impl Relay {
 
 /// Kills a relay and reaps it.
 fn end(child: &RelayChild) {
-    // kill(2) has no effect on a process that has exited.
+    // A relay does not die while it writes to a mount that does not answer, so the wait for its end has a limit.
     let _ = sys::kill(child.pid(), Signal::KILL.number());
-    // A relay that writes to a mount that does not answer does not die.
+    // SIGKILL has no effect while the relay writes to a mount that does not answer, so the wait is limited.
     if child.wait_for_exit(KILL_TIME) {
         reap(child);
     }

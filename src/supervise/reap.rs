@@ -67,8 +67,8 @@ impl Supervisor {
         }
     }
 
-    /// Whether rsup has a child because of which it has to stay. If only event listeners run, they are no such children. If
-    /// the kernel does not list the children, nothing shows that there are others.
+    /// Whether rsup has a child that keeps rsup from exiting. If all programs have ended and only event listeners
+    /// run, the listeners do not count. If the kernel then does not list the children, the result is false.
     fn has_other_children(&self) -> bool {
         if !self.processes.only_listeners_run() {
             return true;

@@ -18,10 +18,10 @@ use std::path::PathBuf;
 /// The longest name in bytes that comes before a line. A line has little room for a longer one.
 const MAX_NAME: usize = 1000;
 
-/// The number of descriptors that PID 1 needs for the relay as a whole: its pipes, the one that shows its end, the sockets
-/// for the pipes of event listeners, and the pipes of one of them.
+/// The number of descriptors that rsup needs for the relay as a whole: its pipes, the pipe that shows that it has
+/// exited, the sockets for the pipes of event listeners, and the pipes of the listener that is being started.
 const SHARED_DESCRIPTORS: u64 = 16;
-/// The number of descriptors that PID 1 needs for each stream that goes through the relay: both ends of its pipe.
+/// The number of descriptors that rsup needs for each stream that goes through the relay: both ends of its pipe.
 const DESCRIPTORS_PER_STREAM: u64 = 2;
 
 /// Returns the number of descriptors that rsup needs for the relay at most. 0 if no stream goes through it.
@@ -109,9 +109,9 @@ impl RelayBuilder {
         }
     }
 
-    /// Returns where the stdout of an event listener goes. If `direct` is a file, the relay copies the stdout to it. There
-    /// is no other copy: supervisord writes one to a file in /tmp if the key is not set, and rsup's own stdout is not the
-    /// place for the protocol.
+    /// Returns where the stdout of an event listener goes. If `direct` is a file, the relay also copies the stdout to
+    /// this file. Otherwise there is no copy. supervisord writes a copy to a file in /tmp if `stdout_logfile` is not
+    /// set. rsup's own stdout gets no copy, because the stdout of a listener contains only the event protocol.
     ///
     /// # Errors
     /// Returns the text after `spawnerr:` if there is no relay.
@@ -154,9 +154,9 @@ impl RelayBuilder {
             _ => return direct,
         };
         // In the other modes, each line has the name of its process anyway.
-        let has_source =
-            observation.has_source && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
-        let outlet = if has_source { Some(Channel::Stdout) } else { outlet };
+        let shows_source =
+            observation.shows_source && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
+        let outlet = if shows_source { Some(Channel::Stdout) } else { outlet };
         if self.shared.is_none() {
             return direct;
         }
@@ -171,18 +171,18 @@ impl RelayBuilder {
         self.streams.push(StreamPlan {
             pipe: reader,
             process: index,
-            name: if has_source { config.name.clone() } else { shown_name(config) },
+            name: if shows_source { config.name.clone() } else { shown_name(config) },
             channel,
             outlet,
             file,
-            has_source,
+            shows_source,
             has_events: observation.has_events,
             capture: observation.capture,
         });
         self.writers.push(writer);
         match direct {
             Output::File(direct) => Output::File(sys::LogFile {
-                carried: file.map(|_| pipe),
+                rotation_pipe: file.map(|_| pipe),
                 fallback: (!is_direct).then_some(pipe),
                 ..direct
             }),
@@ -257,13 +257,14 @@ fn shown_name(process: &ProcessConfig) -> String {
     name
 }
 
-/// The relay, as PID 1 sees it.
+/// What rsup knows about the relay and keeps open for it.
 pub(super) struct Relay {
     pub(super) plan: Plan,
-    /// The writing ends of the programs' pipes. PID 1 keeps them open, so that the relay sees no end of file while a
+    /// The writing ends of the programs' pipes. rsup keeps them open, so that the relay sees no end of file while a
     /// program restarts.
     pub(super) writers: Vec<OwnedFd>,
-    /// The writing end of the pipe of [`crate::relay::Record`]. `None` at rsup's end.
+    /// The writing end of the pipe of [`crate::relay::Record`]. rsup closes it before it exits, and the field is
+    /// `None` then.
     pub(super) records: Option<OwnedFd>,
     /// The number of records that were lost and not reported, because the pipe was full.
     pub(super) lost_records: u64,

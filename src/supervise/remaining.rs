@@ -87,8 +87,8 @@ impl RemainingProcesses {
         }
     }
 
-    /// Leaves out this process. `None` leaves out no process.
-    pub(super) fn spare(&mut self, relay: Option<Pid>) {
+    /// Sets the PID of the relay, which gets no signal from now on. `None` means that there is no relay.
+    pub(super) fn set_relay(&mut self, relay: Option<Pid>) {
         self.relay = relay;
     }
 

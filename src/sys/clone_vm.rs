@@ -4,7 +4,7 @@
 //! fork(2) copies the page tables. After a fork(2) the kernel also copies every page that the parent or the child
 //! writes to. With fork(2), a restart takes 0.80 ms instead of 0.53 ms, and the start of 200 programs takes 45 ms
 //! instead of 29 ms. vfork(2) copies nothing, but suspends rsup until the exec. An exec from a mount that does not
-//! answer would therefore suspend PID 1.
+//! answer would therefore suspend rsup.
 //!
 //! The child has its own stack, descriptor table, signal dispositions and working directory, and runs at the
 //! same time as rsup. Until it has executed its program or exited, these rules apply to it:

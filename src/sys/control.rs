@@ -33,8 +33,8 @@ impl MemoryFile {
                 errno => Err(errno),
             });
         let fd = created?;
-        // Other processes of rsup's user may read the file and not write it, because they could damage it. An error is
-        // not important, because rsup works without the mode too.
+        // The mode lets other processes of rsup's user only read the file, because a write of theirs could damage it.
+        // An error is ignored, because rsup works without this mode too.
         let _ = fchmod(&fd, Mode::S_IRUSR);
         Ok(Self(fd.into()))
     }

@@ -161,9 +161,9 @@ pub fn is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 
-/// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the configuration
-/// names a group, the change is always made. Otherwise the change is made only if the user of `credentials` is not the
-/// user that rsup already runs as. supervisord does the same.
+/// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the
+/// configuration names a group, which supervisord does not allow, the change is always made. Otherwise, as in
+/// supervisord, the change is made only if the user of `credentials` is not the user that rsup already runs as.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

@@ -30,7 +30,7 @@ struct Lines {
     bytes: UnsafeCell<[u8; LineJournal::CAPACITY]>,
 }
 
-// SAFETY: rsup has one thread, and PID 1 and the relays are processes of their own.
+// SAFETY: rsup has one thread, and rsup and the relays are processes of their own.
 unsafe impl Sync for Lines {}
 
 impl LineJournal {

@@ -1,4 +1,4 @@
-//! The pipes of event listeners, and the socket through which PID 1 passes them to the relay.
+//! The pipes of event listeners, and the socket through which rsup passes them to the relay.
 
 use super::errno::{Errno, cvt};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -43,7 +43,7 @@ impl ListenerPipes {
     }
 }
 
-/// A pair of connected sockets. PID 1 keeps both, so that the next relay gets what the last one has not received.
+/// A pair of connected sockets. rsup keeps both, so that the next relay gets what the last one has not received.
 #[derive(Debug)]
 pub struct PipeSocket {
     sender: OwnedFd,
@@ -93,7 +93,8 @@ impl PipeSocket {
             // SAFETY: `with_message` gives a valid message, and the kernel writes at most as much as it has room for.
             unsafe { libc::recvmsg(self.receiver.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
         });
-        // If this process has no descriptor left for the second one, the kernel has created only the first.
+        // The message contains two descriptors. If this process has room for only one more, the kernel creates only
+        // the first one, and the second one stays -1. The first one is then closed again.
         let [stdin, stdout] = received.ok()?.map(|fd| {
             // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
             (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })

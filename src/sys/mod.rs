@@ -1,5 +1,5 @@
-//! The kernel interface: the only folder with `unsafe`, nix and libc. Its files know neither the configuration nor the
-//! state of rsup, only numbers, paths and descriptors.
+//! The kernel interface: the only folder that uses nix and libc. Only this folder and main.rs contain `unsafe`. The
+//! files of this folder know neither the configuration nor the state of rsup, only numbers, paths and descriptors.
 #![allow(unsafe_code, reason = "system calls")]
 
 mod alloc;

@@ -111,7 +111,8 @@ fn write_to_pipe(pipe: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     match cvt(written) {
         // The pipe is full, no process has it open for reading, or the descriptor is the reading end.
         Err(errno @ (Errno::EAGAIN | Errno::EPIPE | Errno::EBADF)) => Err(errno),
-        // Linux before 5.5 does not support RWF_NOWAIT for pipes, and a seccomp filter may refuse pwritev2(2).
+        // Linux before 6.4 does not support RWF_NOWAIT for pipes. Later kernels do not support it for a FIFO, for a
+        // pipe that was opened through /proc, or after splice(2). A seccomp filter may also refuse pwritev2(2).
         Err(_) => write_if_ready(pipe, bytes),
         Ok(length) => Ok(usize::try_from(length).unwrap_or(0)),
     }

@@ -1,5 +1,5 @@
-//! What the kernel provides for the relay, the process that carries the output of the programs: its pipes, the fork that
-//! creates it, and what it tells the next relay when it dies.
+//! What the kernel provides for the relay, the process that carries the output of the programs: its pipes, the fork
+//! that creates it, and the memory from which the next relay sees where a killed relay stopped.
 
 use super::errno::{Errno, cvt};
 use super::fork::raw_fork;
@@ -20,7 +20,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// A pipe between PID 1 or a program on one side, and the relay on the other. PID 1 keeps both ends open, so neither side
+/// A pipe between rsup or a program on one side, and the relay on the other. rsup keeps both ends open, so neither side
 /// notices when the other one dies.
 #[derive(Debug)]
 pub struct StreamPipe {
@@ -138,7 +138,7 @@ impl StagingPipe {
         cvt(result.into()).map(|_| bytes == 0)
     }
 
-    /// Removes up to the length of `buffer` bytes. Returns their number, which is 0 if the pipe is empty.
+    /// Moves bytes from the pipe to `buffer`. Returns their number, which is 0 if the pipe is empty.
     pub fn take(&self, buffer: &mut [u8]) -> usize {
         read(&self.0.reader, buffer).unwrap_or(0)
     }
@@ -259,8 +259,8 @@ impl RelayChild {
         self.has_exited()
     }
 
-    /// Reaps the relay. Returns how it has ended, or `None` if it still runs. For a moment after
-    /// [`RelayChild::has_exited`], it still runs.
+    /// Reaps the relay. Returns how it has ended, or `None` if it cannot be reaped yet. That can be so for a moment
+    /// after [`RelayChild::has_exited`] has returned true.
     pub fn reap(&self) -> Option<WaitStatus> {
         let mut status = 0;
         let options = libc::__WCLONE | libc::WNOHANG;

@@ -169,14 +169,15 @@ pub enum Output {
     Listener,
 }
 
-/// A log file of a program, and what the relay has to do with it. The pipes stay open as long as programs may be started.
+/// A log file of a program, and the pipes to the relay that the program may get instead of the file. The pipes stay
+/// open as long as programs may be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     pub path: CString,
     /// The pipe to the relay, if the relay writes the file and rotates it. The child opens the file nevertheless, so that
     /// the file exists and an error is reported. The child uses the pipe only if the file is regular: a FIFO or a device
     /// cannot be rotated.
-    pub carried: Option<RawFd>,
+    pub rotation_pipe: Option<RawFd>,
     /// The pipe that the program gets if the file cannot be opened. If `None`, it gets rsup's own stream.
     pub fallback: Option<RawFd>,
 }
@@ -185,7 +186,7 @@ impl LogFile {
     /// A file to which the program itself appends.
     #[must_use]
     pub fn direct(path: CString) -> Self {
-        Self { path, carried: None, fallback: None }
+        Self { path, rotation_pipe: None, fallback: None }
     }
 }
 
@@ -209,7 +210,7 @@ impl Output {
     fn clear_nonblock(&self) {
         let pipe = match self {
             Self::Relay(pipe) => Some(*pipe),
-            Self::File(file) => file.carried.or(file.fallback),
+            Self::File(file) => file.rotation_pipe.or(file.fallback),
             Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard => None,
             Self::SameAsStdout | Self::Listener => None,
         };
@@ -247,8 +248,8 @@ pub enum FifoCheck {
     /// they are pipes. If a log file is a FIFO that is not in the list, the child reports [`ExecStep::UnopenedFifo`]
     /// and exits.
     Report(Vec<PipeId>),
-    /// rsup has already tried to open those log files that are FIFOs. The child does not compare its log files with a
-    /// list. If there is an error for a log file, the child reports the error and does not open the file.
+    /// rsup has already tried to open the log files that are FIFOs, so the child does not look for unopened FIFOs. If
+    /// there is an error for a log file, the child reports the error and does not open the file.
     Tried(LogFileErrors),
 }
 
@@ -518,7 +519,7 @@ fn open_output(
 fn log_file_descriptor(file: &LogFile) -> Result<RawFd, Errno> {
     let opened = open_for_writing(file.path.as_c_str(), OFlag::O_CREAT | OFlag::O_APPEND)?;
     let is_regular = stream_kind(opened.as_fd()) == StreamKind::RegularFile;
-    Ok(file.carried.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
+    Ok(file.rotation_pipe.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
 }
 
 /// Returns the descriptor that replaces a log file that cannot be opened: the pipe to the relay, or rsup's own stream.
@@ -530,9 +531,9 @@ fn fallback(output: &Output, to: RawFd) -> RawFd {
     reopened.map_or(to, IntoRawFd::into_raw_fd)
 }
 
-/// Returns a descriptor of `fd`, one of rsup's own streams, which the caller puts in the place of `to`. If `fd` and
-/// `to` are equal, this is `fd` itself. Otherwise it is a duplicate, because the caller may replace `fd` before it uses
-/// the result.
+/// Returns a descriptor for the stream `fd`, which is one of rsup's own. The caller puts the result in the place of
+/// `to`. If `fd` and `to` are equal, the result is `fd` itself. Otherwise the result is a duplicate, because the
+/// caller may replace `fd` before it uses the result.
 fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
         return Ok(to);

@@ -235,8 +235,8 @@ impl<'t> Document<'t> {
 /// itself. So the section keeps this value, even if a later file sets the key in `[DEFAULT]` again.
 struct DefaultKey<'a> {
     key: &'a str,
-    /// The earlier values of this key that some sections keep, each with the index of the file that sets the next
-    /// value.
+    /// The values of this key that a later file has replaced, but that some sections keep. Each comes with the index
+    /// of the file that has replaced it.
     old_values: Vec<(usize, Value<'a>)>,
     last: Value<'a>,
 }
@@ -249,7 +249,7 @@ impl<'a> DefaultKey<'a> {
         }
     }
 
-    /// The value for a section whose first header is in this file.
+    /// Returns the value that a section inherits if its first header is in the file with the index `file`.
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
         let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);

@@ -47,7 +47,7 @@ const OTHER_NAMES: [&str; 6] =
     ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
 impl<'a> ExpansionVars<'a> {
-    /// Returns the names `ENV_*` with the variables of `environment` as their values. No other names are defined.
+    /// Defines the name `ENV_X` for each variable X of `environment`, and no other names.
     pub(crate) fn variables(environment: &'a EnvMap) -> Self {
         ExpansionVars {
             environment,

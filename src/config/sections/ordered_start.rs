@@ -128,7 +128,8 @@ fn warn_now_and_at_start(reader: &mut SectionReader<'_, '_>, key: &str, why: Str
 /// A program with at least one process.
 struct Program<'a> {
     processes: Rc<[ProcId]>,
-    /// What the sections of the program say. `None` if no key of this file is set.
+    /// The waits that the program's section sets. `None` if the program waits for nothing and has neither
+    /// `dependent_startup` nor `startup_wait=exited` (set or by default).
     source: Option<WaitingProgram<'a>>,
     /// The indices of the programs that the program waits for, in the order of the waits in `source`.
     targets: Vec<usize>,
@@ -140,7 +141,8 @@ struct Program<'a> {
     /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has no
     /// such process.
     steps: Option<(Step, Step)>,
-    /// The last of the steps that its own processes and those that it waits for belong to.
+    /// The last step that contains a process of this program, or of a program that it waits for directly or
+    /// indirectly. Only processes with `autostart` belong to steps.
     last_needed_step: Option<Step>,
 }
 
@@ -170,7 +172,7 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
         report_cycle(context, &programs, cycle);
     }
     for place in order {
-        inherit(&mut programs, place);
+        update_from_targets(&mut programs, place);
     }
     rank_dependents(&programs, processes);
     if startup == Startup::Ordered {
@@ -236,9 +238,9 @@ fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: 
     context.reader(first.section).error(key, why);
 }
 
-/// Takes over what the programs that a program waits for decide: its level, the last step that it needs and, with
-/// `dependent_startup_inherit_priority`, the priority. They must have taken it over before.
-fn inherit(programs: &mut [Program<'_>], place: usize) {
+/// Updates a program from the programs that it waits for: its `level`, its `last_needed_step` and, with
+/// `dependent_startup_inherit_priority`, its `priority`. The programs that it waits for must be updated before.
+fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
     let Some(program) = programs.get(place) else { return };
     let inherits_priority = program.source.as_ref().is_some_and(|source| source.inherits_priority);
     let mut priority = program.priority;
@@ -274,8 +276,9 @@ fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
     }
 }
 
-/// Warns about programs because of which a step of `startup=ordered` never ends, so that the next step never begins, and
-/// about jobs of which a short run is a failed start.
+/// Warns about each program that keeps a step of `startup=ordered` from ending, so that the next step never begins.
+/// Also warns if a program with `startup_wait=exited` must run for `startsecs`, because a shorter run is a failed
+/// start.
 fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], processes: &[ProcessConfig]) {
     let last_step = programs.iter().filter_map(|program| program.steps).map(|(_, last)| last).max();
     for program in programs {
@@ -296,7 +299,7 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
         else {
             continue;
         };
-        // With `autorestart=false`, there is a warning in any case.
+        // With `autorestart=false`, `warnings.rs` warns about `startsecs`, unless `startretries` is 0.
         if spec.startsecs > 0 && spec.autorestart == AutoRestart::Unexpected {
             let seconds = spec.startsecs;
             let why = format!(

@@ -227,7 +227,8 @@ fn process_spec(
     let autorestart = reader.value_or("autorestart", vars, AutoRestart::Unexpected, auto_restart);
     let startsecs = reader.value_or("startsecs", vars, 1, integer);
     let priority = reader.value_or("priority", vars, DEFAULT_PRIORITY, integer);
-    // Such a process is RUNNING at once, so its RUNNING says nothing; people use these keys for jobs that end.
+    // With `startsecs=0`, a process is RUNNING at once. People set this key together with `autorestart=false` for
+    // jobs that end, so such a process counts as up only when it has exited.
     let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
     let is_listener = source.kind == SectionKind::EventListener;
     // The value of `[supervisord]` is meant for the programs.

@@ -104,7 +104,7 @@ impl<'a> Context<'a> {
     /// Checks that the user of a `user` or `user:group` value exists, and also the group of a `user:group` value.
     ///
     /// # Errors
-    /// Returns the message that supervisord writes for this value.
+    /// Returns a message. If the user does not exist, it is the message that supervisord writes for this value.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
         if self.known_users.get(user).is_none() {
             (self.inputs.check_user)(user)?;

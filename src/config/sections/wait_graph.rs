@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::config::grammar::document::Section;
 use crate::policy::StateName;
 
-/// A program that waits for others, or whose end another may wait for, as its section says.
+/// A program whose section names programs to wait for, or sets `dependent_startup=true` or `startup_wait=exited`.
 pub(crate) struct WaitingProgram<'a> {
     pub(crate) section: &'a Section<'a>,
     pub(crate) name: Rc<str>,
@@ -65,8 +65,9 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     Sorted { order, cycles }
 }
 
-/// Finds cycles among the programs of which `missing` is not 0. Each of them waits for at least one other of them. So a
-/// walk from one to the next of them ends in a cycle.
+/// Finds cycles among the programs whose number in `missing` is not 0. Each of them waits for a program that [`sort`]
+/// could not place: another one of them, or itself. So a walk from each program to one that it waits for ends in a
+/// cycle.
 fn cycles(waits: &[&[usize]], missing: &[usize]) -> Vec<Vec<usize>> {
     let is_left = |program: usize| missing.get(program).is_some_and(|missing| *missing > 0);
     let mut cycles = Vec::new();
@@ -81,7 +82,8 @@ fn cycles(waits: &[&[usize]], missing: &[usize]) -> Vec<Vec<usize>> {
             let targets = waits.get(at).copied().unwrap_or_default();
             at = targets.iter().copied().find(|target| is_left(*target)).unwrap_or(at);
         }
-        // The walk ended at a program of this walk, which begins a cycle, or at a program of an earlier walk.
+        // If the walk has come back to a program of its own path, a cycle begins at this program. Otherwise it has
+        // come to a program of an earlier walk, and there is no new cycle.
         let cycle = path.split_off(path.iter().position(|program| *program == at).unwrap_or(path.len()));
         if !cycle.is_empty() {
             cycles.push(cycle);

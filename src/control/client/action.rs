@@ -136,7 +136,7 @@ fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outc
 }
 
 fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
-    // During a shutdown, rsup stops every process. The counter of stop requests need not change.
+    // During a shutdown, rsup stops every process without a request of a client, so the counter may stay the same.
     let is_served = now.served.stops != before.served.stops || phase == Phase::ShuttingDown;
     // Another client may have started the process again. Then the process has another PID, or the new start has failed.
     let has_ended = is_at_rest(now)

@@ -97,7 +97,7 @@ impl Rsup {
     }
 }
 
-/// The time until which a read that begins now is repeated.
+/// Until this time, a read of the board that begins now is repeated if it finds an incomplete board.
 pub(super) fn deadline() -> u64 {
     monotonic_nanos().saturating_add(PATIENCE)
 }
@@ -160,7 +160,7 @@ impl Board {
         self.text.get(start..start.checked_add(self.line_length)?)
     }
 
-    /// Returns the phase of the header. A header that was not read is that of a running rsup.
+    /// Returns the phase in the header, or [`Phase::Running`] if the header was not read.
     pub(super) fn phase(&self) -> Phase {
         self.header.map_or(Phase::Running, |header| header.phase)
     }
@@ -171,7 +171,7 @@ impl Board {
         line.and_then(|line| Record::parse(line).ok()).ok_or_else(|| other_version(self.pid))
     }
 
-    /// Whether this is more than one line. The caller must have read from the header on.
+    /// Whether there are lines after the header. The first line of this board must be the header.
     pub(super) fn has_records(&self) -> bool {
         self.text.len() > self.line_length
     }

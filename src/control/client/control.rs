@@ -84,7 +84,7 @@ fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&s
         match (name, first) {
             (Name::Group(group), None) => {
                 let status = if action == Action::Start { 2 } else { 1 };
-                // See `report`.
+                // A write error is ignored, for the reason that is given at `report`.
                 let _ = session.error(status, format_args!("{group}: ERROR (no such group)"));
             }
             (Name::Group(_), Some(_)) => {

@@ -46,7 +46,7 @@ pub(super) fn find() -> Result<Rsup, Failure> {
     }
 }
 
-/// A search for processes that the user has not named.
+/// The search for an rsup if the user has not set [`VARIABLE`].
 struct Search {
     /// The effective user of the client.
     user: Option<u32>,
@@ -61,7 +61,8 @@ impl Search {
         if pid == 1 || user == Some(0) || user == self.user { look_at(pid, self.deadline) } else { Ok(None) }
     }
 
-    /// The only process of /proc that is an rsup and not a copy of another one.
+    /// The only rsup among the processes of /proc. A child that rsup has forked and that has not executed its program
+    /// yet does not count as a second rsup.
     fn only_one(&self) -> Result<Rsup, Failure> {
         let mut found: Option<Rsup> = None;
         let mut pids = String::new();

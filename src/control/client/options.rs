@@ -112,7 +112,7 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Options, EarlyExit> {
 }
 
 fn specs() -> Vec<OptionSpec> {
-    // The scope makes the messages write `--history_file`, as supervisorctl does.
+    // `OptionScope::Ignored` makes error messages write `--history_file` with `_`, as supervisorctl does.
     let spec = |(short, long, takes_value)| OptionSpec {
         short: Some(short),
         long,

@@ -93,8 +93,8 @@ fn in_order_of_names(board: &Board) -> Result<Vec<Record<'_>>, Failure> {
     board.sorted(|record| [&*record.group, "\0", &*record.name].concat())
 }
 
-/// Returns the processes that the words name, in the order of the words; without words, all processes. A word that
-/// names no process causes an error with this exit status.
+/// Returns the processes that the words name, in the order of the words; without words, all processes. If a word
+/// names no process, reports an error with the exit status `status`.
 fn named<'a>(
     session: &mut Session<'_>,
     records: &'a [Record<'a>],

@@ -130,7 +130,8 @@ enum Log {
 fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -> Result<Log, Failure> {
     let launch = launch(rsup);
     let home = launch.environment.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
-    // Without access to the directory, only absolute paths work.
+    // A path may be relative to rsup's working directory. If the client cannot enter this directory, only absolute
+    // paths work.
     let is_inside = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid)).is_ok();
     let config = (session.files.load)(session.options.configuration.as_deref(), launch);
     let config = config.map_err(Failure::other)?;

@@ -22,7 +22,7 @@ pub fn is_subscribed(subscribed: &str, event: &str) -> bool {
 
 impl Event {
     /// An event without text.
-    pub(super) fn named(name: &str) -> Self {
+    pub(super) fn without_payload(name: &str) -> Self {
         Self { name: name.to_owned(), payload: String::new() }
     }
 
@@ -40,7 +40,8 @@ impl Event {
         Self { name: format!("PROCESS_STATE_{}", to.name()), payload }
     }
 
-    /// A process has written `data`. If `is_message`, it was between the tokens of supervisord's capture mode.
+    /// A process has written `data`. `is_message` says whether `data` was between the tokens of supervisord's capture
+    /// mode.
     pub(super) fn output(
         process: &ProcessName,
         pid: i32,
@@ -67,7 +68,7 @@ impl Event {
         Self { name: format!("TICK_{period}"), payload: format!("when:{when}") }
     }
 
-    /// supervisord has created a group.
+    /// The event that supervisord sends after it has created a group.
     pub(super) fn group_added(group: &str) -> Self {
         Self { name: "PROCESS_GROUP_ADDED".to_owned(), payload: format!("groupname:{group}\n") }
     }

@@ -34,8 +34,8 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Notes that a child was forked for the listener. These are its pipes. `None` if the child has exited, and everything
-    /// that it has written was read.
+    /// Notes that a child was forked for the listener, and takes the relay's ends of its pipes. With `None`, notes
+    /// that the child has exited and that everything it has written was read.
     pub(super) fn begin(&mut self, pipes: Option<ListenerPipes>) {
         self.protocol = Protocol::default();
         self.unsent = Vec::new();

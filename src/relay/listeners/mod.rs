@@ -1,4 +1,4 @@
-//! Event listeners. PID 1 starts them and says what happens to the processes; everything else is done here. supervisord
+//! Event listeners. rsup starts them and says what happens to the processes; everything else is done here. supervisord
 //! does the same in dispatchers.py (`PEventListenerDispatcher`) and process.py (`EventListenerPool`).
 
 mod event;
@@ -59,18 +59,19 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Applies a record of PID 1.
+    /// Applies a record of rsup.
     pub(super) fn apply(&mut self, record: Record, poller: &Poller) {
         match record {
             Record::Ended { process } => self.end(process, poller),
             Record::Forked { process, pid } => self.begin(process, pid, poller),
             Record::Changed { process, pid, transition } => self.change(process, pid, transition),
             Record::Started => self.announce_start(),
-            Record::Stopping => self.accept(Event::named("SUPERVISOR_STATE_CHANGE_STOPPING")),
+            Record::Stopping => self.accept(Event::without_payload("SUPERVISOR_STATE_CHANGE_STOPPING")),
         }
     }
 
-    /// As in supervisord, a pool learns of its own group and of the groups after it.
+    /// Sends the events about the creation of the groups. As in supervisord, a pool gets the events about its own
+    /// group and the groups created after it, because the pool did not exist before.
     fn announce_start(&mut self) {
         let mut last = "";
         let mut pools = 0;
@@ -81,7 +82,7 @@ impl<'a> Listeners<'a> {
                 self.accept_by(Event::group_added(group), pools);
             }
         }
-        self.accept(Event::named("SUPERVISOR_STATE_CHANGE_RUNNING"));
+        self.accept(Event::without_payload("SUPERVISOR_STATE_CHANGE_RUNNING"));
     }
 
     /// Notes that a process has written `data`. If `is_message`, it was between the tokens of the capture mode.
@@ -277,7 +278,8 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Sends an event to the first listener of a pool that is ready. Returns the event if there is none.
+    /// Sends an event to a ready listener of a pool. Returns the event if no listener is ready, or if each ready
+    /// listener has closed its stdin.
     fn send(&mut self, number: usize, event: PoolEvent) -> Option<PoolEvent> {
         let Some(pool) = self.pools.get(number) else { return Some(event) };
         let listeners = self.listeners.iter_mut().filter(|listener| listener.plan.pool == number);

@@ -40,8 +40,8 @@ impl<'a> Pool<'a> {
         self.plan.events.iter().any(|subscribed| is_subscribed(subscribed, name))
     }
 
-    /// Takes an event, once for each name in `events` that stands for it. As in supervisord, the serial numbers are the
-    /// same each time. Returns whether there is such a name.
+    /// Adds an event to the buffer, once for each name in the key `events` that is its own name or the name of its
+    /// family. As in supervisord, the copies have equal serial numbers. Returns whether `events` has such a name.
     pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, messages: &mut Messages) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
         let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_serial };
@@ -88,9 +88,9 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// The event as a listener reads it. `server` is the `identifier` of `[supervisord]`. supervisord's documentation says
-    /// that the length counts bytes. But supervisord counts characters, and so do Python's listeners: they would wait for
-    /// ever for the missing characters.
+    /// The event as a listener reads it. `server` is the `identifier` of `[supervisord]`. supervisord's documentation
+    /// says that the length counts bytes. But supervisord counts characters, and listeners in Python read this number
+    /// of characters. If the length counted bytes, they would wait for ever for more characters.
     pub(super) fn envelope(&self, server: &str, event: &PoolEvent) -> String {
         let PoolEvent { event, serial, pool_serial } = event;
         let Event { name, payload } = &**event;

@@ -38,7 +38,7 @@ pub(super) enum Effect {
     },
     /// The listener has answered `OK`.
     Processed,
-    /// The listener has given another answer.
+    /// The listener has given an answer other than `OK`.
     Rejected,
     /// The listener has written this line where a result line was expected.
     BadResultLine(Vec<u8>),
@@ -57,9 +57,10 @@ const MAX_RESULT_LINE: usize = 4096;
 /// The answer of a listener, as far as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Answer {
-    /// How many bytes are left.
-    left: u64,
-    /// The beginning of the answer. It is one byte longer than [`OK`] at most, which shows that the answer is not `OK`.
+    /// The number of bytes of the answer that were not read yet.
+    bytes_left: u64,
+    /// The beginning of the answer: at most one byte more than [`OK`]. The extra byte shows that the answer is not
+    /// `OK`.
     beginning: Vec<u8>,
 }
 
@@ -118,7 +119,7 @@ impl Protocol {
         if newline.is_some() {
             line.pop();
         }
-        self.answer = answer_length(&line).map(|left| Answer { left, ..Answer::default() });
+        self.answer = answer_length(&line).map(|bytes_left| Answer { bytes_left, ..Answer::default() });
         if self.answer.is_none() {
             effects.push(Effect::BadResultLine(line));
             self.enter(State::Unknown, effects);
@@ -128,12 +129,12 @@ impl Protocol {
     }
 
     fn read_answer(&mut self, mut answer: Answer, effects: &mut Vec<Effect>) {
-        let length = usize::try_from(answer.left).unwrap_or(usize::MAX).min(self.input.len());
+        let length = usize::try_from(answer.bytes_left).unwrap_or(usize::MAX).min(self.input.len());
         let part = self.input.drain(..length);
-        answer.left -= length as u64;
+        answer.bytes_left -= length as u64;
         let room = (OK.len() + 1).saturating_sub(answer.beginning.len());
         answer.beginning.extend(part.take(room));
-        if answer.left > 0 {
+        if answer.bytes_left > 0 {
             self.answer = Some(answer);
         } else if answer.beginning == OK {
             effects.push(Effect::Processed);
@@ -235,7 +236,8 @@ mod tests {
     #[test]
     fn input_in_single_bytes_has_the_same_effects() {
         for state in ALL {
-            // Several lines in READY are one violation, and so are its single bytes.
+            // In the state READY, the first byte is a violation, and the later bytes have no effect. So single bytes
+            // have the effects of the table too.
             for input in INPUTS {
                 let mut protocol = listener(state);
                 let effects: Vec<Effect> =

@@ -3,10 +3,10 @@
 use super::event::Event;
 use std::time::Duration;
 
-/// The lengths of the slices in seconds.
+/// The wall clock is divided into slices of these lengths in seconds, for TICK_5, TICK_60 and TICK_3600.
 const PERIODS: [u64; 3] = [5, 60, 3600];
 
-/// The slices for which a pool wants events.
+/// The slices of the wall clock at whose beginning at least one pool wants an event.
 #[derive(Debug, Default)]
 pub(super) struct Ticks {
     /// Each period, with the beginning of the last slice that was seen.
@@ -38,7 +38,8 @@ impl Ticks {
         events
     }
 
-    /// The time from `now`, in milliseconds since 1970, to the next slice. `None` if no pool wants such an event.
+    /// The time until the next TICK event is due. `None` if no pool wants TICK events. `now` is in milliseconds since
+    /// 1970.
     pub(super) fn wait(&self, now: u64) -> Option<Duration> {
         let next =
             self.slices.iter().map(|(period, _)| (slice(*period, now / 1000) + period) * 1000).min()?;
