@@ -29,6 +29,8 @@ const READ_SIZE: usize = 32 * 1024;
 /// The same for a stream whose lines go to one of rsup's own streams. These bytes are copied twice more, and each copy uses
 /// memory.
 const LINE_READ_SIZE: usize = READ_SIZE / 2;
+/// The same if the lines become JSON objects, which are about twice as long.
+const JSON_READ_SIZE: usize = LINE_READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
 const READS_AT_END: usize = 6;
 /// After this time without further output, an unfinished line is written, in nanoseconds.
@@ -288,7 +290,11 @@ impl<'a> Carrier<'a> {
         let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get(index)) else {
             return Read::Nothing;
         };
-        let length = if plan.file.is_some() { READ_SIZE } else { LINE_READ_SIZE };
+        let length = match self.plan.format {
+            _ if plan.file.is_some() => READ_SIZE,
+            LineFormat::Json => JSON_READ_SIZE,
+            LineFormat::Plain | LineFormat::Prefix { .. } | LineFormat::Source => LINE_READ_SIZE,
+        };
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay does not know how much was read. So the stream
         // counts as inside a line until the read is over.

@@ -35,8 +35,8 @@ pub(super) enum Unfinished {
     IsLine,
 }
 
-/// The memory that a stream without waiting bytes may keep.
-const SMALL: usize = 512;
+/// The memory in bytes that a stream keeps, unless it holds more.
+const KEPT: usize = 128;
 
 impl Stream {
     /// Creates a stream. `is_inside_line` says whether an earlier relay may have read the beginning of a line. The
@@ -92,8 +92,9 @@ impl Stream {
             }
         }
         self.held.drain(..at);
-        if self.held.is_empty() && self.held.capacity() > SMALL {
-            self.held = Vec::new();
+        // Otherwise each stream that holds the beginning of a line would keep the memory of its longest read.
+        if self.held.len() <= KEPT {
+            self.held.shrink_to(KEPT);
         }
     }
 }
