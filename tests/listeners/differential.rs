@@ -156,6 +156,10 @@ impl<'a> Stage<'a> {
             }),
             Act::Log(text) => self.until_log_has(text, 1),
             Act::Logs(text, count) => self.until_log_has(text, count),
+            Act::Has(name, text) => self.until(&format!("{name}.out ends with {text:?}"), |server| {
+                let bytes = fs::read(server.path(&format!("{name}.out"))).unwrap_or_default();
+                bytes.ends_with(text.as_bytes()).then_some(())
+            }),
             Act::Tell(name, line) => {
                 self.fifos.get_mut(name).unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
                 Ok(())

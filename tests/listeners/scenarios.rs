@@ -16,6 +16,9 @@ pub(super) enum Act {
     Log(&'static str),
     /// Waits until the log has this number of lines with this text.
     Logs(&'static str, usize),
+    /// Waits until a log file `NAME.out` ends with this text. What a process writes before its end may reach the file after
+    /// the line about this end.
+    Has(&'static str, &'static str),
     /// Writes a line into the FIFO of a listener (see listener.py) or of a program (see puppet.sh).
     Tell(&'static str, &'static str),
     /// Requests the start of a program that executes puppet.sh, and waits until it waits for its first line.
@@ -124,7 +127,7 @@ macro_rules! program {
     };
 }
 
-use Act::{Got, Kill, Launch, Log, Logs, Start, Stop, Tell, Term, Up};
+use Act::{Got, Has, Kill, Launch, Log, Logs, Start, Stop, Tell, Term, Up};
 
 /// All scenarios.
 pub(super) fn all() -> Vec<&'static Scenario> {
@@ -638,6 +641,7 @@ const OUTPUT: &[Scenario] = &[
             Tell("x", r"write and so\non\n"),
             Tell("x", "exit 0"),
             Log("exited: x"),
+            Has("x", "and so\non\n"),
         ],
     ),
 ];
@@ -659,6 +663,7 @@ const CAPTURE: &[Scenario] = &[
             Got("x", 1),
             Tell("p", "exit 0"),
             Log("exited: p"),
+            Has("p", "long enough"),
         ],
     ),
     scenario(
