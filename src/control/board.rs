@@ -18,7 +18,7 @@ use std::fmt::Write;
 
 /// The name of the file, from which the kernel makes the text of [`LINK`].
 pub const NAME: &CStr = c"rsup";
-/// What the link in /proc/PID/fd reads.
+/// The target of the symbolic link in /proc/PID/fd that leads to the board.
 pub const LINK: &str = "/memfd:rsup (deleted)";
 
 /// The first field of the header after its version. The `1` at the end is increased when a client of the old format
@@ -75,7 +75,7 @@ pub struct Record<'a> {
     pub started_at: u64,
     /// When the most recent child exited, in seconds since 1970. 0 if no child has exited.
     pub ended_at: u64,
-    /// How the last child ended, in supervisord's words, such as `exit status 1`. Empty if none has.
+    /// How the last child ended, in supervisord's words, such as `exit status 1`. Empty if no child has ended.
     pub exit: Cow<'a, str>,
     /// Whether the last exit was expected (`exitcodes`).
     pub exit_expected: bool,

@@ -72,7 +72,7 @@ pub struct Requests {
     run: u64,
     /// The beginning of a line whose end has not been read yet.
     line: [u8; SIZE],
-    /// The number of bytes of that line, which may be more than `line` can hold.
+    /// The number of bytes of the unfinished line. If `line` is too small for them, it contains only the first bytes.
     length: usize,
 }
 

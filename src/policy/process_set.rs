@@ -20,9 +20,9 @@ const REPORT_INTERVAL_SECS: i64 = 3;
 /// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const FORCE_AFTER_SECS: i64 = 1;
-/// Seconds from the last failure or end of a program that rsup did not stop itself, until a stop reaches the event listeners.
-/// In this time, a listener can act on the event. A listener that was STARTING then receives no event, so its second begins
-/// when its `startsecs` are over.
+/// If a program has failed or has exited without a request to stop, rsup stops the event listeners only this number
+/// of seconds later. A listener can act on the event in this time. A listener receives no event while it is STARTING,
+/// so its time begins when its `startsecs` are over.
 const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -130,9 +130,9 @@ pub struct ProcessSet {
     active: usize,
     /// The number of event listeners that are [active](Process::is_active).
     active_listeners: usize,
-    /// When a program has last failed or ended that rsup did not stop itself.
-    last_death: Option<Time>,
-    /// During the stop, when the stop continues with the event listeners. `None` if the stop does not wait for them.
+    /// When a start of a program last failed, or a program last exited without a request to stop.
+    last_unrequested_end: Option<Time>,
+    /// The time at which rsup goes on to stop the event listeners. `None` if no stop waits for this time.
     stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
     /// is one, rsup does not stop the processes with a lower group priority.
@@ -143,7 +143,7 @@ pub struct ProcessSet {
     fatals: u64,
     /// What the processes wait for before their first start.
     startup: StartupOrder,
-    /// The processes that need to wait no longer, and were not started yet.
+    /// The processes that have nothing left to wait for, but were not started yet.
     released: VecDeque<ProcId>,
     /// When the first signal that requests the stop was received.
     first_request_at: Option<Time>,
@@ -167,7 +167,8 @@ impl ProcessSet {
     /// by ascending group priority.
     #[must_use]
     pub fn new(mut specs: Vec<ProcessSpec>, settings: Settings) -> Self {
-        // Without a program, rsup stays because of the event listeners.
+        // If there are only event listeners, they count as programs. Otherwise rsup would exit because no program
+        // runs.
         if specs.iter().all(|spec| spec.is_listener) {
             specs.iter_mut().for_each(|spec| spec.is_listener = false);
         }
@@ -186,7 +187,7 @@ impl ProcessSet {
             deadlines: Vec::new(),
             active: 0,
             active_listeners: 0,
-            last_death: None,
+            last_unrequested_end: None,
             stop_listeners_at: None,
             blocking_stop: 0,
             exits: 0,
@@ -215,7 +216,8 @@ impl ProcessSet {
             }
         }
         starting.sort_unstable();
-        // All waits are noted first, because a start can end a wait.
+        // `request` is called for every process before the first start, because a start can only release processes
+        // for which `request` was called.
         let (at_once, waiting): (Vec<_>, Vec<_>) =
             starting.into_iter().map(|(_, id)| id).partition(|id| self.startup.request(*id));
         let is_program = |id: &ProcId| self.spec(*id).is_some_and(|spec| !spec.is_listener);
@@ -315,7 +317,8 @@ impl ProcessSet {
         self.stop(ExitDecision { cause: ExitCause::ReloadRequested, code: 0 }, now);
     }
 
-    /// Whether a client's request has an effect: no stop of every process has begun.
+    /// Whether rsup carries out every request of a client. Once rsup has begun to stop every process, it carries out
+    /// only a request to shut down.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
         matches!(self.phase, Phase::Running)
@@ -641,7 +644,7 @@ impl ProcessSet {
     /// When the event listeners with these indices have had the time to act on the last failure or end of a program. `None`
     /// if there are no such listeners, or if rsup itself has stopped all programs.
     fn when_listeners_have_acted(&self, indices: Range<usize>) -> Option<Time> {
-        let died = self.last_death?;
+        let died = self.last_unrequested_end?;
         let mut begin = None;
         for ManagedProcess { spec, process, .. } in self.processes.get(indices).unwrap_or_default() {
             if spec.is_listener && process.is_active() {
@@ -777,8 +780,9 @@ impl ProcessSet {
 
         let entered = entered_states(before, event, process);
         if self.settings.notifies_listeners {
-            // The PID of the process changes when the action `Spawn` is carried out. The listeners get the earlier PID with
-            // the earlier states, so these actions come first.
+            // The caller adds the PID to an event when it carries out the action `Notify`. The action `Spawn` changes
+            // the PID. So `Notify` comes before `Spawn`: an event about the earlier child has to contain the PID of
+            // that child.
             let tries = process.failures();
             let expected = process.last_exit().is_some_and(|(_, expected)| expected);
             let mut from = state_before.name();
@@ -805,7 +809,7 @@ impl ProcessSet {
         let has_died = matches!(event, Event::Exited { .. } | Event::SpawnFailed)
             && !matches!(state_before, ProcessState::Stopping(_));
         if has_died && !spec.is_listener {
-            self.last_death = Some(now);
+            self.last_unrequested_end = Some(now);
         }
         if matches!(event, Event::Exited { .. }) {
             self.exits += 1;

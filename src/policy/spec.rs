@@ -38,15 +38,16 @@ pub struct Dependency {
     pub name: Rc<str>,
     /// The processes of the other program. All of them must have reached the state.
     pub processes: Rc<[ProcId]>,
-    /// It is enough that all processes have reached one of these states. A process counts as having reached a state once it
-    /// has been in it, also if it is in another state now.
+    /// The wait ends when all processes have reached the same one of these states. A process has reached a state if
+    /// it was in this state at any time, even if it is in another state now.
     pub states: Rc<[StateName]>,
 }
 
-/// When a process of `startup=ordered` is up, so that the processes of the next step may be started.
+/// What makes a process count as up. With `startup=ordered`, a step begins when all processes of the previous steps
+/// are up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartupWait {
-    /// When it is RUNNING.
+    /// The process is up when it is RUNNING.
     Running,
     /// The process is up when it has exited with an expected exit code.
     Exited,

@@ -40,8 +40,8 @@ impl Goal {
 /// One thing that processes wait for. It is satisfied once there is one goal that all members have reached.
 #[derive(Debug)]
 struct Condition {
-    /// Whether the condition before this one in the list has to be satisfied too, because it is that of the step before. A
-    /// client may have started a whole step before the step was due.
+    /// Whether the previous condition in the list must be satisfied first. That is the condition of the previous step
+    /// of `startup=ordered`. Without this rule, a step that a client has started early would let the next step begin.
     requires_previous: bool,
     members: Rc<[ProcId]>,
     /// Each goal, and how many members have not reached it.
@@ -54,7 +54,7 @@ struct Condition {
     is_lost: bool,
 }
 
-/// What a process waits for, for log lines and for the status board.
+/// What a process waits for. Log lines and the status board show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     /// The processes of this program have to reach one of these states.
@@ -63,12 +63,12 @@ pub enum WaitReason {
     LowerPriorities,
 }
 
-/// The part of one process.
+/// What is known about one process: the conditions that concern it, and the goals that it has reached.
 #[derive(Debug, Default)]
-struct Waiter {
+struct StartupEntry {
     /// The indexes of the conditions that this process waits for.
     waits_for: Vec<usize>,
-    /// How many of them are not satisfied.
+    /// The number of conditions in `waits_for` that are not satisfied.
     unsatisfied: usize,
     /// The indexes of the conditions of which this process is a member.
     member_of: Vec<usize>,
@@ -84,7 +84,7 @@ struct Waiter {
 pub(super) struct StartupOrder {
     conditions: Vec<Condition>,
     /// One entry for each process, or none if no process waits.
-    waiters: Vec<Waiter>,
+    entries: Vec<StartupEntry>,
 }
 
 impl StartupOrder {
@@ -95,7 +95,7 @@ impl StartupOrder {
         if !has_dependencies && !is_ordered {
             return order;
         }
-        order.waiters.resize_with(specs.len(), Waiter::default);
+        order.entries.resize_with(specs.len(), StartupEntry::default);
         for (index, spec) in specs.iter().enumerate() {
             for dependency in &spec.dependencies {
                 let goals = dependency.states.iter().map(|state| Goal::Reached(*state)).collect();
@@ -112,7 +112,8 @@ impl StartupOrder {
         order
     }
 
-    /// Adds one condition for each step but the first: all processes of the steps before are up.
+    /// Adds the conditions of `startup=ordered`. A step consists of the processes with the same group priority and
+    /// the same priority. Each step except the first waits until all processes of the previous steps are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
         let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcId(id));
         let mut members: Vec<_> = specs
@@ -143,13 +144,13 @@ impl StartupOrder {
     ) {
         let number = self.conditions.len();
         for id in &waiters {
-            if let Some(waiter) = self.waiters.get_mut(id.0) {
-                waiter.waits_for.push(number);
-                waiter.unsatisfied += 1;
+            if let Some(entry) = self.entries.get_mut(id.0) {
+                entry.waits_for.push(number);
+                entry.unsatisfied += 1;
             }
         }
         for id in members.iter() {
-            if let Some(member) = self.waiters.get_mut(id.0) {
+            if let Some(member) = self.entries.get_mut(id.0) {
                 member.member_of.push(number);
             }
         }
@@ -167,24 +168,24 @@ impl StartupOrder {
 
     /// Notes that the process is to be started. Returns whether it may start at once.
     pub(super) fn request(&mut self, id: ProcId) -> bool {
-        let Some(waiter) = self.waiters.get_mut(id.0) else { return true };
-        waiter.is_waiting = waiter.unsatisfied > 0;
-        !waiter.is_waiting
+        let Some(entry) = self.entries.get_mut(id.0) else { return true };
+        entry.is_waiting = entry.unsatisfied > 0;
+        !entry.is_waiting
     }
 
     /// Notes that the process no longer waits, because a client has requested its start or its stop.
     pub(super) fn cancel(&mut self, id: ProcId) {
-        if let Some(waiter) = self.waiters.get_mut(id.0) {
-            waiter.is_waiting = false;
+        if let Some(entry) = self.entries.get_mut(id.0) {
+            entry.is_waiting = false;
         }
     }
 
     /// What the process still waits for. Empty if it does not wait.
     pub(super) fn reasons(&self, id: ProcId) -> Vec<WaitReason> {
-        let Some(waiter) = self.waiters.get(id.0).filter(|waiter| waiter.is_waiting) else {
+        let Some(entry) = self.entries.get(id.0).filter(|entry| entry.is_waiting) else {
             return Vec::new();
         };
-        let conditions = waiter.waits_for.iter().filter_map(|number| self.conditions.get(*number));
+        let conditions = entry.waits_for.iter().filter_map(|number| self.conditions.get(*number));
         conditions
             .filter(|condition| !condition.is_satisfied)
             .map(|condition| condition.reason.clone())
@@ -195,7 +196,7 @@ impl StartupOrder {
     /// Each comes with the answer whether it may start now.
     pub(super) fn reach(&mut self, id: ProcId, goals: Goals) -> Vec<(ProcId, bool)> {
         let mut progress = Vec::new();
-        let Some(member) = self.waiters.get_mut(id.0) else { return progress };
+        let Some(member) = self.entries.get_mut(id.0) else { return progress };
         let new = goals.0 & !member.reached.0;
         if new == 0 {
             return progress;
@@ -221,11 +222,11 @@ impl StartupOrder {
                 return;
             }
             for waiting in &condition.waiters {
-                let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
-                waiter.unsatisfied = waiter.unsatisfied.saturating_sub(1);
-                if waiter.is_waiting {
-                    waiter.is_waiting = waiter.unsatisfied > 0;
-                    progress.push((*waiting, !waiter.is_waiting));
+                let Some(entry) = self.entries.get_mut(waiting.0) else { continue };
+                entry.unsatisfied = entry.unsatisfied.saturating_sub(1);
+                if entry.is_waiting {
+                    entry.is_waiting = entry.unsatisfied > 0;
+                    progress.push((*waiting, !entry.is_waiting));
                 }
             }
             number = number.saturating_add(1);
@@ -243,14 +244,14 @@ impl StartupOrder {
         if self.requires_previous(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
     }
 
-    /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of a given
-    /// process. Returns the waiting processes that can never start now and were not returned before.
+    /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of a
+    /// given process. Returns the waiting processes that can never start now and were not returned before.
     pub(super) fn end(&mut self, id: ProcId, has_ended_for_good: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
         let mut stuck = Vec::new();
         let mut ended = vec![id];
         while let Some(id) = ended.pop() {
             let conditions =
-                self.waiters.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
+                self.entries.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
             for mut number in conditions {
                 if !self.is_missed_by(id, number) || !self.is_hopeless(number, &has_ended_for_good) {
                     continue;
@@ -260,8 +261,8 @@ impl StartupOrder {
                         break;
                     }
                     for waiting in &condition.waiters {
-                        let Some(waiter) = self.waiters.get_mut(waiting.0) else { continue };
-                        if waiter.is_waiting && !mem::replace(&mut waiter.is_stuck, true) {
+                        let Some(entry) = self.entries.get_mut(waiting.0) else { continue };
+                        if entry.is_waiting && !mem::replace(&mut entry.is_stuck, true) {
                             stuck.push(*waiting);
                             ended.push(*waiting);
                         }
@@ -279,17 +280,18 @@ impl StartupOrder {
 
     /// Whether the condition has a goal that this member has not reached.
     fn is_missed_by(&self, id: ProcId, number: usize) -> bool {
-        let reached = self.waiters.get(id.0).map_or(0, |member| member.reached.0);
+        let reached = self.entries.get(id.0).map_or(0, |member| member.reached.0);
         let goals = self.conditions.get(number).map(|condition| &condition.goals);
         goals.is_some_and(|goals| goals.iter().any(|(goal, _)| goal.bit() & reached == 0))
     }
 
-    /// Whether for each goal of a condition there is a member that will never reach it, and this was not noted yet.
+    /// Whether a condition can never be satisfied: for each of its goals, there is a member that will never reach
+    /// this goal. Returns false if the function [`Self::end`] has found this out before.
     fn is_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcId) -> bool) -> bool {
         let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_lost;
         let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
         let never_reaches = |id: &ProcId, goal: Goal| {
-            let member = self.waiters.get(id.0);
+            let member = self.entries.get(id.0);
             let has_reached = member.is_some_and(|member| member.reached.0 & goal.bit() != 0);
             let is_stuck = member.is_some_and(|member| member.is_waiting && member.is_stuck);
             !has_reached && (is_stuck || has_ended_for_good(*id))

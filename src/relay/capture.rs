@@ -39,7 +39,8 @@ impl Capture {
         let mut parts = Vec::new();
         loop {
             let token = if self.captured.is_some() { END } else { BEGIN };
-            // As in supervisord, fewer bytes wait for more, also if they cannot be the beginning of the token.
+            // As in supervisord, bytes that are not more than the length of the token are held back, even if the
+            // token cannot begin in them.
             if self.held.len() <= token.len() {
                 return parts;
             }

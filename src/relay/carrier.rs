@@ -26,16 +26,16 @@ const OUTLET_TAG: u64 = u64::MAX - 4;
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
 /// between two reads.
 const READ_SIZE: usize = 32 * 1024;
-/// The same for a stream whose lines go to one of rsup's own streams. These bytes are copied twice more, and each copy uses
-/// memory.
+/// How many bytes one read returns at most for a stream without a log file. Its bytes go to one of rsup's own
+/// streams: they are copied twice more, and each copy uses memory.
 const LINE_READ_SIZE: usize = READ_SIZE / 2;
 /// The same if the lines become JSON objects, which are about twice as long.
 const JSON_READ_SIZE: usize = LINE_READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
 const READS_AT_END: usize = 6;
-/// After this time without further output, an unfinished line is written, in nanoseconds.
+/// An unfinished line is written if no more output follows within this number of nanoseconds.
 const FLUSH_AFTER: u64 = 1_000_000_000;
-/// How many bytes of the relay's own log lines wait at most.
+/// While at least this many bytes of log lines wait, the relay drops log lines of its own.
 const MAX_MESSAGES: usize = 16 * 1024;
 
 /// Carries the output of the programs until no process can write to the pipes any more. Returns the exit status of the
@@ -206,7 +206,8 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Reads what has happened to the processes. What a process that has ended has written is in its pipes already.
+    /// Reads the records of what has happened to the processes. If a process has ended, everything that it has
+    /// written is already in its pipes.
     fn read_records(&mut self) {
         let mut records = [0; 4096];
         let length = match sys::read_pipe(&self.plan.records, &mut records) {
@@ -279,7 +280,8 @@ impl<'a> Carrier<'a> {
         self.queue_unfinished(index);
     }
 
-    /// Whether a stream may be read: it has a log file, or its outlet can take lines.
+    /// Whether a stream may be read: its lines go only to a log file, or it has no outlet, or its outlet can take
+    /// lines.
     fn has_room(&self, index: usize) -> bool {
         let Some(plan) = self.plan.streams.get(index) else { return false };
         let outlet = plan.outlet.and_then(|outlet| self.outlets.get(outlet_index(outlet, &self.outlets)));
@@ -449,7 +451,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Reads a stream again that has waited for its outlet.
+    /// Continues to read a stream that was not read while its outlet had no room.
     fn continue_stream(&mut self, index: usize) {
         let Some(plan) = self.plan.streams.get(index) else { return };
         if self.streams.get(index).is_some_and(|stream| !stream.is_closed) {

@@ -18,7 +18,7 @@ const COLOURS: [&str; 6] = ["36", "33", "32", "35", "34", "31"];
 pub(super) struct Piece<'a> {
     /// The text, without the newline at its end.
     pub(super) text: &'a [u8],
-    /// Whether a newline is written after the text. It is not if the text is the unfinished line of a progress bar.
+    /// Whether a newline is written after the text. The unfinished line of a progress bar gets no newline.
     pub(super) is_line: bool,
 }
 

@@ -94,7 +94,7 @@ impl<'a> LogFile<'a> {
         match self.lines.write(bytes, |bytes| file.write(bytes).map_err(errno)) {
             Written::FirstFailure(errno) => report(Trouble::NotWritten(errno)),
             Written::AllAfterLoss(lost) if lost > 0 => report(Trouble::Lost(lost)),
-            Written::AllAfterLoss(_) | Written::All | Written::Failed => {}
+            Written::AllAfterLoss(_) | Written::All | Written::NothingToReport => {}
         }
         // O_APPEND moves the position to the end of the file at each write.
         let length = file.stream_position().unwrap_or(0);

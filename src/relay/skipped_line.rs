@@ -2,7 +2,7 @@
 
 use super::line_format::MAX_LINE;
 
-/// How many bytes are still skipped at most. 0 if nothing is skipped.
+/// The number of bytes after which the skipping ends, even if no newline has come. 0 if nothing is skipped.
 #[derive(Debug, Default)]
 pub(super) struct SkippedLine(usize);
 

@@ -26,7 +26,7 @@ pub(super) struct Stream {
 /// When bytes without a newline count as a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfinished {
-    /// Only if they are longer than a line may be.
+    /// The bytes count as a line only if there are at least [`MAX_LINE`] of them.
     Waits,
     /// The same as [`Unfinished::Waits`], except that bytes up to a carriage return are written at once. The output
     /// goes to a terminal, on which a program shows its progress in this way.

@@ -32,8 +32,9 @@ pub(super) enum Written {
     AllAfterLoss(u64),
     /// The first of several writes in a row that failed.
     FirstFailure(Errno),
-    /// A write has failed, as the write before.
-    Failed,
+    /// A write has failed again, or `bytes` contained only the rest of an earlier line. The caller has nothing to
+    /// report.
+    NothingToReport,
 }
 
 impl WholeLines {
@@ -49,13 +50,13 @@ impl WholeLines {
             if let Err((written, _)) = write_all(&rest, &mut write) {
                 self.rest.extend(rest.get(written..).unwrap_or_default());
                 self.lose(bytes);
-                return Written::Failed;
+                return Written::NothingToReport;
             }
             self.is_inside_line = !rest.ends_with(b"\n");
         }
         bytes = self.skipped.skip(bytes);
         if bytes.is_empty() {
-            return Written::Failed;
+            return Written::NothingToReport;
         }
         match write_all(bytes, &mut write) {
             Ok(()) => {
@@ -70,7 +71,7 @@ impl WholeLines {
                 let is_inside_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
                 self.keep_rest_of_line(left, is_inside_line);
                 if mem::replace(&mut self.has_failed, true) {
-                    Written::Failed
+                    Written::NothingToReport
                 } else {
                     Written::FirstFailure(errno)
                 }
@@ -111,7 +112,7 @@ impl WholeLines {
         let Some(last) = bytes.last() else { return };
         let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_cut = *last != b'\n';
-        // The line that `bytes` begin with is counted already if its beginning was lost before.
+        // If `bytes` begin with the rest of a lost line, that line was already counted when its beginning was lost.
         self.lost += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped.is_active()));
         if is_cut {
             self.skipped.begin();
@@ -170,7 +171,7 @@ mod tests {
         let mut lines = WholeLines::default();
         let failure = Written::FirstFailure(Errno::ENOSPC);
         assert_eq!(lines.write(b"one\ntwo\nthree\n", |bytes| disk.write(bytes)), failure);
-        assert_eq!(lines.write(b"four\nfi", |bytes| disk.write(bytes)), Written::Failed);
+        assert_eq!(lines.write(b"four\nfi", |bytes| disk.write(bytes)), Written::NothingToReport);
         disk.room = 1000;
         assert_eq!(lines.write(b"ve\nsix\n", |bytes| disk.write(bytes)), Written::AllAfterLoss(3));
         assert_eq!(lines.write(b"seven\n", |bytes| disk.write(bytes)), Written::All);

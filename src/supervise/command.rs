@@ -296,12 +296,12 @@ impl Command {
         // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup
         // sends SIGTERM to such a member only if the member is a child of rsup. A member with another parent is left
         // alone, because the parent may need the member while the parent stops.
-        let is_known =
+        let are_listed =
             self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
-        if !is_known && self.is_pid1 {
+        if !are_listed && self.is_pid1 {
             self.remaining.signal(Signal::TERM);
         }
-        is_known || !self.is_pid1
+        are_listed || !self.is_pid1
     }
 
     /// Reaps every zombie. Returns whether a process is left. If rsup is PID 1, every child counts; otherwise every

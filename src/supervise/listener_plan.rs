@@ -46,9 +46,10 @@ impl ListenersBuilder {
     }
 }
 
-/// The streams that event listeners observe, in addition to what becomes of the output.
-pub(super) struct Observed {
-    /// The events of the listeners that are not replaced. rsup runs these listeners.
+/// The events that event listeners subscribe to. They decide which streams have to go through the relay for the
+/// listeners.
+pub(super) struct SubscribedEvents {
+    /// The events of the listeners that rsup runs. They are the listeners whose work rsup does not do itself.
     by_listeners: Vec<&'static str>,
     /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the programs
     /// itself. Empty if the file does not have this listener.
@@ -72,18 +73,18 @@ impl Observation {
     }
 }
 
-impl Observed {
+impl SubscribedEvents {
     pub(super) fn new(config: &Config) -> Self {
-        let mut observed = Self { by_listeners: Vec::new(), by_supervisor_stdout: Vec::new() };
+        let mut subscribed = Self { by_listeners: Vec::new(), by_supervisor_stdout: Vec::new() };
         for process in config.processes.iter().chain(&config.replaced_listeners) {
             let Some(listener) = &process.listener else { continue };
             match listener.replacement {
-                None => observed.by_listeners.extend(&listener.events),
-                Some(Replacement::NamedOutput) => observed.by_supervisor_stdout.extend(&listener.events),
+                None => subscribed.by_listeners.extend(&listener.events),
+                Some(Replacement::NamedOutput) => subscribed.by_supervisor_stdout.extend(&listener.events),
                 Some(Replacement::OrderedStart) => {}
             }
         }
-        observed
+        subscribed
     }
 
     pub(super) fn stream(&self, process: &ProcessConfig, channel: Channel) -> Observation {

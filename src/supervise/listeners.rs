@@ -64,7 +64,8 @@ impl Supervisor {
     pub(super) fn restart_listeners(&mut self, now: Time) {
         let second = WallClock::now().seconds();
         for id in self.listeners() {
-            // A listener exits when its stdin is closed. rsup may learn of that before it learns of the end of the relay.
+            // The end of the relay closes the stdin of a listener, and the listener may then exit. rsup may notice
+            // this exit first, so it also starts a listener that has just exited.
             let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= second);
             self.processes.restart(id, has_just_exited, now);
         }

@@ -126,7 +126,7 @@ struct Supervisor {
     fifos: Fifos,
     /// None if the status board or the request pipe could not be created.
     control: Option<Control>,
-    /// `None` if neither a stream nor an event listener needs the relay.
+    /// `None` if neither a stream nor an event listener needs the relay, or if the relay could not be prepared.
     relay: Option<Relay>,
     pid_file: PidFile,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process

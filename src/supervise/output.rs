@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// How long rsup waits at its end until the relay has written everything.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
-/// How long rsup waits for this if `stop_timeout` leaves no more time.
+/// How long rsup waits for the relay in any case, even if `stop_timeout` leaves less time.
 const LEAST_DRAIN_TIME: Duration = Duration::from_millis(200);
 /// How long rsup waits until the relay has died after SIGKILL.
 const KILL_TIME: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ impl Supervisor {
         let watched = forked.and_then(|child| match self.poller.add(&child, RELAY_TAG) {
             Ok(()) => Ok(child),
             Err(errno) => {
-                end(&child);
+                kill_and_reap(&child);
                 Err(errno)
             }
         });
@@ -69,7 +69,8 @@ impl Supervisor {
         let Some(relay) = &mut self.relay else { return };
         let Some(child) = relay.child.take_if(|child| child.has_exited()) else { return };
         let Some(status) = child.reap() else {
-            // The kernel closes the descriptors of a process before it can be reaped.
+            // The relay has closed its descriptors, but cannot be reaped yet. The poller reports its end again, and
+            // rsup then tries again.
             relay.child = Some(child);
             return;
         };
@@ -145,7 +146,7 @@ impl Supervisor {
         // write. The relay then stays, to carry their output.
         let must_end = self.context.is_pid1 || self.processes.will_reload();
         if let Some(child) = relay.child.take_if(|_| must_end) {
-            end(&child);
+            kill_and_reap(&child);
         }
         relay.write_log_directly(&mut self.log);
         if !is_in_time {
@@ -156,8 +157,8 @@ impl Supervisor {
 }
 
 impl Relay {
-    /// Makes rsup write its log lines itself, because no relay may read them. If the last relay has left a part of a line,
-    /// this line is torn.
+    /// Makes rsup write its log lines itself, because perhaps no relay reads them. If the last relay has written only
+    /// a part of a line, rsup's next log line follows directly after this part.
     fn write_log_directly(&mut self, log: &mut Log) {
         if self.plan.log.is_some() && self.log_stream.is_none() {
             self.log_stream = Some(log.redirect(OutputStream::stderr()));
@@ -166,10 +167,10 @@ impl Relay {
 }
 
 /// Kills a relay and reaps it.
-fn end(child: &RelayChild) {
-    // A relay does not die while it writes to a mount that does not answer, so the wait for its end has a limit.
+fn kill_and_reap(child: &RelayChild) {
+    // kill(2) has no effect on a process that has exited.
     let _ = sys::kill(child.pid(), Signal::KILL.number());
-    // SIGKILL has no effect while the relay writes to a mount that does not answer, so the wait is limited.
+    // A relay does not die while it writes to a mount that does not answer, so the wait for its end has a limit.
     if child.wait_for_exit(KILL_TIME) {
         reap(child);
     }

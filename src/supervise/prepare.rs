@@ -101,7 +101,8 @@ impl Preparer {
         Ok(SpawnSpec { stdout, stderr, ..spec })
     }
 
-    /// Returns the relay for the processes that were prepared. Returns `None` if they do not need one.
+    /// Returns the relay for the processes that were prepared. Returns `None` if they need no relay, or if the relay
+    /// could not be prepared.
     pub(super) fn into_relay(self, config: &Config, log: &mut Log) -> Option<Relay> {
         if let Some(errno) = self.relay.failure {
             log.line(Level::Warn, messages::incomplete_relay(errno));

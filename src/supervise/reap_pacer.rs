@@ -68,7 +68,7 @@ mod tests {
     const FAST: Duration = Duration::from_micros(300);
     const SLOW: Duration = Duration::from_micros(400);
 
-    /// The answer to the second sample of a pass, this much processor time after the first.
+    /// Takes two samples of one pass, with `used` processor time between them. Returns the result of the second one.
     fn second_sample(pacer: &mut ReapPacer, used: Duration, more_exits_pending: bool) -> Option<Duration> {
         pacer.begin_pass();
         assert_eq!(

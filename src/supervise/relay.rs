@@ -1,6 +1,6 @@
 //! Which streams of the programs go through the relay, and the pipes that lead to it.
 
-use super::listener_plan::{ListenersBuilder, Observed};
+use super::listener_plan::{ListenersBuilder, SubscribedEvents};
 use super::messages::NO_RELAY_FOR_LISTENER;
 use crate::config::{Config, LogFile, OutputMode, ProcessConfig, Rotation, StreamEvents, descriptor_of_path};
 use crate::log::LogFormat;
@@ -24,7 +24,8 @@ const SHARED_DESCRIPTORS: u64 = 16;
 /// The number of descriptors that rsup needs for each stream that goes through the relay: both ends of its pipe.
 const DESCRIPTORS_PER_STREAM: u64 = 2;
 
-/// Returns the number of descriptors that rsup needs for the relay at most. 0 if no stream goes through it.
+/// Returns the largest number of descriptors that rsup needs for the relay. 0 if no stream and no event listener
+/// needs the relay.
 pub(super) fn needed_descriptors(config: &Config) -> u64 {
     let mode = config.supervisord.output;
     let goes_through = |file: &LogFile, rotation: Rotation| match file {
@@ -55,7 +56,7 @@ pub(super) struct RelayBuilder {
     streams: Vec<StreamPlan>,
     files: Vec<FilePlan>,
     writers: Vec<OwnedFd>,
-    observed: Observed,
+    subscribed: SubscribedEvents,
     listeners: ListenersBuilder,
     /// The first error of a pipe that could not be created.
     pub(super) failure: Option<Errno>,
@@ -91,8 +92,8 @@ impl SharedPipes {
 }
 
 impl RelayBuilder {
-    /// `is_wanted` says whether a stream may go through the relay. The pipes that all streams have in common are created
-    /// here, because a program that has a pipe to the relay needs the relay.
+    /// `is_wanted` says whether a stream may go through the relay. This function creates the pipes that all streams
+    /// have in common. If that fails, there is no relay, and so no program may get a pipe to the relay.
     pub(super) fn new(config: &Config, is_wanted: bool) -> Self {
         let mode = config.supervisord.output;
         let shared = is_wanted.then(|| SharedPipes::new(config)).transpose();
@@ -103,7 +104,7 @@ impl RelayBuilder {
             streams: Vec::new(),
             files: Vec::new(),
             writers: Vec::new(),
-            observed: Observed::new(config),
+            subscribed: SubscribedEvents::new(config),
             listeners: ListenersBuilder::default(),
             failure,
         }
@@ -141,7 +142,7 @@ impl RelayBuilder {
             Channel::Stdout => config.stdout_rotation,
             Channel::Stderr => config.stderr_rotation,
         };
-        let observation = self.observed.stream(config, channel);
+        let observation = self.subscribed.stream(config, channel);
         let is_direct = self.mode == OutputMode::Direct && !observation.is_any();
         let (outlet, file) = match &direct {
             Output::File(file) if rotation.max_bytes > 0 || observation.is_any() => {
@@ -200,8 +201,8 @@ impl RelayBuilder {
         })
     }
 
-    /// Returns the relay, which is not started yet, or `None` if no stream and no event listener needs it. `threshold` is
-    /// the least severe level that rsup logs.
+    /// Returns the relay, which is not started yet. Returns `None` if no stream and no event listener needs the
+    /// relay, or if it could not be prepared. `threshold` is the least severe level that rsup logs.
     pub(super) fn build(self, config: &Config, threshold: Option<Level>) -> Option<Relay> {
         let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
         let SharedPipes { records, listeners, log, staging, journals, positions } =
@@ -280,7 +281,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// When the relay has to be started. `None` if it runs.
+    /// When the relay has to be started. `None` if it runs or was never started.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.start_due.filter(|_| self.child.is_none())
     }

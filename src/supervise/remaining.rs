@@ -12,14 +12,15 @@ use std::mem;
 pub(super) struct RemainingProcesses {
     target: Target,
     /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
-    all_asked: bool,
+    asked_by_one_call: bool,
     /// Whether a single call of kill(2) has sent SIGKILL to all processes of the target.
     all_killed: bool,
     /// The signals that single processes were sent.
     sent: PidMap<Sent>,
     /// The process groups in which rsup has no permission to send SIGKILL to any member.
     refused_groups: Vec<Pid>,
-    /// The relay, which gets no signal because it has to write the last output of the others.
+    /// The relay, which has to write the last output of the other processes. It blocks SIGTERM. rsup sends SIGKILL to
+    /// the other processes one by one if /proc lists them, so that the relay stays alive.
     relay: Option<Pid>,
 }
 
@@ -46,7 +47,7 @@ enum Target {
 
 /// The result of [`RemainingProcesses::signal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reached {
+pub(super) enum SignalResult {
     /// A process was sent the signal for the first time.
     New,
     /// Every process that was found had been sent the signal before.
@@ -79,7 +80,7 @@ impl RemainingProcesses {
     fn new(target: Target) -> Self {
         Self {
             target,
-            all_asked: false,
+            asked_by_one_call: false,
             all_killed: false,
             sent: PidMap::new(),
             refused_groups: Vec::new(),
@@ -113,13 +114,13 @@ impl RemainingProcesses {
 
     /// Sends SIGTERM or SIGKILL to the processes of the target that are still alive and were not sent this signal
     /// before.
-    pub(super) fn signal(&mut self, signal: Signal) -> Reached {
+    pub(super) fn signal(&mut self, signal: Signal) -> SignalResult {
         let is_new = if signal == Signal::KILL { self.kill() } else { self.ask() };
         match is_new {
-            None => Reached::Unknown,
-            Some(_) if self.only_refused_are_left() => Reached::OnlyRefused,
-            Some(true) => Reached::New,
-            Some(false) => Reached::NoneNew,
+            None => SignalResult::Unknown,
+            Some(_) if self.only_refused_are_left() => SignalResult::OnlyRefused,
+            Some(true) => SignalResult::New,
+            Some(false) => SignalResult::NoneNew,
         }
     }
 
@@ -130,7 +131,7 @@ impl RemainingProcesses {
             Target::Children => self.ask_children(|known, child| !known.sent(child).killed),
             // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
             // asks only its children that were not asked before.
-            Target::Namespace if !self.all_asked && self.sent.values().any(|sent| sent.asked) => {
+            Target::Namespace if !self.asked_by_one_call && self.sent.values().any(|sent| sent.asked) => {
                 Some(self.ask_adopted(|_, _| true))
             }
             Target::Namespace => Some(self.ask_whole_target(sys::kill_all)),
@@ -141,7 +142,7 @@ impl RemainingProcesses {
     /// Sends SIGTERM and SIGCONT to the whole target, unless that was done before. Returns whether the signals were
     /// sent now.
     fn ask_whole_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
-        let was_asked = mem::replace(&mut self.all_asked, true);
+        let was_asked = mem::replace(&mut self.asked_by_one_call, true);
         if !was_asked {
             send_term_and_cont(send);
         }
@@ -184,7 +185,7 @@ impl RemainingProcesses {
     /// an orphan that rsup has adopted since the other processes were asked. It was not asked while its parent was
     /// alive, because the parent may have needed this child in order to stop. Returns whether a process was asked.
     pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
-        if self.all_asked {
+        if self.asked_by_one_call {
             return false;
         }
         let must_ask =

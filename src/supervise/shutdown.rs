@@ -3,7 +3,7 @@
 
 use super::Supervisor;
 use super::clock::now;
-use super::remaining::Reached;
+use super::remaining::SignalResult;
 use crate::policy::{ProcId, Signal};
 use crate::sys;
 
@@ -28,7 +28,7 @@ impl Supervisor {
         let slots = &self.slots;
         let asks_all = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
-        let is_known = self.remaining.ask_others(|pid, group, is_child| match groups.get(group) {
+        let are_listed = self.remaining.ask_others(|pid, group, is_child| match groups.get(group) {
             Some(id) if members_of.binary_search(id).is_ok() => {
                 slots.get(*id).is_some_and(|slot| slot.leader != Some(pid))
             }
@@ -37,7 +37,7 @@ impl Supervisor {
             // has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
             None => leaders.get(pid).is_none() && (asks_all || is_child),
         });
-        if !is_known {
+        if !are_listed {
             // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
             // rsup accepts this, because the other members would otherwise get SIGKILL without a request to stop.
             self.remaining.ask_groups(members_of.iter().filter_map(|id| slots.get(*id)?.group));
@@ -63,10 +63,10 @@ impl Supervisor {
         let now = now();
         self.reap(now);
         match reached {
-            Reached::New if signal == Signal::TERM => self.processes.on_sweep_asked(now),
-            Reached::New | Reached::NoneNew => {}
-            Reached::Unknown => self.processes.on_sweep_unreachable(now),
-            Reached::OnlyRefused => self.processes.on_sweep_refused(now),
+            SignalResult::New if signal == Signal::TERM => self.processes.on_sweep_asked(now),
+            SignalResult::New | SignalResult::NoneNew => {}
+            SignalResult::Unknown => self.processes.on_sweep_unreachable(now),
+            SignalResult::OnlyRefused => self.processes.on_sweep_refused(now),
         }
     }
 }

@@ -8,9 +8,10 @@ use std::cell::UnsafeCell;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-/// The lines that rsup's stdout or stderr gets next if it is a regular file. SIGKILL ends a write(2) to a file after any
-/// page, so a killed relay may leave only a part of a line in the file. The memory is shared with the later relays: the
-/// next one sees from the position of the file how much is written, and writes the rest.
+/// The lines that a relay is writing to rsup's stdout or stderr, if that is a regular file. SIGKILL can end a
+/// write(2) to a file between two pages, so a killed relay may leave only a part of a line in the file. The later
+/// relays share this memory. The next relay finds out from the position of the file how much is written, and writes
+/// the rest.
 #[derive(Debug)]
 pub struct LineJournal {
     file: BorrowedFd<'static>,
@@ -23,7 +24,7 @@ pub struct LineJournal {
 #[derive(Debug)]
 #[repr(C)]
 struct Lines {
-    /// The position of the file before the lines.
+    /// The position in the file at which the lines begin.
     start: AtomicI64,
     /// The number of bytes of the lines. 0 if nothing is being written.
     length: AtomicUsize,
@@ -67,8 +68,9 @@ impl LineJournal {
         }
     }
 
-    /// What the file does not contain yet of the lines that an earlier relay has recorded. This is exact unless another
-    /// process has written to the file meanwhile, which would tear the line anyway.
+    /// Returns the end of the lines that an earlier relay has recorded: the bytes that the file does not contain yet.
+    /// The result is wrong if another process has written to the file meanwhile. Such a write tears the line in any
+    /// case.
     #[must_use]
     pub fn rest(&self) -> Vec<u8> {
         let length = self.lines.length.load(Ordering::Acquire);

@@ -53,7 +53,7 @@ const REPLACED: [(&str, Replacement); 4] = [
     // The Python module and the command of supervisord-dependent-startup.
     ("supervisord_dependent_startup", Replacement::OrderedStart),
     ("supervisord-dependent-startup", Replacement::OrderedStart),
-    // ordered-startup-supervisord.
+    // The command of the package ordered-startup-supervisord.
     (ORDERED_STARTUP, Replacement::OrderedStart),
     ("supervisor_stdout", Replacement::NamedOutput),
 ];

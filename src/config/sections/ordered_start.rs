@@ -258,9 +258,10 @@ fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
     }
 }
 
-/// Sets the order of the programs with `dependent_startup` that may start at the same moment. It is that of the plugin: by
-/// priority, without a priority last; then by level; then by name. They come after the programs with `autostart`, which
-/// supervisord starts before the plugin runs.
+/// Sets the order of the programs with `dependent_startup` that may start at the same moment. The listener
+/// supervisord-dependent-startup has the same order: by priority, with the default priority 999 last; then by
+/// `level`; then by name. These programs come after those with `autostart`, which supervisord starts before the
+/// listener runs.
 fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
     let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
     dependents.sort_unstable_by_key(|program| {

@@ -185,7 +185,8 @@ fn shared_config(
         reader.error("killasgroup", "Cannot set stopasgroup=true and killasgroup=false".to_owned());
     }
     let serverurl = reader.text("serverurl", vars).and_then(|text| server_url(&text));
-    // The environment of each process contains this value and the name of the group.
+    // The environment of each process contains this value and the name of the group, and execve(2) cannot pass a NUL
+    // byte.
     reject_nul(reader, "serverurl", serverurl.as_deref());
     if source.group_name.contains('\0') {
         reader.error("", format!("{NUL_BYTE} (the name of the group)"));

@@ -165,7 +165,7 @@ impl Board {
         self.header.map_or(Phase::Running, |header| header.phase)
     }
 
-    /// The process at this index of the lines.
+    /// The record of the process at this index. The index 0 is the first process line that this board contains.
     pub(super) fn record(&self, index: usize) -> Result<Record<'_>, Failure> {
         let line = self.line(index.saturating_add(usize::from(self.header.is_some())));
         line.and_then(|line| Record::parse(line).ok()).ok_or_else(|| other_version(self.pid))

@@ -189,8 +189,8 @@ fn serve(
     Ok(())
 }
 
-/// Writes the line of a process. A write error is ignored. A program that restarts itself may be the only reader of the
-/// output. The stop closes that output before the start is requested.
+/// Writes the line of a process. A write error is ignored: a program that restarts itself may be the only reader of
+/// this output, and the stop ends this reader. Even then, `restart` must go on and request the start.
 fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) {
     if let Some(status) = outcome.status() {
         session.status = status;

@@ -38,7 +38,7 @@ pub(super) struct Listeners<'a> {
     listeners: Vec<Listener<'a>>,
     /// The PID of the last child of each process. 0 if there was none.
     pids: Vec<i32>,
-    /// The number of events that a pool has taken.
+    /// The number of events that at least one pool has taken.
     next_serial: u64,
     ticks: Ticks,
     pub(super) messages: Messages,
@@ -147,7 +147,7 @@ impl<'a> Listeners<'a> {
             let _ = poller.add(stdout, tag);
             let _ = poller.watch_writable(stdin, tag);
         }
-        listener.begin(pipes);
+        listener.set_pipes(pipes);
     }
 
     /// Reads the last output of a listener.
@@ -159,7 +159,7 @@ impl<'a> Listeners<'a> {
             }
         }
         if let Some(listener) = self.listeners.get_mut(number) {
-            listener.begin(None);
+            listener.set_pipes(None);
         }
     }
 
@@ -170,7 +170,7 @@ impl<'a> Listeners<'a> {
         self.write(number);
     }
 
-    /// The same for every listener, because any of them may be ready.
+    /// Calls [`Self::serve`] for every listener, because any of them may be ready.
     pub(super) fn serve_all(&mut self, poller: &Poller) {
         for number in 0..self.listeners.len() as u64 {
             self.serve(FIRST_TAG + number, poller);
@@ -235,7 +235,7 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Puts the event that a listener was sent back into the buffer of its pool.
+    /// Returns an event that was sent to a listener to the buffer of the listener's pool, so that it is sent again.
     fn give_back(&mut self, number: usize) {
         let Some(listener) = self.listeners.get_mut(number) else { return };
         let event = listener.event.take();

@@ -47,7 +47,8 @@ pub(super) enum Effect {
 }
 
 const READY: &[u8] = b"READY\n";
-/// A result line is this text and the length of the answer. supervisord skips as many bytes and does not compare them.
+/// A result line is this text and the length of the answer. As in supervisord, any other text with the same number of
+/// bytes is accepted too.
 const RESULT: &[u8] = b"RESULT ";
 /// The answer that accepts an event.
 const OK: &[u8] = b"OK";

@@ -9,8 +9,9 @@ const PERIODS: [u64; 3] = [5, 60, 3600];
 /// The slices of the wall clock at whose beginning at least one pool wants an event.
 #[derive(Debug, Default)]
 pub(super) struct Ticks {
-    /// Each period, with the beginning of the last slice that was seen.
-    slices: Vec<(u64, u64)>,
+    /// For each length that a pool wants: the length, and the beginning of the latest slice of this length. Both are
+    /// in seconds.
+    latest_slices: Vec<(u64, u64)>,
 }
 
 impl Ticks {
@@ -22,13 +23,14 @@ impl Ticks {
                 slices.push((period, slice(period, now)));
             }
         }
-        Self { slices }
+        Self { latest_slices: slices }
     }
 
-    /// The events of the slices that have begun since the last call.
+    /// The events that are due: one for each length whose present slice is not the slice of the last call. Slices
+    /// between the two get no event. `now` is the number of seconds since 1970.
     pub(super) fn due(&mut self, now: u64) -> Vec<Event> {
         let mut events = Vec::new();
-        for (period, last) in &mut self.slices {
+        for (period, last) in &mut self.latest_slices {
             let present = slice(*period, now);
             if present != *last {
                 *last = present;
@@ -41,8 +43,11 @@ impl Ticks {
     /// The time until the next TICK event is due. `None` if no pool wants TICK events. `now` is in milliseconds since
     /// 1970.
     pub(super) fn wait(&self, now: u64) -> Option<Duration> {
-        let next =
-            self.slices.iter().map(|(period, _)| (slice(*period, now / 1000) + period) * 1000).min()?;
+        let next = self
+            .latest_slices
+            .iter()
+            .map(|(period, _)| (slice(*period, now / 1000) + period) * 1000)
+            .min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 }
