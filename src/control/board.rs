@@ -306,7 +306,7 @@ fn word(is_set: bool, word: &'static str) -> &'static str {
 }
 
 fn render_line(version: u32, length: usize, line: &mut String, body: &dyn Fn(&mut String)) {
-    // The last bytes of a line are a tab, the version and a newline.
+    // A line of the board ends with a tab and the version (`VERSION_FIELD` bytes), and a newline (1 byte).
     let room = length.saturating_sub(VERSION_FIELD + 1);
     line.clear();
     // Writing to a String cannot fail.

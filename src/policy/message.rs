@@ -118,7 +118,7 @@ pub enum SupervisorMessage {
     Received(Signal),
     /// rsup is stopping every process, and the children that it forked for these processes have not exited yet.
     Waiting(Vec<ProcId>),
-    /// There is no process that rsup could start.
+    /// There is no program that rsup could start. An event listener does not count as a program.
     NothingToStart,
     /// No process has `autostart=true`, so rsup waits until a client requests a start.
     AwaitingStart,
@@ -140,7 +140,7 @@ pub enum SupervisorMessage {
     Waits { id: ProcId, reasons: Vec<WaitReason> },
     /// The first start of a process waits for something that can no longer happen.
     NeverStarts { id: ProcId, reasons: Vec<WaitReason> },
-    /// rsup exits. This message is the last line of the log.
+    /// rsup exits. This message is the last line of the log, unless the relay does not finish in time.
     Exiting { cause: ExitCause, code: u8 },
 }
 
@@ -155,7 +155,7 @@ pub enum ExitCause {
     Exited(ProcId),
     /// No process runs, and none will be started.
     AllEnded,
-    /// There is no process that rsup could start.
+    /// There is no program that rsup could start. An event listener does not count as a program.
     NothingToStart,
     /// A client requested that rsup stop every process and exit.
     ShutdownRequested,

@@ -45,12 +45,13 @@ pub struct StreamPlan {
     /// The name of the process: as supervisorctl prints it, or without the group if `shows_source`.
     pub name: String,
     pub channel: Channel,
-    /// Which of rsup's own streams receives the lines, if no log file does. `None` if the lines are discarded.
+    /// Which of rsup's own streams receives the lines if there is no log file, if it cannot be opened, or if
+    /// `shows_source`. `None` if the lines are then discarded.
     pub outlet: Option<Channel>,
-    /// The index of the log file in [`Plan::files`]. `None` if the lines go to one of rsup's own streams.
+    /// The index of the log file in [`Plan::files`]. `None` if there is no log file.
     pub file: Option<usize>,
-    /// Whether the lines go to rsup's own stream even if they also go to a log file. In rsup's own stream, the name
-    /// of the process and the channel come before each line, as the event listener supervisor_stdout prints them.
+    /// Whether the lines go to rsup's own stdout as the event listener supervisor_stdout prints them: with the name of
+    /// the process and the channel before each line. The lines then go there even if they also go to a log file.
     pub shows_source: bool,
     /// Whether listeners receive each piece of output as an event.
     pub has_events: bool,

@@ -68,8 +68,8 @@ impl WholeLines {
             }
             Err((written, errno)) => {
                 let (before, left) = bytes.split_at(written.min(bytes.len()));
-                let is_inside_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
-                self.keep_rest_of_line(left, is_inside_line);
+                let file_ends_in_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
+                self.keep_rest_of_line(left, file_ends_in_line);
                 if mem::replace(&mut self.has_failed, true) {
                     Written::NothingToReport
                 } else {
@@ -81,9 +81,9 @@ impl WholeLines {
 
     /// After a failed write: if the file ends in the middle of a line, keeps the end of this line from `left`. Loses
     /// the other bytes.
-    fn keep_rest_of_line(&mut self, left: &[u8], is_inside_line: bool) {
+    fn keep_rest_of_line(&mut self, left: &[u8], file_ends_in_line: bool) {
         self.is_inside_line = false;
-        if !is_inside_line {
+        if !file_ends_in_line {
             return self.lose(left);
         }
         let others = self.complete_rest(left);

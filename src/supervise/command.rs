@@ -83,7 +83,7 @@ impl Command {
             let received = sys::wait_for_signal(deadline.map(|deadline| deadline.duration_since(now())));
             // Children are reaped first. After the command is reaped, its PID may belong to another process, so rsup
             // returns before it sends a signal.
-            if let Some(exit) = self.reap() {
+            if let Some(exit) = self.reap_children() {
                 return self.finish(exit);
             }
             if let Some(signal) = received {
@@ -148,7 +148,7 @@ impl Command {
 
     /// Reaps every child that has exited. If a signal has stopped the command, decides whether rsup stops too. Returns
     /// the exit status of the command if the command has ended.
-    fn reap(&mut self) -> Option<ExitStatus> {
+    fn reap_children(&mut self) -> Option<ExitStatus> {
         let mut exit = None;
         while let Ok(Some(child)) = self.wait_any() {
             match child.status {

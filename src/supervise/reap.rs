@@ -59,17 +59,18 @@ impl Supervisor {
         if !any_left {
             self.on_no_children(now);
         }
-        let others_left = any_left && self.has_other_children();
+        let any_counts = any_left && self.has_child_that_counts();
         self.drop_empty_groups(now);
         if !self.reap_incomplete {
             self.pacer.all_reaped();
-            self.processes.on_reaped(any_changed, others_left, now);
+            self.processes.on_reaped(any_changed, any_counts, now);
         }
     }
 
-    /// Whether rsup has a child that keeps rsup from exiting. If all programs have ended and only event listeners
-    /// run, the listeners do not count. If the kernel then does not list the children, the result is false.
-    fn has_other_children(&self) -> bool {
+    /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. If all
+    /// programs have ended and only event listeners run, the listeners do not count. If the kernel then does not list
+    /// the children, the result is false.
+    fn has_child_that_counts(&self) -> bool {
         if !self.processes.only_listeners_run() {
             return true;
         }

@@ -107,8 +107,7 @@ pub enum CredentialStep {
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.
 pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
     let groups = &credentials.groups;
-    // These are raw system calls, because libc's functions make the change in every thread and are not
-    // async-signal-safe.
+    // These are raw system calls, because libc's functions make the change in every thread and may take locks for this.
     // SAFETY: setgroups(2) reads `groups.len()` IDs of 32 bits from `groups`, which stays valid during the call.
     let changed = cvt(unsafe { libc::syscall(SYS_setgroups, groups.len(), groups.as_ptr()) });
     changed.map_err(|errno| (CredentialStep::Groups, errno))?;

@@ -59,7 +59,8 @@ pub fn listen_unix(
 /// directory, because the whole path of the trial socket may be too long for bind(2).
 ///
 /// # Errors
-/// Returns the error that [`listen_unix`] would return.
+/// Returns the error that [`listen_unix`] would return, but ENAMETOOLONG if `path` is too long. Does not notice that an
+/// old socket at `path` cannot be removed.
 pub fn try_listen_unix(
     path: &Path,
     mode: u32,

@@ -1,7 +1,8 @@
 //! The conversions of Python's `str % dict` for numbers and text, with flags, width and precision.
 //!
-//! The only numbers are the integers `process_num` and `numprocs`. So the floating-point conversions work on decimal
-//! digits. For integers above 2^53 the digits are exact; Python rounds such an integer to a double first.
+//! The only numbers are the integers `process_num` and `numprocs`. So a floating-point conversion needs no `f64`: it
+//! pads or rounds the integer's decimal digits. For integers above 2^53 these digits are exact; Python rounds such an
+//! integer to a double first.
 
 /// The flags, the width and the precision before a conversion.
 #[derive(Debug, Default)]

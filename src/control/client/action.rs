@@ -1,4 +1,5 @@
-//! Derives the result of a request from the board's line of the process. This file makes no system call.
+//! Derives the result of a request from the line that the status board has for the process. This file makes no system
+//! call.
 
 use crate::control::board::{Phase, Record, Served, State};
 use crate::control::request::Request;

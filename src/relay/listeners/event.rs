@@ -59,7 +59,7 @@ impl Event {
             "LOG"
         };
         payload += "\n";
-        payload += &text(data);
+        payload += &text_or_literal(data);
         Self { name: format!("PROCESS_{family}_{}", channel.to_ascii_uppercase()), payload }
     }
 
@@ -78,8 +78,8 @@ fn subject(process: &ProcessName) -> String {
     format!("processname:{} groupname:{}", process.process, process.group)
 }
 
-/// As in supervisord, data that is not UTF-8 is shown as Python shows bytes.
-pub(super) fn text(data: &[u8]) -> String {
+/// As in supervisord, data that is not UTF-8 becomes `Undecodable: ` and the bytes as a Python literal.
+pub(super) fn text_or_literal(data: &[u8]) -> String {
     match std::str::from_utf8(data) {
         Ok(text) => text.to_owned(),
         Err(_) => format!("Undecodable: {}", python_bytes(data)),

@@ -14,7 +14,7 @@ use super::plan::{Channel, ListenersPlan, ProcessName};
 use super::record::Record;
 use crate::policy::{Level, StateName, Transition};
 use crate::sys::{self, ListenerPipes, Poller, WallClock};
-use event::{Event, python_bytes, text};
+use event::{Event, python_bytes, text_or_literal};
 use listener::Listener;
 pub(super) use messages::Messages;
 use pool::{Pool, PoolEvent};
@@ -229,7 +229,8 @@ impl<'a> Listeners<'a> {
             }
             Effect::Rejected => messages.add(Level::Warn, format_args!("{name}: event was rejected")),
             Effect::BadResultLine(line) => {
-                messages.add(Level::Warn, format_args!("{name}: bad result line: '{}'", text(&line)));
+                let line = text_or_literal(&line);
+                messages.add(Level::Warn, format_args!("{name}: bad result line: '{line}'"));
             }
             Effect::GiveBack => self.give_back(number),
         }
