@@ -96,10 +96,12 @@ impl Supervisor {
     /// the listener has run. If the sender has exited already, nothing shows whose process it was. So, if there are
     /// listeners, a PID without a process counts as that of a listener.
     fn may_be_of_listener(&self, pid: u32) -> bool {
-        self.listeners().into_iter().any(|id| {
-            let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
-            let known = self.slots.get(id).and_then(|slot| slot.group);
-            group.is_none() || group == known
-        })
+        let listeners = self.listeners();
+        if listeners.is_empty() {
+            return false;
+        }
+        let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
+        let has_group = |id: &ProcId| self.slots.get(*id).is_some_and(|slot| slot.group == group);
+        group.is_none() || listeners.iter().any(has_group)
     }
 }
