@@ -192,9 +192,9 @@ fn a_listener_that_names_the_output_is_replaced() {
     };
     for command in ["supervisor_stdout", "/usr/bin/supervisor_stdout", "python3 -u -m supervisor_stdout"] {
         let config = config(command);
-        let replaced = config.replaced_listeners[0].listener.as_ref().unwrap();
+        let listener = config.replaced_listeners[0].listener.as_ref().unwrap();
         assert!(config.processes.is_empty());
-        assert_eq!(replaced.replacement, Some(Replacement::NamedOutput));
+        assert_eq!(listener.replacement, Some(Replacement::NamedOutput));
     }
     for command in ["kill.py --log /log/supervisor_stdout.log", "/opt/supervisor_stdout/kill.py"] {
         assert!(config(command).replaced_listeners.is_empty(), "{command}");

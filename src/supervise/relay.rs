@@ -269,8 +269,8 @@ pub(super) struct Relay {
     pub(super) records: Option<OwnedFd>,
     /// The number of records that were lost and not reported, because the pipe was full.
     pub(super) lost_records: u64,
-    /// The stream that leads to the relay, for rsup's own log lines. `None` while the log uses it, or if rsup writes the
-    /// lines itself.
+    /// The stream that leads to the relay, for rsup's own log lines. `None` while the log writes to it. Always `None`
+    /// with `output=direct`, because the relay then writes no log lines of rsup.
     pub(super) log_stream: Option<OutputStream>,
     /// `None` if no relay runs.
     pub(super) child: Option<RelayChild>,

@@ -24,7 +24,7 @@ impl Supervisor {
     /// programs get the signals too.
     pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
         self.drop_empty_groups(now());
-        let groups = self.slots.groups();
+        let groups = self.slots.process_groups();
         let slots = &self.slots;
         let asks_all = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
@@ -48,7 +48,7 @@ impl Supervisor {
     /// [`Supervisor::ask_remaining`], unless they belong to a process group of rsup's programs.
     pub(super) fn ask_adopted(&mut self) {
         self.drop_empty_groups(now());
-        let groups = self.slots.groups();
+        let groups = self.slots.process_groups();
         let leaders = &self.leaders;
         self.remaining.ask_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
     }

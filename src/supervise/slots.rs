@@ -101,8 +101,8 @@ impl Slots {
         slot
     }
 
-    /// The process groups of all processes.
-    pub(super) fn groups(&self) -> PidMap<ProcId> {
+    /// The process groups of all processes, each with its process.
+    pub(super) fn process_groups(&self) -> PidMap<ProcId> {
         let group_of = |(index, slot): (usize, &Slot)| Some((slot.group?, ProcId(index)));
         self.0.iter().enumerate().filter_map(group_of).collect()
     }

@@ -109,8 +109,8 @@ pub fn allow_own_user_access() -> Result<(), Errno> {
     cvt(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
 }
 
-/// Opens a regular file, or /dev/null, for reading. Does not wait for a writer if the path names a FIFO, and has no
-/// effect on a device.
+/// Opens a regular file, or /dev/null, for reading. Every other file is refused without being opened: the function does
+/// not wait for the writer of a FIFO, and a device does not notice the call.
 ///
 /// # Errors
 /// Returns the errno of open(2). Returns ENXIO if the file is neither a regular file nor /dev/null.

@@ -135,8 +135,8 @@ struct Program<'a> {
     targets: Vec<usize>,
     /// Its `priority`, or the least of those that it inherits.
     priority: i64,
-    /// 0 if it waits for no program, otherwise 1 more than the highest level of those that it waits for.
-    level: usize,
+    /// 0 if it waits for no program, otherwise 1 more than the greatest depth of those that it waits for.
+    wait_depth: usize,
     is_dependent: bool,
     /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has no
     /// such process.
@@ -201,7 +201,7 @@ fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Pr
             source: None,
             targets: Vec::new(),
             priority: specs().next().map_or(0, |spec| spec.priority),
-            level: 0,
+            wait_depth: 0,
             is_dependent: specs().any(|spec| spec.dependent_startup),
             steps: steps().min().zip(steps().max()),
             last_needed_step: steps().max(),
@@ -238,35 +238,35 @@ fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: 
     context.reader(first.section).error(key, why);
 }
 
-/// Updates a program from the programs that it waits for: its `level`, its `last_needed_step` and, with
+/// Updates a program from the programs that it waits for: its `wait_depth`, its `last_needed_step` and, with
 /// `dependent_startup_inherit_priority`, its `priority`. The programs that it waits for must be updated before.
 fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
     let Some(program) = programs.get(place) else { return };
     let inherits_priority = program.source.as_ref().is_some_and(|source| source.inherits_priority);
     let mut priority = program.priority;
-    let mut level = 0;
+    let mut wait_depth = 0;
     let mut last_needed_step = program.last_needed_step;
     for target in program.targets.iter().filter_map(|target| programs.get(*target)) {
         priority = priority.min(if inherits_priority { target.priority } else { priority });
-        level = level.max(target.level.saturating_add(1));
+        wait_depth = wait_depth.max(target.wait_depth.saturating_add(1));
         last_needed_step = last_needed_step.max(target.last_needed_step);
     }
     if let Some(program) = programs.get_mut(place) {
         program.priority = priority;
-        program.level = level;
+        program.wait_depth = wait_depth;
         program.last_needed_step = last_needed_step;
     }
 }
 
 /// Sets the order of the programs with `dependent_startup` that may start at the same moment. The listener
 /// supervisord-dependent-startup has the same order: by priority, with the default priority 999 last; then by
-/// `level`; then by name. These programs come after those with `autostart`, which supervisord starts before the
+/// `wait_depth`; then by name. These programs come after those with `autostart`, which supervisord starts before the
 /// listener runs.
 fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
     let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
     dependents.sort_unstable_by_key(|program| {
         let name = program.source.as_ref().map(|source| &*source.name);
-        (program.priority == DEFAULT_PRIORITY, program.priority, program.level, name)
+        (program.priority == DEFAULT_PRIORITY, program.priority, program.wait_depth, name)
     });
     for (rank, program) in (0..i64::MAX).rev().zip(dependents.iter().rev()) {
         for id in &*program.processes {

@@ -51,9 +51,9 @@ fn seconds(time: Time) -> u64 {
     time.duration_since(at(0)).as_secs()
 }
 
-/// The state as in supervisord's log, with `@` and the second that the state contains. The leader of `STOPPING!` was
-/// sent SIGKILL. `/` precedes what the other members of the process group were sent: `@` and the second at which
-/// SIGKILL is due if they were asked to stop, `!` if they were sent SIGKILL.
+/// The state as in supervisord's log, with `@` and the second that the state contains. `STOPPING!` means that the
+/// leader was sent SIGKILL. The part from `/` on is about the other members of the process group. `/@` means that they
+/// were asked to stop, and the second after it is when SIGKILL is due for them. `/!` means that they were sent SIGKILL.
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),

@@ -138,9 +138,9 @@ impl<'a> Listeners<'a> {
         let Some(listener) = self.listeners.get_mut(number) else { return };
         // The pipes of an earlier start come first if the record of that start was lost, or if an earlier relay has read the
         // record and has died.
-        let received = std::iter::from_fn(|| self.plan.pipes.receive());
-        let mut received = received.skip_while(|(owner, _)| *owner != pid);
-        let pipes = received.next().map(|(_, pipes)| pipes);
+        let received_pipes = std::iter::from_fn(|| self.plan.pipes.receive());
+        let mut received_pipes = received_pipes.skip_while(|(owner, _)| *owner != pid);
+        let pipes = received_pipes.next().map(|(_, pipes)| pipes);
         if let Some(ListenerPipes { stdin, stdout }) = &pipes {
             let tag = FIRST_TAG + number as u64;
             // A listener that cannot be watched gets no events, like one that never writes READY.
