@@ -12,7 +12,7 @@ use crate::proc;
 use crate::table;
 use crate::tools;
 
-const SIZES: [usize; 3] = [1, 10, 100];
+const SIZES: [usize; 3] = [1, 100, 1000];
 /// What each program writes before the last measurement: 1 MiB in blocks of 64 KiB.
 const BLOCKS: u64 = 16;
 /// The relay is idle when nothing has woken it for this time.
@@ -31,22 +31,20 @@ struct Relay {
 pub(super) fn measure() {
     // Pages of the binary that are not on the disk yet would count as dirty.
     File::open(tools::rsup()).and_then(|binary| binary.sync_all()).unwrap();
-    let files = SIZES.map(|programs| watch(programs, true));
-    let prefix = SIZES.map(|programs| watch(programs, false));
     let rows =
-        [("into log files", &files), ("--output prefix", &prefix)].into_iter().flat_map(|(name, relays)| {
-            ["before the first write", "after 1 MiB from each"].into_iter().enumerate().map(
-                move |(at, when)| {
-                    let memory = relays.each_ref().map(|relay| relay.memory[at]);
-                    let [one, .., many] = memory;
-                    let further = (many as f64 - one as f64) / (SIZES[SIZES.len() - 1] - SIZES[0]) as f64;
-                    let wake_ups = relays.each_ref().map(|relay| relay.wake_ups[at].to_string()).join(" / ");
-                    let cells = memory.map(|memory| memory.to_string());
-                    let name = format!("{name}, {when}");
-                    std::iter::once(name).chain(cells).chain([format!("{further:.2}"), wake_ups]).collect()
-                },
-            )
-        });
+        [("into log files", None), ("--output prefix", Some("prefix")), ("--output json", Some("json"))];
+    let rows = rows.into_iter().flat_map(|(name, mode)| {
+        let relays = SIZES.map(|programs| watch(programs, mode));
+        ["before the first write", "after 1 MiB from each"].into_iter().enumerate().map(move |(at, when)| {
+            let memory = relays.each_ref().map(|relay| relay.memory[at]);
+            let [one, .., many] = memory;
+            let further = (many as f64 - one as f64) / (SIZES[SIZES.len() - 1] - SIZES[0]) as f64;
+            let wake_ups = relays.each_ref().map(|relay| relay.wake_ups[at].to_string()).join(" / ");
+            let cells = memory.map(|memory| memory.to_string());
+            let name = format!("{name}, {when}");
+            std::iter::once(name).chain(cells).chain([format!("{further:.2}"), wake_ups]).collect()
+        })
+    });
     let columns = SIZES.map(|programs| programs.to_string()).into_iter();
     let further = ["each further one".to_owned(), format!("wake-ups in {} s", WATCH.as_secs())];
     table::print(
@@ -56,19 +54,17 @@ pub(super) fn measure() {
     );
 }
 
-/// Runs rsup with programs that have one stream each: into a rotated log file or to rsup's stdout.
-fn watch(programs: usize, into_files: bool) -> Relay {
+/// Runs rsup with programs that have one stream each: to rsup's stdout with this `--output`, or without one into a
+/// rotated log file.
+fn watch(programs: usize, mode: Option<&str>) -> Relay {
     let mut place = Place::new();
     let mut processes = Processes::new();
-    let keys = match into_files {
-        true => place.rotation_keys(),
-        false => "stdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\n".to_owned(),
-    };
+    let to_stdout = "stdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\n";
+    let keys = mode.map_or_else(|| place.rotation_keys(), |_| to_stdout.to_owned());
     place.write_conf(&format!("fill {BLOCKS} 1 blocks"), programs, &keys);
     let (mut output, writer) = io::pipe().unwrap();
     let mut command = place.supervisor(&tools::rsup());
-    let mode = if into_files { "direct" } else { "prefix" };
-    command.args(["--output", mode]).stdin(Stdio::null()).stdout(writer);
+    command.args(["--output", mode.unwrap_or("direct")]).stdin(Stdio::null()).stdout(writer);
     let namespace = processes.start(command);
     // The thread ends when the processes have ended.
     thread::spawn(move || io::copy(&mut output, &mut io::sink()));
