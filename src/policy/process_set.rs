@@ -278,7 +278,8 @@ impl ProcessSet {
         }
     }
 
-    /// Applies a client's request to start a process. During the stop, the request has no effect.
+    /// Applies a client's request to start a process. The request has no effect once rsup has begun to stop every
+    /// process.
     pub fn request_start(&mut self, id: ProcId, now: Time) {
         if self.accepts_requests() {
             self.awaits_first_start = false;
@@ -330,8 +331,8 @@ impl ProcessSet {
         self.will_reload
     }
 
-    /// Whether event listeners are the only processes that run or will run by themselves. If rsup has no other child,
-    /// it may then stop them and exit.
+    /// Whether event listeners are [active](Process::is_active) and no other process is. Returns false once rsup has
+    /// begun to stop every process. If rsup has no child except the listeners, it may stop them and exit.
     #[must_use]
     pub fn only_listeners_run(&self) -> bool {
         self.accepts_requests() && self.active == 0 && self.active_listeners > 0

@@ -77,8 +77,8 @@ impl Sweep {
         Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, latest_kill_at: kill_at }
     }
 
-    /// Notes that rsup has just sent SIGTERM to processes that were not asked before. These processes get
-    /// `late_request_secs` seconds: SIGKILL is postponed if it was due earlier, but not beyond `latest_kill_at`.
+    /// Notes that rsup has just sent SIGTERM to processes that had not got it before. These processes get
+    /// `late_request_secs` seconds to exit. SIGKILL is not due earlier, unless `latest_kill_at` comes first.
     pub fn note_asked(&mut self, now: Time) {
         let kill_at = now.plus_secs(self.late_request_secs).min(self.latest_kill_at);
         if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {

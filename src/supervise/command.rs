@@ -43,7 +43,7 @@ pub fn run_command(
         term_forwarded: false,
         stop_deadline: None,
         stop: None,
-        outside_asked: false,
+        outside_terminated: false,
         refusal_logged: false,
         remaining: RemainingProcesses::of_one_command(pid, is_pid1),
     };
@@ -70,7 +70,7 @@ struct Command {
     stop: Option<Sweep>,
     /// Whether rsup has asked the processes outside the command's process group to stop while the command was still
     /// running.
-    outside_asked: bool,
+    outside_terminated: bool,
     /// Whether rsup has logged that it has no permission to signal the command. The line is logged only once.
     refusal_logged: bool,
     remaining: RemainingProcesses,
@@ -89,8 +89,8 @@ impl Command {
             if let Some(signal) = received {
                 self.forward(signal);
             }
-            if self.ask_outside_at().is_some_and(|time| now() >= time) {
-                self.ask_outside();
+            if self.terminate_outside_at().is_some_and(|time| now() >= time) {
+                self.terminate_outside_group();
             }
             // With a timeout of 0, SIGKILL is due as soon as SIGTERM has been forwarded. rsup sends SIGKILL only in the
             // next iteration, after it has reaped, so that a command that exits at once keeps its own exit code.
@@ -113,20 +113,20 @@ impl Command {
 
     /// Returns the earliest time at which rsup must act while the command runs, even if no signal arrives.
     fn deadline(&self) -> Option<Time> {
-        Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.ask_outside_at())
+        Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.terminate_outside_at())
     }
 
     /// When the processes outside the command's process group get SIGTERM, even if the command still runs. At the stop
     /// deadline these processes get SIGKILL, like the command. So they need time to stop before that deadline.
-    fn ask_outside_at(&self) -> Option<Time> {
-        let asks = self.is_pid1 && !self.outside_asked;
+    fn terminate_outside_at(&self) -> Option<Time> {
+        let asks = self.is_pid1 && !self.outside_terminated;
         self.stop_deadline.filter(|_| asks).map(|times| times.ask_at)
     }
 
     /// Sends SIGTERM and SIGCONT to the processes outside the command's process group. Does nothing if /proc does not
     /// list the processes.
-    fn ask_outside(&mut self) {
-        self.outside_asked = true;
+    fn terminate_outside_group(&mut self) {
+        self.outside_terminated = true;
         let command = self.pid;
         // The process group alone does not identify the command: if a seccomp filter has refused setpgid(2), the
         // command is in rsup's process group.

@@ -133,7 +133,7 @@ struct Program<'a> {
     source: Option<WaitingProgram<'a>>,
     /// The indices of the programs that the program waits for, in the order of the waits in `source`.
     targets: Vec<usize>,
-    /// Its `priority`, or the least of those that it inherits.
+    /// The least of the program's own `priority` and the priorities that it inherits.
     priority: i64,
     /// 0 if it waits for no program, otherwise 1 more than the greatest depth of those that it waits for.
     wait_depth: usize,
