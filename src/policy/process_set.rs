@@ -132,7 +132,8 @@ pub struct ProcessSet {
     active_listeners: usize,
     /// When a start of a program last failed, or a program last exited without a request to stop.
     last_unrequested_end: Option<Time>,
-    /// The time at which rsup goes on to stop the event listeners. `None` if no stop waits for this time.
+    /// While rsup stops every process: the time at which it stops the event listeners. `None` if it does not wait for a
+    /// time.
     stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
     /// is one, rsup does not stop the processes with a lower group priority.
@@ -288,7 +289,8 @@ impl ProcessSet {
         }
     }
 
-    /// Applies a client's request to stop a process. During the stop, the request has no effect.
+    /// Applies a client's request to stop a process. The request has no effect once rsup has begun to stop every
+    /// process.
     pub fn request_stop(&mut self, id: ProcId, now: Time) {
         if self.accepts_requests() {
             self.startup.cancel(id);

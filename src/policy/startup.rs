@@ -212,8 +212,8 @@ impl StartupOrder {
         progress
     }
 
-    /// Marks a condition as satisfied if all members have reached one of its goals and the condition before it, if it
-    /// follows one, is satisfied. Then does the same with the conditions that follow this condition.
+    /// Marks a condition as satisfied if one of its goals is reached by all members, and if the previous condition is
+    /// satisfied or not required. Then does the same with each next condition that requires the previous one.
     fn satisfy(&mut self, mut number: usize, progress: &mut Vec<(ProcId, bool)>) {
         let mut may_be_satisfied = self.condition_before(number).is_none_or(|before| before.is_satisfied);
         while may_be_satisfied && let Some(condition) = self.conditions.get_mut(number) {

@@ -29,7 +29,7 @@ const READ_SIZE: usize = 32 * 1024;
 /// How many bytes one read returns at most for a stream without a log file. Its bytes go to one of rsup's own
 /// streams: they are copied twice more, and each copy uses memory.
 const LINE_READ_SIZE: usize = READ_SIZE / 2;
-/// The same if the lines become JSON objects, which are about twice as long.
+/// How many bytes such a read returns at most if the lines become JSON objects, which are about twice as long.
 const JSON_READ_SIZE: usize = LINE_READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
 const READS_AT_END: usize = 6;

@@ -42,7 +42,7 @@ pub(super) enum Trouble {
     NotWritten(Errno),
     /// This number of lines was lost, and there is room again.
     Lost(u64),
-    /// The file could not be rotated, for the first time. It grows until a rotation succeeds.
+    /// The file could not be rotated, and grows until a rotation succeeds. Later failures are not logged until then.
     NotRotated(Errno),
 }
 

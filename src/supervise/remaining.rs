@@ -88,7 +88,7 @@ impl RemainingProcesses {
         }
     }
 
-    /// Sets the PID of the relay, which gets no signal from now on. `None` means that there is no relay.
+    /// Sets the PID of the relay. `None` means that no relay runs.
     pub(super) fn set_relay(&mut self, relay: Option<Pid>) {
         self.relay = relay;
     }

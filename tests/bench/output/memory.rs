@@ -31,9 +31,9 @@ struct Relay {
 pub(super) fn measure() {
     // Pages of the binary that are not on the disk yet would count as dirty.
     File::open(tools::rsup()).and_then(|binary| binary.sync_all()).unwrap();
-    let rows =
+    let modes =
         [("into log files", None), ("--output prefix", Some("prefix")), ("--output json", Some("json"))];
-    let rows = rows.into_iter().flat_map(|(name, mode)| {
+    let rows = modes.into_iter().flat_map(|(name, mode)| {
         let relays = SIZES.map(|programs| watch(programs, mode));
         ["before the first write", "after 1 MiB from each"].into_iter().enumerate().map(move |(at, when)| {
             let memory = relays.each_ref().map(|relay| relay.memory[at]);
