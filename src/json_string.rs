@@ -1,7 +1,7 @@
 //! Strings in JSON (RFC 8259, section 7).
 
-/// Appends `text` as a JSON string, with its quotation marks. Each byte that is not part of valid UTF-8 becomes the four
-/// characters `\xHH`, because JSON can contain only text.
+/// Appends `text` as a JSON string, with its quotation marks. Each byte that is not part of valid UTF-8 becomes the
+/// four characters `\xHH`, because JSON can contain only text.
 pub(crate) fn append(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     for chunk in text.utf8_chunks() {

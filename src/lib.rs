@@ -20,7 +20,7 @@ pub mod sys;
 
 use cli::{Cli, EarlyExit, Mode};
 use config::{ClientSettings, Config, Inputs, Loaded, Overrides, TryStep};
-use control::client::{Files, Launch};
+use control::client::{ConfigLoaders, Launch};
 use error::Error;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -50,7 +50,7 @@ fn start(arguments: &[OsString]) -> Result<u8, Error> {
     let inherited_mask = blocked.map_err(Error::BlockSignals)?;
     opened.map_err(Error::StandardDescriptors)?;
     match cli::parse(arguments) {
-        Ok(cli) => dispatch(&cli, arguments, inherited_mask),
+        Ok(cli) => run_mode(&cli, arguments, inherited_mask),
         Err(EarlyExit::HelpOrVersion(text)) => print(&text),
         Err(EarlyExit::UsageError(reason)) => Err(usage_error(reason, arguments)),
     }
@@ -66,7 +66,7 @@ fn error_text(error: &Error) -> String {
 }
 
 /// Carries out the task that the command line gives to rsup.
-fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
+fn run_mode(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
     if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check | Mode::Control(_)) {
         // These modes start no program, so a signal may end them at once. A failure to restore the signal mask is
         // harmless.
@@ -93,14 +93,14 @@ fn dispatch(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -
 /// Does what supervisorctl does with a command line. Returns the exit status.
 fn control(words: &[OsString], arguments: &[OsString]) -> u8 {
     let settings = |named: Option<&Path>| {
-        let file = named.map(PathBuf::from).or_else(|| find_file(arguments).ok());
+        let file = named.map(PathBuf::from).or_else(|| find_config_file(arguments).ok());
         let environment = Environment::of(&mut env::vars_os());
         file.map_or_else(ClientSettings::default, |file| {
             config::client_settings(&file, &environment.inputs("", &|_| Ok(()), None))
         })
     };
     let load = |named: Option<&Path>, launch: Launch| {
-        let file = named.map(PathBuf::from).map_or_else(|| file_of(&launch), Ok)?;
+        let file = named.map(PathBuf::from).map_or_else(|| config_file_of(&launch), Ok)?;
         let environment = Environment::of(&mut launch.environment.into_iter());
         let host = sys::host_name();
         let inputs = environment.inputs(&host, &|_| Ok(()), None);
@@ -111,13 +111,13 @@ fn control(words: &[OsString], arguments: &[OsString]) -> u8 {
     if arguments.get(1).is_some_and(|first| first == "--ctl") {
         program.push_str(" --ctl");
     }
-    control::client::run(&program, words, &Files { settings: &settings, load: &load })
+    control::client::run(&program, words, &ConfigLoaders { settings: &settings, load: &load })
 }
 
 /// Finds the configuration file of a running rsup.
-fn file_of(launch: &Launch) -> Result<PathBuf, String> {
+fn config_file_of(launch: &Launch) -> Result<PathBuf, String> {
     let cli = cli::parse(&launch.arguments).map_err(|_| "can't read the command line of rsup".to_owned())?;
-    cli.file.map_or_else(|| config::find(&launch.executable), Ok)
+    cli.file.map_or_else(|| config::find_config_file(&launch.executable), Ok)
 }
 
 /// Prints every error and warning of a file. Returns the exit code of `--check`.
@@ -144,7 +144,7 @@ fn load(
     check_user: &dyn Fn(&str) -> Result<(), String>,
     try_step: Option<&TryStep<'_>>,
 ) -> Result<Loaded, Error> {
-    let file = cli.file.clone().map_or_else(|| find_file(arguments), Ok)?;
+    let file = cli.file.clone().map_or_else(|| find_config_file(arguments), Ok)?;
     let environment = Environment::of(&mut env::vars_os());
     let host = sys::host_name();
     let inputs = environment.inputs(&host, check_user, try_step);
@@ -156,7 +156,7 @@ fn load(
 struct Environment {
     variables: Vec<(String, String)>,
     /// The names of the variables whose values are not UTF-8.
-    not_utf8: Vec<String>,
+    non_utf8_env_names: Vec<String>,
 }
 
 impl Environment {
@@ -168,7 +168,7 @@ impl Environment {
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
                 Ok(value) => environment.variables.push((name, value)),
-                Err(_) => environment.not_utf8.push(name),
+                Err(_) => environment.non_utf8_env_names.push(name),
             }
         }
         environment
@@ -182,7 +182,7 @@ impl Environment {
     ) -> Inputs<'a> {
         Inputs {
             environment: &self.variables,
-            not_utf8: &self.not_utf8,
+            non_utf8_env_names: &self.non_utf8_env_names,
             host,
             list_directory: &sys::list_directory,
             check_user,
@@ -192,11 +192,11 @@ impl Environment {
 }
 
 /// Finds the configuration file in supervisord's search path.
-fn find_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
+fn find_config_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
     // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is
     // preferred.
     let executable = env::current_exe().unwrap_or_else(|_| argv0(arguments).into());
-    config::find(&executable).map_err(|reason| usage_error(reason, arguments))
+    config::find_config_file(&executable).map_err(|reason| usage_error(reason, arguments))
 }
 
 fn usage_error(reason: String, arguments: &[OsString]) -> Error {

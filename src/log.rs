@@ -2,7 +2,7 @@
 
 use crate::json_string;
 use crate::policy::Level;
-use crate::sys::{self, Errno, LocalTime, OutputStream, TimeZone, WallClock};
+use crate::sys::{self, Errno, LocalTime, OutputStream, TimeZone, WallTime};
 use std::fmt::{self, Write};
 use std::mem;
 
@@ -16,7 +16,7 @@ pub struct Log {
     /// Whether [`Log::line`] leaves the writing to [`Log::flush`].
     defers_writes: bool,
     /// Whether a line was logged since the last [`Log::flush`].
-    has_new_lines: bool,
+    logged_since_flush: bool,
     formatter: LineFormatter,
 }
 
@@ -30,7 +30,7 @@ impl Log {
             silent,
             backlog: Backlog::default(),
             defers_writes: false,
-            has_new_lines: false,
+            logged_since_flush: false,
             formatter: LineFormatter::new(LogFormat::Text),
         }
     }
@@ -50,10 +50,10 @@ impl Log {
             // into the backlog now.
             let _ = self.drain();
             if !self.backlog.push(&mut self.formatter, level, text) {
-                self.backlog.lost += 1;
+                self.backlog.lost_lines += 1;
             }
         }
-        self.has_new_lines = true;
+        self.logged_since_flush = true;
         if !self.defers_writes {
             let _ = self.drain();
         }
@@ -68,7 +68,7 @@ impl Log {
     /// Writes the backlog if a line was logged since the last call. Returns the stream if the stream has no room for
     /// the whole backlog, so that the caller can watch the stream.
     pub fn flush(&mut self) -> Option<&OutputStream> {
-        let is_full = mem::take(&mut self.has_new_lines) && self.drain() == Err(Errno::EAGAIN);
+        let is_full = mem::take(&mut self.logged_since_flush) && self.drain() == Err(Errno::EAGAIN);
         is_full.then_some(&self.stream)
     }
 
@@ -94,7 +94,7 @@ impl Log {
     }
 
     /// Gives the reader up to 200 ms to read the last lines, which say why rsup exits.
-    pub fn finish(&mut self) {
+    pub fn drain_at_exit(&mut self) {
         self.drain_for(200);
     }
 
@@ -147,7 +147,7 @@ struct Backlog {
     /// How many of the `bytes`, counted from the first one, have been written.
     written: usize,
     /// The number of lines that were lost since the backlog was last empty.
-    lost: u64,
+    lost_lines: u64,
 }
 
 /// The maximum size of the backlog in bytes, which is the capacity of a pipe. This much can wait for a slow reader
@@ -158,7 +158,7 @@ impl Backlog {
     /// Appends a line. Returns false if the line does not fit, or if the loss of earlier lines has not been reported
     /// yet.
     fn push(&mut self, formatter: &mut LineFormatter, level: Level, text: &dyn fmt::Display) -> bool {
-        if self.lost > 0 {
+        if self.lost_lines > 0 {
             return false;
         }
         let mut end = self.bytes.len();
@@ -186,7 +186,7 @@ impl Backlog {
     ) -> Result<(), Errno> {
         loop {
             self.write_to(&mut write)?;
-            match mem::take(&mut self.lost) {
+            match mem::take(&mut self.lost_lines) {
                 0 => return Ok(()),
                 lost => report(self, lost),
             }
@@ -245,9 +245,9 @@ impl LineFormatter {
     pub fn append(&mut self, out: &mut Vec<u8>, level: Level, text: &dyn fmt::Display) {
         match self.format {
             LogFormat::Text => {
-                let (seconds, milliseconds) = self.stamp.now();
+                let (date_time, milliseconds) = self.stamp.now();
                 let mut line = LineWriter::append_to(out, MAX_LINE);
-                let written = write!(line, "{seconds},{milliseconds:03} {} {text}", level.tag());
+                let written = write!(line, "{date_time},{milliseconds:03} {} {text}", level.tag());
                 line.finish(written);
                 out.push(b'\n');
             }
@@ -258,7 +258,7 @@ impl LineFormatter {
                 let mut line = LineWriter::append_to(&mut message, MAX_LINE / 2 - 100);
                 let written = write!(line, "{text}");
                 line.finish(written);
-                self.append_time(out);
+                self.begin_json_with_time(out);
                 out.extend(format!(", \"level\": \"{}\", \"message\": ", level.tag()).bytes());
                 json_string::append(out, &message);
                 out.extend(b"}\n");
@@ -267,10 +267,10 @@ impl LineFormatter {
     }
 
     /// Appends the beginning of a JSON object: a brace and the member `time`.
-    pub fn append_time(&mut self, out: &mut Vec<u8>) {
+    pub fn begin_json_with_time(&mut self, out: &mut Vec<u8>) {
         let (seconds, milliseconds) = self.stamp.now();
-        let seconds = seconds.replace(' ', "T");
-        out.extend(format!("{{\"time\": \"{seconds}.{milliseconds:03}Z\"").bytes());
+        let date_time = seconds.replace(' ', "T");
+        out.extend(format!("{{\"time\": \"{date_time}.{milliseconds:03}Z\"").bytes());
     }
 }
 
@@ -280,16 +280,16 @@ impl LineFormatter {
 struct Stamp {
     /// The time zone, which is looked up when the first line is logged.
     zone: Option<TimeZone>,
-    seconds: Option<u64>,
+    shown_second: Option<u64>,
     text: String,
 }
 
 impl Stamp {
     /// Returns the local time up to the second, and the milliseconds.
     fn now(&mut self) -> (&str, u32) {
-        let clock = WallClock::now();
-        if self.seconds != Some(clock.seconds()) {
-            self.seconds = Some(clock.seconds());
+        let clock = WallTime::now();
+        if self.shown_second != Some(clock.seconds()) {
+            self.shown_second = Some(clock.seconds());
             let zone = self.zone.get_or_insert_with(TimeZone::of_environment);
             let LocalTime { year, month, day, hour, minute, second } = clock.local_time(zone);
             self.text.clear();
@@ -484,9 +484,9 @@ mod tests {
 
     #[test]
     fn no_line_follows_a_lost_one_before_the_loss_is_reported() {
-        let mut backlog = Backlog { lost: 1, ..Backlog::default() };
+        let mut backlog = Backlog { lost_lines: 1, ..Backlog::default() };
         assert!(!push(&mut backlog, "a"));
-        backlog.lost = 0;
+        backlog.lost_lines = 0;
         assert!(push(&mut backlog, "a"));
     }
 
@@ -494,7 +494,7 @@ mod tests {
     fn the_number_of_lost_lines_follows_the_backlog_and_is_reported_once() {
         let mut backlog = Backlog::default();
         assert!(push(&mut backlog, "kept"));
-        backlog.lost = 3;
+        backlog.lost_lines = 3;
         let mut written = vec![];
         let result = backlog.drain(
             |line| {
@@ -506,16 +506,16 @@ mod tests {
         assert_eq!(result, Ok(()));
         let written: Vec<_> = written.iter().map(|line| without_time(line)).collect();
         assert_eq!(written, ["INFO kept\n", "INFO lost 3\n"]);
-        assert_eq!(backlog.lost, 0);
+        assert_eq!(backlog.lost_lines, 0);
     }
 
     #[test]
     fn lost_lines_are_not_reported_while_there_is_no_room() {
         let mut backlog = Backlog::default();
         assert!(push(&mut backlog, "kept"));
-        backlog.lost = 3;
+        backlog.lost_lines = 3;
         let result = backlog.drain(|_| Err(Errno::EAGAIN), |_, _| panic!("the backlog is not empty"));
-        assert_eq!((result, backlog.lost), (Err(Errno::EAGAIN), 3));
+        assert_eq!((result, backlog.lost_lines), (Err(Errno::EAGAIN), 3));
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn environment() -> Vec<(String, String)> {
 fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> {
     let inputs = Inputs {
         environment,
-        not_utf8: &[],
+        non_utf8_env_names: &[],
         host: "node1",
         list_directory: &rsup::sys::list_directory,
         check_user: &|_| Ok(()),

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
-    Action, AutoRestart, Dependency, Event, ExitStatus, ProcId, Process, ProcessAction, ProcessMessage,
-    ProcessSet, ProcessSpec, ProcessState, RunContext, Sender, Settings, ShutdownOn, Signal, SignalInfo,
+    Action, AutoRestart, Dependency, Event, ExitStatus, Process, ProcessAction, ProcessIndex, ProcessMessage,
+    ProcessSet, ProcessSpec, ProcessState, Sender, Settings, ShutdownOn, Signal, SignalContext, SignalInfo,
     SignalTarget, StartupWait, StateName, StopStep, SupervisorMessage, Time, Transition,
 };
 
@@ -116,7 +116,7 @@ struct Walk {
     last_death: Option<u64>,
     exit_code: Option<u8>,
     reap_requested: bool,
-    context: RunContext,
+    context: SignalContext,
     /// Whether /proc lists rsup's children. Without that list, only PID 1 can send a signal to every remaining process.
     can_list_children: bool,
     /// PIDs of processes that rsup does not know.
@@ -190,10 +190,10 @@ impl Walk {
             last_death: None,
             exit_code: None,
             reap_requested: false,
-            context: RunContext {
+            context: SignalContext {
                 is_pid1: random.bool(),
                 has_terminal: random.bool(),
-                has_shell: random.bool(),
+                is_shell_job: random.bool(),
                 hup_ignored: random.bool(),
             },
             can_list_children: random.bool(),
@@ -255,9 +255,10 @@ impl Walk {
             true => *self.random.choice(&requests).unwrap(),
             false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
         };
-        let senders = [Sender::Kernel, Sender::Outside, Sender::Pid1, Sender::Process];
+        let senders = [Sender::Kernel, Sender::Outside, Sender::Pid1, Sender::OtherProcess];
         let sender = *self.random.choice(&senders).unwrap();
-        let from_terminal = self.context.has_terminal && (sender == Sender::Kernel || self.context.has_shell);
+        let from_terminal =
+            self.context.has_terminal && (sender == Sender::Kernel || self.context.is_shell_job);
         let hangup = signal == Signal::HUP && from_terminal && !self.context.hup_ignored;
         if requests.contains(&signal) || hangup && !self.context.is_pid1 {
             if self.stop_began.is_some() {
@@ -287,17 +288,17 @@ impl Walk {
     fn make_request(&mut self) {
         self.coverage.steps += 1;
         let id = self.random.usize(0..self.specs.len());
-        let state = self.processes.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcessIndex(id)).unwrap().state();
         let is_running = self.processes.accepts_requests();
         let request = self.random.u32(0..400);
         match request {
             0 => self.processes.request_shutdown(self.time()),
             1 => self.processes.request_reload(self.time()),
-            2..=180 => self.processes.request_start(ProcId(id), self.time()),
-            181..=360 => self.processes.request_stop(ProcId(id), self.time()),
+            2..=180 => self.processes.request_start(ProcessIndex(id), self.time()),
+            181..=360 => self.processes.request_stop(ProcessIndex(id), self.time()),
             _ => {
                 let usr1 = Signal::from_number(10).unwrap();
-                self.processes.request_signal(ProcId(id), usr1);
+                self.processes.request_signal(ProcessIndex(id), usr1);
             }
         }
         if !is_running {
@@ -321,7 +322,7 @@ impl Walk {
             let fake = &mut self.fakes[id];
             fake.last_stop_request = Some(self.now);
             // The action that starts the process may be in the queue already. Then one more start follows.
-            fake.stopped_by_request = match self.processes.process(ProcId(id)).unwrap().state() {
+            fake.stopped_by_request = match self.processes.process(ProcessIndex(id)).unwrap().state() {
                 ProcessState::Stopped => fake.last_start.is_some(),
                 ProcessState::Stopping(_) => fake.leader.is_some(),
                 _ => false,
@@ -461,17 +462,17 @@ impl Walk {
             self.fakes[id].pid = None;
             // The next start repeats this one, so the interval between two starts does not apply.
             self.fakes[id].last_start = None;
-            self.apply(id, Event::SpawnDeferred);
+            self.apply(id, Event::UnopenedFifoFound);
         } else {
             self.fakes[id].leader = Some(Exec::Done);
             self.fakes[id].up_since = Some(self.now);
-            self.apply(id, Event::Spawned);
+            self.apply(id, Event::ExecSucceeded);
         }
     }
 
     /// Counts a failed fork or exec. The failure of a start that is being stopped anyway does not count.
     fn count_failed_start(&mut self, id: usize) {
-        let state = self.processes.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcessIndex(id)).unwrap().state();
         if !matches!(state, ProcessState::Stopping(_)) {
             self.note_death(id);
             self.count_failure(id);
@@ -499,7 +500,7 @@ impl Walk {
         if self.fakes[id].leader == Some(Exec::Pending) {
             self.fakes[id].leader = Some(Exec::Done);
             self.fakes[id].up_since = Some(self.now);
-            self.apply(id, Event::Spawned);
+            self.apply(id, Event::ExecSucceeded);
         }
         let fake = &mut self.fakes[id];
         fake.leader = None;
@@ -509,7 +510,7 @@ impl Walk {
         }
         let group_alive = fake.group_outlived_leader;
         let up = self.now - fake.up_since.unwrap();
-        let state = self.processes.process(ProcId(id)).map(Process::state);
+        let state = self.processes.process(ProcessIndex(id)).map(Process::state);
         if matches!(state, Some(ProcessState::Starting { .. } | ProcessState::Running)) {
             self.note_death(id);
         }
@@ -530,16 +531,16 @@ impl Walk {
 
     fn apply(&mut self, id: usize, event: Event) {
         self.coverage.steps += 1;
-        let state = self.processes.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcessIndex(id)).unwrap().state();
         self.coverage.pairs.insert((state_name(state), event_name(event)));
-        self.processes.apply(ProcId(id), event, self.time());
+        self.processes.apply(ProcessIndex(id), event, self.time());
         self.note_shutdown_on(id);
         self.run_actions();
     }
 
     /// Records that the stop has begun if `shutdown_on` names the present state of the process.
     fn note_shutdown_on(&mut self, id: usize) {
-        let state = self.processes.process(ProcId(id)).unwrap().state();
+        let state = self.processes.process(ProcessIndex(id)).unwrap().state();
         let stops = match self.specs[id].shutdown_on {
             ShutdownOn::Never => false,
             ShutdownOn::Fatal => state == ProcessState::Fatal,
@@ -574,20 +575,22 @@ impl Walk {
                 self.fail("no action follows the exit");
             }
             match action {
-                Action::Process(ProcId(id), action) => self.run_process_action(id, action),
-                Action::Log(SupervisorMessage::Received(_)) => {
+                Action::Process(ProcessIndex(id), action) => self.run_process_action(id, action),
+                Action::Log(SupervisorMessage::ReceivedExitRequest(_)) => {
                     self.received_stop_signal = true;
                     let first = *self.first_request.get_or_insert(self.now);
                     self.kill_requested |= self.now >= first + SECOND;
                 }
-                Action::Log(SupervisorMessage::PassingOn(signal)) => {
+                Action::Log(SupervisorMessage::Forwarding(signal)) => {
                     if !self.passed_on.insert(signal) {
                         self.fail("the log says once that a signal is passed on");
                     }
                 }
                 Action::Log(_) => {}
-                Action::Notify(ProcId(id), transition) => self.note_transition(id, transition),
-                Action::NotifyStop => self.note_stop(),
+                Action::NotifyProcessState(ProcessIndex(id), transition) => {
+                    self.note_transition(id, transition)
+                }
+                Action::NotifySupervisorStopping => self.note_stop(),
                 Action::Reap => self.reap_requested = true,
                 // SIGSTOP is what rsup sends before it suspends itself. rsup cannot receive it.
                 Action::Forward(signal) if signal != Signal::STOP && !self.passed_on.contains(&signal) => {
@@ -596,11 +599,11 @@ impl Walk {
                 Action::Forward(signal) => self.forward(signal),
                 Action::Suspend if self.context.is_pid1 => self.fail("PID 1 does not suspend itself"),
                 Action::Suspend => self.coverage.count("suspended"),
-                Action::AskRemaining { members_of } => self.ask_remaining(&members_of),
-                Action::AskAdopted if self.context.is_pid1 || self.can_list_children => {
+                Action::AskRemainingToStop { members_of } => self.ask_remaining(&members_of),
+                Action::AskAdoptedToStop if self.context.is_pid1 || self.can_list_children => {
                     self.ask_orphans();
                 }
-                Action::AskAdopted => {}
+                Action::AskAdoptedToStop => {}
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
                 Action::Reload => {
                     self.coverage.count("reloaded");
@@ -683,7 +686,7 @@ impl Walk {
             self.coverage.count("fork failed");
             self.count_failed_start(id);
             self.coverage.steps += 1;
-            self.processes.apply(ProcId(id), Event::SpawnFailed, self.time());
+            self.processes.apply(ProcessIndex(id), Event::SpawnFailed, self.time());
             self.note_shutdown_on(id);
         } else {
             self.coverage.count("forked");
@@ -734,14 +737,14 @@ impl Walk {
             return;
         }
         self.coverage.steps += 1;
-        let state = self.processes.process(ProcId(id)).unwrap().state();
-        self.coverage.pairs.insert((state_name(state), event_name(Event::GroupRefused)));
-        self.processes.apply(ProcId(id), Event::GroupRefused, self.time());
-        let process = self.processes.process(ProcId(id)).unwrap();
+        let state = self.processes.process(ProcessIndex(id)).unwrap().state();
+        self.coverage.pairs.insert((state_name(state), event_name(Event::GroupSignalNotPermitted)));
+        self.processes.apply(ProcessIndex(id), Event::GroupSignalNotPermitted, self.time());
+        let process = self.processes.process(ProcessIndex(id)).unwrap();
         let waits = match process.state() {
-            ProcessState::Stopping(_) => self.fakes[id].leader_killed && process.blocks_stop(),
+            ProcessState::Stopping(_) => self.fakes[id].leader_killed && process.blocks_lower_priorities(),
             ProcessState::Starting { .. } | ProcessState::Running => false,
-            _ => signal == Signal::KILL && process.blocks_stop(),
+            _ => signal == Signal::KILL && process.blocks_lower_priorities(),
         };
         if waits {
             self.fail("a process that refuses SIGKILL delays nothing");
@@ -801,9 +804,9 @@ impl Walk {
 
     /// The stop deadline is near: rsup asks the members of these groups, and all orphans. Without a list of the
     /// processes the leaders are asked again.
-    fn ask_remaining(&mut self, members_of: &[ProcId]) {
+    fn ask_remaining(&mut self, members_of: &[ProcessIndex]) {
         self.coverage.count("asked before the stop deadline");
-        for ProcId(id) in members_of {
+        for ProcessIndex(id) in members_of {
             if self.fakes[*id].members_asked.replace(self.now).is_some() {
                 self.fail("no member of a process group is asked twice");
             }
@@ -876,7 +879,7 @@ impl Walk {
     /// Checks that the listeners know the state of each process.
     fn check_told(&self) {
         for (id, fake) in self.fakes.iter().enumerate() {
-            let state = self.processes.process(ProcId(id)).unwrap().state();
+            let state = self.processes.process(ProcessIndex(id)).unwrap().state();
             if fake.told.unwrap_or(StateName::Stopped) != state.name() {
                 self.fail("the last notification names the present state");
             }
@@ -886,7 +889,7 @@ impl Walk {
     /// Notes in which states the processes are.
     fn note_milestones(&mut self) {
         for (id, fake) in self.fakes.iter_mut().enumerate() {
-            let process = self.processes.process(ProcId(id)).unwrap();
+            let process = self.processes.process(ProcessIndex(id)).unwrap();
             let milestones: &[StateName] = match process.state() {
                 ProcessState::Stopped => &[],
                 ProcessState::Starting { .. } => &[StateName::Starting],
@@ -946,7 +949,7 @@ impl Walk {
             let spec = &self.specs[id];
             let fake = &self.fakes[id];
             let is_due = (spec.autostart || spec.dependent_startup) && !fake.was_started && !fake.ends_wait;
-            let waits = !self.processes.wait_reasons(ProcId(id)).is_empty();
+            let waits = !self.processes.wait_reasons(ProcessIndex(id)).is_empty();
             if is_due && waits == self.may_start_first(id) {
                 self.fail("a process waits if and only if something that it waits for has not happened");
             }
@@ -975,14 +978,14 @@ impl Walk {
         if !self.context.is_pid1 && !self.can_list_children {
             self.coverage.count("children could not be listed");
             self.coverage.steps += 1;
-            self.processes.on_sweep_unreachable(self.time());
+            self.processes.on_remaining_not_listed(self.time());
         } else if signal == Signal::KILL {
             self.kill_orphans();
         } else {
             self.sweep_began.get_or_insert(self.now);
             if self.ask_orphans() {
                 self.coverage.steps += 1;
-                self.processes.on_sweep_asked(self.time());
+                self.processes.on_sigterm_sent(self.time());
             }
         }
         let is_left = |fake: &FakeProcess| fake.leader.is_some() || fake.group_outlived_leader;
@@ -992,7 +995,7 @@ impl Walk {
         {
             self.coverage.count("only processes that refuse SIGKILL were left");
             self.coverage.steps += 1;
-            self.processes.on_sweep_refused(self.time());
+            self.processes.on_remaining_not_permitted(self.time());
         }
         self.reap_requested = true;
     }
@@ -1079,7 +1082,7 @@ fn add_dependencies(specs: &mut [ProcessSpec], random: &mut fastrand::Rng) {
             let states: Vec<StateName> = random.choose_multiple(states, count);
             spec.dependencies.push(Dependency {
                 name: "other".into(),
-                processes: (first..=last).map(ProcId).collect(),
+                processes: (first..=last).map(ProcessIndex).collect(),
                 states: states.into(),
             });
         }
@@ -1105,13 +1108,13 @@ fn state_name(state: ProcessState) -> &'static str {
 
 fn event_name(event: Event) -> &'static str {
     match event {
-        Event::Spawned => "spawned",
+        Event::ExecSucceeded => "spawned",
         Event::SpawnFailed => "spawn failed",
-        Event::SpawnDeferred => "spawn deferred",
+        Event::UnopenedFifoFound => "spawn deferred",
         Event::Exited { group_alive: false, .. } => "exited",
         Event::Exited { group_alive: true, .. } => "exited with group alive",
         Event::GroupEmpty => "group empty",
-        Event::GroupRefused => "group refused",
+        Event::GroupSignalNotPermitted => "group refused",
         Event::Start
         | Event::SpawnCancelled
         | Event::Tick
@@ -1119,7 +1122,7 @@ fn event_name(event: Event) -> &'static str {
         | Event::Stop
         | Event::StartRequested
         | Event::StopRequested
-        | Event::AskMembers
+        | Event::MembersAsked
         | Event::Kill => "created by ProcessSet itself",
     }
 }

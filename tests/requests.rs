@@ -37,8 +37,11 @@ fn requests_start_stop_and_signal_single_programs() {
         rsup.expect("waiting for a to stop");
         rsup.expect("stopped: a (terminated by SIGTERM)");
         board.expect(0, State::Stopped);
-        assert_eq!(board.record(0, |record| (record.served.starts, record.served.stops)), (1, 1));
-        assert_eq!(board.record(1, |record| record.served.signals), 1);
+        assert_eq!(
+            board.record(0, |record| (record.served.start_requests, record.served.stop_requests)),
+            (1, 1)
+        );
+        assert_eq!(board.record(1, |record| record.served.signal_requests), 1);
         assert_eq!(rsup.stop(), 0);
     }
 }
@@ -95,7 +98,7 @@ fn a_start_request_for_a_program_that_stops_waits_for_its_end() {
     eventually("the program was asked to stop", || rsup.path("asked").exists().then_some(()));
     board.send(Request::Start(0));
     eventually("rsup has read the request", || {
-        board.record(0, |record| record.served.starts == 1).then_some(())
+        board.record(0, |record| record.served.start_requests == 1).then_some(())
     });
     assert_eq!(board.state(0), State::Stopping);
     rsup.touch("end");
@@ -210,7 +213,7 @@ fn requests_that_fill_the_pipe_are_all_served() {
     requests.join().unwrap();
     board.send(Request::Start(1));
     rsup.expect("success: b");
-    assert_eq!(board.record(0, |record| record.served.signals), REQUESTS);
+    assert_eq!(board.record(0, |record| record.served.signal_requests), REQUESTS);
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn memory_and_descriptors_stay_flat_over_100_000_requests() {
             }
         }
     };
-    let served = || board.record(0, |record| record.served.starts);
+    let served = || board.record(0, |record| record.served.start_requests);
     send(10_000);
     eventually("rsup has served the requests", || (served() == 2_500).then_some(()));
     let kilobytes = || {
@@ -315,7 +318,7 @@ fn a_shutdown_request_replaces_a_reload() {
     // rsup serves requests in their order, also during the stop.
     board.send(Request::Start(0));
     eventually("rsup has served the requests", || {
-        board.record(0, |record| record.served.starts == 1).then_some(())
+        board.record(0, |record| record.served.start_requests == 1).then_some(())
     });
     rsup.touch("end");
     assert_eq!(rsup.exit_code(), 0);

@@ -36,7 +36,7 @@ pub(crate) struct ParsedOption {
     pub(crate) spec: OptionSpec,
     /// The option's name in getopt's messages, with its dashes. If a prefix of a long name was given, this is the whole
     /// name.
-    pub(crate) spelling: String,
+    pub(crate) name_for_messages: String,
     pub(crate) value: Option<OsString>,
 }
 
@@ -89,17 +89,18 @@ fn long_option<'a>(
     };
     let typed = String::from_utf8_lossy(name);
     let spec = find_long(&typed, specs)?;
-    let spelling = long_spelling(spec, &typed);
+    let name_for_messages = long_name_for_messages(spec, &typed);
     let value = match (spec.takes_value, attached) {
         (true, Some(value)) => Some(OsString::from_vec(value.to_vec())),
         (true, None) => {
-            let next = remaining.next().ok_or_else(|| format!("option {spelling} requires argument"))?;
+            let next =
+                remaining.next().ok_or_else(|| format!("option {name_for_messages} requires argument"))?;
             Some(next.clone())
         }
-        (false, Some(_)) => return Err(format!("option {spelling} must not have an argument")),
+        (false, Some(_)) => return Err(format!("option {name_for_messages} must not have an argument")),
         (false, None) => None,
     };
-    Ok(ParsedOption { spec, spelling, value })
+    Ok(ParsedOption { spec, name_for_messages, value })
 }
 
 /// Finds a long option by its whole name or by a prefix that no other option has. `_` and `-` are equal.
@@ -116,9 +117,9 @@ fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
 
 /// Returns the whole long name for messages. An option that has no effect in rsup is written with `_`, as in
 /// supervisord's messages, unless the user wrote `-`.
-fn long_spelling(spec: OptionSpec, typed: &str) -> String {
-    let is_supervisords = spec.scope == OptionScope::Ignored && !typed.contains('-');
-    if is_supervisords { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
+fn long_name_for_messages(spec: OptionSpec, typed: &str) -> String {
+    let uses_underscores = spec.scope == OptionScope::Ignored && !typed.contains('-');
+    if uses_underscores { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
 }
 
 /// Reads a cluster of short options: `-n`, `-nc FILE` or `-cFILE`. The first option that takes a value gets the
@@ -132,19 +133,19 @@ fn short_options<'a>(
     let mut letters = cluster;
     while let [letter, after @ ..] = letters {
         let letter = if *letter == b'?' { 'h' } else { char::from(*letter) };
-        let spelling = format!("-{letter}");
+        let name_for_messages = format!("-{letter}");
         let found = specs.iter().find(|spec| spec.short == Some(letter));
-        let spec = *found.ok_or_else(|| format!("option {spelling} not recognized"))?;
+        let spec = *found.ok_or_else(|| format!("option {name_for_messages} not recognized"))?;
         if !spec.takes_value {
-            options.push(ParsedOption { spec, spelling, value: None });
+            options.push(ParsedOption { spec, name_for_messages, value: None });
             letters = after;
             continue;
         }
         let attached = (!after.is_empty()).then(|| OsString::from_vec(after.to_vec()));
         let value = attached
             .or_else(|| remaining.next().cloned())
-            .ok_or_else(|| format!("option {spelling} requires argument"))?;
-        options.push(ParsedOption { spec, spelling, value: Some(value) });
+            .ok_or_else(|| format!("option {name_for_messages} requires argument"))?;
+        options.push(ParsedOption { spec, name_for_messages, value: Some(value) });
         break;
     }
     Ok(())

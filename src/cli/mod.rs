@@ -173,7 +173,7 @@ fn strip_argh_prefix<'a>(argument: &[String], error: &'a str) -> &'a str {
 /// supervisord's message about a wrong value.
 fn invalid_value(option: &ParsedOption, reason: &str) -> String {
     let value = option.value.as_deref().unwrap_or_default().to_string_lossy();
-    format!("invalid value for {} {}: {reason}", option.spelling, repr(&value))
+    format!("invalid value for {} {}: {reason}", option.name_for_messages, repr(&value))
 }
 
 /// Refuses a `--` without a command (but not under the name `supervisord`), and a command together with an option that
@@ -184,7 +184,7 @@ fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> 
         return if lacks_command { Err("no command after --".to_owned()) } else { Ok(()) };
     }
     match line.options.iter().find(|option| option.spec.scope == OptionScope::ConfigurationMode) {
-        Some(option) => Err(format!("option {} cannot be used with a command", option.spelling)),
+        Some(option) => Err(format!("option {} cannot be used with a command", option.name_for_messages)),
         None => Ok(()),
     }
 }

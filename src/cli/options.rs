@@ -66,13 +66,13 @@ pub(super) struct Options {
     #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
 
-    /// what becomes of the programs' output on rsup's own stdout and stderr: direct (nothing), lines (whole lines), prefix
-    /// (with the program's name) or json
+    /// what becomes of the programs' output on rsup's own stdout and stderr: direct (nothing), lines (whole lines),
+    /// prefix (with the program's name) or json
     #[argh(option, arg_name = "MODE", from_str_fn(value::output_mode))]
     pub(super) output: Option<OutputMode>,
 
-    /// how the programs are started: parallel (all at once) or ordered (those of the next priority when those of the current
-    /// one are up)
+    /// how the programs are started: parallel (all at once) or ordered (those of the next priority when those of the
+    /// current one are up)
     #[argh(option, arg_name = "HOW", from_str_fn(value::startup))]
     pub(super) startup: Option<Startup>,
 

@@ -1,7 +1,7 @@
 //! The configuration as JSON, for `--print-config`.
 
 use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Startup, Supervisord};
-use crate::config::grammar::ordered::{EnvMap, StableSort};
+use crate::config::grammar::collections::{EnvMap, StableSort};
 use crate::json_string;
 use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait, StateName};
 
@@ -43,7 +43,7 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
             json.text("argv_error", why);
         }
     }
-    json.optional("directory", process.directory.as_deref());
+    json.text_or_null("directory", process.directory.as_deref());
     json.number("umask", process.umask);
     json.number("priority", Some(process.priority));
     json.number("group_priority", Some(spec.group_priority));
@@ -56,17 +56,17 @@ fn program(process: &ProcessConfig, supervisord: &Supervisord) -> String {
     json.number("stopwaitsecs", Some(spec.stopwaitsecs));
     json.flag("stopasgroup", spec.stopasgroup);
     json.flag("killasgroup", spec.killasgroup);
-    json.optional("user", process.user.as_deref());
+    json.text_or_null("user", process.user.as_deref());
     let mut variables = EnvMap::default();
     variables.set_all(&supervisord.environment);
     variables.set_all(&process.environment);
     json.raw("environment", &environment(variables.as_slice()));
-    json.optional("serverurl", process.serverurl.as_deref());
+    json.text_or_null("serverurl", process.serverurl.as_deref());
     json.flag("redirect_stderr", process.redirect_stderr);
-    json.optional("stdout_logfile", log_file(&process.stdout_logfile));
+    json.text_or_null("stdout_logfile", log_file(&process.stdout_logfile));
     json.number("stdout_logfile_maxbytes", Some(process.stdout_rotation.max_bytes));
     json.number("stdout_logfile_backups", Some(process.stdout_rotation.backups));
-    json.optional("stderr_logfile", log_file(&process.stderr_logfile));
+    json.text_or_null("stderr_logfile", log_file(&process.stderr_logfile));
     json.number("stderr_logfile_maxbytes", Some(process.stderr_rotation.max_bytes));
     json.number("stderr_logfile_backups", Some(process.stderr_rotation.backups));
     json.text("shutdown_on", shutdown_on(spec.shutdown_on));
@@ -98,9 +98,9 @@ fn supervisord(supervisord: &Supervisord) -> String {
     let mut json = JsonObject::default();
     json.flag("nodaemon", supervisord.nodaemon);
     json.flag("silent", supervisord.silent);
-    json.optional("user", supervisord.user.as_deref());
+    json.text_or_null("user", supervisord.user.as_deref());
     json.number("umask", Some(supervisord.umask));
-    json.optional("directory", supervisord.directory.as_deref());
+    json.text_or_null("directory", supervisord.directory.as_deref());
     json.text("loglevel", supervisord.loglevel.name());
     json.number("minfds", Some(supervisord.minfds));
     json.number("minprocs", Some(supervisord.minprocs));
@@ -194,7 +194,7 @@ impl JsonObject {
         self.raw(key, &string(text));
     }
 
-    fn optional(&mut self, key: &str, text: Option<&str>) {
+    fn text_or_null(&mut self, key: &str, text: Option<&str>) {
         self.raw(key, &text.map_or_else(|| "null".to_owned(), string));
     }
 
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(JsonObject::default().finish(), "{}");
         let mut json = JsonObject::default();
         json.text("a\"b", "x\ty");
-        json.optional("none", None);
+        json.text_or_null("none", None);
         json.number("mask", Some(0o22));
         json.number("none", None::<i64>);
         json.flag("flag", true);

@@ -14,18 +14,18 @@ use super::model::{ClientSettings, Inputs, ListDirectory, Loaded, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
 use super::sections::value::unix_url;
 use super::warnings;
+use crate::config::grammar::collections::{EnvMap, StableSort};
 use crate::config::grammar::document::{Document, SourceLocation};
 use crate::config::grammar::expand::{ExpansionVars, expand};
-use crate::config::grammar::glob::{is_magic, join, matches, normal};
+use crate::config::grammar::glob::{has_wildcards, join, matches, normal};
 use crate::config::grammar::lines::LogicalLine;
-use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::python::{is_space, repr};
 use crate::config::sections::assemble::assemble;
 use crate::policy::Level;
 
 /// Limit on the bytes of all files together, which is enough for tens of thousands of programs. Without a limit, an
 /// include pattern that matches large files of another kind would fill the memory.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_TOTAL_BYTES: u64 = 4 << 20;
 const TOO_LARGE: &str = ": too large";
 /// Limit on the number of paths that all patterns match together. Directories that match a part of a pattern count too,
 /// because `/*/*/*/*` matches most of a file system.
@@ -37,7 +37,7 @@ const INCLUDE_FILES: SectionKey<'_> = SectionKey { section: "include", key: "fil
 ///
 /// # Errors
 /// Returns supervisord's message if none of the files exists.
-pub fn find(program: &Path) -> Result<PathBuf, String> {
+pub fn find_config_file(program: &Path) -> Result<PathBuf, String> {
     first_existing(&search_path(program))
 }
 
@@ -93,8 +93,8 @@ pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
     let environment = EnvMap::from(inputs.environment);
     let vars = ExpansionVars {
         here: Some(&loader.here),
-        not_utf8: inputs.not_utf8,
-        ..ExpansionVars::variables(&environment)
+        non_utf8_env_names: inputs.non_utf8_env_names,
+        ..ExpansionVars::with_env_only(&environment)
     };
     let section = document.find("supervisorctl");
     let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, &key).ok();
@@ -132,7 +132,7 @@ impl<'a> Loader<'a> {
             here: directory(file),
             report: Report::default(),
             notices: Vec::new(),
-            bytes_left: MAX_BYTES,
+            bytes_left: MAX_TOTAL_BYTES,
             // The count begins one above the limit: when it reaches zero, the limit is exceeded.
             glob: Glob { paths_left: MAX_PATHS.saturating_add(1), list_directory: inputs.list_directory },
             included: Vec::new(),
@@ -201,11 +201,15 @@ impl<'a> Loader<'a> {
         document.add_file(text, file, |line, problem| {
             let (severity, why) = match problem {
                 LogicalLine::Invalid(why) => (Severity::Error, why),
-                LogicalLine::CommentInsideQuotes(kept) => (Severity::Warning, comment_inside_quotes(kept)),
-                LogicalLine::IndentedEntry(name) if warnings::is_known_section_or_key(name) => {
-                    (Severity::Warning, indented_entry(name))
+                LogicalLine::CommentInsideQuotes(kept) => {
+                    (Severity::Warning, comment_in_quotes_warning(kept))
                 }
-                LogicalLine::IndentedEntry(_) | LogicalLine::Header(_) | LogicalLine::Entry(..) => return,
+                LogicalLine::EntryLikeContinuation(name) if warnings::is_known_section_or_key(name) => {
+                    (Severity::Warning, indented_entry_warning(name))
+                }
+                LogicalLine::EntryLikeContinuation(_) | LogicalLine::Header(_) | LogicalLine::Entry(..) => {
+                    return;
+                }
             };
             self.report.add(severity, Some(SourceLocation { file, line }), SectionKey::NONE, why);
         });
@@ -235,8 +239,8 @@ impl<'a> Loader<'a> {
         let vars = ExpansionVars {
             here: Some(&here),
             host: Some(inputs.host),
-            not_utf8: inputs.not_utf8,
-            ..ExpansionVars::variables(&environment)
+            non_utf8_env_names: inputs.non_utf8_env_names,
+            ..ExpansionVars::with_env_only(&environment)
         };
         match expand(&files.text(), &vars, &"include.files") {
             Ok(patterns) => {
@@ -307,13 +311,16 @@ impl Glob<'_> {
     }
 
     fn unsorted_paths(&mut self, pattern: &str) -> Vec<PathBuf> {
-        if !is_magic(pattern) {
+        if !has_wildcards(pattern) {
             return self.if_it_exists(PathBuf::from(pattern));
         }
         let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         let directory = if directory.is_empty() && pattern.starts_with('/') { "/" } else { directory };
-        let directories =
-            if is_magic(directory) { self.unsorted_paths(directory) } else { vec![PathBuf::from(directory)] };
+        let directories = if has_wildcards(directory) {
+            self.unsorted_paths(directory)
+        } else {
+            vec![PathBuf::from(directory)]
+        };
         let mut found = Vec::new();
         for directory in &directories {
             found.append(&mut self.matches_in(directory, name));
@@ -323,14 +330,14 @@ impl Glob<'_> {
 
     /// Returns the paths in one directory whose names match `pattern`, which is the last component of a path pattern.
     fn matches_in(&mut self, directory: &Path, pattern: &str) -> Vec<PathBuf> {
-        if !is_magic(pattern) {
+        if !has_wildcards(pattern) {
             return self.if_it_exists(directory.join(pattern));
         }
         let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let names = (self.list_directory)(listed);
-        let visible =
+        let matchable_names =
             names.filter(|name| pattern.starts_with('.') || !name.as_encoded_bytes().starts_with(b"."));
-        let matching = visible.filter(|name| matches(pattern, &name.to_string_lossy()));
+        let matching = matchable_names.filter(|name| matches(pattern, &name.to_string_lossy()));
         let found: Vec<_> = matching.take(self.paths_left).map(|name| directory.join(name)).collect();
         self.paths_left = self.paths_left.saturating_sub(found.len());
         found
@@ -351,11 +358,11 @@ fn directory(file: &Path) -> String {
     std::path::absolute(file).map_or_else(|_| join(".", &parent(file)), |file| normal(&parent(&file)))
 }
 
-fn comment_inside_quotes(kept: &str) -> String {
+fn comment_in_quotes_warning(kept: &str) -> String {
     format!("a comment begins inside the quotes, so this line ends after {}", repr(kept))
 }
 
-fn indented_entry(name: &str) -> String {
+fn indented_entry_warning(name: &str) -> String {
     format!("{} is indented, so this line continues the value above it", repr(name))
 }
 
@@ -389,13 +396,13 @@ fn decode_error(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
         (Some(_), 0xC2..=0xF4) => "invalid continuation byte",
         (Some(_), _) => "invalid start byte",
     };
-    let position = match length {
+    let byte_position_text = match length {
         0 | 1 => format!("byte 0x{first:02x} in position {start}"),
         _ => format!("bytes in position {start}-{}", start.saturating_add(length).saturating_sub(1)),
     };
     let text = String::from_utf8_lossy(valid).replace("\r\n", "\n");
     let line = text.matches(['\n', '\r']).count().saturating_add(1);
-    (line, format!("'utf-8' codec can't decode {position}: {reason}"))
+    (line, format!("'utf-8' codec can't decode {byte_position_text}: {reason}"))
 }
 
 #[cfg(test)]
@@ -422,7 +429,7 @@ mod tests {
         let environment = [("NAME".to_owned(), "ctl".to_owned())];
         let inputs = Inputs {
             environment: &environment,
-            not_utf8: &[],
+            non_utf8_env_names: &[],
             host: "",
             list_directory: &crate::sys::list_directory,
             check_user: &|_| Ok(()),

@@ -42,9 +42,9 @@ mod sections;
 mod tests;
 mod warnings;
 
-pub(crate) use grammar::ordered::StableSort;
+pub(crate) use grammar::collections::StableSort;
 pub use grammar::python::repr;
-pub use load::{client_settings, find, load};
+pub use load::{client_settings, find_config_file, load};
 pub use model::{
     Address, ClientSettings, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, OutputMode, Overrides,
     ProcessConfig, Replacement, Rotation, SectionKind, Socket, StartStep, Startup, StreamEvents, Supervisord,

@@ -17,7 +17,7 @@ pub struct Inputs<'a> {
     pub environment: &'a [(String, String)],
     /// The names of the environment variables whose values are not UTF-8. They are not in `environment`, so `%(ENV_X)s`
     /// cannot use them, but the programs inherit them.
-    pub not_utf8: &'a [String],
+    pub non_utf8_env_names: &'a [String],
     /// The node name that uname(2) returns, for `%(host_node_name)s`.
     pub host: &'a str,
     /// Lists a directory, for the wildcards of `[include]`.
@@ -46,21 +46,21 @@ pub enum StartStep<'a> {
     ProgramUser {
         /// The user of `[supervisord] user`. rsup changes to this user before it starts a program or creates a socket.
         /// `None` if rsup keeps its user.
-        own: Option<&'a str>,
+        own_user: Option<&'a str>,
         user: &'a str,
     },
     /// rsup creates the socket of an `[fcgi-program:x]`.
     Socket {
         /// The user of `[supervisord] user`. rsup changes to this user before it starts a program or creates a socket.
         /// `None` if rsup keeps its user.
-        own: Option<&'a str>,
+        own_user: Option<&'a str>,
         socket: &'a Socket,
         /// The program's user.
         user: Option<&'a str>,
     },
-    /// rsup runs an event listener with these words as its command. The step fails if the command is a Python script and
-    /// there is no Python.
-    PythonScript(&'a [String]),
+    /// rsup runs an event listener with these words as its command. The step fails if the command is a Python script
+    /// and there is no Python.
+    ListenerCommand(&'a [String]),
 }
 
 /// What a failed [`StartStep`] means. The text says why the step fails, and what to do.
@@ -119,9 +119,9 @@ impl Default for ClientSettings {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub supervisord: Supervisord,
-    /// The processes of `[program:x]`, `[fcgi-program:x]` and `[eventlistener:x]` in the order in which supervisord starts
-    /// them. If supervisord drops a process because another process or group has the same name, the process is not in this
-    /// list.
+    /// The processes of `[program:x]`, `[fcgi-program:x]` and `[eventlistener:x]` in the order in which supervisord
+    /// starts them. If supervisord drops a process because another process or group has the same name, the process is
+    /// not in this list.
     pub processes: Vec<ProcessConfig>,
     /// The event listeners that rsup does not run, because rsup itself does what they do. `--print-config` shows them.
     pub replaced_listeners: Vec<ProcessConfig>,
@@ -210,8 +210,8 @@ pub enum LogFile {
 pub struct StreamEvents {
     /// `*_events_enabled`: whether there is an event for each piece of output.
     pub enabled: bool,
-    /// `*_capture_maxbytes`: how many bytes between the tokens of the capture mode are kept. With 0, there is no capture
-    /// mode.
+    /// `*_capture_maxbytes`: how many bytes between the tokens of the capture mode are kept. With 0, there is no
+    /// capture mode.
     pub capture_maxbytes: u64,
 }
 
@@ -224,7 +224,7 @@ pub struct Listener {
     /// `None` if rsup runs the listener.
     pub replacement: Option<Replacement>,
     /// The URL of the HTTP server that supervisord would open. `None` if the file has no section of such a server.
-    pub server_url: Option<String>,
+    pub http_server_url: Option<String>,
 }
 
 /// Why rsup does not run an event listener.
@@ -269,7 +269,8 @@ pub enum Startup {
     Ordered,
 }
 
-/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the path.
+/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the
+/// path.
 #[must_use]
 pub fn descriptor_of_path(path: &str) -> Option<&str> {
     let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
@@ -280,8 +281,8 @@ pub fn descriptor_of_path(path: &str) -> Option<&str> {
     }
 }
 
-/// Replaces `~` in the path `~/x` of a log file by `home`, rsup's own HOME, as supervisord does. Without `home`, the path
-/// stays as it is.
+/// Replaces `~` in the path `~/x` of a log file by `home`, rsup's own HOME, as supervisord does. Without `home`, the
+/// path stays as it is.
 #[must_use]
 pub fn expand_home(path: &str, home: Option<&str>) -> String {
     match (path.strip_prefix("~/"), home) {

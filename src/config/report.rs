@@ -4,9 +4,9 @@
 
 use std::fmt;
 
+use crate::config::grammar::collections::StableSort;
 use crate::config::grammar::document::SourceLocation;
-use crate::config::grammar::ordered::StableSort;
-use crate::config::grammar::python::visible;
+use crate::config::grammar::python::escape_control_chars;
 use crate::policy::Level;
 
 /// A line about the configuration that rsup logs when it starts.
@@ -164,7 +164,12 @@ impl Report {
         message.push_str(&finding.text);
         // File names, section names and messages can contain control characters, which a terminal must not receive,
         // because it acts on them.
-        format!("{}{colour}{severity}{} {}", visible(&prefix), colours.end, visible(&message))
+        format!(
+            "{}{colour}{severity}{} {}",
+            escape_control_chars(&prefix),
+            colours.end,
+            escape_control_chars(&message)
+        )
     }
 }
 

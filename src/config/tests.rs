@@ -17,7 +17,7 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
         overrides,
         &Inputs {
             environment: &environment,
-            not_utf8: &[],
+            non_utf8_env_names: &[],
             host: "node1",
             list_directory: &crate::sys::list_directory,
             check_user: &check_user,
@@ -181,7 +181,7 @@ fn a_listener_knows_the_url_of_the_server_that_supervisord_would_open() {
         let text = format!("[eventlistener:l]\ncommand=c\nevents=TICK_5\n{server}");
         let config = load_text(&text).config.unwrap();
         let listener = config.processes[0].listener.as_ref().unwrap();
-        assert_eq!(listener.server_url.as_deref(), want, "{server}");
+        assert_eq!(listener.http_server_url.as_deref(), want, "{server}");
     }
 }
 

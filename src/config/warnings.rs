@@ -5,7 +5,7 @@
 use super::model::{LogFile, ProcessConfig};
 use super::report::{SectionKey, Severity};
 use crate::config::grammar::document::Value;
-use crate::config::grammar::expand::{ExpansionVars, about_expansions};
+use crate::config::grammar::expand::{ExpansionVars, describe_expansion_cause};
 use crate::config::grammar::python::repr;
 use crate::config::grammar::shlex;
 use crate::config::sections::known_keys::{self, STDERR_KEYS, STDOUT_KEYS};
@@ -23,34 +23,35 @@ const DOCKER_STOP_TIMEOUT_SECS: i64 = 10;
 /// Warns about every unknown section and key. Also adds a line with their number to the lines that rsup logs when it
 /// starts.
 pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
-    let mut count = 0_usize;
+    let mut unknown_count = 0_usize;
     for section in context.sections {
         let keys = known_keys::of_section(section.name);
         if keys.is_none() {
-            count = count.saturating_add(1);
-            let hint = suggestion(count, || known_keys::nearest_section(section.name));
+            unknown_count = unknown_count.saturating_add(1);
+            let hint = suggestion(unknown_count, || known_keys::nearest_section(section.name));
             context.reader(section).warn("", format!("unknown section{hint}"));
         }
         for (key, place) in &section.unknown_keys {
-            count = count.saturating_add(1);
+            unknown_count = unknown_count.saturating_add(1);
             let hint = if key.starts_with('[') {
                 ", a section header ends with ]".to_owned()
             } else {
-                suggestion(count, || known_keys::nearest_key(key, keys.flatten()?))
+                suggestion(unknown_count, || known_keys::nearest_key(key, keys.flatten()?))
             };
             let subject = SectionKey { section: section.name, key };
             context.report.add(Severity::Warning, Some(*place), subject, format!("unknown key{hint}"));
         }
     }
-    if count > 0 {
-        let plural = if count == 1 { "" } else { "s" };
-        let text = format!("ignored {count} unknown key{plural} or section{plural}; --check lists them");
+    if unknown_count > 0 {
+        let plural = if unknown_count == 1 { "" } else { "s" };
+        let text =
+            format!("ignored {unknown_count} unknown key{plural} or section{plural}; --check lists them");
         context.log_at_start(Level::Warn, text);
     }
 }
 
-fn suggestion(count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String {
-    let known = (count <= MAX_SUGGESTIONS).then(nearest).flatten();
+fn suggestion(unknown_count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String {
+    let known = (unknown_count <= MAX_SUGGESTIONS).then(nearest).flatten();
     known.map_or_else(String::new, |known| format!(", did you mean {known}?"))
 }
 
@@ -61,7 +62,12 @@ pub(crate) fn is_known_section_or_key(name: &str) -> bool {
 
 /// Warns if supervisord drops processes of a group without a message, because another group or process has the same
 /// name. `listed` is the number of the group's processes, and `kept` is how many of them supervisord keeps.
-pub(crate) fn warn_duplicate(reader: &mut SectionReader<'_, '_>, group: &str, listed: usize, kept: usize) {
+pub(crate) fn warn_dropped_processes(
+    reader: &mut SectionReader<'_, '_>,
+    group: &str,
+    listed: usize,
+    kept: usize,
+) {
     if listed > 0 && kept == 0 {
         let why = format!(
             "no process of this section runs, because another section also makes a group named {group}"
@@ -112,7 +118,7 @@ fn warn_command(reader: &mut SectionReader<'_, '_>, process: &ProcessConfig, var
     match &process.argv {
         Err(why) => {
             let text = reader.raw("command").map(Value::text).unwrap_or_default();
-            let cause = about_expansions(&text, vars, &|c| shlex::can_cause(why, c));
+            let cause = describe_expansion_cause(&text, vars, &|c| shlex::can_cause(why, c));
             reader.warn("command", format!("can't parse command {}: {why}{cause}", repr(&process.command)));
         }
         Ok(words) if words.is_empty() => {

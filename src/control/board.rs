@@ -28,18 +28,18 @@ const FORMAT: &str = "rsup-board-1";
 const ALIGNMENT: usize = 64;
 /// The bytes of a line for all fields except the names. The text of the failure gets the bytes that the other fields do
 /// not need.
-const FIXED_FIELDS: usize = 384;
+const FIXED_FIELDS_LENGTH: usize = 384;
 /// The longest line that a client accepts.
 const LONGEST_LINE: usize = 1 << 16;
 /// The largest number of processes that a client accepts. The limits exist because a forged board can claim any size.
 const MOST_PROCESSES: usize = 1 << 17;
 /// The number of bytes at the beginning of a board that contain the length of its lines.
-pub const START: usize = ALIGNMENT;
+pub const START_LENGTH: usize = ALIGNMENT;
 /// A part of the padding of a line.
 const BLANKS: &str = "                                                                ";
 /// The number of bytes of a version and of one tab. A line begins with the version and a tab, and ends with a tab,
 /// the version and a newline.
-const VERSION_FIELD: usize = 9;
+const VERSION_FIELD_LENGTH: usize = 9;
 
 /// The first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +82,9 @@ pub struct Record<'a> {
     /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL.
     pub start_due: bool,
     /// How often the process has entered RUNNING.
-    pub successes: u32,
+    pub successful_starts: u32,
     /// How often a start has failed.
-    pub failures: u32,
+    pub failed_starts: u32,
     /// How many requests for this process rsup has served.
     pub served: Served,
     pub autostart: bool,
@@ -92,7 +92,7 @@ pub struct Record<'a> {
     /// The priority of the process within its group.
     pub priority: i64,
     /// What the first start waits for, such as `db (RUNNING)`. Empty if the process does not wait.
-    pub waiting: Cow<'a, str>,
+    pub waits_for: Cow<'a, str>,
     /// The reason of the most recent failed start. Empty if no start has failed.
     pub failure: Cow<'a, str>,
 }
@@ -103,9 +103,9 @@ pub struct Record<'a> {
 /// signal, the client may report success before its own signal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    pub starts: u32,
-    pub stops: u32,
-    pub signals: u32,
+    pub start_requests: u32,
+    pub stop_requests: u32,
+    pub signal_requests: u32,
 }
 
 /// supervisord's process states.
@@ -162,27 +162,27 @@ impl Phase {
 #[must_use]
 pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
     let longest = names.map(|(group, name)| escape(group).len() + escape(name).len()).max().unwrap_or(0);
-    (FIXED_FIELDS + longest).next_multiple_of(ALIGNMENT)
+    (FIXED_FIELDS_LENGTH + longest).next_multiple_of(ALIGNMENT)
 }
 
-/// Returns the length of the lines of a board, which is in the first [`START`] bytes of the board. Returns `None` if
-/// `start` contains no valid length, for example because rsup has not written the header yet.
+/// Returns the length of the lines of a board, which is in the first [`START_LENGTH`] bytes of the board. Returns
+/// `None` if `start` contains no valid length, for example because rsup has not written the header yet.
 #[must_use]
 pub fn line_length_in(start: &[u8]) -> Option<usize> {
     let length: usize = number(str::from_utf8(start).ok()?.split('\t').nth(3)?.strip_prefix("line ")?)?;
-    let is_valid = (FIXED_FIELDS..=LONGEST_LINE).contains(&length) && length.is_multiple_of(ALIGNMENT);
+    let is_valid = (FIXED_FIELDS_LENGTH..=LONGEST_LINE).contains(&length) && length.is_multiple_of(ALIGNMENT);
     is_valid.then_some(length)
 }
 
 impl Header {
     /// Replaces `line` by the text of this header.
-    pub fn render(&self, version: u32, length: usize, line: &mut String) {
+    pub fn render(&self, sequence_number: u32, line_length: usize, line: &mut String) {
         let Self { processes, request_fd, run, phase } = self;
         let fields = format_args!(
-            "{FORMAT}\tprocesses {processes}\tline {length}\trequests {request_fd}\trun {run:016x}\t{}",
+            "{FORMAT}\tprocesses {processes}\tline {line_length}\trequests {request_fd}\trun {run:016x}\t{}",
             phase.name()
         );
-        render_line(version, length, line, &|line| {
+        render_line(sequence_number, line_length, line, &|line| {
             // Writing to a String cannot fail.
             let _ = line.write_fmt(fields);
         });
@@ -213,13 +213,13 @@ impl Header {
 
 impl<'a> Record<'a> {
     /// Replaces `line` by the text of this record.
-    pub fn render(&self, version: u32, length: usize, line: &mut String) {
-        let Served { starts, stops, signals } = self.served;
-        render_line(version, length, line, &|line| {
+    pub fn render(&self, sequence_number: u32, line_length: usize, line: &mut String) {
+        let Served { start_requests, stop_requests: stops, signal_requests: signals } = self.served;
+        render_line(sequence_number, line_length, line, &|line| {
             // Writing to a String cannot fail.
             let _ = write!(
                 line,
-                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{starts}\t{stops}\t{signals}\t{}\t{}\t{}\t{}\t{}",
+                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{start_requests}\t{stops}\t{signals}\t{}\t{}\t{}\t{}\t{}",
                 escape(&self.group),
                 escape(&self.name),
                 self.state.name(),
@@ -227,14 +227,14 @@ impl<'a> Record<'a> {
                 self.started_at,
                 self.ended_at,
                 self.exit,
-                word(self.exit_expected, "expected"),
-                word(self.start_due, "due"),
-                self.successes,
-                self.failures,
-                word(self.autostart, "auto"),
+                word_or_dash(self.exit_expected, "expected"),
+                word_or_dash(self.start_due, "due"),
+                self.successful_starts,
+                self.failed_starts,
+                word_or_dash(self.autostart, "auto"),
                 self.group_priority,
                 self.priority,
-                escape(&self.waiting),
+                escape(&self.waits_for),
                 escape(&self.failure),
             );
         });
@@ -260,24 +260,28 @@ impl<'a> Record<'a> {
             exit: next()?.into(),
             exit_expected: next()? == "expected",
             start_due: next()? == "due",
-            successes: number(next()?)?,
-            failures: number(next()?)?,
-            served: Served { starts: number(next()?)?, stops: number(next()?)?, signals: number(next()?)? },
+            successful_starts: number(next()?)?,
+            failed_starts: number(next()?)?,
+            served: Served {
+                start_requests: number(next()?)?,
+                stop_requests: number(next()?)?,
+                signal_requests: number(next()?)?,
+            },
             autostart: next()? == "auto",
             group_priority: number(next()?)?,
             priority: number(next()?)?,
-            waiting: unescape(next()?),
+            waits_for: unescape(next()?),
             failure: unescape(next()?),
         })
     }
 }
 
-/// Whether a line ends with a newline, and both its versions are the same. A client makes this check for every line that
-/// it reads. It is faster than [`Record::parse`], which compares the versions too.
+/// Whether a line ends with a newline, and both its versions are the same. A client makes this check for every line
+/// that it reads. It is faster than [`Record::parse`], which compares the versions too.
 #[must_use]
 pub fn is_whole(line: &str) -> bool {
     let line = line.as_bytes().strip_suffix(b"\n");
-    line.is_some_and(|line| line.first_chunk::<{ VERSION_FIELD - 1 }>() == line.last_chunk())
+    line.is_some_and(|line| line.first_chunk::<{ VERSION_FIELD_LENGTH - 1 }>() == line.last_chunk())
 }
 
 /// Why a line of the board cannot be read.
@@ -301,23 +305,23 @@ fn integer(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-fn word(is_set: bool, word: &'static str) -> &'static str {
+fn word_or_dash(is_set: bool, word: &'static str) -> &'static str {
     if is_set { word } else { "-" }
 }
 
-fn render_line(version: u32, length: usize, line: &mut String, body: &dyn Fn(&mut String)) {
-    // A line of the board ends with a tab and the version (`VERSION_FIELD` bytes), and a newline (1 byte).
-    let room = length.saturating_sub(VERSION_FIELD + 1);
+fn render_line(sequence_number: u32, line_length: usize, line: &mut String, body: &dyn Fn(&mut String)) {
+    // A line of the board ends with a tab and the version (`VERSION_FIELD_LENGTH` bytes), and a newline (1 byte).
+    let room = line_length.saturating_sub(VERSION_FIELD_LENGTH + 1);
     line.clear();
     // Writing to a String cannot fail.
-    let _ = write!(line, "{version:08x}\t");
+    let _ = write!(line, "{sequence_number:08x}\t");
     body(line);
     line.truncate(line.floor_char_boundary(room));
     // A width in the format string would add the blanks one by one.
     while let Some(blanks) = room.checked_sub(line.len()).filter(|missing| *missing > 0) {
         line.push_str(BLANKS.get(..blanks).unwrap_or(BLANKS));
     }
-    let _ = writeln!(line, "\t{version:08x}");
+    let _ = writeln!(line, "\t{sequence_number:08x}");
 }
 
 /// Splits a line, which may end with a newline, into the fields between its two versions.
@@ -366,13 +370,13 @@ impl Record<'static> {
             exit: "".into(),
             exit_expected: false,
             start_due: false,
-            successes: 1,
-            failures: 0,
+            successful_starts: 1,
+            failed_starts: 0,
             served: Served::default(),
             autostart: true,
             group_priority: 999,
             priority: 999,
-            waiting: "".into(),
+            waits_for: "".into(),
             failure: "".into(),
         }
     }
@@ -393,21 +397,21 @@ mod tests {
             exit: "exit status 1".into(),
             exit_expected: false,
             start_due: false,
-            successes: 3,
-            failures: u32::MAX,
-            served: Served { starts: 1, stops: 2, signals: 3 },
+            successful_starts: 3,
+            failed_starts: u32::MAX,
+            served: Served { start_requests: 1, stop_requests: 2, signal_requests: 3 },
             autostart: true,
             group_priority: -1,
             priority: 999,
-            waiting: "".into(),
+            waits_for: "".into(),
             failure: "can't find command '/no/such/thing'".into(),
         }
     }
 
-    fn rendered(record: &Record<'_>, version: u32, length: usize) -> String {
+    fn rendered(record: &Record<'_>, sequence_number: u32, line_length: usize) -> String {
         let mut line = String::new();
-        record.render(version, length, &mut line);
-        assert_eq!(line.len(), length);
+        record.render(sequence_number, line_length, &mut line);
+        assert_eq!(line.len(), line_length);
         assert!(line.ends_with('\n'));
         assert_eq!(line.matches('\n').count(), 1);
         line
@@ -426,7 +430,7 @@ mod tests {
             group: "".into(),
             name: "".into(),
             exit: "".into(),
-            waiting: "".into(),
+            waits_for: "".into(),
             failure: "".into(),
             exit_expected: true,
             start_due: true,
@@ -484,11 +488,11 @@ mod tests {
             exit: "terminated by SIGSTKFLT (core dumped)".into(),
             exit_expected: true,
             start_due: true,
-            successes: u32::MAX,
-            served: Served { starts: u32::MAX, stops: u32::MAX, signals: u32::MAX },
+            successful_starts: u32::MAX,
+            served: Served { start_requests: u32::MAX, stop_requests: u32::MAX, signal_requests: u32::MAX },
             group_priority: i64::MIN,
             priority: i64::MIN,
-            waiting: "".into(),
+            waits_for: "".into(),
             failure: "x".repeat(1000).into(),
             ..record()
         };
@@ -501,7 +505,7 @@ mod tests {
     fn a_line_with_two_versions_is_torn() {
         let old = rendered(&record(), 1, 512);
         let new = rendered(&Record { state: State::Running, ..record() }, 2, 512);
-        for at in VERSION_FIELD..512 - VERSION_FIELD {
+        for at in VERSION_FIELD_LENGTH..512 - VERSION_FIELD_LENGTH {
             let torn = format!("{}{}", &new[..at], &old[at..]);
             assert_eq!(Record::parse(&torn), Err(Unreadable::Torn), "{at}");
             assert!(!is_whole(&torn) && is_whole(&new), "{at}");

@@ -68,7 +68,7 @@ impl Request {
 /// Splits what rsup reads from the request pipe into requests. Other bytes in the pipe can shift the requests, so one
 /// read may end within a request.
 #[derive(Debug)]
-pub struct Requests {
+pub struct RequestParser {
     run: u64,
     /// The beginning of a line whose end has not been read yet.
     line: [u8; SIZE],
@@ -76,16 +76,16 @@ pub struct Requests {
     length: usize,
 }
 
-impl Requests {
+impl RequestParser {
     /// Returns a reader that accepts only requests to the run with this number.
     #[must_use]
     pub fn new(run: u64) -> Self {
         Self { run, line: [0; SIZE], length: 0 }
     }
 
-    /// Takes bytes from the pipe. Passes each non-empty line that is complete now to `take`: a request, or `None` if
-    /// the line is not a request to this run.
-    pub fn read(&mut self, bytes: &[u8], mut take: impl FnMut(Option<Request>)) {
+    /// Takes bytes from the pipe. Passes each non-empty line that is complete now to `on_request`: a request, or `None`
+    /// if the line is not a request to this run.
+    pub fn read(&mut self, bytes: &[u8], mut on_request: impl FnMut(Option<Request>)) {
         for byte in bytes {
             if *byte != b'\n' {
                 if let Some(place) = self.line.get_mut(self.length) {
@@ -96,7 +96,7 @@ impl Requests {
             }
             if self.length > 0 {
                 let line = self.line.get(..self.length).and_then(|line| str::from_utf8(line).ok());
-                take(line.and_then(|line| Request::parse(line, self.run)));
+                on_request(line.and_then(|line| Request::parse(line, self.run)));
             }
             self.length = 0;
         }
@@ -118,7 +118,7 @@ mod tests {
     ];
 
     fn read(pieces: &[&[u8]]) -> Vec<Option<Request>> {
-        let mut requests = Requests::new(RUN);
+        let mut requests = RequestParser::new(RUN);
         let mut all = vec![];
         for piece in pieces {
             requests.read(piece, |request| all.push(request));

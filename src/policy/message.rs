@@ -4,7 +4,7 @@
 use super::exit::ExitStatus;
 use super::level::Level;
 use super::signal::{Signal, SignalTarget};
-use super::spec::ProcId;
+use super::spec::ProcessIndex;
 use super::startup::WaitReason;
 use std::fmt;
 
@@ -45,7 +45,7 @@ pub enum ProcessMessage {
     Killing,
     /// Members of the process group did not exit in time after SIGKILL, or rsup has no permission to signal them. rsup
     /// no longer waits for them.
-    LeftBehind,
+    MembersLeftBehind,
 }
 
 impl ProcessMessage {
@@ -54,7 +54,7 @@ impl ProcessMessage {
     pub fn level(&self) -> Level {
         match self {
             Self::Exited { expected: false, .. } | Self::Stopped { expected: false, .. } => Level::Warn,
-            Self::Killing | Self::LeftBehind => Level::Warn,
+            Self::Killing | Self::MembersLeftBehind => Level::Warn,
             Self::Sending { .. } => Level::Debug,
             Self::Spawned | Self::SpawnError | Self::Success { .. } | Self::GaveUp => Level::Info,
             Self::StoppedBeforeExec | Self::WaitingForStop => Level::Info,
@@ -66,7 +66,7 @@ impl ProcessMessage {
     /// for the process, which is also the ID of the child's process group. `last_error` is the reason why the last
     /// start failed.
     #[must_use]
-    pub fn about<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
+    pub fn display<'a>(&'a self, name: &'a str, pid: i32, last_error: &'a str) -> impl fmt::Display + 'a {
         DisplayedMessage { message: self, name, pid, last_error }
     }
 }
@@ -106,7 +106,9 @@ impl fmt::Display for DisplayedMessage<'_> {
                 write!(f, "killing {name} (pid {pid}) {target}with signal {signal}")
             }
             ProcessMessage::Killing => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
-            ProcessMessage::LeftBehind => write!(f, "processes left behind: {name} (process group {pid})"),
+            ProcessMessage::MembersLeftBehind => {
+                write!(f, "processes left behind: {name} (process group {pid})")
+            }
         }
     }
 }
@@ -115,9 +117,9 @@ impl fmt::Display for DisplayedMessage<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SupervisorMessage {
     /// rsup received a signal that makes rsup stop every process and exit.
-    Received(Signal),
+    ReceivedExitRequest(Signal),
     /// rsup is stopping every process, and the children that it forked for these processes have not exited yet.
-    Waiting(Vec<ProcId>),
+    WaitingForExits(Vec<ProcessIndex>),
     /// There is no program that rsup could start. An event listener does not count as a program.
     NothingToStart,
     /// No process has `autostart=true`, so rsup waits until a client requests a start.
@@ -131,15 +133,15 @@ pub enum SupervisorMessage {
     /// rsup received a signal that it neither obeys nor forwards: `route_signal` returned `SignalAction::Drop`.
     Dropped(Signal),
     /// rsup received a signal and forwards it to the programs. For each signal, only the first time is logged.
-    PassingOn(Signal),
+    Forwarding(Signal),
     /// rsup received SIGCHLD.
-    ChildQuit,
+    SigchldReceived,
     /// rsup has stopped every process, because a client requested a reload, and executes itself again.
     Reloading,
     /// The first start of a process waits for other processes.
-    Waits { id: ProcId, reasons: Vec<WaitReason> },
+    StartWaits { id: ProcessIndex, reasons: Vec<WaitReason> },
     /// The first start of a process waits for something that can no longer happen.
-    NeverStarts { id: ProcId, reasons: Vec<WaitReason> },
+    NeverStarts { id: ProcessIndex, reasons: Vec<WaitReason> },
     /// rsup exits. This message is the last line of the log, unless the relay does not finish in time.
     Exiting { cause: ExitCause, code: u8 },
 }
@@ -150,9 +152,9 @@ pub enum ExitCause {
     /// rsup received this signal.
     Signal(Signal),
     /// This process entered FATAL, and its `shutdown_on` is `fatal` or `exited`.
-    Fatal(ProcId),
+    Fatal(ProcessIndex),
     /// This process entered EXITED and will not be started again. Its `shutdown_on` is `exited`.
-    Exited(ProcId),
+    Exited(ProcessIndex),
     /// No process runs, and none will be started.
     AllEnded,
     /// There is no program that rsup could start. An event listener does not count as a program.
@@ -166,10 +168,12 @@ pub enum ExitCause {
 impl SupervisorMessage {
     /// The level and the text of the message. `name` returns the name of a process.
     #[must_use]
-    pub fn line<'a>(&self, name: impl Fn(ProcId) -> &'a str) -> (Level, String) {
+    pub fn line<'a>(&self, name: impl Fn(ProcessIndex) -> &'a str) -> (Level, String) {
         match self {
-            Self::Received(signal) => (Level::Warn, format!("received {signal} indicating exit request")),
-            Self::Waiting(ids) => {
+            Self::ReceivedExitRequest(signal) => {
+                (Level::Warn, format!("received {signal} indicating exit request"))
+            }
+            Self::WaitingForExits(ids) => {
                 let names: Vec<&str> = ids.iter().map(|id| name(*id)).collect();
                 (Level::Info, format!("waiting for {} to die", names.join(", ")))
             }
@@ -181,15 +185,15 @@ impl SupervisorMessage {
             Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
             Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
-            Self::PassingOn(signal) => (Level::Info, format!("passing {signal} on to the programs")),
-            Self::Waits { id, reasons } => {
+            Self::Forwarding(signal) => (Level::Info, format!("passing {signal} on to the programs")),
+            Self::StartWaits { id, reasons } => {
                 (Level::Info, format!("{} waits for {}", name(*id), describe(reasons)))
             }
             Self::NeverStarts { id, reasons } => {
                 let what = describe(reasons);
                 (Level::Error, format!("{} will not start: it waits in vain for {what}", name(*id)))
             }
-            Self::ChildQuit => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
+            Self::SigchldReceived => (Level::Debug, "received SIGCHLD indicating a child quit".to_owned()),
             Self::Exiting { cause, code } => {
                 let why = match cause {
                     ExitCause::Signal(signal) => format!("received {signal}"),

@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod exit;
+mod kill_deadlines;
 mod level;
 mod message;
 mod process;
@@ -13,20 +14,19 @@ mod signal_routing;
 mod spec;
 mod startup;
 mod state_name;
-mod sweep;
 mod time;
 mod transition;
 
 pub use exit::ExitStatus;
+pub use kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, StopDeadline, SweepStep};
 pub use level::Level;
 pub use message::{ExitCause, ProcessMessage, SupervisorMessage, describe};
 pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState, StopStep};
 pub use process_set::{Action, ProcessSet, Settings};
 pub use signal::{Signal, SignalTarget};
-pub use signal_routing::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
-pub use spec::{AutoRestart, Dependency, ProcId, ProcessSpec, ShutdownOn, StartupWait};
+pub use signal_routing::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
+pub use spec::{AutoRestart, Dependency, ProcessIndex, ProcessSpec, ShutdownOn, StartupWait};
 pub use startup::WaitReason;
 pub use state_name::StateName;
-pub use sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 pub use time::Time;
 pub use transition::Transition;

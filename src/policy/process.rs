@@ -5,11 +5,11 @@
 //! remaining members after the leader was reaped.
 
 use super::exit::ExitStatus;
+use super::kill_deadlines::{KILL_GRACE_SECS, MAX_LATE_STOPWAIT_SECS};
 use super::message::ProcessMessage;
 use super::signal::{Signal, SignalTarget};
 use super::spec::{AutoRestart, ProcessSpec};
 use super::state_name::StateName;
-use super::sweep::{KILL_GRACE_SECS, MAX_LATE_REQUEST_SECS};
 use super::time::Time;
 
 /// The shortest time between two starts of one process. Without the minimum, a process with `startsecs=0` that exits at
@@ -110,13 +110,13 @@ pub enum Event {
     /// rsup has started, and the process has `autostart`.
     Start,
     /// The exec of the last [`ProcessAction::Spawn`] succeeded.
-    Spawned,
+    ExecSucceeded,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
     /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
     /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child and has tried to open the
     /// FIFO.
-    SpawnDeferred,
+    UnopenedFifoFound,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out, because rsup begins to stop every
     /// process.
     SpawnCancelled,
@@ -140,19 +140,19 @@ pub enum Event {
     StopRequested,
     /// The deadline of `stop_timeout` is near. The caller sends SIGTERM to those members of the process group that were
     /// not asked to stop yet.
-    AskMembers,
+    MembersAsked,
     /// SIGKILL must be sent now to the leader and to the other members of its process group, because of a second
     /// request to stop or because `stop_timeout` has elapsed.
     Kill,
     /// The kernel refused a signal to the process group with EPERM: rsup has no permission to signal any of its
     /// members.
-    GroupRefused,
+    GroupSignalNotPermitted,
 }
 
 /// What the caller of [`Process::handle`] has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessAction {
-    /// Start the program, and report [`Event::Spawned`], [`Event::SpawnFailed`] or [`Event::SpawnDeferred`].
+    /// Start the program, and report [`Event::ExecSucceeded`], [`Event::SpawnFailed`] or [`Event::UnopenedFifoFound`].
     Spawn,
     /// Send a signal.
     Send(Signal, SignalTarget),
@@ -165,7 +165,7 @@ pub enum ProcessAction {
 
 /// What the last request of a client still demands of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Demand {
+enum ClientRequest {
     /// There was no request, or rsup has carried it out.
     None,
     /// The process must be started. It has no leader yet, or its leader is still being stopped.
@@ -182,13 +182,13 @@ enum Demand {
 pub struct Process {
     state: ProcessState,
     leftovers: Leftovers,
-    demand: Demand,
+    client_request: ClientRequest,
     /// The number of failed starts in a row.
-    failures: i64,
+    consecutive_failures: i64,
     /// How often the process has entered RUNNING. The number wraps around.
-    successes: u32,
+    successful_starts: u32,
     /// How often a start has failed. The number wraps around.
-    failed_starts: u32,
+    total_failed_starts: u32,
     /// When the last start was attempted.
     started_at: Option<Time>,
     /// Whether the process must not be started any more, because rsup is stopping every process.
@@ -202,10 +202,10 @@ impl Default for Process {
         Self {
             state: ProcessState::Stopped,
             leftovers: Leftovers::None,
-            demand: Demand::None,
-            failures: 0,
-            successes: 0,
-            failed_starts: 0,
+            client_request: ClientRequest::None,
+            consecutive_failures: 0,
+            successful_starts: 0,
+            total_failed_starts: 0,
             started_at: None,
             starts_disabled: false,
             last_exit: None,
@@ -227,14 +227,14 @@ impl Process {
 
     /// How often the process has entered RUNNING, and how often a start has failed. Both numbers wrap around.
     #[must_use]
-    pub fn start_results(&self) -> (u32, u32) {
-        (self.successes, self.failed_starts)
+    pub fn start_counts(&self) -> (u32, u32) {
+        (self.successful_starts, self.total_failed_starts)
     }
 
     /// The number of failed starts in a row.
     #[must_use]
-    pub fn failures(&self) -> i64 {
-        self.failures
+    pub fn consecutive_failures(&self) -> i64 {
+        self.consecutive_failures
     }
 
     /// Whether the process has a leader: see [`StateName::has_leader`].
@@ -256,7 +256,7 @@ impl Process {
             ProcessState::Stopped | ProcessState::Exited { .. } | ProcessState::Fatal => {
                 self.start_due_at().is_some()
             }
-            ProcessState::Stopping(_) => matches!(self.demand, Demand::Start { .. }),
+            ProcessState::Stopping(_) => matches!(self.client_request, ClientRequest::Start { .. }),
             ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => false,
         }
     }
@@ -264,9 +264,9 @@ impl Process {
     /// When the next start of a process without a leader is due. None if the process has a leader or will not be
     /// started again.
     fn start_due_at(&self) -> Option<Time> {
-        let requested = match self.demand {
-            Demand::Start { at } => Some(at),
-            Demand::None | Demand::Stop => None,
+        let requested = match self.client_request {
+            ClientRequest::Start { at } => Some(at),
+            ClientRequest::None | ClientRequest::Stop => None,
         };
         match self.state {
             ProcessState::Backoff { until } => Some(until),
@@ -279,21 +279,21 @@ impl Process {
     /// Whether the process runs or may run again: it has a leader, it will be started again, or a client has stopped it
     /// and may start it again.
     #[must_use]
-    pub fn may_run(&self) -> bool {
-        self.has_leader_or_restart() || self.demand == Demand::Stop
+    pub fn runs_or_may_restart(&self) -> bool {
+        self.has_leader_or_restart() || self.client_request == ClientRequest::Stop
     }
 
     /// Whether the process runs or may run again, or rsup waits for other members of its process group to exit.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.may_run() || self.awaits_leftovers()
+        self.runs_or_may_restart() || self.awaits_leftovers()
     }
 
     /// Whether rsup has to wait for this process before it stops the processes with a lower group priority. The wait
     /// ends when all of these have exited or were sent SIGKILL: the leader, and the other members of its process group
     /// that rsup waits for.
     #[must_use]
-    pub fn blocks_stop(&self) -> bool {
+    pub fn blocks_lower_priorities(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
         self.has_leader() && !killed || matches!(self.leftovers, Leftovers::Terminating { .. })
     }
@@ -312,7 +312,7 @@ impl Process {
     /// next start is left out, because the process cannot be started before this wait ends.
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
-        let of_leader = match self.state {
+        let leader_deadline = match self.state {
             ProcessState::Starting { up_since } => up_since.map(|since| since.plus_secs(spec.startsecs)),
             ProcessState::Stopping(
                 StopStep::LeaderAsked { kill_at } | StopStep::GroupAsked { kill_at, .. },
@@ -325,12 +325,12 @@ impl Process {
             | ProcessState::Exited { .. }
             | ProcessState::Fatal => self.start_due_at().filter(|_| !self.awaits_leftovers()),
         };
-        let of_leftovers = match self.leftovers {
+        let leftovers_deadline = match self.leftovers {
             Leftovers::Terminating { kill_at } => Some(kill_at),
             Leftovers::Killed { until } => Some(until),
             Leftovers::None | Leftovers::Tolerated => None,
         };
-        Time::earliest(of_leader, of_leftovers)
+        Time::earliest(leader_deadline, leftovers_deadline)
     }
 
     /// Whether `event` can happen in the present state. The caller of [`Process::handle`] asserts this condition: an
@@ -338,7 +338,7 @@ impl Process {
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
-            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred | Event::SpawnCancelled => {
+            Event::ExecSucceeded | Event::SpawnFailed | Event::UnopenedFifoFound | Event::SpawnCancelled => {
                 matches!(self.state, ProcessState::Starting { up_since: None } | ProcessState::Stopping(_))
             }
             Event::Exited { .. } => self.has_leader(),
@@ -349,9 +349,9 @@ impl Process {
             | Event::Stop
             | Event::StartRequested
             | Event::StopRequested
-            | Event::AskMembers
+            | Event::MembersAsked
             | Event::Kill
-            | Event::GroupRefused => true,
+            | Event::GroupSignalNotPermitted => true,
         }
     }
 
@@ -370,7 +370,7 @@ impl Process {
                 Stopped => self.start(now, emit),
                 Starting { .. } | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
             },
-            Event::Spawned => match self.state {
+            Event::ExecSucceeded => match self.state {
                 Starting { up_since: None } => self.exec_succeeded(spec, now, emit),
                 // The stop was requested while the exec was in progress.
                 Stopping(_) => emit(ProcessAction::Log(ProcessMessage::Spawned)),
@@ -393,7 +393,7 @@ impl Process {
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
-            Event::SpawnDeferred => self.spawn_deferred(now, emit),
+            Event::UnopenedFifoFound => self.unopened_fifo_found(now, emit),
             Event::SpawnCancelled => match self.state {
                 // A client may have requested the stop of a process whose start was not carried out yet.
                 Starting { .. } | Stopping(_) => self.state = Stopped,
@@ -404,7 +404,7 @@ impl Process {
                     // rsup reaps children before it handles deadlines, so a leader can be reaped in STARTING although
                     // `startsecs` have elapsed. This exit is handled like an exit from RUNNING.
                     if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
-                        self.successes = self.successes.wrapping_add(1);
+                        self.successful_starts = self.successful_starts.wrapping_add(1);
                         self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
                         self.exited_too_early(spec, exit, group_alive, now, emit);
@@ -438,7 +438,7 @@ impl Process {
             },
             Event::DisableStarts => {
                 self.starts_disabled = true;
-                self.demand = Demand::None;
+                self.client_request = ClientRequest::None;
                 match self.state {
                     Backoff { .. } => self.state = Fatal,
                     Exited { .. } => self.state = Exited { restart_at: None },
@@ -457,15 +457,15 @@ impl Process {
             },
             Event::StartRequested => self.start_requested(spec, now, emit),
             Event::StopRequested => self.stop_requested(spec, now, emit),
-            Event::AskMembers => self.members_asked(spec, now),
-            Event::Kill => self.kill_requested(now, emit),
-            Event::GroupRefused => self.group_refused(now, emit),
+            Event::MembersAsked => self.members_asked(spec, now),
+            Event::Kill => self.kill_now(now, emit),
+            Event::GroupSignalNotPermitted => self.group_signal_not_permitted(now, emit),
         }
     }
 
-    /// Starts the program again after [`Event::SpawnDeferred`], unless a stop was requested. A log file of the
+    /// Starts the program again after [`Event::UnopenedFifoFound`], unless a stop was requested. A log file of the
     /// program is a FIFO, and rsup has tried to open this FIFO since the last start.
-    fn spawn_deferred(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+    fn unopened_fifo_found(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Starting { up_since: None } if !self.starts_disabled => self.start(now, emit),
@@ -486,19 +486,19 @@ impl Process {
         if self.starts_disabled {
             return;
         }
-        let start = Demand::Start { at: self.earliest_start(now) };
+        let start = ClientRequest::Start { at: self.earliest_start(now) };
         match self.state {
             Stopped | Exited { .. } | Fatal => {
-                self.failures = 0;
+                self.consecutive_failures = 0;
                 if self.start_due_at().is_none() {
-                    self.demand = start;
+                    self.client_request = start;
                 }
                 self.terminate_tolerated_leftovers(spec, now, emit);
                 self.start_if_due(now, emit);
             }
             Stopping(_) => {
-                self.failures = 0;
-                self.demand = start;
+                self.consecutive_failures = 0;
+                self.client_request = start;
             }
             Starting { .. } | Running | Backoff { .. } => {}
         }
@@ -512,13 +512,13 @@ impl Process {
         }
         match self.state {
             Starting { .. } | Running => {
-                self.demand = Demand::Stop;
+                self.client_request = ClientRequest::Stop;
                 emit(ProcessAction::Log(ProcessMessage::WaitingForStop));
                 self.begin_stop(spec, now, emit);
             }
-            Stopping(_) => self.demand = Demand::Stop,
+            Stopping(_) => self.client_request = ClientRequest::Stop,
             Stopped | Backoff { .. } | Exited { .. } | Fatal if self.start_due_at().is_some() => {
-                self.demand = Demand::Stop;
+                self.client_request = ClientRequest::Stop;
                 self.state = Stopped;
             }
             // The process does not run and will not be started, so the request has no effect.
@@ -526,7 +526,7 @@ impl Process {
         }
     }
 
-    /// Records that the caller sends SIGTERM to the other members of the process group now ([`Event::AskMembers`]).
+    /// Records that the caller sends SIGTERM to the other members of the process group now ([`Event::MembersAsked`]).
     fn members_asked(&mut self, spec: &ProcessSpec, now: Time) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
@@ -542,7 +542,7 @@ impl Process {
 
     /// Sends SIGKILL at once to the leader and to the other members of its process group. The process is not started
     /// again.
-    fn kill_requested(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+    fn kill_now(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Starting { .. } | Running => self.kill_all(emit),
@@ -561,10 +561,10 @@ impl Process {
         }
     }
 
-    /// Applies [`Event::GroupRefused`]: the kernel does not let rsup signal the process group. If the leader was sent
-    /// SIGKILL, rsup no longer plans SIGKILL for the other members. If the leader was reaped and the other members were
-    /// sent SIGKILL, rsup no longer waits for them.
-    fn group_refused(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+    /// Applies [`Event::GroupSignalNotPermitted`]: the kernel does not let rsup signal the process group. If the leader
+    /// was sent SIGKILL, rsup no longer plans SIGKILL for the other members. If the leader was reaped and the other
+    /// members were sent SIGKILL, rsup no longer waits for them.
+    fn group_signal_not_permitted(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
             Stopping(StopStep::LeaderKilled { .. }) => self.state = Stopping(StopStep::GroupKilled),
@@ -583,7 +583,7 @@ impl Process {
         if !self.starts_disabled {
             self.state = ProcessState::Starting { up_since: None };
             self.leftovers = Leftovers::None;
-            self.demand = Demand::None;
+            self.client_request = ClientRequest::None;
             self.started_at = Some(now);
             emit(ProcessAction::Spawn);
         }
@@ -612,23 +612,23 @@ impl Process {
 
     fn enter_running(&mut self, spec: &ProcessSpec, emit: &mut impl FnMut(ProcessAction)) {
         self.state = ProcessState::Running;
-        self.failures = 0;
-        self.successes = self.successes.wrapping_add(1);
+        self.consecutive_failures = 0;
+        self.successful_starts = self.successful_starts.wrapping_add(1);
         emit(ProcessAction::Log(ProcessMessage::Success { startsecs: spec.startsecs }));
     }
 
     /// Enters BACKOFF after a failed start. Enters FATAL instead if more than `startretries` starts in a row have
     /// failed, or if starts are disabled.
     fn start_failed(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
-        self.failures += 1;
-        self.failed_starts = self.failed_starts.wrapping_add(1);
+        self.consecutive_failures += 1;
+        self.total_failed_starts = self.total_failed_starts.wrapping_add(1);
         if self.starts_disabled {
             self.state = ProcessState::Fatal;
-        } else if self.failures > spec.startretries {
+        } else if self.consecutive_failures > spec.startretries {
             self.state = ProcessState::Fatal;
             emit(ProcessAction::Log(ProcessMessage::GaveUp));
         } else {
-            self.state = ProcessState::Backoff { until: now.plus_secs(self.failures) };
+            self.state = ProcessState::Backoff { until: now.plus_secs(self.consecutive_failures) };
         }
     }
 
@@ -644,7 +644,7 @@ impl Process {
         self.last_exit = Some((exit, false));
         emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
         self.start_failed(spec, now, emit);
-        self.handle_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, emit);
+        self.terminate_or_tolerate_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, emit);
     }
 
     fn exited_from_running(
@@ -657,21 +657,21 @@ impl Process {
     ) {
         let expected = exit.is_expected(&spec.exitcodes);
         self.last_exit = Some((exit, expected));
-        self.failures = 0;
+        self.consecutive_failures = 0;
         emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected }));
-        let again = match spec.autorestart {
+        let wants_restart = match spec.autorestart {
             AutoRestart::Always => true,
             AutoRestart::Unexpected => !expected,
             AutoRestart::Never => false,
         };
-        let restart_at = (again && !self.starts_disabled).then_some(self.earliest_start(now));
+        let restart_at = (wants_restart && !self.starts_disabled).then_some(self.earliest_start(now));
         self.state = ProcessState::Exited { restart_at };
         // One of the other members of the process group may be the daemon that the leader was meant to start. rsup
         // terminates them only if it starts the process again or is stopping every process.
-        let terminate = restart_at.is_some() || self.starts_disabled;
-        self.handle_leftovers(
+        let terminates_leftovers = restart_at.is_some() || self.starts_disabled;
+        self.terminate_or_tolerate_leftovers(
             group_alive,
-            if terminate { OnLeaderExit::Terminate } else { OnLeaderExit::Tolerate },
+            if terminates_leftovers { OnLeaderExit::Terminate } else { OnLeaderExit::Tolerate },
             spec,
             now,
             emit,
@@ -709,7 +709,7 @@ impl Process {
         self.start_if_due(now, emit);
     }
 
-    fn handle_leftovers(
+    fn terminate_or_tolerate_leftovers(
         &mut self,
         group_alive: bool,
         on_exit: OnLeaderExit,
@@ -760,7 +760,7 @@ impl Process {
         match self.leftovers {
             Leftovers::Killed { .. } => {
                 self.leftovers = Leftovers::None;
-                emit(ProcessAction::Log(ProcessMessage::LeftBehind));
+                emit(ProcessAction::Log(ProcessMessage::MembersLeftBehind));
                 emit(ProcessAction::AbandonGroup);
             }
             Leftovers::None | Leftovers::Tolerated | Leftovers::Terminating { .. } => {}
@@ -861,7 +861,7 @@ fn kill(to: SignalTarget, emit: &mut impl FnMut(ProcessAction)) {
 /// need a time of their own. The leader was asked earlier, so the time of the leader's SIGKILL may be too early for
 /// them.
 fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
-    now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_REQUEST_SECS))
+    now.plus_secs(spec.stopwaitsecs.min(MAX_LATE_STOPWAIT_SECS))
 }
 
 /// What rsup does with the other members of the process group when the leader exits without a request to stop.

@@ -1,14 +1,14 @@
 //! The state machine of all processes together: in which order they start and stop, which deadline is next, and when
 //! and with which exit code rsup exits.
 
+use super::kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, StopDeadline, SweepStep};
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::{Signal, SignalTarget};
-use super::signal_routing::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
-use super::spec::{ProcId, ProcessSpec, ShutdownOn, StartupWait};
+use super::signal_routing::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
+use super::spec::{ProcessIndex, ProcessSpec, ShutdownOn, StartupWait};
 use super::startup::{Goals, StartupOrder, WaitReason};
 use super::state_name::StateName;
-use super::sweep::{KILL_GRACE_SECS, StopDeadline, Sweep, SweepStep};
 use super::time::Time;
 use super::transition::{Before, Entered, Transition, entered_states};
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use std::ops::Range;
 const REPORT_INTERVAL_SECS: i64 = 3;
 /// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
 /// first one. At a second request, rsup sends SIGKILL to every process.
-const FORCE_AFTER_SECS: i64 = 1;
+const SECOND_REQUEST_AFTER_SECS: i64 = 1;
 /// If a program has failed or has exited without a request to stop, rsup stops the event listeners only this number
 /// of seconds later. A listener can act on the event in this time. A listener receives no event while it is STARTING,
 /// so its time begins when its `startsecs` are over.
@@ -31,13 +31,13 @@ const MIN_QUEUE_CAPACITY: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Carry out an action for one process.
-    Process(ProcId, ProcessAction),
+    Process(ProcessIndex, ProcessAction),
     /// Write a log message.
     Log(SupervisorMessage),
     /// Tell the event listeners that a process has entered a state.
-    Notify(ProcId, Transition),
+    NotifyProcessState(ProcessIndex, Transition),
     /// Tell the event listeners that rsup begins to stop every process.
-    NotifyStop,
+    NotifySupervisorStopping,
     /// Reap the children that have exited, then call [`ProcessSet::on_reaped`].
     Reap,
     /// Send a signal to the process group of every process.
@@ -47,15 +47,16 @@ pub enum Action {
     /// SIGKILL is near. Send SIGTERM and SIGCONT to the processes that no request to stop has reached:
     /// - the members of the process groups of `members_of`, except the leaders.
     /// - the processes that belong to no process group of rsup's programs.
-    AskRemaining { members_of: Vec<ProcId> },
-    /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemaining`], unless they
-    /// belong to a process group of rsup's programs.
-    AskAdopted,
+    AskRemainingToStop { members_of: Vec<ProcessIndex> },
+    /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemainingToStop`], unless
+    /// they belong to a process group of rsup's programs.
+    AskAdoptedToStop,
     /// Send a signal to every process that is still alive and was not sent this signal before. Then reap the children
     /// that have exited, and call [`ProcessSet::on_reaped`]. After that, call:
-    /// - [`ProcessSet::on_sweep_asked`] if the signal is SIGTERM and at least one process was sent SIGTERM now.
-    /// - [`ProcessSet::on_sweep_unreachable`] if rsup cannot find out which processes are still alive.
-    /// - [`ProcessSet::on_sweep_refused`] if rsup has no permission to send SIGKILL to any process that is left.
+    /// - [`ProcessSet::on_sigterm_sent`] if the signal is SIGTERM and at least one process was sent SIGTERM now.
+    /// - [`ProcessSet::on_remaining_not_listed`] if rsup cannot find out which processes are still alive.
+    /// - [`ProcessSet::on_remaining_not_permitted`] if rsup has no permission to send SIGKILL to any process that is
+    ///   left.
     SignalRemaining(Signal),
     /// Execute rsup again.
     Reload,
@@ -73,7 +74,7 @@ pub struct Settings {
     pub accepts_requests: bool,
     /// `startup=ordered`: the processes with a lower (group priority, priority) must be up before the others start.
     pub ordered_startup: bool,
-    /// Whether the actions contain [`Action::Notify`] and [`Action::NotifyStop`].
+    /// Whether the actions contain [`Action::NotifyProcessState`] and [`Action::NotifySupervisorStopping`].
     pub notifies_listeners: bool,
 }
 
@@ -100,7 +101,7 @@ enum Phase {
     /// rsup sends SIGTERM or SIGKILL to everything that is still alive, for example to orphans that it has adopted.
     TerminatingRemaining {
         decision: ExitDecision,
-        sweep: Sweep,
+        kill_deadlines: KillDeadlines,
     },
     Exited,
 }
@@ -123,11 +124,11 @@ pub struct ProcessSet {
     processes: Vec<ManagedProcess>,
     settings: Settings,
     phase: Phase,
-    /// The deadlines of all processes, sorted. One change moves 16 bytes for each later deadline, which is little even with
-    /// thousands of processes.
-    deadlines: Vec<(Time, ProcId)>,
+    /// The deadlines of all processes, sorted. One change moves 16 bytes for each later deadline, which is little even
+    /// with thousands of processes.
+    deadlines: Vec<(Time, ProcessIndex)>,
     /// The number of processes that are [active](Process::is_active), without the event listeners.
-    active: usize,
+    active_programs: usize,
     /// The number of event listeners that are [active](Process::is_active).
     active_listeners: usize,
     /// When a start of a program last failed, or a program last exited without a request to stop.
@@ -135,8 +136,8 @@ pub struct ProcessSet {
     /// While rsup stops every process: the time at which it stops the event listeners. `None` if it does not wait for a
     /// time.
     stop_listeners_at: Option<Time>,
-    /// The number of processes that were requested to stop and that [block the stop](Process::blocks_stop). While there
-    /// is one, rsup does not stop the processes with a lower group priority.
+    /// The number of processes that were requested to stop and that [block the stop](Process::blocks_lower_priorities).
+    /// While there is one, rsup does not stop the processes with a lower group priority.
     blocking_stop: usize,
     /// The number of exits of all processes.
     exits: u64,
@@ -145,20 +146,20 @@ pub struct ProcessSet {
     /// What the processes wait for before their first start.
     startup: StartupOrder,
     /// The processes that have nothing left to wait for, but were not started yet.
-    released: VecDeque<ProcId>,
+    ready_to_start: VecDeque<ProcessIndex>,
     /// When the first signal that requests the stop was received.
-    first_request_at: Option<Time>,
+    first_stop_signal_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
-    forwarded: Vec<Signal>,
+    logged_as_forwarded: Vec<Signal>,
     /// Whether rsup stays although no process runs, because no process has `autostart` and no client has requested a
     /// start yet.
     awaits_first_start: bool,
     /// Whether rsup will execute itself again after the stop.
     will_reload: bool,
     /// The processes whose state may have changed since the caller last took them.
-    changed: Vec<ProcId>,
+    changed: Vec<ProcessIndex>,
     actions: VecDeque<Action>,
 }
 
@@ -186,7 +187,7 @@ impl ProcessSet {
             settings,
             phase: Phase::Running,
             deadlines: Vec::new(),
-            active: 0,
+            active_programs: 0,
             active_listeners: 0,
             last_unrequested_end: None,
             stop_listeners_at: None,
@@ -194,10 +195,10 @@ impl ProcessSet {
             exits: 0,
             fatals: 0,
             startup,
-            released: VecDeque::new(),
-            first_request_at: None,
+            ready_to_start: VecDeque::new(),
+            first_stop_signal_at: None,
             stop_deadline: None,
-            forwarded: Vec::new(),
+            logged_as_forwarded: Vec::new(),
             awaits_first_start: false,
             will_reload: false,
             changed: Vec::new(),
@@ -207,13 +208,13 @@ impl ProcessSet {
 
     /// Starts every process that has `autostart` or `dependent_startup`, as soon as it need not wait for another one.
     pub fn start_autostart(&mut self, now: Time) {
-        let mut starting: Vec<(i64, ProcId)> = Vec::new();
+        let mut starting: Vec<(i64, ProcessIndex)> = Vec::new();
         for (index, ManagedProcess { spec, .. }) in self.processes.iter().enumerate() {
             if spec.autostart || spec.dependent_startup {
                 // supervisord starts the processes with `autostart` first. The event listener
                 // supervisord-dependent-startup then starts the others.
                 let rank = if spec.autostart { i64::MIN } else { spec.start_rank };
-                starting.push((rank, ProcId(index)));
+                starting.push((rank, ProcessIndex(index)));
             }
         }
         starting.sort_unstable();
@@ -221,7 +222,7 @@ impl ProcessSet {
         // for which `request` was called.
         let (at_once, waiting): (Vec<_>, Vec<_>) =
             starting.into_iter().map(|(_, id)| id).partition(|id| self.startup.request(*id));
-        let is_program = |id: &ProcId| self.spec(*id).is_some_and(|spec| !spec.is_listener);
+        let is_program = |id: &ProcessIndex| self.spec(*id).is_some_and(|spec| !spec.is_listener);
         if !at_once.iter().any(is_program) {
             if !self.settings.accepts_requests || self.processes.is_empty() {
                 self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
@@ -235,7 +236,7 @@ impl ProcessSet {
         }
         for id in waiting {
             let reasons = self.startup.reasons(id);
-            self.actions.push_back(Action::Log(SupervisorMessage::Waits { id, reasons }));
+            self.actions.push_back(Action::Log(SupervisorMessage::StartWaits { id, reasons }));
         }
         for id in at_once {
             self.handle(id, Event::Start, now);
@@ -243,22 +244,24 @@ impl ProcessSet {
     }
 
     /// Applies an event of one process.
-    pub fn apply(&mut self, id: ProcId, event: Event, now: Time) {
-        if self.has_exited() {
+    pub fn apply(&mut self, id: ProcessIndex, event: Event, now: Time) {
+        if self.is_exiting() {
             return;
         }
-        let active_before = self.active + self.active_listeners;
+        let active_before = self.active_programs + self.active_listeners;
         self.handle(id, event, now);
         self.stop_next_priority(now);
         match self.phase {
             // The caller reaps and then calls `on_reaped`, which makes rsup exit if no child is left.
-            Phase::Running if active_before > 0 && self.active == 0 => self.actions.push_back(Action::Reap),
+            Phase::Running if active_before > 0 && self.active_programs == 0 => {
+                self.actions.push_back(Action::Reap)
+            }
             Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
     }
 
     /// Applies a signal that rsup has received.
-    pub fn receive(&mut self, received: SignalInfo, context: RunContext, now: Time) {
+    pub fn receive(&mut self, received: SignalInfo, context: SignalContext, now: Time) {
         let signal = received.signal;
         match route_signal(received, context) {
             SignalAction::Shutdown => self.shutdown(received, now),
@@ -266,41 +269,41 @@ impl ProcessSet {
                 // The signal may be the STOPSIGNAL of the base image, so the user may expect that it stops rsup. rsup
                 // logs once for each signal that it only forwards the signal. A periodic task may send a signal often,
                 // and a line each time would fill the log.
-                if !self.forwarded.contains(&signal) {
-                    self.forwarded.push(signal);
-                    self.actions.push_back(Action::Log(SupervisorMessage::PassingOn(signal)));
+                if !self.logged_as_forwarded.contains(&signal) {
+                    self.logged_as_forwarded.push(signal);
+                    self.actions.push_back(Action::Log(SupervisorMessage::Forwarding(signal)));
                 }
                 self.actions.push_back(Action::Forward(signal));
             }
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
             SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
             // The caller has reaped the children before it applies a received signal, so rsup only logs SIGCHLD here.
-            SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::ChildQuit)),
+            SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::SigchldReceived)),
         }
     }
 
     /// Applies a client's request to start a process. The request has no effect once rsup has begun to stop every
     /// process.
-    pub fn request_start(&mut self, id: ProcId, now: Time) {
+    pub fn request_start(&mut self, id: ProcessIndex, now: Time) {
         if self.accepts_requests() {
             self.awaits_first_start = false;
-            self.startup.cancel(id);
+            self.startup.cancel_wait(id);
             self.apply(id, Event::StartRequested, now);
         }
     }
 
     /// Applies a client's request to stop a process. The request has no effect once rsup has begun to stop every
     /// process.
-    pub fn request_stop(&mut self, id: ProcId, now: Time) {
+    pub fn request_stop(&mut self, id: ProcessIndex, now: Time) {
         if self.accepts_requests() {
-            self.startup.cancel(id);
+            self.startup.cancel_wait(id);
             self.apply(id, Event::StopRequested, now);
         }
     }
 
-    /// Applies a client's request to send a signal to the leader of a process. The request has no effect during the stop,
-    /// and on a process without a leader.
-    pub fn request_signal(&mut self, id: ProcId, signal: Signal) {
+    /// Applies a client's request to send a signal to the leader of a process. The request has no effect during the
+    /// stop, and on a process without a leader.
+    pub fn request_signal(&mut self, id: ProcessIndex, signal: Signal) {
         if self.accepts_requests() && self.process(id).is_some_and(Process::has_leader) {
             let action = ProcessAction::Send(signal, SignalTarget::Leader);
             self.actions.push_back(Action::Process(id, action));
@@ -337,27 +340,27 @@ impl ProcessSet {
     /// begun to stop every process. If rsup has no child except the listeners, it may stop them and exit.
     #[must_use]
     pub fn only_listeners_run(&self) -> bool {
-        self.accepts_requests() && self.active == 0 && self.active_listeners > 0
+        self.accepts_requests() && self.active_programs == 0 && self.active_listeners > 0
     }
 
-    /// Starts a process again that is STARTING or RUNNING. If `may_have_exited`, also one that is EXITED.
-    pub fn restart(&mut self, id: ProcId, may_have_exited: bool, now: Time) {
+    /// Starts a process again that is STARTING or RUNNING. If `also_if_exited`, also one that is EXITED.
+    pub fn restart(&mut self, id: ProcessIndex, also_if_exited: bool, now: Time) {
         match self.process(id).map(Process::state) {
             Some(ProcessState::Starting { .. } | ProcessState::Running) => {
                 self.apply(id, Event::StopRequested, now);
             }
-            Some(ProcessState::Exited { .. }) if may_have_exited => {}
+            Some(ProcessState::Exited { .. }) if also_if_exited => {}
             _ => return,
         }
         self.apply(id, Event::StartRequested, now);
     }
 
-    /// Applies the result of reaping. `any_changed` says whether a child was reaped or was stopped by a signal, and
-    /// `any_child_left` says whether rsup still has a child. If [`ProcessSet::only_listeners_run`], the event listeners do
-    /// not count.
-    pub fn on_reaped(&mut self, any_changed: bool, any_child_left: bool, now: Time) {
+    /// Applies the result of reaping. `any_child_changed` says whether a child was reaped or was stopped by a signal,
+    /// and `any_child_left` says whether rsup still has a child. If [`ProcessSet::only_listeners_run`], the event
+    /// listeners do not count.
+    pub fn on_reaped(&mut self, any_child_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
-            Phase::Running if self.active == 0 && !any_child_left && !self.awaits_first_start => {
+            Phase::Running if self.active_programs == 0 && !any_child_left && !self.awaits_first_start => {
                 let decision = self.decision_when_all_ended();
                 if self.active_listeners > 0 {
                     self.stop(decision, now);
@@ -367,34 +370,34 @@ impl ProcessSet {
             }
             // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
             // them.
-            Phase::Stopping { all_asked: true, .. } if any_changed => {
-                self.actions.push_back(Action::AskAdopted);
+            Phase::Stopping { all_asked: true, .. } if any_child_changed => {
+                self.actions.push_back(Action::AskAdoptedToStop);
             }
             Phase::Running | Phase::Stopping { .. } => {}
             Phase::TerminatingRemaining { decision, .. } if !any_child_left => self.exit(decision),
             // If a process that has exited had children, rsup may have adopted them. If rsup is not PID 1, rsup signals
             // only its own children. The adopted processes were not its children before, so no earlier
             // `SignalRemaining` has reached them.
-            Phase::TerminatingRemaining { sweep, .. } if any_changed => {
-                self.actions.push_back(Action::SignalRemaining(sweep.signal(now)));
+            Phase::TerminatingRemaining { kill_deadlines, .. } if any_child_changed => {
+                self.actions.push_back(Action::SignalRemaining(kill_deadlines.first_signal(now)));
             }
             Phase::TerminatingRemaining { .. } | Phase::Exited => {}
         }
     }
 
     /// Notes that the last [`Action::SignalRemaining`] has sent SIGTERM to a process that was not asked to stop before.
-    pub fn on_sweep_asked(&mut self, now: Time) {
+    pub fn on_sigterm_sent(&mut self, now: Time) {
         match &mut self.phase {
-            Phase::TerminatingRemaining { sweep, .. } => sweep.note_asked(now),
+            Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.note_asked(now),
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
     }
 
     /// Applies the result of the last [`Action::SignalRemaining`]: rsup has no permission to signal any child that is
     /// left. rsup exits without waiting for these children.
-    pub fn on_sweep_refused(&mut self, now: Time) {
+    pub fn on_remaining_not_permitted(&mut self, now: Time) {
         match &mut self.phase {
-            Phase::TerminatingRemaining { sweep, .. } => sweep.give_up_at(now),
+            Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.give_up_at(now),
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
     }
@@ -402,11 +405,11 @@ impl ProcessSet {
     /// Notes that the last [`Action::SignalRemaining`] failed, because rsup cannot list its children. rsup exits at
     /// once if no process of the configuration file is active. Otherwise rsup waits up to `KILL_GRACE_SECS` seconds for
     /// the active processes to exit.
-    pub fn on_sweep_unreachable(&mut self, now: Time) {
-        let any_active = self.active + self.active_listeners > 0;
+    pub fn on_remaining_not_listed(&mut self, now: Time) {
+        let any_active = self.active_programs + self.active_listeners > 0;
         match &mut self.phase {
-            Phase::TerminatingRemaining { sweep, .. } => {
-                sweep.give_up_at(if any_active { now.plus_secs(KILL_GRACE_SECS) } else { now });
+            Phase::TerminatingRemaining { kill_deadlines, .. } => {
+                kill_deadlines.give_up_at(if any_active { now.plus_secs(KILL_GRACE_SECS) } else { now });
             }
             Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
         }
@@ -414,29 +417,29 @@ impl ProcessSet {
 
     /// Handles every deadline up to `now`, including a deadline that is set while another deadline is handled.
     pub fn tick(&mut self, now: Time) {
-        while !self.has_exited() && (self.tick_process(now) || self.tick_phase(now)) {}
+        while !self.is_exiting() && (self.tick_process(now) || self.tick_phase(now)) {}
     }
 
     /// Whether rsup may start the process again after its present leader has exited.
     #[must_use]
-    pub fn may_start_again(&self, id: ProcId) -> bool {
-        self.accepts_requests() && self.process(id).is_some_and(Process::may_run)
+    pub fn may_start_again(&self, id: ProcessIndex) -> bool {
+        self.accepts_requests() && self.process(id).is_some_and(Process::runs_or_may_restart)
     }
 
     /// When [`ProcessSet::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        let of_phase = match self.phase {
+        let phase_deadline = match self.phase {
             Phase::Exited => return None,
             Phase::Running => None,
             Phase::Stopping { report_at, all_asked, .. } => {
-                let of_timeout =
+                let timeout_deadline =
                     self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
-                Time::earliest(self.stop_listeners_at.or(Some(report_at)), of_timeout)
+                Time::earliest(self.stop_listeners_at.or(Some(report_at)), timeout_deadline)
             }
-            Phase::TerminatingRemaining { sweep, .. } => sweep.deadline(),
+            Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.deadline(),
         };
-        Time::earliest(of_phase, self.deadlines.first().map(|(time, _)| *time))
+        Time::earliest(phase_deadline, self.deadlines.first().map(|(time, _)| *time))
     }
 
     /// When the whole stop has to be over, because of `stop_timeout`. None if there is no such limit, or if no stop has
@@ -464,7 +467,7 @@ impl ProcessSet {
     }
 
     /// Removes a process from the list of those whose state may have changed.
-    pub fn next_changed(&mut self) -> Option<ProcId> {
+    pub fn next_changed(&mut self) -> Option<ProcessIndex> {
         let Some(id) = self.changed.pop() else {
             self.changed.shrink_to(MIN_QUEUE_CAPACITY);
             return None;
@@ -482,42 +485,42 @@ impl ProcessSet {
     }
 
     #[must_use]
-    pub fn process(&self, id: ProcId) -> Option<&Process> {
+    pub fn process(&self, id: ProcessIndex) -> Option<&Process> {
         managed(&self.processes, id).map(|managed| &managed.process)
     }
 
     /// What the process waits for before its first start. Empty if it does not wait.
     #[must_use]
-    pub fn wait_reasons(&self, id: ProcId) -> Vec<WaitReason> {
+    pub fn wait_reasons(&self, id: ProcessIndex) -> Vec<WaitReason> {
         if self.accepts_requests() { self.startup.reasons(id) } else { Vec::new() }
     }
 
     #[must_use]
-    pub fn spec(&self, id: ProcId) -> Option<&ProcessSpec> {
+    pub fn spec(&self, id: ProcessIndex) -> Option<&ProcessSpec> {
         managed(&self.processes, id).map(|managed| &managed.spec)
     }
 }
 
 /// The transitions from one phase to the next.
 impl ProcessSet {
-    /// Begins the stop at the first signal that requests it. Another such signal, at least `FORCE_AFTER_SECS` later,
-    /// makes rsup kill every process. Signals of event listeners count neither as the first nor as the second one: a
-    /// listener that ends rsup when a program stops does so for each program that rsup stops.
+    /// Begins the stop at the first signal that requests it. Another such signal, at least `SECOND_REQUEST_AFTER_SECS`
+    /// later, makes rsup kill every process. Signals of event listeners count neither as the first nor as the second
+    /// one: a listener that ends rsup when a program stops does so for each program that rsup stops.
     fn shutdown(&mut self, received: SignalInfo, now: Time) {
         let signal = received.signal;
         self.cancel_reload(ExitDecision { cause: ExitCause::Signal(signal), code: 0 });
-        if self.has_exited() {
+        if self.is_exiting() {
             return;
         }
-        self.actions.push_back(Action::Log(SupervisorMessage::Received(signal)));
+        self.actions.push_back(Action::Log(SupervisorMessage::ReceivedExitRequest(signal)));
         let decision = ExitDecision { cause: ExitCause::Signal(signal), code: 0 };
-        match self.first_request_at {
+        match self.first_stop_signal_at {
             _ if received.sender == Sender::Listener => self.stop(decision, now),
             None => {
-                self.first_request_at = Some(now);
+                self.first_stop_signal_at = Some(now);
                 self.stop(decision, now);
             }
-            Some(first) if now >= first.plus_secs(FORCE_AFTER_SECS) => self.kill(now),
+            Some(first) if now >= first.plus_secs(SECOND_REQUEST_AFTER_SECS) => self.kill(now),
             Some(_) => {}
         }
     }
@@ -546,7 +549,7 @@ impl ProcessSet {
     }
 
     /// Begins the stop if `shutdown_on` names the new state of this process.
-    fn check_shutdown_on(&mut self, id: ProcId, now: Time) {
+    fn stop_if_shutdown_on(&mut self, id: ProcessIndex, now: Time) {
         match self.phase {
             Phase::Running => {}
             Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
@@ -579,7 +582,8 @@ impl ProcessSet {
             Phase::Running => {}
             Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
         }
-        self.stop_deadline = self.settings.stop_timeout.map(|seconds| StopDeadline::begin(now, seconds));
+        self.stop_deadline =
+            self.settings.stop_timeout.map(|seconds| StopDeadline::from_timeout(now, seconds));
         self.phase = Phase::Stopping {
             decision,
             first_stopping: self.processes.len(),
@@ -587,7 +591,7 @@ impl ProcessSet {
             all_asked: false,
         };
         if self.settings.notifies_listeners {
-            self.actions.push_back(Action::NotifyStop);
+            self.actions.push_back(Action::NotifySupervisorStopping);
         }
         self.cancel_spawns(now);
         for id in self.ids(0) {
@@ -606,9 +610,9 @@ impl ProcessSet {
                 false
             }
             Action::Process(..) | Action::Log(_) | Action::Reap => true,
-            Action::Notify(..) | Action::NotifyStop => true,
+            Action::NotifyProcessState(..) | Action::NotifySupervisorStopping => true,
             Action::Forward(_) | Action::Suspend | Action::Reload | Action::Exit(_) => true,
-            Action::AskRemaining { .. } | Action::AskAdopted | Action::SignalRemaining(_) => true,
+            Action::AskRemainingToStop { .. } | Action::AskAdoptedToStop | Action::SignalRemaining(_) => true,
         });
         for id in cancelled {
             self.handle(id, Event::SpawnCancelled, now);
@@ -616,8 +620,8 @@ impl ProcessSet {
     }
 
     /// Requests the processes to stop, one group priority after another. The highest number comes first. Returns as
-    /// soon as a process [blocks the stop](Process::blocks_stop). After the lowest number, terminates everything that
-    /// is still alive.
+    /// soon as a process [blocks the stop](Process::blocks_lower_priorities). After the lowest number, terminates
+    /// everything that is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
@@ -635,7 +639,7 @@ impl ProcessSet {
             // seconds.
             if self.stop_listeners_at.is_none() {
                 self.stop_listeners_at =
-                    self.when_listeners_have_acted(first..first_stopping).filter(|at| now < *at);
+                    self.listener_grace_end(first..first_stopping).filter(|at| now < *at);
             }
             if self.stop_listeners_at.is_some() {
                 return;
@@ -644,22 +648,22 @@ impl ProcessSet {
         }
     }
 
-    /// When the event listeners with these indices have had the time to act on the last failure or end of a program. `None`
-    /// if there are no such listeners, or if rsup itself has stopped all programs.
-    fn when_listeners_have_acted(&self, indices: Range<usize>) -> Option<Time> {
+    /// When the event listeners with these indices have had the time to act on the last failure or end of a program.
+    /// `None` if there are no such listeners, or if rsup itself has stopped all programs.
+    fn listener_grace_end(&self, indices: Range<usize>) -> Option<Time> {
         let died = self.last_unrequested_end?;
-        let mut begin = None;
+        let mut grace_begins_at = None;
         for ManagedProcess { spec, process, .. } in self.processes.get(indices).unwrap_or_default() {
             if spec.is_listener && process.is_active() {
-                let runs_at = if let ProcessState::Starting { up_since } = process.state() {
+                let can_act_from = if let ProcessState::Starting { up_since } = process.state() {
                     up_since.unwrap_or(died).min(died).plus_secs(spec.startsecs).max(died)
                 } else {
                     died
                 };
-                begin = begin.max(Some(runs_at));
+                grace_begins_at = grace_begins_at.max(Some(can_act_from));
             }
         }
-        begin.map(|begin| begin.plus_secs(LISTENER_GRACE_SECS))
+        grace_begins_at.map(|begin| begin.plus_secs(LISTENER_GRACE_SECS))
     }
 
     /// Requests every process whose index is at least `first` to stop, unless the process was requested to stop before.
@@ -670,8 +674,8 @@ impl ProcessSet {
         for id in self.ids(first).take(count) {
             // `handle` updates `blocking_stop` only if the event changes whether the process blocks the stop. So a
             // process that already blocks the stop is counted here.
-            let blocks_stop = self.process(id).is_some_and(Process::blocks_stop);
-            self.blocking_stop += usize::from(blocks_stop);
+            let blocks_lower_priorities = self.process(id).is_some_and(Process::blocks_lower_priorities);
+            self.blocking_stop += usize::from(blocks_lower_priorities);
             self.handle(id, Event::Stop, now);
         }
     }
@@ -679,16 +683,17 @@ impl ProcessSet {
     /// Sends a request to stop to everything that has not got one yet, because the stop deadline is near. These are the
     /// processes whose group priority was not reached yet, the other members of process groups in which only the leader
     /// was asked, and the processes outside the programs' process groups.
-    fn ask_all(&mut self, now: Time) {
+    fn ask_all_to_stop(&mut self, now: Time) {
         let Phase::Stopping { all_asked, .. } = &mut self.phase else { return };
         *all_asked = true;
         self.request_stop_from(0, now);
-        let has_unasked_members = |id: &ProcId| self.process(*id).is_some_and(Process::has_unasked_members);
-        let members_of: Vec<ProcId> = self.ids(0).filter(has_unasked_members).collect();
-        for id in &members_of {
-            self.handle(*id, Event::AskMembers, now);
+        let has_unasked_members =
+            |id: &ProcessIndex| self.process(*id).is_some_and(Process::has_unasked_members);
+        let only_leader_asked: Vec<ProcessIndex> = self.ids(0).filter(has_unasked_members).collect();
+        for id in &only_leader_asked {
+            self.handle(*id, Event::MembersAsked, now);
         }
-        self.actions.push_back(Action::AskRemaining { members_of });
+        self.actions.push_back(Action::AskRemainingToStop { members_of: only_leader_asked });
         self.stop_next_priority(now);
     }
 
@@ -696,20 +701,20 @@ impl ProcessSet {
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
         let stop_deadline = self.stop_deadline.map(|times| times.kill_at);
-        let sweep = Sweep::begin(now, wait_secs, stop_deadline);
-        self.phase = Phase::TerminatingRemaining { decision, sweep };
+        let kill_deadlines = KillDeadlines::begin(now, wait_secs, stop_deadline);
+        self.phase = Phase::TerminatingRemaining { decision, kill_deadlines };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
     }
 
     /// Sends SIGKILL to everything, because a second request or the stop deadline asks for it.
     fn kill(&mut self, now: Time) {
-        let (decision, mut sweep) = match self.phase {
-            Phase::Stopping { decision, .. } => (decision, Sweep::with_kill_at(now)),
-            Phase::TerminatingRemaining { decision, sweep } => (decision, sweep),
+        let (decision, mut kill_deadlines) = match self.phase {
+            Phase::Stopping { decision, .. } => (decision, KillDeadlines::with_kill_at(now)),
+            Phase::TerminatingRemaining { decision, kill_deadlines } => (decision, kill_deadlines),
             Phase::Running | Phase::Exited => return,
         };
-        sweep.force_kill(now);
-        self.phase = Phase::TerminatingRemaining { decision, sweep };
+        kill_deadlines.note_forced_kill(now);
+        self.phase = Phase::TerminatingRemaining { decision, kill_deadlines };
         for id in self.ids(0) {
             self.handle(id, Event::Kill, now);
         }
@@ -725,13 +730,13 @@ impl ProcessSet {
         });
     }
 
-    /// rsup's exit code when no process runs and none will be started. If processes are FATAL, it is that of the process
-    /// that became FATAL first. Otherwise only the last exit of each process counts. The exit code is that of the
-    /// earliest unexpected exit among these last exits. If all of them were expected, the exit code is 0.
+    /// rsup's exit code when no process runs and none will be started. If processes are FATAL, it is that of the
+    /// process that became FATAL first. Otherwise only the last exit of each process counts. The exit code is that of
+    /// the earliest unexpected exit among these last exits. If all of them were expected, the exit code is 0.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let mut first_fatal: Option<(u64, u8)> = None;
         let mut first_unexpected: Option<(u64, u8)> = None;
-        let earlier = |first: &mut Option<(u64, u8)>, order: u64, code: u8| {
+        let keep_earlier = |first: &mut Option<(u64, u8)>, order: u64, code: u8| {
             *first = Some(first.map_or((order, code), |first| first.min((order, code))));
         };
         for ManagedProcess { spec, process, exit_order, fatal_order, .. } in &self.processes {
@@ -739,10 +744,10 @@ impl ProcessSet {
                 continue;
             }
             if process.state() == ProcessState::Fatal {
-                earlier(&mut first_fatal, *fatal_order, fatal_code(process));
+                keep_earlier(&mut first_fatal, *fatal_order, fatal_code(process));
             }
             if let Some((exit, false)) = process.last_exit() {
-                earlier(&mut first_unexpected, *exit_order, exit.exit_code());
+                keep_earlier(&mut first_unexpected, *exit_order, exit.exit_code());
             }
         }
         let code = first_fatal.or(first_unexpected).map_or(0, |(_, code)| code);
@@ -753,11 +758,11 @@ impl ProcessSet {
 /// Helpers of the functions above.
 impl ProcessSet {
     /// Passes an event to one process, and then starts the processes that have waited for its new state.
-    fn handle(&mut self, id: ProcId, event: Event, now: Time) {
+    fn handle(&mut self, id: ProcessIndex, event: Event, now: Time) {
         self.handle_one(id, event, now);
-        // A start can release further processes. They come to the end of the queue, because a recursive call could use up
-        // the stack.
-        while let Some(id) = self.released.pop_front() {
+        // A start can release further processes. They come to the end of the queue, because a recursive call could use
+        // up the stack.
+        while let Some(id) = self.ready_to_start.pop_front() {
             // The stop may have begun meanwhile.
             if self.accepts_requests() {
                 self.handle_one(id, Event::Start, now);
@@ -767,8 +772,8 @@ impl ProcessSet {
 
     /// Passes an event to one process, and then updates the deadlines and the counts. Begins the stop if `shutdown_on`
     /// names the new state of the process.
-    fn handle_one(&mut self, id: ProcId, event: Event, now: Time) {
-        let counts_as_blocking = self.was_requested_to_stop(id);
+    fn handle_one(&mut self, id: ProcessIndex, event: Event, now: Time) {
+        let counts_as_blocking = self.shutdown_has_reached(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
         let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
         let before = Before::new(process);
@@ -776,22 +781,22 @@ impl ProcessSet {
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
         let active_before = process.is_active();
-        let blocking_before = process.blocks_stop();
+        let blocking_before = process.blocks_lower_priorities();
         let actions = &mut self.actions;
         let first_action = actions.len();
         process.handle(spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
 
         let entered = entered_states(before, event, process);
         if self.settings.notifies_listeners {
-            // The caller adds the PID to an event when it carries out the action `Notify`. The action `Spawn` changes
-            // the PID. So `Notify` comes before `Spawn`: an event about the earlier child has to contain the PID of
-            // that child.
-            let tries = process.failures();
+            // The caller adds the PID to an event when it carries out the action `NotifyProcessState`. The action
+            // `Spawn` changes the PID. So `NotifyProcessState` comes before `Spawn`: an event about the earlier child
+            // has to contain the PID of that child.
+            let tries = process.consecutive_failures();
             let expected = process.last_exit().is_some_and(|(_, expected)| expected);
             let mut from = state_before.name();
             for (at, to) in (first_action..).zip(entered.into_iter().flatten()) {
                 let transition = Transition { from: mem::replace(&mut from, to), to, tries, expected };
-                self.actions.insert(at, Action::Notify(id, transition));
+                self.actions.insert(at, Action::NotifyProcessState(id, transition));
             }
         }
         if !mem::replace(changed, true) {
@@ -809,9 +814,9 @@ impl ProcessSet {
                 self.deadlines.insert(place, (new, id));
             }
         }
-        let has_died = matches!(event, Event::Exited { .. } | Event::SpawnFailed)
+        let has_ended_unrequested = matches!(event, Event::Exited { .. } | Event::SpawnFailed)
             && !matches!(state_before, ProcessState::Stopping(_));
-        if has_died && !spec.is_listener {
+        if has_ended_unrequested && !spec.is_listener {
             self.last_unrequested_end = Some(now);
         }
         if matches!(event, Event::Exited { .. }) {
@@ -822,28 +827,28 @@ impl ProcessSet {
             self.fatals += 1;
             *fatal_order = self.fatals;
         }
-        let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active };
+        let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active_programs };
         update_count(active, active_before, process.is_active());
         if counts_as_blocking {
-            update_count(&mut self.blocking_stop, blocking_before, process.blocks_stop());
+            update_count(&mut self.blocking_stop, blocking_before, process.blocks_lower_priorities());
         }
         if process.state() != state_before {
             if !self.startup.is_empty() {
-                let goals = goals_of(entered, spec, process);
-                self.reach(id, goals);
+                let newly_reached = reached_goals(entered, spec, process);
+                self.note_reached(id, newly_reached);
             }
-            self.check_shutdown_on(id, now);
+            self.stop_if_shutdown_on(id, now);
         }
     }
 
     /// Notes what a process has reached. Releases the processes that have waited for it, and logs which processes can
     /// never start now. Has no effect during the stop.
-    fn reach(&mut self, id: ProcId, goals: Goals) {
+    fn note_reached(&mut self, id: ProcessIndex, goals: Goals) {
         if !self.accepts_requests() {
             return;
         }
-        let mut released: Vec<(i64, ProcId)> = Vec::new();
-        for (waiting, may_start) in self.startup.reach(id, goals) {
+        let mut released: Vec<(i64, ProcessIndex)> = Vec::new();
+        for (waiting, may_start) in self.startup.note_reached(id, goals) {
             let Some(managed) = managed_mut(&mut self.processes, waiting) else { continue };
             if may_start {
                 released.push((managed.spec.start_rank, waiting));
@@ -853,10 +858,11 @@ impl ProcessSet {
             }
         }
         released.sort_unstable();
-        self.released.extend(released.into_iter().map(|(_, id)| id));
+        self.ready_to_start.extend(released.into_iter().map(|(_, id)| id));
         let processes = &self.processes;
-        let has_ended_for_good =
-            |id: ProcId| managed(processes, id).is_some_and(|managed| has_ended_for_good(&managed.process));
+        let has_ended_for_good = |id: ProcessIndex| {
+            managed(processes, id).is_some_and(|managed| has_ended_for_good(&managed.process))
+        };
         if has_ended_for_good(id) {
             for stuck in self.startup.end(id, has_ended_for_good) {
                 let reasons = self.startup.reasons(stuck);
@@ -885,22 +891,23 @@ impl ProcessSet {
                 self.stop_listeners_at = None;
                 self.stop_next_priority(now);
             }
-            Phase::Stopping { all_asked: false, .. } if asks_now => self.ask_all(now),
+            Phase::Stopping { all_asked: false, .. } if asks_now => self.ask_all_to_stop(now),
             Phase::Stopping { .. } if kills_now => self.kill(now),
             Phase::Stopping { report_at, .. } if now >= *report_at => {
                 *report_at = now.plus_secs(REPORT_INTERVAL_SECS);
                 self.log_still_running();
             }
-            Phase::TerminatingRemaining { decision, sweep } => match sweep.due(now) {
+            Phase::TerminatingRemaining { decision, kill_deadlines } => match kill_deadlines.due(now) {
                 // An action in the queue will send SIGTERM to processes that were not asked before. SIGKILL waits for
-                // that action, because `on_sweep_asked` then gives these processes time.
+                // that action, because `on_sigterm_sent` then gives these processes time.
                 Some(SweepStep::Kill)
-                    if sweep.signal(now) == Signal::TERM && has_signal_remaining(&self.actions) =>
+                    if kill_deadlines.first_signal(now) == Signal::TERM
+                        && contains_signal_remaining_action(&self.actions) =>
                 {
                     return false;
                 }
                 Some(SweepStep::Kill) => {
-                    sweep.kill(now);
+                    kill_deadlines.note_killed(now);
                     self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
                     self.actions.push_back(Action::SignalRemaining(Signal::KILL));
                 }
@@ -918,34 +925,34 @@ impl ProcessSet {
 
     /// While rsup stops: logs the processes that still have a leader.
     fn log_still_running(&mut self) {
-        let waiting: Vec<ProcId> =
+        let waiting: Vec<ProcessIndex> =
             self.ids(0).filter(|id| self.process(*id).is_some_and(Process::has_leader)).collect();
         if !waiting.is_empty() {
-            self.actions.push_back(Action::Log(SupervisorMessage::Waiting(waiting)));
+            self.actions.push_back(Action::Log(SupervisorMessage::WaitingForExits(waiting)));
         }
     }
 
     /// Whether rsup has requested the process to stop, so that it counts in `blocking_stop`. False outside the phase
     /// Stopping, because no other phase uses that number.
-    fn was_requested_to_stop(&self, id: ProcId) -> bool {
+    fn shutdown_has_reached(&self, id: ProcessIndex) -> bool {
         match self.phase {
             Phase::Stopping { first_stopping, .. } => id.0 >= first_stopping,
             Phase::Running | Phase::TerminatingRemaining { .. } | Phase::Exited => false,
         }
     }
 
-    fn has_exited(&self) -> bool {
+    fn is_exiting(&self) -> bool {
         matches!(self.phase, Phase::Exited)
     }
 
     /// The processes from the index `from` on.
-    fn ids(&self, from: usize) -> impl Iterator<Item = ProcId> + use<> {
-        (from..self.processes.len()).map(ProcId)
+    fn ids(&self, from: usize) -> impl Iterator<Item = ProcessIndex> + use<> {
+        (from..self.processes.len()).map(ProcessIndex)
     }
 }
 
 /// What a process has reached by entering these states.
-fn goals_of(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goals {
+fn reached_goals(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goals {
     let mut reached = Goals::default();
     for state in entered.into_iter().flatten() {
         reached.insert(state);
@@ -971,26 +978,26 @@ fn has_ended_for_good(process: &Process) -> bool {
     }
 }
 
-/// The exit code of rsup because of a process that became FATAL: its last exit code, or 1 if it last exited with 0 or has
-/// never exited.
+/// The exit code of rsup because of a process that became FATAL: its last exit code, or 1 if it last exited with 0 or
+/// has never exited.
 fn fatal_code(process: &Process) -> u8 {
     let last_code = process.last_exit().map(|(exit, _)| exit.exit_code());
     last_code.filter(|code| *code != 0).unwrap_or(1)
 }
 
 /// Whether the queue contains an [`Action::SignalRemaining`].
-fn has_signal_remaining(actions: &VecDeque<Action>) -> bool {
+fn contains_signal_remaining_action(actions: &VecDeque<Action>) -> bool {
     actions.iter().any(|action| matches!(action, Action::SignalRemaining(_)))
 }
 
 /// The process with this ID. An unknown ID is a bug of the caller.
-fn managed(processes: &[ManagedProcess], id: ProcId) -> Option<&ManagedProcess> {
+fn managed(processes: &[ManagedProcess], id: ProcessIndex) -> Option<&ManagedProcess> {
     debug_assert!(id.0 < processes.len(), "there is no process {id:?}");
     processes.get(id.0)
 }
 
 /// The process with this ID. An unknown ID is a bug of the caller.
-fn managed_mut(processes: &mut [ManagedProcess], id: ProcId) -> Option<&mut ManagedProcess> {
+fn managed_mut(processes: &mut [ManagedProcess], id: ProcessIndex) -> Option<&mut ManagedProcess> {
     debug_assert!(id.0 < processes.len(), "there is no process {id:?}");
     processes.get_mut(id.0)
 }
@@ -1003,7 +1010,7 @@ fn update_count(count: &mut usize, before: bool, after: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, ProcId, ProcessSet, Settings};
+    use super::{Event, ProcessIndex, ProcessSet, Settings};
     use crate::policy::spec::ProcessSpec;
     use crate::policy::time::Time;
 
@@ -1015,15 +1022,15 @@ mod tests {
 
     #[test]
     #[cfg_attr(not(debug_assertions), ignore = "a release build ignores the event")]
-    #[should_panic(expected = "there is no process ProcId(1)")]
+    #[should_panic(expected = "there is no process ProcessIndex(1)")]
     fn an_event_of_an_unknown_process_fails_an_assertion() {
-        one_process().apply(ProcId(1), Event::Tick, NOW);
+        one_process().apply(ProcessIndex(1), Event::Tick, NOW);
     }
 
     #[test]
     #[cfg_attr(not(debug_assertions), ignore = "a release build ignores the event")]
-    #[should_panic(expected = "Spawned cannot happen to ProcId(0) in Stopped")]
+    #[should_panic(expected = "ExecSucceeded cannot happen to ProcessIndex(0) in Stopped")]
     fn an_event_that_cannot_happen_fails_an_assertion() {
-        one_process().apply(ProcId(0), Event::Spawned, NOW);
+        one_process().apply(ProcessIndex(0), Event::ExecSucceeded, NOW);
     }
 }

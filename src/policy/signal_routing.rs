@@ -21,19 +21,19 @@ pub enum Sender {
     /// One of rsup's own event listeners.
     Listener,
     /// Any other process.
-    Process,
+    OtherProcess,
 }
 
 /// The properties of rsup's own process that change the meaning of a signal.
 #[derive(Clone, Copy, Debug)]
-pub struct RunContext {
+pub struct SignalContext {
     /// rsup is PID 1 of its PID namespace.
     pub is_pid1: bool,
     /// rsup has a controlling terminal.
     pub has_terminal: bool,
     /// A shell on rsup's controlling terminal runs rsup as a job. Such a shell can continue rsup after ^Z, and sends
     /// SIGHUP to its jobs when the terminal is closed. An init that started rsup (`docker run --init`) is not a shell.
-    pub has_shell: bool,
+    pub is_shell_job: bool,
     /// SIGHUP was ignored when rsup was started. `nohup` starts programs in this way.
     pub hup_ignored: bool,
 }
@@ -55,12 +55,12 @@ pub enum SignalAction {
 
 /// What rsup does with `received` when it runs in `context`.
 #[must_use]
-pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
-    let RunContext { is_pid1, has_terminal, has_shell, hup_ignored } = context;
+pub fn route_signal(received: SignalInfo, context: SignalContext) -> SignalAction {
+    let SignalContext { is_pid1, has_terminal, is_shell_job, hup_ignored } = context;
     let from_kernel = received.sender == Sender::Kernel;
     // If PID 1 is an init that started rsup, the init receives signals and forwards them to rsup. The terminal may be
     // the origin of such a signal.
-    let from_init = received.sender == Sender::Pid1 && !is_pid1 && !has_shell;
+    let from_init = received.sender == Sender::Pid1 && !is_pid1 && !is_shell_job;
     match received.signal {
         Signal::CHLD => SignalAction::Reap,
         Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
@@ -69,13 +69,13 @@ pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
         Signal::HUP if hup_ignored && !is_pid1 => SignalAction::Drop,
         // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for
         // the programs: many of them read their configuration again.
-        Signal::HUP if has_terminal && !is_pid1 && (from_kernel || has_shell) => SignalAction::Shutdown,
+        Signal::HUP if has_terminal && !is_pid1 && (from_kernel || is_shell_job) => SignalAction::Shutdown,
         // The default action of these signals is to stop the process, but the kernel does not apply it to PID 1. So
         // rsup does not stop itself either when it is PID 1.
         Signal::TSTP | Signal::TTIN | Signal::TTOU if is_pid1 => SignalAction::Drop,
         // Without a shell, no process could continue rsup after ^Z. For the same reason the kernel does not stop a
         // process of an orphaned process group.
-        Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !has_shell => SignalAction::Drop,
+        Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !is_shell_job => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_init && has_terminal => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,
         // Apache, nginx and php-fpm take SIGWINCH as the request for a graceful stop, so rsup does not forward the
@@ -92,22 +92,22 @@ pub fn route_signal(received: SignalInfo, context: RunContext) -> SignalAction {
 #[cfg(test)]
 mod tests {
     use super::SignalAction::{Drop, Forward, Reap, Shutdown, Suspend};
-    use super::{RunContext, Sender, SignalAction, SignalInfo, route_signal};
+    use super::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
     use crate::policy::signal::Signal;
 
-    const PID1: RunContext =
-        RunContext { is_pid1: true, has_terminal: false, has_shell: false, hup_ignored: false };
-    const PID1_WITH_TERMINAL: RunContext = RunContext { has_terminal: true, ..PID1 };
+    const PID1: SignalContext =
+        SignalContext { is_pid1: true, has_terminal: false, is_shell_job: false, hup_ignored: false };
+    const PID1_WITH_TERMINAL: SignalContext = SignalContext { has_terminal: true, ..PID1 };
     /// Started by another program without a terminal, for example by `docker run --init`.
-    const SERVICE: RunContext = RunContext { is_pid1: false, ..PID1 };
+    const SERVICE: SignalContext = SignalContext { is_pid1: false, ..PID1 };
     /// rsup leads the session of its terminal, or an init has started rsup on a terminal.
-    const ON_TERMINAL: RunContext = RunContext { has_terminal: true, ..SERVICE };
-    const SHELL_JOB: RunContext = RunContext { has_shell: true, ..ON_TERMINAL };
-    const NOHUP: RunContext = RunContext { hup_ignored: true, ..SHELL_JOB };
-    const NOHUP_PID1: RunContext = RunContext { hup_ignored: true, ..PID1_WITH_TERMINAL };
-    const CONTEXTS: [RunContext; 7] =
+    const ON_TERMINAL: SignalContext = SignalContext { has_terminal: true, ..SERVICE };
+    const SHELL_JOB: SignalContext = SignalContext { is_shell_job: true, ..ON_TERMINAL };
+    const NOHUP: SignalContext = SignalContext { hup_ignored: true, ..SHELL_JOB };
+    const NOHUP_PID1: SignalContext = SignalContext { hup_ignored: true, ..PID1_WITH_TERMINAL };
+    const CONTEXTS: [SignalContext; 7] =
         [PID1, PID1_WITH_TERMINAL, SERVICE, ON_TERMINAL, SHELL_JOB, NOHUP, NOHUP_PID1];
-    const SENDERS: [Sender; 4] = [Sender::Process, Sender::Pid1, Sender::Kernel, Sender::Outside];
+    const SENDERS: [Sender; 4] = [Sender::OtherProcess, Sender::Pid1, Sender::Kernel, Sender::Outside];
 
     /// The actions in the order of `CONTEXTS`, for each sender in the order of `SENDERS`.
     fn actions_for(signal: Signal) -> [[SignalAction; 7]; 4] {
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn sighup_stays_ignored_without_a_terminal_too() {
-        let context = RunContext { hup_ignored: true, ..SERVICE };
-        let received = SignalInfo { signal: Signal::HUP, sender: Sender::Process };
+        let context = SignalContext { hup_ignored: true, ..SERVICE };
+        let received = SignalInfo { signal: Signal::HUP, sender: Sender::OtherProcess };
         assert_eq!(route_signal(received, context), Drop);
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 /// The index of a process in the order in which rsup starts the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProcId(pub usize);
+pub struct ProcessIndex(pub usize);
 
 /// `autorestart`: whether a process that exited from RUNNING is started again (supervisord, `[program:x]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Dependency {
     /// The name of the other program.
     pub name: Rc<str>,
     /// The processes of the other program. All of them must have reached the state.
-    pub processes: Rc<[ProcId]>,
+    pub processes: Rc<[ProcessIndex]>,
     /// The wait ends when all processes have reached the same one of these states. A process has reached a state if
     /// it was in this state at any time, even if it is in another state now.
     pub states: Rc<[StateName]>,
@@ -77,8 +77,8 @@ pub struct ProcessSpec {
     pub killasgroup: bool,
     /// The priority of the process's supervisord group: a group with a lower number starts earlier and stops later.
     pub group_priority: i64,
-    /// The priority of the process within its group. With `startup=ordered`, the processes of one pair of group priority
-    /// and priority are one step.
+    /// The priority of the process within its group. With `startup=ordered`, the processes of one pair of group
+    /// priority and priority are one step.
     pub priority: i64,
     pub shutdown_on: ShutdownOn,
     /// When the process is up, so that the next step of `startup=ordered` begins.
@@ -89,10 +89,10 @@ pub struct ProcessSpec {
     /// Whether rsup starts the process although it has no `autostart`: `dependent_startup=true`.
     pub dependent_startup: bool,
     /// The place among processes that may be started at the same moment: a smaller number is started first, then the
-    /// smaller [`ProcId`].
+    /// smaller [`ProcessIndex`].
     pub start_rank: i64,
-    /// Whether the process is an event listener. It waits for no process, no process waits for it, and rsup does not stay
-    /// because of it.
+    /// Whether the process is an event listener. It waits for no process, no process waits for it, and rsup does not
+    /// stay because of it.
     pub is_listener: bool,
 }
 

@@ -1,7 +1,7 @@
-//! Ordered start: what each process waits for before its first start, and who may start when another process has reached
-//! a state. Later starts wait for nothing.
+//! Ordered start: what each process waits for before its first start, and who may start when another process has
+//! reached a state. Later starts wait for nothing.
 
-use super::spec::{ProcId, ProcessSpec};
+use super::spec::{ProcessIndex, ProcessSpec};
 use super::state_name::StateName;
 use std::mem;
 use std::rc::Rc;
@@ -43,15 +43,15 @@ struct Condition {
     /// Whether the previous condition in the list must be satisfied first. That is the condition of the previous step
     /// of `startup=ordered`. Without this rule, a step that a client has started early would let the next step begin.
     requires_previous: bool,
-    members: Rc<[ProcId]>,
+    members: Rc<[ProcessIndex]>,
     /// Each goal, and how many members have not reached it.
     goals: Vec<(Goal, usize)>,
     /// The processes that wait for this condition.
-    waiters: Vec<ProcId>,
+    waiters: Vec<ProcessIndex>,
     reason: WaitReason,
     is_satisfied: bool,
     /// Whether rsup has already found that the waiters can never start.
-    is_lost: bool,
+    is_known_hopeless: bool,
 }
 
 /// What a process waits for. Log lines and the status board show it.
@@ -103,7 +103,13 @@ impl StartupOrder {
                     name: Rc::clone(&dependency.name),
                     states: Rc::clone(&dependency.states),
                 };
-                order.add(false, Rc::clone(&dependency.processes), goals, vec![ProcId(index)], reason);
+                order.add_condition(
+                    false,
+                    Rc::clone(&dependency.processes),
+                    goals,
+                    vec![ProcessIndex(index)],
+                    reason,
+                );
             }
         }
         if is_ordered {
@@ -115,7 +121,7 @@ impl StartupOrder {
     /// Adds the conditions of `startup=ordered`. A step consists of the processes with the same group priority and
     /// the same priority. Each step except the first waits until all processes of the previous steps are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
-        let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcId(id));
+        let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcessIndex(id));
         let mut members: Vec<_> = specs
             .iter()
             .enumerate()
@@ -123,23 +129,29 @@ impl StartupOrder {
             .map(step)
             .collect();
         members.sort_unstable();
-        let mut before: Option<Rc<[ProcId]>> = None;
+        let mut before: Option<Rc<[ProcessIndex]>> = None;
         let mut requires_previous = false;
         for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
-            let step: Vec<ProcId> = step.iter().map(|member| member.2).collect();
+            let step: Vec<ProcessIndex> = step.iter().map(|member| member.2).collect();
             if let Some(before) = before.replace(step.as_slice().into()) {
-                self.add(requires_previous, before, vec![Goal::Up], step, WaitReason::LowerPriorities);
+                self.add_condition(
+                    requires_previous,
+                    before,
+                    vec![Goal::Up],
+                    step,
+                    WaitReason::LowerPriorities,
+                );
                 requires_previous = true;
             }
         }
     }
 
-    fn add(
+    fn add_condition(
         &mut self,
         requires_previous: bool,
-        members: Rc<[ProcId]>,
+        members: Rc<[ProcessIndex]>,
         goals: Vec<Goal>,
-        waiters: Vec<ProcId>,
+        waiters: Vec<ProcessIndex>,
         reason: WaitReason,
     ) {
         let number = self.conditions.len();
@@ -162,26 +174,26 @@ impl StartupOrder {
             waiters,
             reason,
             is_satisfied: false,
-            is_lost: false,
+            is_known_hopeless: false,
         });
     }
 
     /// Notes that the process is to be started. Returns whether it may start at once.
-    pub(super) fn request(&mut self, id: ProcId) -> bool {
+    pub(super) fn request(&mut self, id: ProcessIndex) -> bool {
         let Some(entry) = self.entries.get_mut(id.0) else { return true };
         entry.is_waiting = entry.unsatisfied > 0;
         !entry.is_waiting
     }
 
     /// Notes that the process no longer waits, because a client has requested its start or its stop.
-    pub(super) fn cancel(&mut self, id: ProcId) {
+    pub(super) fn cancel_wait(&mut self, id: ProcessIndex) {
         if let Some(entry) = self.entries.get_mut(id.0) {
             entry.is_waiting = false;
         }
     }
 
     /// What the process still waits for. Empty if it does not wait.
-    pub(super) fn reasons(&self, id: ProcId) -> Vec<WaitReason> {
+    pub(super) fn reasons(&self, id: ProcessIndex) -> Vec<WaitReason> {
         let Some(entry) = self.entries.get(id.0).filter(|entry| entry.is_waiting) else {
             return Vec::new();
         };
@@ -194,12 +206,12 @@ impl StartupOrder {
 
     /// Notes the goals that a process has reached. Returns the waiting processes that wait for less than before.
     /// Each comes with the answer whether it may start now.
-    pub(super) fn reach(&mut self, id: ProcId, goals: Goals) -> Vec<(ProcId, bool)> {
-        let mut progress = Vec::new();
-        let Some(member) = self.entries.get_mut(id.0) else { return progress };
+    pub(super) fn note_reached(&mut self, id: ProcessIndex, goals: Goals) -> Vec<(ProcessIndex, bool)> {
+        let mut changed_waiters = Vec::new();
+        let Some(member) = self.entries.get_mut(id.0) else { return changed_waiters };
         let new = goals.0 & !member.reached.0;
         if new == 0 {
-            return progress;
+            return changed_waiters;
         }
         member.reached.0 |= new;
         for number in member.member_of.clone() {
@@ -207,18 +219,18 @@ impl StartupOrder {
             for (_, missing) in condition.goals.iter_mut().filter(|(goal, _)| goal.bit() & new != 0) {
                 *missing = missing.saturating_sub(1);
             }
-            self.satisfy(number, &mut progress);
+            self.mark_if_satisfied(number, &mut changed_waiters);
         }
-        progress
+        changed_waiters
     }
 
     /// Marks a condition as satisfied if one of its goals is reached by all members, and if the previous condition is
     /// satisfied or not required. Then does the same with each next condition that requires the previous one.
-    fn satisfy(&mut self, mut number: usize, progress: &mut Vec<(ProcId, bool)>) {
-        let mut may_be_satisfied = self.condition_before(number).is_none_or(|before| before.is_satisfied);
+    fn mark_if_satisfied(&mut self, mut number: usize, progress: &mut Vec<(ProcessIndex, bool)>) {
+        let mut may_be_satisfied = self.prerequisite(number).is_none_or(|before| before.is_satisfied);
         while may_be_satisfied && let Some(condition) = self.conditions.get_mut(number) {
-            let has_goal = condition.goals.iter().any(|(_, missing)| *missing == 0);
-            if !has_goal || mem::replace(&mut condition.is_satisfied, true) {
+            let any_goal_reached = condition.goals.iter().any(|(_, missing)| *missing == 0);
+            if !any_goal_reached || mem::replace(&mut condition.is_satisfied, true) {
                 return;
             }
             for waiting in &condition.waiters {
@@ -240,24 +252,28 @@ impl StartupOrder {
     }
 
     /// The condition that has to be satisfied before this one.
-    fn condition_before(&self, number: usize) -> Option<&Condition> {
+    fn prerequisite(&self, number: usize) -> Option<&Condition> {
         if self.requires_previous(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
     }
 
-    /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of a
-    /// given process. Returns the waiting processes that can never start now and were not returned before.
-    pub(super) fn end(&mut self, id: ProcId, has_ended_for_good: impl Fn(ProcId) -> bool) -> Vec<ProcId> {
+    /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of
+    /// a given process. Returns the waiting processes that can never start now and were not returned before.
+    pub(super) fn end(
+        &mut self,
+        id: ProcessIndex,
+        has_ended_for_good: impl Fn(ProcessIndex) -> bool,
+    ) -> Vec<ProcessIndex> {
         let mut stuck = Vec::new();
         let mut ended = vec![id];
         while let Some(id) = ended.pop() {
             let conditions =
                 self.entries.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
             for mut number in conditions {
-                if !self.is_missed_by(id, number) || !self.is_hopeless(number, &has_ended_for_good) {
+                if !self.has_unreached_goal(id, number) || !self.is_hopeless(number, &has_ended_for_good) {
                     continue;
                 }
                 while let Some(condition) = self.conditions.get_mut(number) {
-                    if mem::replace(&mut condition.is_lost, true) {
+                    if mem::replace(&mut condition.is_known_hopeless, true) {
                         break;
                     }
                     for waiting in &condition.waiters {
@@ -279,7 +295,7 @@ impl StartupOrder {
     }
 
     /// Whether the condition has a goal that this member has not reached.
-    fn is_missed_by(&self, id: ProcId, number: usize) -> bool {
+    fn has_unreached_goal(&self, id: ProcessIndex, number: usize) -> bool {
         let reached = self.entries.get(id.0).map_or(0, |member| member.reached.0);
         let goals = self.conditions.get(number).map(|condition| &condition.goals);
         goals.is_some_and(|goals| goals.iter().any(|(goal, _)| goal.bit() & reached == 0))
@@ -287,10 +303,10 @@ impl StartupOrder {
 
     /// Whether a condition can never be satisfied: for each of its goals, there is a member that will never reach
     /// this goal. Returns false if the function [`Self::end`] has found this out before.
-    fn is_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcId) -> bool) -> bool {
-        let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_lost;
+    fn is_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcessIndex) -> bool) -> bool {
+        let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_known_hopeless;
         let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
-        let never_reaches = |id: &ProcId, goal: Goal| {
+        let never_reaches = |id: &ProcessIndex, goal: Goal| {
             let member = self.entries.get(id.0);
             let has_reached = member.is_some_and(|member| member.reached.0 & goal.bit() != 0);
             let is_stuck = member.is_some_and(|member| member.is_waiting && member.is_stuck);
@@ -315,7 +331,7 @@ mod tests {
     }
 
     fn waiting_for(name: &str, processes: &[usize], states: &[StateName]) -> ProcessSpec {
-        let processes = processes.iter().copied().map(ProcId).collect();
+        let processes = processes.iter().copied().map(ProcessIndex).collect();
         let dependency = Dependency { name: name.into(), processes, states: states.into() };
         ProcessSpec { dependencies: vec![dependency], ..spec(999) }
     }
@@ -333,7 +349,7 @@ mod tests {
     }
 
     fn start_all(order: &mut StartupOrder, count: usize) -> Vec<usize> {
-        (0..count).filter(|id| order.request(ProcId(*id))).collect()
+        (0..count).filter(|id| order.request(ProcessIndex(*id))).collect()
     }
 
     #[test]
@@ -342,7 +358,7 @@ mod tests {
         let mut order = StartupOrder::new(&specs, false);
         assert!(order.is_empty());
         assert_eq!(start_all(&mut order, 2), [0, 1]);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Running)), []);
     }
 
     #[test]
@@ -350,11 +366,14 @@ mod tests {
         let specs = [spec(1), spec(1), waiting_for("db", &[0, 1], &[StateName::Running])];
         let mut order = StartupOrder::new(&specs, false);
         assert_eq!(start_all(&mut order, 3), [0, 1]);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), [], "reached again");
-        assert_eq!(order.reasons(ProcId(2)).len(), 1);
-        assert_eq!(order.reach(ProcId(1), reached(StateName::Running)), [(ProcId(2), true)]);
-        assert_eq!(order.reasons(ProcId(2)), []);
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Running)), []);
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Running)), [], "reached again");
+        assert_eq!(order.reasons(ProcessIndex(2)).len(), 1);
+        assert_eq!(
+            order.note_reached(ProcessIndex(1), reached(StateName::Running)),
+            [(ProcessIndex(2), true)]
+        );
+        assert_eq!(order.reasons(ProcessIndex(2)), []);
     }
 
     #[test]
@@ -363,9 +382,13 @@ mod tests {
         let specs = [spec(1), waiting_for("job", &[0], &states)];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 2);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Fatal)), [(ProcId(1), true)]);
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Exited)), [], "it was released before");
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Running)), []);
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Fatal)), [(ProcessIndex(1), true)]);
+        assert_eq!(
+            order.note_reached(ProcessIndex(0), reached(StateName::Exited)),
+            [],
+            "it was released before"
+        );
     }
 
     #[test]
@@ -373,11 +396,11 @@ mod tests {
         let specs = [spec(1), spec(1), spec(2), spec(3)];
         let mut order = StartupOrder::new(&specs, true);
         assert_eq!(start_all(&mut order, 4), [0, 1]);
-        assert_eq!(order.reach(ProcId(0), up()), []);
-        assert_eq!(order.reach(ProcId(1), reached(StateName::Running)), []);
-        assert_eq!(order.reach(ProcId(1), up()), [(ProcId(2), true)]);
-        assert_eq!(order.reasons(ProcId(3)), [WaitReason::LowerPriorities]);
-        assert_eq!(order.reach(ProcId(2), up()), [(ProcId(3), true)]);
+        assert_eq!(order.note_reached(ProcessIndex(0), up()), []);
+        assert_eq!(order.note_reached(ProcessIndex(1), reached(StateName::Running)), []);
+        assert_eq!(order.note_reached(ProcessIndex(1), up()), [(ProcessIndex(2), true)]);
+        assert_eq!(order.reasons(ProcessIndex(3)), [WaitReason::LowerPriorities]);
+        assert_eq!(order.note_reached(ProcessIndex(2), up()), [(ProcessIndex(3), true)]);
     }
 
     #[test]
@@ -385,17 +408,20 @@ mod tests {
         let specs = [spec(1), spec(2), spec(3), spec(4)];
         let mut order = StartupOrder::new(&specs, true);
         start_all(&mut order, 4);
-        order.cancel(ProcId(1));
-        assert_eq!(order.reach(ProcId(1), up()), []);
-        assert_eq!(order.reasons(ProcId(2)), [WaitReason::LowerPriorities]);
+        order.cancel_wait(ProcessIndex(1));
+        assert_eq!(order.note_reached(ProcessIndex(1), up()), []);
+        assert_eq!(order.reasons(ProcessIndex(2)), [WaitReason::LowerPriorities]);
         // The last step waits for the one before it as well.
-        assert_eq!(order.reach(ProcId(0), up()), [(ProcId(2), true)]);
+        assert_eq!(order.note_reached(ProcessIndex(0), up()), [(ProcessIndex(2), true)]);
 
         let mut order = StartupOrder::new(&specs, true);
         start_all(&mut order, 4);
-        order.cancel(ProcId(1));
-        order.reach(ProcId(1), up());
-        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), [ProcId(2), ProcId(3)]);
+        order.cancel_wait(ProcessIndex(1));
+        order.note_reached(ProcessIndex(1), up());
+        assert_eq!(
+            order.end(ProcessIndex(0), |id| id == ProcessIndex(0)),
+            [ProcessIndex(2), ProcessIndex(3)]
+        );
     }
 
     #[test]
@@ -403,8 +429,8 @@ mod tests {
         let specs = [spec(1), waiting_for("db", &[0], &[StateName::Running])];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 2);
-        order.cancel(ProcId(1));
-        assert_eq!(order.reach(ProcId(0), reached(StateName::Running)), []);
+        order.cancel_wait(ProcessIndex(1));
+        assert_eq!(order.note_reached(ProcessIndex(0), reached(StateName::Running)), []);
     }
 
     #[test]
@@ -417,9 +443,12 @@ mod tests {
         ];
         let mut order = StartupOrder::new(&specs, false);
         start_all(&mut order, 4);
-        order.reach(ProcId(0), reached(StateName::Fatal));
-        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), [ProcId(1), ProcId(2)]);
-        assert_eq!(order.end(ProcId(0), |id| id == ProcId(0)), []);
+        order.note_reached(ProcessIndex(0), reached(StateName::Fatal));
+        assert_eq!(
+            order.end(ProcessIndex(0), |id| id == ProcessIndex(0)),
+            [ProcessIndex(1), ProcessIndex(2)]
+        );
+        assert_eq!(order.end(ProcessIndex(0), |id| id == ProcessIndex(0)), []);
     }
 
     #[test]
@@ -431,7 +460,7 @@ mod tests {
         while !running.is_empty() {
             assert_eq!(running, (steps * 20..steps * 20 + 20).collect::<Vec<_>>());
             steps += 1;
-            let released = running.iter().flat_map(|id| order.reach(ProcId(*id), up()));
+            let released = running.iter().flat_map(|id| order.note_reached(ProcessIndex(*id), up()));
             running = released.map(|(id, _)| id.0).collect();
         }
         assert_eq!(steps, 50);

@@ -23,8 +23,8 @@ impl StateName {
         Self::Fatal,
     ];
 
-    /// Whether a process in this state has a leader. A leader is a child that rsup is about to fork, or that rsup has forked
-    /// and not reaped yet.
+    /// Whether a process in this state has a leader. A leader is a child that rsup is about to fork, or that rsup has
+    /// forked and not reaped yet.
     #[must_use]
     pub fn has_leader(self) -> bool {
         match self {

@@ -1,5 +1,5 @@
-//! The states that a process enters because of one event. There can be several: a process that exits and is restarted at
-//! once enters EXITED and then STARTING.
+//! The states that a process enters because of one event. There can be several: a process that exits and is restarted
+//! at once enters EXITED and then STARTING.
 
 use super::process::{Event, Process, ProcessState};
 use super::state_name::StateName;
@@ -19,7 +19,7 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pub(super) state: ProcessState,
-    /// The two results of [`Process::start_results`]: how often the process has entered RUNNING, and how often a
+    /// The two results of [`Process::start_counts`]: how often the process has entered RUNNING, and how often a
     /// start has failed.
     successes: u32,
     failures: u32,
@@ -27,7 +27,7 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn new(process: &Process) -> Self {
-        let (successes, failures) = process.start_results();
+        let (successes, failures) = process.start_counts();
         Self { state: process.state(), successes, failures }
     }
 }
@@ -37,18 +37,18 @@ pub(super) type Entered = [Option<StateName>; 3];
 
 /// Compares a process before and after an event.
 pub(super) fn entered_states(before: Before, event: Event, process: &Process) -> Entered {
-    let (successes, failures) = process.start_results();
-    let has_run = successes != before.successes;
-    let has_failed = failures != before.failures;
+    let (successes, failures) = process.start_counts();
+    let start_succeeded = successes != before.successes;
+    let start_failed = failures != before.failures;
     let was_stopping = matches!(before.state, ProcessState::Stopping(_));
-    let has_ended = matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::SpawnDeferred);
-    let has_exited = matches!(event, Event::Exited { .. }) && !was_stopping && !has_failed;
-    let [first, second] = if has_failed {
+    let has_ended = matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::UnopenedFifoFound);
+    let has_entered_exited = matches!(event, Event::Exited { .. }) && !was_stopping && !start_failed;
+    let [first, second] = if start_failed {
         [Some(StateName::Backoff), None]
     } else if was_stopping && has_ended {
         [Some(StateName::Stopped), None]
     } else {
-        [has_run.then_some(StateName::Running), has_exited.then_some(StateName::Exited)]
+        [start_succeeded.then_some(StateName::Running), has_entered_exited.then_some(StateName::Exited)]
     };
     let state = process.state().name();
     let before_last = second.or(first).unwrap_or(before.state.name());

@@ -14,7 +14,7 @@ pub(super) enum Part {
     Captured(Vec<u8>),
     /// The second token was read. Contains the bytes between the tokens, or only the last part of them if there are
     /// too many.
-    Message(Vec<u8>),
+    Communication(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Capture {
             }
             self.held.drain(..token.len());
             match self.captured.take() {
-                Some(captured) => parts.push(Part::Message(captured)),
+                Some(captured) => parts.push(Part::Communication(captured)),
                 None => self.captured = Some(Vec::new()),
             }
         }
@@ -95,7 +95,7 @@ mod tests {
         let show = |part| match part {
             Part::Output(bytes) => format!("output {}", text(bytes)),
             Part::Captured(bytes) => format!("captured {}", text(bytes)),
-            Part::Message(bytes) => format!("message {}", text(bytes)),
+            Part::Communication(bytes) => format!("message {}", text(bytes)),
         };
         parts.into_iter().map(show).collect()
     }

@@ -42,7 +42,7 @@ pub(super) fn append(
                 out.extend(text);
             }
             LineFormat::Json => append_json(out, stream, time, text),
-            LineFormat::Source => {
+            LineFormat::SupervisorStdout => {
                 out.extend(format!("{} {} | ", stream.name, stream.channel.name()).bytes());
                 out.extend(text);
             }
@@ -80,7 +80,7 @@ fn append_prefix(out: &mut Vec<u8>, stream: &StreamPlan, width: usize, in_colour
 
 fn append_json(out: &mut Vec<u8>, stream: &StreamPlan, time: &mut LineFormatter, text: &[u8]) {
     let channel = stream.channel.name();
-    time.append_time(out);
+    time.begin_json_with_time(out);
     out.extend(b", \"program\": ");
     json_string::append(out, stream.name.as_bytes());
     out.extend(format!(", \"stream\": \"{channel}\", \"message\": ").bytes());

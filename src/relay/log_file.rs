@@ -48,7 +48,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// The text of the log line about a file.
-    pub(super) fn about(&self, path: &Path) -> String {
+    pub(super) fn log_text(&self, path: &Path) -> String {
         let path = path.display();
         match self {
             Self::NotOpened(errno) => {
@@ -167,8 +167,8 @@ impl<'a> LogFile<'a> {
         let backups = self.plan.backups;
         // If the last rotation has failed to rename the file itself, it has already renamed the old files. This
         // rotation must not rename them again, because each attempt would lose the oldest file.
-        let are_renamed = self.rotation_failed && !self.numbered(1).exists();
-        for number in (1..backups).rev().filter(|_| !are_renamed) {
+        let old_files_are_renamed = self.rotation_failed && !self.numbered(1).exists();
+        for number in (1..backups).rev().filter(|_| !old_files_are_renamed) {
             let old = self.numbered(number);
             // As in supervisord, a symbolic link that leads nowhere is not renamed.
             if old.try_exists().unwrap_or(true) {

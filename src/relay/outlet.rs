@@ -2,7 +2,7 @@
 
 use super::line_format::MAX_LINE;
 use super::whole_lines::MAX_INTERRUPTIONS;
-use crate::sys::{Errno, LineJournal, OutputStream, StagingPipe};
+use crate::sys::{Errno, OutputStream, StagingPipe, UnfinishedWrite};
 use std::mem;
 use std::os::fd::AsFd;
 
@@ -17,16 +17,16 @@ pub(super) struct Outlet<'a> {
     is_staged: bool,
     /// The memory from which the next relay completes a line if this relay is killed. `None` if the stream is not a
     /// regular file.
-    journal: Option<&'a LineJournal>,
-    /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are the
-    /// bytes for which there was no room.
+    journal: Option<&'a UnfinishedWrite>,
+    /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are
+    /// the bytes for which there was no room.
     pub(super) lines: Vec<u8>,
     /// After an error in the middle of a line: the rest of this line, which is written before the next lines.
     rest: Vec<u8>,
     /// Whether `lines` begins in the middle of a line whose beginning the stream has taken.
     begins_inside_line: bool,
     /// The number of lines that were lost and not reported.
-    lost: u64,
+    lost_lines: u64,
     /// Whether the last write has failed.
     has_failed: bool,
     pub(super) is_terminal: bool,
@@ -38,12 +38,12 @@ impl<'a> Outlet<'a> {
     pub(super) fn new(
         stream: OutputStream,
         staging: Option<&'a StagingPipe>,
-        journal: Option<&'a LineJournal>,
+        journal: Option<&'a UnfinishedWrite>,
     ) -> Self {
         let is_terminal = stream.is_terminal();
         // An earlier relay may have left bytes in the pipe.
         let is_staged = staging.is_some();
-        let lines = journal.map(LineJournal::rest).unwrap_or_default();
+        let lines = journal.map(UnfinishedWrite::rest).unwrap_or_default();
         Self {
             stream,
             staging,
@@ -52,7 +52,7 @@ impl<'a> Outlet<'a> {
             begins_inside_line: !lines.is_empty(),
             lines,
             rest: Vec::new(),
-            lost: 0,
+            lost_lines: 0,
             has_failed: false,
             is_terminal,
             waiting: Vec::new(),
@@ -95,7 +95,7 @@ impl<'a> Outlet<'a> {
                 Ok(None) => self.is_staged = false,
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EPIPE) => {
-                    self.lost += count_lines(&take_all(staging));
+                    self.lost_lines += count_lines(&take_all(staging));
                     self.has_failed = true;
                     self.is_staged = false;
                 }
@@ -138,10 +138,10 @@ impl<'a> Outlet<'a> {
     fn give_up(&mut self, written: usize) {
         let (before, left) = self.lines.split_at(written.min(self.lines.len()));
         let is_inside_line = before.last().map_or(self.begins_inside_line, |byte| *byte != b'\n');
-        let rest =
+        let rest_length =
             left.iter().position(|byte| *byte == b'\n').filter(|_| is_inside_line).map_or(0, |at| at + 1);
-        let (rest, others) = left.split_at(rest);
-        self.lost += count_lines(others);
+        let (rest, others) = left.split_at(rest_length);
+        self.lost_lines += count_lines(others);
         self.rest = rest.to_vec();
         self.lines.clear();
         self.has_failed = true;
@@ -149,7 +149,7 @@ impl<'a> Outlet<'a> {
 
     /// Returns the number of lines that were lost, once, when the stream takes lines again.
     pub(super) fn take_lost(&mut self) -> u64 {
-        if self.is_free() && !self.has_failed { mem::take(&mut self.lost) } else { 0 }
+        if self.is_free() && !self.has_failed { mem::take(&mut self.lost_lines) } else { 0 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::log::LogFormat;
 use crate::policy::Level;
-use crate::sys::{LineJournal, LinePositions, PipeSocket, StagingPipe};
+use crate::sys::{FdPassingSockets, InsideLineFlags, StagingPipe, UnfinishedWrite};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
@@ -18,18 +18,18 @@ pub struct Plan {
     pub may_colour: bool,
     /// The pipe from which the relay reads rsup's own log lines. `None` if rsup writes them itself.
     pub log: Option<OwnedFd>,
-    /// The pipe from which the relay reads each [`Record`](super::Record). Its end of file means that no program will be
-    /// started any more.
+    /// The pipe from which the relay reads each [`ChangeRecord`](super::ChangeRecord). Its end of file means that no
+    /// program will be started any more.
     pub records: OwnedFd,
     /// `None` if there are no event listeners.
     pub listeners: Option<ListenersPlan>,
     /// For each stream, whether the relay has read only the beginning of a line. The last entry is for rsup's own
     /// log.
-    pub positions: LinePositions,
+    pub inside_line_flags: InsideLineFlags,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
     pub staging: [Option<StagingPipe>; 2],
     /// For stdout and stderr, the memory that holds these lines if the stream is a regular file.
-    pub journals: [Option<LineJournal>; 2],
+    pub journals: [Option<UnfinishedWrite>; 2],
     /// The least severe level of the relay's own log lines. `None` if it writes none.
     pub threshold: Option<Level>,
     pub log_format: LogFormat,
@@ -42,21 +42,21 @@ pub struct StreamPlan {
     pub pipe: OwnedFd,
     /// The index of the process in the configuration.
     pub process: usize,
-    /// The name of the process: as supervisorctl prints it, or without the group if `shows_source`.
+    /// The name of the process: as supervisorctl prints it, or without the group if `replaces_supervisor_stdout`.
     pub name: String,
     pub channel: Channel,
     /// Which of rsup's own streams receives the lines if there is no log file, if it cannot be opened, or if
-    /// `shows_source`. `None` if the lines are then discarded.
+    /// `replaces_supervisor_stdout`. `None` if the lines are then discarded.
     pub outlet: Option<Channel>,
     /// The index of the log file in [`Plan::files`]. `None` if there is no log file.
     pub file: Option<usize>,
     /// Whether the lines go to rsup's own stdout as the event listener supervisor_stdout prints them: with the name of
     /// the process and the channel before each line. The lines then go there even if they also go to a log file.
-    pub shows_source: bool,
+    pub replaces_supervisor_stdout: bool,
     /// Whether listeners receive each piece of output as an event.
-    pub has_events: bool,
+    pub has_log_events: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode.
-    pub capture: Option<usize>,
+    pub capture_maxbytes: Option<usize>,
 }
 
 /// One of the two output streams of a process.
@@ -108,7 +108,7 @@ pub struct ListenersPlan {
     /// The listeners of all pools, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,
     /// Through this socket, rsup sends the pipes of each listener that it starts.
-    pub pipes: PipeSocket,
+    pub pipes: FdPassingSockets,
 }
 
 /// What rsup tells the relay about a pool.
@@ -150,7 +150,7 @@ pub enum LineFormat {
     /// The line is the `message` of a JSON object.
     Json,
     /// The name of the process and the channel come before the line.
-    Source,
+    SupervisorStdout,
 }
 
 impl Plan {

@@ -5,7 +5,7 @@ use crate::policy::{StateName, Transition};
 
 /// What has happened to one process, or to rsup itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum ChangeRecord {
     /// The child of a process has exited.
     Ended {
         /// The index of the process in the configuration, as in the other records.
@@ -16,12 +16,12 @@ pub enum Record {
     /// A process has entered a state. `pid` is its leader, or 0 if there is none.
     Changed { process: usize, pid: i32, transition: Transition },
     /// rsup starts the processes now.
-    Started,
+    SupervisorRunning,
     /// rsup begins to stop every process.
-    Stopping,
+    SupervisorStopping,
 }
 
-impl Record {
+impl ChangeRecord {
     /// The length of a record in bytes.
     pub(super) const LENGTH: usize = 16;
 
@@ -32,8 +32,8 @@ impl Record {
             Self::Ended { process } => (0, process, 0, none),
             Self::Forked { process, pid } => (1, process, pid, none),
             Self::Changed { process, pid, transition } => (2, process, pid, transition),
-            Self::Started => (3, 0, 0, none),
-            Self::Stopping => (4, 0, 0, none),
+            Self::SupervisorRunning => (3, 0, 0, none),
+            Self::SupervisorStopping => (4, 0, 0, none),
         };
         let [t0, t1, t2, t3] = i32::try_from(transition.tries).unwrap_or(i32::MAX).to_le_bytes();
         let [n0, n1, n2, n3] = u32::try_from(process).unwrap_or(u32::MAX).to_le_bytes();
@@ -58,8 +58,8 @@ impl Record {
                     Transition { from: state(from)?, to: state(to)?, tries, expected: expected != 0 };
                 Self::Changed { process, pid, transition }
             }
-            3 => Self::Started,
-            4 => Self::Stopping,
+            3 => Self::SupervisorRunning,
+            4 => Self::SupervisorStopping,
             _ => return None,
         })
     }
@@ -79,23 +79,23 @@ mod tests {
         let transitions = StateName::ALL.into_iter().flat_map(|from| {
             StateName::ALL.map(|to| Transition { from, to, tries: 70_000, expected: from == to })
         });
-        let changes = transitions.map(|transition| Record::Changed { process: 5, pid: -1, transition });
+        let changes = transitions.map(|transition| ChangeRecord::Changed { process: 5, pid: -1, transition });
         let others = [
-            Record::Ended { process: 70_000 },
-            Record::Forked { process: 1, pid: i32::MAX },
-            Record::Started,
-            Record::Stopping,
+            ChangeRecord::Ended { process: 70_000 },
+            ChangeRecord::Forked { process: 1, pid: i32::MAX },
+            ChangeRecord::SupervisorRunning,
+            ChangeRecord::SupervisorStopping,
         ];
-        let records: Vec<Record> = changes.chain(others).collect();
+        let records: Vec<ChangeRecord> = changes.chain(others).collect();
         let bytes: Vec<u8> = records.iter().flat_map(|record| record.to_bytes()).collect();
-        assert!(Record::read(&bytes).eq(records));
+        assert!(ChangeRecord::read(&bytes).eq(records));
     }
 
     #[test]
     fn other_bytes_are_no_record() {
-        assert_eq!(Record::read(&[9; 40]).next(), None);
-        assert_eq!(Record::read(&[2; Record::LENGTH - 1]).next(), None);
+        assert_eq!(ChangeRecord::read(&[9; 40]).next(), None);
+        assert_eq!(ChangeRecord::read(&[2; ChangeRecord::LENGTH - 1]).next(), None);
         let no_state = [2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(Record::read(&no_state).next(), None);
+        assert_eq!(ChangeRecord::read(&no_state).next(), None);
     }
 }

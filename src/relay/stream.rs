@@ -25,10 +25,10 @@ pub(super) struct Stream {
 
 /// When bytes without a newline count as a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfinished {
+pub(super) enum UnfinishedLine {
     /// The bytes count as a line only if there are at least [`MAX_LINE`] of them.
     Waits,
-    /// The same as [`Unfinished::Waits`], except that bytes up to a carriage return are written at once. The output
+    /// The same as [`UnfinishedLine::Waits`], except that bytes up to a carriage return are written at once. The output
     /// goes to a terminal, on which a program shows its progress in this way.
     ShowsProgress,
     /// The bytes always count as a line. The process has ended, or it has written no more bytes for a second.
@@ -36,14 +36,14 @@ pub(super) enum Unfinished {
 }
 
 /// The memory in bytes that a stream keeps, unless it holds more.
-const KEPT: usize = 128;
+const MIN_CAPACITY: usize = 128;
 
 impl Stream {
     /// Creates a stream. `is_inside_line` says whether an earlier relay may have read the beginning of a line. The
-    /// rest of this line is then skipped. `capture` is the limit of the capture mode.
-    pub(super) fn new(is_inside_line: bool, capture: Option<usize>) -> Self {
+    /// rest of this line is then skipped. `capture_maxbytes` is the limit of the capture mode.
+    pub(super) fn new(is_inside_line: bool, capture_maxbytes: Option<usize>) -> Self {
         let mut stream =
-            Self { capture: capture.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };
+            Self { capture: capture_maxbytes.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };
         if is_inside_line {
             stream.skipped.begin();
         }
@@ -62,7 +62,7 @@ impl Stream {
     }
 
     /// Notes that a process has ended, so that its unfinished line does not continue.
-    pub(super) fn end_line(&mut self) {
+    pub(super) fn stop_skipping(&mut self) {
         self.skipped.end();
     }
 
@@ -80,7 +80,7 @@ impl Stream {
     /// nothing more. A line of which only a part is taken is continued in a new line.
     pub(super) fn take_lines(
         &mut self,
-        unfinished: Unfinished,
+        unfinished: UnfinishedLine,
         mut write: impl FnMut(Piece<'_>) -> Option<usize>,
     ) {
         let mut at = 0;
@@ -93,27 +93,27 @@ impl Stream {
         }
         self.held.drain(..at);
         // Otherwise each stream that holds the beginning of a line would keep the memory of its longest read.
-        if self.held.len() <= KEPT {
-            self.held.shrink_to(KEPT);
+        if self.held.len() <= MIN_CAPACITY {
+            self.held.shrink_to(MIN_CAPACITY);
         }
     }
 }
 
 /// The next piece of `held` to write, and the length of the newline after it. `None` if `held` has no whole line and
 /// `unfinished` does not permit to write what it has.
-fn next_piece(held: &[u8], unfinished: Unfinished) -> Option<(Piece<'_>, usize)> {
+fn next_piece(held: &[u8], unfinished: UnfinishedLine) -> Option<(Piece<'_>, usize)> {
     if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
         return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));
     }
     let whole = Piece { text: held, is_line: true };
     match unfinished {
         _ if held.len() >= MAX_LINE => Some((whole, 0)),
-        Unfinished::Waits => None,
-        Unfinished::ShowsProgress => {
+        UnfinishedLine::Waits => None,
+        UnfinishedLine::ShowsProgress => {
             let last = held.iter().rposition(|byte| *byte == b'\r')?;
             Some((Piece { text: held.get(..=last)?, is_line: false }, 0))
         }
-        Unfinished::IsLine => (!held.is_empty()).then_some((whole, 0)),
+        UnfinishedLine::IsLine => (!held.is_empty()).then_some((whole, 0)),
     }
 }
 
@@ -121,7 +121,7 @@ fn next_piece(held: &[u8], unfinished: Unfinished) -> Option<(Piece<'_>, usize)>
 mod tests {
     use super::*;
 
-    fn lines(stream: &mut Stream, unfinished: Unfinished) -> Vec<(String, bool)> {
+    fn lines(stream: &mut Stream, unfinished: UnfinishedLine) -> Vec<(String, bool)> {
         let mut lines = Vec::new();
         stream.take_lines(unfinished, |piece| {
             lines.push((String::from_utf8_lossy(piece.text).into_owned(), piece.is_line));
@@ -139,19 +139,19 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"a\n\nbc");
         assert!(stream.is_inside_line());
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("a"), line("")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("a"), line("")]);
         assert_eq!(stream.length(), 2);
         stream.push(b"d\n");
         assert!(!stream.is_inside_line());
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("bcd")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("bcd")]);
     }
 
     #[test]
     fn an_unfinished_line_counts_as_a_line_at_the_end() {
         let mut stream = Stream::default();
-        assert_eq!(lines(&mut stream, Unfinished::IsLine), []);
+        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), []);
         stream.push(b"a\nb");
-        assert_eq!(lines(&mut stream, Unfinished::IsLine), [line("a"), line("b")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), [line("a"), line("b")]);
         assert_eq!(stream.length(), 0);
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"a\n10%\r20%\r3");
         let shown = ("10%\r20%\r".to_owned(), false);
-        assert_eq!(lines(&mut stream, Unfinished::ShowsProgress), [line("a"), shown]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::ShowsProgress), [line("a"), shown]);
         assert_eq!(stream.length(), 1);
     }
 
@@ -169,7 +169,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"abcdef\ng\n");
         let mut taken = Vec::new();
-        stream.take_lines(Unfinished::Waits, |piece| {
+        stream.take_lines(UnfinishedLine::Waits, |piece| {
             let text = &piece.text[..piece.text.len().min(4)];
             taken.push(String::from_utf8_lossy(text).into_owned());
             Some(text.len())
@@ -182,11 +182,11 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"a\nb\nc\n");
         let mut room = 1;
-        stream.take_lines(Unfinished::Waits, |piece| {
+        stream.take_lines(UnfinishedLine::Waits, |piece| {
             room -= 1;
             (room >= 0).then_some(piece.text.len())
         });
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("b"), line("c")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("b"), line("c")]);
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         stream.push(b"rest");
         assert!(stream.is_inside_line());
         stream.push(b" of it\nwhole\n");
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("whole")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("whole")]);
     }
 
     #[test]
@@ -204,11 +204,11 @@ mod tests {
         stream.push(&vec![b'a'; MAX_LINE - 1]);
         assert!(stream.is_inside_line());
         stream.push(b"ab");
-        assert_eq!(lines(&mut stream, Unfinished::IsLine), [line("b")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), [line("b")]);
         let mut stream = Stream::new(true, None);
-        stream.end_line();
+        stream.stop_skipping();
         stream.push(b"next run\n");
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("next run")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("next run")]);
     }
 
     #[test]
@@ -217,6 +217,6 @@ mod tests {
         stream.push(b"a\nb");
         stream.insert_lines(b"own\n");
         stream.push(b"c\n");
-        assert_eq!(lines(&mut stream, Unfinished::Waits), [line("a"), line("own"), line("bc")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("a"), line("own"), line("bc")]);
     }
 }

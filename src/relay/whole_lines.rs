@@ -18,7 +18,7 @@ pub(super) struct WholeLines {
     /// The line whose beginning is lost.
     skipped: SkippedLine,
     /// The number of lines lost since the last write that succeeded.
-    lost: u64,
+    lost_lines: u64,
     /// Whether the last write has failed.
     has_failed: bool,
 }
@@ -62,14 +62,14 @@ impl WholeLines {
             Ok(()) => {
                 self.is_inside_line = bytes.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
                 if mem::take(&mut self.has_failed) {
-                    return Written::AllAfterLoss(mem::take(&mut self.lost));
+                    return Written::AllAfterLoss(mem::take(&mut self.lost_lines));
                 }
                 Written::All
             }
             Err((written, errno)) => {
                 let (before, left) = bytes.split_at(written.min(bytes.len()));
-                let file_ends_in_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
-                self.keep_rest_of_line(left, file_ends_in_line);
+                let file_ends_inside_line = before.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
+                self.keep_rest_of_line(left, file_ends_inside_line);
                 if mem::replace(&mut self.has_failed, true) {
                     Written::NothingToReport
                 } else {
@@ -102,7 +102,7 @@ impl WholeLines {
         if newline.is_none() && self.rest.len() > MAX_LINE {
             self.rest.push(b'\n');
             self.skipped.begin();
-            self.lost += 1;
+            self.lost_lines += 1;
         }
         others
     }
@@ -113,7 +113,7 @@ impl WholeLines {
         let newlines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_cut = *last != b'\n';
         // If `bytes` begin with the rest of a lost line, that line was already counted when its beginning was lost.
-        self.lost += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped.is_active()));
+        self.lost_lines += (newlines + u64::from(is_cut)).saturating_sub(u64::from(self.skipped.is_active()));
         if is_cut {
             self.skipped.begin();
         } else {

@@ -20,17 +20,19 @@ pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
             };
             Obstacle::Error(why + advice)
         }),
-        StartStep::ProgramUser { own, user } => try_user(own, user).map_err(|(why, errno)| {
+        StartStep::ProgramUser { own_user, user } => try_user(own_user, user).map_err(|(why, errno)| {
             let advice = match errno {
-                Errno::EPERM if own.is_some() => ": rsup itself changes to the user of [supervisord] before",
+                Errno::EPERM if own_user.is_some() => {
+                    ": rsup itself changes to the user of [supervisord] before"
+                }
                 Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
                 Errno::EPERM => ": start rsup as root, or remove this key",
                 _ => "",
             };
             Obstacle::Warning(format!("this program cannot start: {why}{advice}"))
         }),
-        StartStep::Socket { own, socket, user } => try_socket(own, socket, user),
-        StartStep::PythonScript(words) => find_python(words).map_err(Obstacle::Warning),
+        StartStep::Socket { own_user, socket, user } => try_create_socket(own_user, socket, user),
+        StartStep::ListenerCommand(words) => find_python(words).map_err(Obstacle::Warning),
     }
 }
 
@@ -63,13 +65,13 @@ fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
     })
 }
 
-fn try_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<(), Obstacle> {
+fn try_create_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<(), Obstacle> {
     let own_user = own.and_then(resolve);
-    let created = sys::try_socket(own_user.as_ref(), || match &socket.address {
+    let created = sys::try_create_socket(own_user.as_ref(), || match &socket.address {
         Address::Tcp(..) => prepare::listen(socket, user).map(drop),
         Address::Unix(path) => {
             let owner = prepare::owner(socket, user);
-            sys::try_listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
+            sys::check_listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }
     });
     created.map_err(|errno| {

@@ -5,7 +5,7 @@ use super::messages;
 use super::remaining::RemainingProcesses;
 use crate::error::Error;
 use crate::log::Escaped;
-use crate::policy::{ExitStatus, KILL_GRACE_SECS, Signal, StopDeadline, Sweep, SweepStep, Time};
+use crate::policy::{ExitStatus, KILL_GRACE_SECS, KillDeadlines, Signal, StopDeadline, SweepStep, Time};
 use crate::sys::{
     self, ChildStatus, Errno, ExecFailure, ExecStep, OutputStream, Pid, RawSignal, SavedMask, SpawnError,
     WaitStatus, terminal,
@@ -35,22 +35,22 @@ pub fn run_command(
     })
     .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
     let is_pid1 = sys::is_pid1();
-    let command = Command {
+    let command = RunningCommand {
         pid,
         wants_foreground,
         is_pid1,
         stop_timeout,
         term_forwarded: false,
         stop_deadline: None,
-        stop: None,
-        outside_terminated: false,
+        kill_deadlines: None,
+        outside_group_term_sent: false,
         refusal_logged: false,
         remaining: RemainingProcesses::of_one_command(pid, is_pid1),
     };
     Ok(command.run())
 }
 
-struct Command {
+struct RunningCommand {
     /// The PID of the command, which is also the ID of its process group.
     pid: Pid,
     /// Whether rsup makes the command's process group the terminal's foreground process group at the start and after
@@ -67,16 +67,16 @@ struct Command {
     stop_deadline: Option<StopDeadline>,
     /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
     /// `stop_deadline`.
-    stop: Option<Sweep>,
+    kill_deadlines: Option<KillDeadlines>,
     /// Whether rsup has asked the processes outside the command's process group to stop while the command was still
     /// running.
-    outside_terminated: bool,
+    outside_group_term_sent: bool,
     /// Whether rsup has logged that it has no permission to signal the command. The line is logged only once.
     refusal_logged: bool,
     remaining: RemainingProcesses,
 }
 
-impl Command {
+impl RunningCommand {
     fn run(mut self) -> u8 {
         loop {
             let deadline = self.deadline();
@@ -89,17 +89,17 @@ impl Command {
             if let Some(signal) = received {
                 self.forward(signal);
             }
-            if self.terminate_outside_at().is_some_and(|time| now() >= time) {
+            if self.outside_group_term_at().is_some_and(|time| now() >= time) {
                 self.terminate_outside_group();
             }
             // With a timeout of 0, SIGKILL is due as soon as SIGTERM has been forwarded. rsup sends SIGKILL only in the
             // next iteration, after it has reaped, so that a command that exits at once keeps its own exit code.
             if deadline.is_some()
-                && let Some(stop) = &mut self.stop
+                && let Some(stop) = &mut self.kill_deadlines
             {
                 match stop.due(now()) {
                     Some(SweepStep::Kill) => {
-                        stop.kill(now());
+                        stop.note_killed(now());
                         if self.kill_command() == Err(Errno::EPERM) {
                             return self.abandon(REFUSED);
                         }
@@ -113,24 +113,24 @@ impl Command {
 
     /// Returns the earliest time at which rsup must act while the command runs, even if no signal arrives.
     fn deadline(&self) -> Option<Time> {
-        Time::earliest(self.stop.and_then(|stop| stop.deadline()), self.terminate_outside_at())
+        Time::earliest(self.kill_deadlines.and_then(|stop| stop.deadline()), self.outside_group_term_at())
     }
 
     /// When the processes outside the command's process group get SIGTERM, even if the command still runs. At the stop
     /// deadline these processes get SIGKILL, like the command. So they need time to stop before that deadline.
-    fn terminate_outside_at(&self) -> Option<Time> {
-        let asks = self.is_pid1 && !self.outside_terminated;
-        self.stop_deadline.filter(|_| asks).map(|times| times.ask_at)
+    fn outside_group_term_at(&self) -> Option<Time> {
+        let must_terminate_outside = self.is_pid1 && !self.outside_group_term_sent;
+        self.stop_deadline.filter(|_| must_terminate_outside).map(|times| times.ask_at)
     }
 
     /// Sends SIGTERM and SIGCONT to the processes outside the command's process group. Does nothing if /proc does not
     /// list the processes.
     fn terminate_outside_group(&mut self) {
-        self.outside_terminated = true;
+        self.outside_group_term_sent = true;
         let command = self.pid;
         // The process group alone does not identify the command: if a seccomp filter has refused setpgid(2), the
         // command is in rsup's process group.
-        self.remaining.ask_others(|pid, group, _| group != command && pid != command);
+        self.remaining.send_term_to_matching(|pid, group, _| group != command && pid != command);
     }
 
     /// Sends SIGKILL to the command's process group.
@@ -163,22 +163,22 @@ impl Command {
     /// Does the same as [`sys::wait_any`]. Also removes a reaped child from `remaining`, because its PID may be used
     /// again.
     fn wait_any(&mut self) -> Result<Option<ChildStatus>, Errno> {
-        let changed = sys::wait_any()?;
-        if let Some(child) = changed
+        let changed_child = sys::wait_any()?;
+        if let Some(child) = changed_child
             && !matches!(child.status, WaitStatus::Stopped(_))
         {
             self.remaining.forget(child.pid);
         }
-        Ok(changed)
+        Ok(changed_child)
     }
 
     /// Decides whether rsup stops too after a signal has stopped the command. The process that started rsup, for
     /// example a shell, notices only a stop of rsup itself.
     fn on_command_stopped(&self, signal: i32) {
         let needs_terminal = signal == Signal::TTIN.number() || signal == Signal::TTOU.number();
-        let by_key = signal == Signal::TSTP.number() && terminal::is_foreground(self.pid);
+        let by_key = signal == Signal::TSTP.number() && terminal::either_group_is_foreground(self.pid);
         let has_terminal = terminal::has_controlling_tty();
-        let has_shell = !self.is_pid1 && has_terminal && terminal::is_shell_job();
+        let is_shell_job = !self.is_pid1 && has_terminal && terminal::is_shell_job();
         // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
         // which does not react when rsup stops. If another process then continued only the command, rsup would stay
         // stopped for good. After any other stop signal rsup stops too: an init may have forwarded this signal to rsup,
@@ -188,10 +188,10 @@ impl Command {
         // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.pid);
         // If rsup is not the job of a shell, no process would continue a command that Ctrl-Z has stopped.
-        let cannot_be_continued = by_key && !has_shell;
+        let cannot_be_continued = by_key && !is_shell_job;
         if got_terminal || cannot_be_continued {
             let _ = sys::killpg(self.pid, Signal::CONT.number());
-        } else if has_shell {
+        } else if is_shell_job {
             terminal::reclaim_foreground(self.pid);
             if needs_terminal || by_key {
                 // Normally the terminal stops all processes of a job together. This signal has reached only the
@@ -217,14 +217,16 @@ impl Command {
             terminal::give_foreground(self.pid);
         }
         if signal == Signal::TERM {
-            if self.stop.is_none() {
-                self.stop_deadline = self.stop_timeout.map(|seconds| StopDeadline::begin(now(), seconds));
-                self.stop = self.stop_deadline.map(|times| Sweep::with_kill_at(times.kill_at));
+            if self.kill_deadlines.is_none() {
+                self.stop_deadline =
+                    self.stop_timeout.map(|seconds| StopDeadline::from_timeout(now(), seconds));
+                self.kill_deadlines =
+                    self.stop_deadline.map(|times| KillDeadlines::with_kill_at(times.kill_at));
             }
             self.term_forwarded = true;
-            self.remaining.note_asked_group(self.pid);
+            self.remaining.note_term_to_group(self.pid);
         }
-        let sent = sys::kill_led_group(self.pid, signal.number());
+        let sent = sys::killpg_or_kill(self.pid, signal.number());
         if sent == Err(Errno::EPERM) && !self.refusal_logged {
             self.refusal_logged = true;
             log_line(&format!("no permission to send {signal} to the command"));
@@ -250,30 +252,31 @@ impl Command {
     /// `stop_deadline` if that is set. Returns in one of three cases: no process is left; 1 s has passed since SIGKILL;
     /// rsup has no permission to send SIGKILL to any process that is left.
     fn terminate_remaining(&mut self) {
-        if !self.any_remaining() {
+        if !self.reap_and_check_remaining() {
             return;
         }
         let in_one_second = now().plus_secs(KILL_GRACE_SECS);
         let mut kill_at = self.stop_deadline.map_or(in_one_second, |times| times.kill_at);
-        if !self.ask_remaining() {
+        if !self.send_term_to_remaining() {
             kill_at = kill_at.max(in_one_second);
         }
-        let mut sweep = Sweep::with_kill_at(kill_at);
-        while self.any_remaining() {
-            match sweep.due(now()) {
+        let mut kill_deadlines = KillDeadlines::with_kill_at(kill_at);
+        while self.reap_and_check_remaining() {
+            match kill_deadlines.due(now()) {
                 Some(SweepStep::Kill) => {
                     self.remaining.signal(Signal::KILL);
-                    sweep.kill(now());
+                    kill_deadlines.note_killed(now());
                 }
                 Some(SweepStep::GiveUp) => return log_line(LEFT_BEHIND),
                 None if self.remaining.only_refused_are_left() => return log_line(REFUSED),
                 None => {
-                    let _ =
-                        sys::wait_for_signal(sweep.deadline().map(|deadline| deadline.duration_since(now())));
+                    let _ = sys::wait_for_signal(
+                        kill_deadlines.deadline().map(|deadline| deadline.duration_since(now())),
+                    );
                     if self.term_forwarded {
                         let command = self.pid;
                         let is_pid1 = self.is_pid1;
-                        self.remaining.ask_adopted(|_, group| is_pid1 || group == command);
+                        self.remaining.send_term_to_adopted(|_, group| is_pid1 || group == command);
                     }
                 }
             }
@@ -284,7 +287,7 @@ impl Command {
     /// forwarded, rsup is PID 1, and rsup cannot list the processes. In this case one kill(2) sends SIGTERM to all
     /// processes. Those outside the command's process group were not sent SIGTERM before, so the caller must give them
     /// time before SIGKILL.
-    fn ask_remaining(&mut self) -> bool {
+    fn send_term_to_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);
             return true;
@@ -296,17 +299,18 @@ impl Command {
         // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup
         // sends SIGTERM to such a member only if the member is a child of rsup. A member with another parent is left
         // alone, because the parent may need the member while the parent stops.
-        let are_listed =
-            self.remaining.ask_others(|_, group, is_child| if group == command { is_child } else { is_pid1 });
-        if !are_listed && self.is_pid1 {
+        let processes_are_listed = self
+            .remaining
+            .send_term_to_matching(|_, group, is_child| if group == command { is_child } else { is_pid1 });
+        if !processes_are_listed && self.is_pid1 {
             self.remaining.signal(Signal::TERM);
         }
-        are_listed || !self.is_pid1
+        processes_are_listed || !self.is_pid1
     }
 
     /// Reaps every zombie. Returns whether a process is left. If rsup is PID 1, every child counts; otherwise every
     /// member of the command's process group counts.
-    fn any_remaining(&mut self) -> bool {
+    fn reap_and_check_remaining(&mut self) -> bool {
         let last = loop {
             match self.wait_any() {
                 Ok(Some(_)) => {}
@@ -321,7 +325,7 @@ impl Command {
 /// Returns the exit code for this reason.
 fn report_exec_failure(word: &str, failure: ExecFailure, interpreter: &str) -> u8 {
     let (code, reason) = match failure.step {
-        ExecStep::NotFound | ExecStep::NoPermission if sys::is_readable_file(word) => {
+        ExecStep::NotFound | ExecStep::NoPermission if sys::is_nonexecutable_readable_file(word) => {
             (NOT_EXECUTABLE, "not executable; did you mean -c FILE?".to_owned())
         }
         ExecStep::NotFound => (NOT_FOUND, "not found".to_owned()),

@@ -2,9 +2,9 @@
 
 use super::slots::Slot;
 use crate::control::board::{self, Header, Phase, Record, State};
-use crate::control::request::{Request, Requests};
-use crate::policy::{ProcId, ProcessSet, ProcessSpec, ProcessState, describe};
-use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallClock};
+use crate::control::request::{Request, RequestParser};
+use crate::policy::{ProcessIndex, ProcessSet, ProcessSpec, ProcessState, describe};
+use crate::sys::{Errno, MemoryFile, Pid, RequestPipe, WallTime};
 use std::borrow::Cow;
 use std::mem;
 
@@ -16,12 +16,12 @@ const READ_SIZE: usize = 4096;
 pub(super) struct Control {
     board: MemoryFile,
     pipe: RequestPipe,
-    requests: Requests,
+    requests: RequestParser,
     header: Header,
     /// The length of a line of the board, in bytes.
     line_length: usize,
     /// The version of the line that was written last.
-    version: u32,
+    sequence_number: u32,
     /// The memory for the text of a line.
     line: String,
     /// Whether the last write to the board has failed.
@@ -38,16 +38,16 @@ impl Control {
     pub(super) fn new(slots: &[Slot]) -> Result<Self, Errno> {
         let board = MemoryFile::new(board::NAME)?;
         let pipe = RequestPipe::new()?;
-        let run = WallClock::now().nanoseconds();
+        let run = WallTime::now().nanoseconds();
         let header = Header { processes: slots.len(), request_fd: pipe.number(), run, phase: Phase::Running };
         let line_length = board::line_length(slots.iter().map(|slot| (&*slot.group_name, &*slot.name)));
         Ok(Self {
             board,
             pipe,
-            requests: Requests::new(run),
+            requests: RequestParser::new(run),
             header,
             line_length,
-            version: 0,
+            sequence_number: 0,
             line: String::new(),
             write_failed: false,
             write_error: None,
@@ -61,16 +61,16 @@ impl Control {
     /// Writes the whole board for the first time. The header comes last, because it makes the board valid.
     pub(super) fn begin(&mut self, processes: &ProcessSet, slots: &[Slot]) {
         for index in 0..slots.len() {
-            self.write_record(processes, slots, ProcId(index));
+            self.write_record(processes, slots, ProcessIndex(index));
         }
         self.write_header();
     }
 
     /// Writes the record of a process.
-    pub(super) fn write_record(&mut self, processes: &ProcessSet, slots: &[Slot], id: ProcId) {
+    pub(super) fn write_record(&mut self, processes: &ProcessSet, slots: &[Slot], id: ProcessIndex) {
         if let Some(record) = record(processes, slots, id) {
-            self.version = self.version.wrapping_add(1);
-            record.render(self.version, self.line_length, &mut self.line);
+            self.sequence_number = self.sequence_number.wrapping_add(1);
+            record.render(self.sequence_number, self.line_length, &mut self.line);
             self.write_line(id.0 as u64 + 1);
         }
     }
@@ -84,8 +84,8 @@ impl Control {
     }
 
     fn write_header(&mut self) {
-        self.version = self.version.wrapping_add(1);
-        self.header.render(self.version, self.line_length, &mut self.line);
+        self.sequence_number = self.sequence_number.wrapping_add(1);
+        self.header.render(self.sequence_number, self.line_length, &mut self.line);
         self.write_line(0);
     }
 
@@ -102,21 +102,21 @@ impl Control {
         self.write_error.take()
     }
 
-    /// Reads some of the requests in the pipe. Passes `None` to `take` for a line that is no request to this run.
-    pub(super) fn read(&mut self, take: impl FnMut(Option<Request>)) {
+    /// Reads some of the requests in the pipe. Passes `None` to `on_request` for a line that is no request to this run.
+    pub(super) fn read(&mut self, on_request: impl FnMut(Option<Request>)) {
         let mut buffer = [0; READ_SIZE];
         // The only expected error is EAGAIN, which means that the pipe is empty.
         let length = self.pipe.read(&mut buffer).unwrap_or(0);
-        self.requests.read(buffer.get(..length).unwrap_or_default(), take);
+        self.requests.read(buffer.get(..length).unwrap_or_default(), on_request);
     }
 }
 
 /// What the board says about a process.
-fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcId) -> Option<Record<'a>> {
+fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcessIndex) -> Option<Record<'a>> {
     let slot = slots.get(id.0)?;
     let process = processes.process(id)?;
     let ProcessSpec { autostart, group_priority, .. } = processes.spec(id)?;
-    let (successes, failures) = process.start_results();
+    let (successful_starts, failed_starts) = process.start_counts();
     let (exit, exit_expected) = match process.last_exit() {
         Some((exit, expected)) => (Cow::Owned(exit.to_string()), expected),
         None => (Cow::Borrowed(""), false),
@@ -131,13 +131,13 @@ fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcId) -> Option<R
         exit,
         exit_expected,
         start_due: process.awaits_start(),
-        successes,
-        failures,
+        successful_starts,
+        failed_starts,
         served: slot.served,
         autostart: *autostart,
         group_priority: *group_priority,
         priority: slot.priority,
-        waiting: Cow::Owned(describe(&processes.wait_reasons(id))),
+        waits_for: Cow::Owned(describe(&processes.wait_reasons(id))),
         failure: Cow::Borrowed(&slot.last_error),
     })
 }

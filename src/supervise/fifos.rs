@@ -1,16 +1,16 @@
 //! Keeps the log files that are FIFOs open for writing between two runs of a program. Otherwise the reader of a FIFO
 //! gets end of file when the program exits.
 
-use crate::policy::ProcId;
+use crate::policy::ProcessIndex;
 use crate::sys::{self, Errno, Fifo, FifoCheck, LogFileErrors, Output, PipeId, SpawnSpec};
 use std::ffi::CStr;
 
 /// The FIFOs that rsup has open for writing. Each FIFO comes with the process whose log file it is.
 pub(super) struct Fifos {
-    open: Vec<(ProcId, Fifo)>,
+    open: Vec<(ProcessIndex, Fifo)>,
     /// The pipes that are rsup's own stdout or stderr. rsup has them open anyway, so it need not open a log file that
     /// leads to one of them.
-    own: Vec<PipeId>,
+    own_output_pipes: Vec<PipeId>,
     /// The largest number of FIFOs that rsup keeps open. With more of them, too few descriptors would be left to start
     /// programs.
     capacity: u64,
@@ -18,32 +18,32 @@ pub(super) struct Fifos {
 
 impl Fifos {
     pub(super) fn new(capacity: u64) -> Self {
-        Self { open: Vec::new(), own: sys::own_pipes(), capacity }
+        Self { open: Vec::new(), own_output_pipes: sys::own_output_pipes(), capacity }
     }
 
     /// Returns what a child checks at a start of this process: whether a log file is a FIFO that rsup has not opened
     /// for this process. A FIFO that is open only for another process counts as not opened, because rsup may close it
     /// before this process ends.
-    pub(super) fn check(&self, id: ProcId, program: &SpawnSpec) -> FifoCheck {
+    pub(super) fn fifo_check_for(&self, id: ProcessIndex, program: &SpawnSpec) -> FifoCheck {
         let mut known = Vec::new();
         if program.log_files().next().is_some() {
-            known.extend_from_slice(&self.own);
+            known.extend_from_slice(&self.own_output_pipes);
             known.extend(self.open.iter().filter(|(owner, _)| *owner == id).map(|(_, fifo)| fifo.id));
         }
-        FifoCheck::Report(known)
+        FifoCheck::ReportUnopened(known)
     }
 
     /// Closes the FIFOs of the processes for which `keep` returns false.
-    pub(super) fn retain(&mut self, keep: impl Fn(ProcId) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(ProcessIndex) -> bool) {
         self.open.retain(|(id, _)| keep(*id));
     }
 
     /// Opens the log files of a program that are FIFOs. rsup keeps each FIFO open as long as it may start the process
     /// again. If too few descriptors are free for a FIFO, passes its path to `no_descriptor`; the program opens such a
     /// FIFO itself.
-    pub(super) fn open_log_files(
+    pub(super) fn open_fifos(
         &mut self,
-        id: ProcId,
+        id: ProcessIndex,
         program: &SpawnSpec,
         mut no_descriptor: impl FnMut(&CStr),
     ) -> LogFileErrors {

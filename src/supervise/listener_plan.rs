@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ProcessConfig, Replacement, StreamEvents};
 use crate::relay::{Channel, FilePlan, ListenerPlan, ListenersPlan, PoolPlan, ProcessName, is_subscribed};
-use crate::sys::PipeSocket;
+use crate::sys::FdPassingSockets;
 
 /// The longest buffer of a pool. supervisord has no limit, and a pool whose listeners do not answer fills its buffer.
 const MAX_BUFFER_SIZE: usize = 100_000;
@@ -30,7 +30,7 @@ impl ListenersBuilder {
     }
 
     /// Returns the plan. `pipes` is the socket for the pipes of the listeners.
-    pub(super) fn build(self, config: &Config, pipes: PipeSocket) -> ListenersPlan {
+    pub(super) fn build(self, config: &Config, pipes: FdPassingSockets) -> ListenersPlan {
         let name = |process: &ProcessConfig| ProcessName {
             process: process.name.clone(),
             group: process.group.clone(),
@@ -51,25 +51,25 @@ impl ListenersBuilder {
 pub(super) struct SubscribedEvents {
     /// The events of the listeners that rsup runs. They are the listeners whose work rsup does not do itself.
     by_listeners: Vec<&'static str>,
-    /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the programs
-    /// itself. Empty if the file does not have this listener.
+    /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the
+    /// programs itself. Empty if the file does not have this listener.
     by_supervisor_stdout: Vec<&'static str>,
 }
 
 /// What event listeners need from one stream. A listener that rsup replaces counts too.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Observation {
+pub(super) struct ListenerNeeds {
     /// Whether listeners receive each piece of output as an event.
-    pub(super) has_events: bool,
+    pub(super) has_log_events: bool,
     /// Whether the name of the process comes before each line, in place of supervisor_stdout.
-    pub(super) shows_source: bool,
+    pub(super) replaces_supervisor_stdout: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if there is no capture mode.
-    pub(super) capture: Option<usize>,
+    pub(super) capture_maxbytes: Option<usize>,
 }
 
-impl Observation {
+impl ListenerNeeds {
     pub(super) fn is_any(self) -> bool {
-        self.has_events || self.shows_source || self.capture.is_some()
+        self.has_log_events || self.replaces_supervisor_stdout || self.capture_maxbytes.is_some()
     }
 }
 
@@ -87,17 +87,17 @@ impl SubscribedEvents {
         subscribed
     }
 
-    pub(super) fn stream(&self, process: &ProcessConfig, channel: Channel) -> Observation {
+    pub(super) fn stream(&self, process: &ProcessConfig, channel: Channel) -> ListenerNeeds {
         let (StreamEvents { enabled, capture_maxbytes }, log, communication) = match channel {
             Channel::Stdout => (process.stdout_events, "PROCESS_LOG_STDOUT", "PROCESS_COMMUNICATION_STDOUT"),
             Channel::Stderr => (process.stderr_events, "PROCESS_LOG_STDERR", "PROCESS_COMMUNICATION_STDERR"),
         };
         let contains = |subscribed: &[&str], event| subscribed.iter().any(|name| is_subscribed(name, event));
         let limit = usize::try_from(capture_maxbytes).unwrap_or(usize::MAX);
-        Observation {
-            has_events: enabled && contains(&self.by_listeners, log),
-            shows_source: enabled && contains(&self.by_supervisor_stdout, log),
-            capture: (limit > 0 && contains(&self.by_listeners, communication)).then_some(limit),
+        ListenerNeeds {
+            has_log_events: enabled && contains(&self.by_listeners, log),
+            replaces_supervisor_stdout: enabled && contains(&self.by_supervisor_stdout, log),
+            capture_maxbytes: (limit > 0 && contains(&self.by_listeners, communication)).then_some(limit),
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use super::Supervisor;
 use super::clock::now;
-use crate::policy::{Level, ProcId, Sender, Time, Transition};
-use crate::relay::{ListenersPlan, Record};
-use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal, WallClock};
+use crate::policy::{Level, ProcessIndex, Sender, Time, Transition};
+use crate::relay::{ChangeRecord, ListenersPlan};
+use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal, WallTime};
 use std::mem;
 
 impl Supervisor {
     /// Tells the relay what has happened. Without a relay, does nothing.
-    pub(super) fn tell_relay(&mut self, record: Record) {
+    pub(super) fn tell_relay(&mut self, record: ChangeRecord) {
         let Some(relay) = &mut self.relay else { return };
         let Some(records) = &relay.records else { return };
         // The pipe is full if the relay has not read 4096 records in time.
@@ -30,10 +30,9 @@ impl Supervisor {
     }
 
     /// Tells the event listeners that a process has entered a state.
-    pub(super) fn notify(&mut self, id: ProcId, transition: Transition) {
-        let pid =
-            self.slots.get(id).filter(|_| transition.from.has_leader()).map_or(0, |slot| slot.logged_pid);
-        self.tell_relay(Record::Changed { process: id.0, pid, transition });
+    pub(super) fn notify(&mut self, id: ProcessIndex, transition: Transition) {
+        let pid = self.slots.get(id).filter(|_| transition.from.has_leader()).map_or(0, |slot| slot.last_pid);
+        self.tell_relay(ChangeRecord::Changed { process: id.0, pid, transition });
     }
 
     /// Tells the relay that a child was forked. If the child is a listener, gives the relay its pipes.
@@ -42,7 +41,7 @@ impl Supervisor {
     /// Returns the errno of sendmsg(2): the relay cannot get the pipes.
     pub(super) fn announce_child(
         &mut self,
-        id: ProcId,
+        id: ProcessIndex,
         pid: Pid,
         pipes: Option<&ListenerPipes>,
     ) -> Result<(), Errno> {
@@ -56,17 +55,17 @@ impl Supervisor {
         if let Some(known) = listeners.pids.get_mut(id.0) {
             *known = pid.number();
         }
-        self.tell_relay(Record::Forked { process: id.0, pid: pid.number() });
+        self.tell_relay(ChangeRecord::Forked { process: id.0, pid: pid.number() });
         Ok(())
     }
 
     /// Starts the event listeners again, because the relay that had their pipes has died or has lost records.
     pub(super) fn restart_listeners(&mut self, now: Time) {
-        let second = WallClock::now().seconds();
+        let unix_time = WallTime::now().seconds();
         for id in self.listeners() {
             // The end of the relay closes the stdin of a listener, and the listener may then exit. rsup may notice
             // this exit first, so it also starts a listener that has just exited.
-            let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= second);
+            let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= unix_time);
             self.processes.restart(id, has_just_exited, now);
         }
     }
@@ -76,19 +75,19 @@ impl Supervisor {
     }
 
     /// The indices of the event listeners.
-    fn listeners(&self) -> Vec<ProcId> {
+    fn listeners(&self) -> Vec<ProcessIndex> {
         let listeners = self.listeners_plan().map_or(&[][..], |plan| &plan.listeners);
-        listeners.iter().map(|listener| ProcId(listener.process)).collect()
+        listeners.iter().map(|listener| ProcessIndex(listener.process)).collect()
     }
 
     /// The sender of a signal, as `policy` distinguishes senders.
     pub(super) fn sender(&self, raw: RawSignal) -> Sender {
-        match raw.sender {
+        match raw.sender_pid {
             _ if raw.from_kernel => Sender::Kernel,
             0 => Sender::Outside,
             1 => Sender::Pid1,
             pid if self.may_be_of_listener(pid) => Sender::Listener,
-            _ => Sender::Process,
+            _ => Sender::OtherProcess,
         }
     }
 
@@ -101,7 +100,7 @@ impl Supervisor {
             return false;
         }
         let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
-        let has_group = |id: &ProcId| self.slots.get(*id).is_some_and(|slot| slot.group == group);
+        let has_group = |id: &ProcessIndex| self.slots.get(*id).is_some_and(|slot| slot.group == group);
         group.is_none() || listeners.iter().any(has_group)
     }
 }

@@ -31,18 +31,18 @@ pub(super) fn failed_step(
     let word = program.argv0().to_string_lossy();
     let path = program.candidate(defaults, candidate).unwrap_or_default();
     let path = path.to_string_lossy();
-    let setuid = |step: CredentialStep| {
+    let setuid_failure = |step: CredentialStep| {
         let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
         format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno, sys::is_root()))
     };
     match step {
         ExecStep::NotFound => format!("can't find command {}", repr(&word)),
-        ExecStep::Directory => format!("command at {} is a directory", repr(&path)),
+        ExecStep::IsDirectory => format!("command at {} is a directory", repr(&path)),
         ExecStep::NotExecutable => format!("command at {} is not executable", repr(&path)),
         ExecStep::NoPermission => format!("no permission to run command {}", repr(&path)),
-        ExecStep::Groups => setuid(CredentialStep::Groups),
-        ExecStep::Gid => setuid(CredentialStep::Gid),
-        ExecStep::Uid => setuid(CredentialStep::Uid),
+        ExecStep::Groups => setuid_failure(CredentialStep::Groups),
+        ExecStep::Gid => setuid_failure(CredentialStep::Gid),
+        ExecStep::Uid => setuid_failure(CredentialStep::Uid),
         ExecStep::Chdir => {
             let directory =
                 program.directory.as_ref().map_or_else(Default::default, |path| path.to_string_lossy());
@@ -54,7 +54,7 @@ pub(super) fn failed_step(
         }
         ExecStep::Exec => {
             let hint = match interpreter {
-                "" => about_directory(program, &path, errno),
+                "" => relative_path_hint(program, &path, errno),
                 interpreter => about_interpreter(interpreter, errno),
             };
             format!("couldn't exec {word}: {errno:?}{hint}")
@@ -65,7 +65,7 @@ pub(super) fn failed_step(
 /// The last part of a text about a failed exec. This part is empty, except for ENOENT and a relative path of a program
 /// that has the key `directory`. The part then explains the error: the file was found from rsup's own directory, but
 /// the path was executed from `directory`, as in supervisord.
-fn about_directory(program: &SpawnSpec, path: &str, errno: Errno) -> String {
+fn relative_path_hint(program: &SpawnSpec, path: &str, errno: Errno) -> String {
     match &program.directory {
         Some(directory) if errno == Errno::ENOENT && !path.starts_with('/') => {
             format!(" (a relative path is executed in directory={})", directory.to_string_lossy())
@@ -107,7 +107,7 @@ pub(super) fn no_subreaper(errno: Errno) -> String {
 }
 
 /// The text for a failure to create the status board or the request pipe, or to give clients access to them.
-pub(super) fn no_control(errno: Errno) -> String {
+pub(super) fn supervisorctl_unavailable(errno: Errno) -> String {
     format!("supervisorctl cannot control this rsup: {errno:?}")
 }
 
@@ -203,7 +203,7 @@ pub(super) fn stopped_child(name: &str, pid: Pid, signal: i32) -> String {
 
 /// The level and text for a signal that could not be sent. ESRCH is normal: the last member of a process group may have
 /// ended, and rsup notices that only at its next test of the group.
-pub(super) fn unsent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
+pub(super) fn signal_not_sent(name: &str, pid: i32, errno: Errno) -> (Level, String) {
     match errno {
         Errno::ESRCH => (
             Level::Debug,

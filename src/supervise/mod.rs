@@ -29,11 +29,11 @@ use crate::config::{Config, Notice, OutputMode, Startup};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Level, ProcId, ProcessAction, ProcessSet, RunContext, Settings, Signal, SignalInfo,
-    SignalTarget, Time,
+    Action, Event, Level, ProcessAction, ProcessIndex, ProcessSet, Settings, Signal, SignalContext,
+    SignalInfo, SignalTarget, Time,
 };
-use crate::relay::Record;
-use crate::sys::{self, Errno, Limit, Poller, RawSignal, SignalFd, SpawnDefaults, terminal};
+use crate::relay::ChangeRecord;
+use crate::sys::{self, Errno, Poller, RawSignal, SignalFd, SpawnDefaults, TooLowLimit, terminal};
 use clock::now;
 use control::Control;
 use fifos::Fifos;
@@ -49,7 +49,7 @@ use std::mem;
 use std::time::Duration;
 
 /// How the loop ends.
-enum Outcome {
+enum ExitOrReload {
     /// rsup exits with this exit code.
     Exit(u8),
     /// rsup executes itself again.
@@ -76,19 +76,21 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>, arguments: &[OsStri
     raise_limits(&config, &mut log);
     drop_privileges(&config, &mut log)?;
     let sockets = prepare::sockets(&config, &mut log)?;
-    let defaults = prepare::defaults(&config)?;
-    let changed_limit = defaults.nofile_soft_limit();
-    match Supervisor::new(config, defaults, sockets, log, hup_ignored)?.run() {
-        Outcome::Exit(code) => Ok(code),
-        Outcome::Reload => Err(Error::Reload(sys::execute_again(arguments, hup_ignored, changed_limit))),
+    let spawn_defaults = prepare::defaults(&config)?;
+    let original_nofile_limit = spawn_defaults.nofile_soft_limit();
+    match Supervisor::new(config, spawn_defaults, sockets, log, hup_ignored)?.run() {
+        ExitOrReload::Exit(code) => Ok(code),
+        ExitOrReload::Reload => {
+            Err(Error::Reload(sys::execute_again(arguments, hup_ignored, original_nofile_limit)))
+        }
     }
 }
 
 fn raise_limits(config: &Config, log: &mut Log) {
-    let at_least = |number: i64| u64::try_from(number).unwrap_or(0);
-    let minfds = at_least(config.supervisord.minfds);
-    let minprocs = at_least(config.supervisord.minprocs);
-    sys::raise_limits(minfds, minprocs, |Limit { name, wanted, raised }| {
+    let non_negative = |number: i64| u64::try_from(number).unwrap_or(0);
+    let minfds = non_negative(config.supervisord.minfds);
+    let minprocs = non_negative(config.supervisord.minprocs);
+    sys::raise_limits(minfds, minprocs, |TooLowLimit { name, wanted, raised }| {
         let key = if name == "RLIMIT_NOFILE" { "minfds" } else { "minprocs" };
         match raised {
             Ok(()) => log.line(Level::Info, format_args!("Increased {name} limit to {wanted}")),
@@ -110,8 +112,8 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
     })?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", credentials.uid));
     // Otherwise only root could look into /proc/PID/fd of rsup, where clients find the status board.
-    if let Err(errno) = sys::allow_own_user_access() {
-        log.line(Level::Warn, messages::no_control(errno));
+    if let Err(errno) = sys::set_dumpable() {
+        log.line(Level::Warn, messages::supervisorctl_unavailable(errno));
     }
     Ok(())
 }
@@ -131,13 +133,13 @@ struct Supervisor {
     pid_file: PidFile,
     /// The leaders that have not been reaped, with their processes. A leader is the child that rsup forks for a process
     /// of the configuration.
-    leaders: PidMap<ProcId>,
+    leaders: PidMap<ProcessIndex>,
     /// The processes of the configuration whose child (the leader) has been reaped, but whose process group still has
     /// members, in ascending order.
-    leaderless: Vec<ProcId>,
+    leaderless: Vec<ProcessIndex>,
     poller: Poller,
     signals: SignalFd,
-    context: RunContext,
+    context: SignalContext,
     /// Whether the last pass of reaping ended before every zombie was reaped.
     reap_incomplete: bool,
     pacer: ReapPacer,
@@ -183,12 +185,12 @@ impl Supervisor {
         poller.add(&signals, SIGNAL_TAG).map_err(Error::WatchSignals)?;
         let is_pid1 = sys::is_pid1();
         let has_terminal = terminal::has_controlling_tty();
-        let has_shell = has_terminal && terminal::is_shell_job();
+        let is_shell_job = has_terminal && terminal::is_shell_job();
         let mut preparer = Preparer::new(&config, sockets, &mut log);
         let programs: Vec<_> =
             (0..).zip(&config.processes).map(|process| preparer.prepare(process)).collect();
         let relay = preparer.into_relay(&config, &mut log);
-        let for_starts = prepare::needed_descriptors(&config);
+        let needed_descriptors = prepare::needed_descriptors(&config);
         let pid_file = PidFile::new(config.supervisord.pidfile.clone());
         let mut specs = Vec::with_capacity(config.processes.len());
         let mut slots = Vec::with_capacity(config.processes.len());
@@ -201,14 +203,15 @@ impl Supervisor {
             poller.add(control.pipe(), REQUEST_TAG)?;
             Ok(control)
         });
-        let control = control.map_err(|errno| log.line(Level::Warn, messages::no_control(errno))).ok();
+        let control =
+            control.map_err(|errno| log.line(Level::Warn, messages::supervisorctl_unavailable(errno))).ok();
         let settings = Settings {
             stop_timeout: config.supervisord.stop_timeout,
             accepts_requests: control.is_some(),
             ordered_startup: config.supervisord.startup == Startup::Ordered,
             notifies_listeners: relay.as_ref().is_some_and(|relay| relay.plan.listeners.is_some()),
         };
-        let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(for_starts));
+        let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(needed_descriptors));
         Ok(Self {
             log,
             processes: ProcessSet::new(specs, settings),
@@ -222,7 +225,7 @@ impl Supervisor {
             leaderless: Vec::new(),
             poller,
             signals,
-            context: RunContext { is_pid1, has_terminal, has_shell, hup_ignored },
+            context: SignalContext { is_pid1, has_terminal, is_shell_job, hup_ignored },
             reap_incomplete: false,
             pacer: ReapPacer::default(),
             reap_delay: Duration::ZERO,
@@ -232,29 +235,29 @@ impl Supervisor {
     }
 
     /// Runs the loop until an action [`Action::Exit`] or [`Action::Reload`].
-    fn run(mut self) -> Outcome {
+    fn run(mut self) -> ExitOrReload {
         let mut ready = Vec::new();
         self.log.defer_writes();
         if let Err(error) = self.pid_file.write() {
             self.log.line(Level::Debug, error);
         }
         self.start_relay();
-        self.tell_relay(Record::Started);
+        self.tell_relay(ChangeRecord::SupervisorRunning);
         self.processes.start_autostart(now());
-        self.begin_board();
+        self.write_initial_board();
         loop {
-            let outcome = self.run_actions();
+            let exit_or_reload = self.run_actions();
             // The board is written before the log, so that a client that reads the board after a line of the log finds
             // the new state there.
             self.update_board();
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = exit_or_reload {
                 self.pid_file.remove();
                 self.finish_output();
                 return outcome;
             }
             self.flush_log();
             self.fifos.retain(|id| self.processes.may_start_again(id));
-            let timeout = self.delay_or_timeout();
+            let timeout = self.sleep_and_return_timeout();
             self.poller.wait(timeout, |tag| ready.push(tag));
             self.process_events(&mut ready);
         }
@@ -262,7 +265,7 @@ impl Supervisor {
 
     /// Returns how long the poller may wait. If reaping is incomplete and rsup has no action to run, first sleeps for
     /// `reap_delay`, but at most until the next deadline.
-    fn delay_or_timeout(&mut self) -> Option<Duration> {
+    fn sleep_and_return_timeout(&mut self) -> Option<Duration> {
         let delay = mem::take(&mut self.reap_delay);
         if self.processes.has_actions() {
             return Some(Duration::ZERO);
@@ -295,7 +298,7 @@ impl Supervisor {
                 self.signals.read(|signal| received.push(signal));
             }
             if tag == LOG_TAG || tag == Poller::WAIT_FAILED {
-                self.drain_log();
+                self.write_log_backlog();
             }
             has_requests |= tag == REQUEST_TAG || tag == Poller::WAIT_FAILED;
             match tag {
@@ -305,7 +308,9 @@ impl Supervisor {
                     self.read_all_exec_statuses(now);
                     self.relay_exited();
                 }
-                index => self.read_exec_status(ProcId(usize::try_from(index).unwrap_or(usize::MAX)), now),
+                index => {
+                    self.read_exec_status(ProcessIndex(usize::try_from(index).unwrap_or(usize::MAX)), now)
+                }
             }
         }
         if has_signals || self.reap_incomplete || self.processes.is_due(now) {
@@ -330,7 +335,7 @@ impl Supervisor {
         }
     }
 
-    fn drain_log(&mut self) {
+    fn write_log_backlog(&mut self) {
         if self.log.drain_backlog() {
             self.poller.remove(self.log.stream());
         }
@@ -350,7 +355,7 @@ impl Supervisor {
 
     /// Runs up to [`ACTION_BATCH`] actions. Returns how the loop ends after an action [`Action::Exit`] or
     /// [`Action::Reload`].
-    fn run_actions(&mut self) -> Option<Outcome> {
+    fn run_actions(&mut self) -> Option<ExitOrReload> {
         for _ in 0..ACTION_BATCH {
             match self.processes.next_action()? {
                 Action::Process(id, action) => self.run_process_action(id, action),
@@ -358,11 +363,11 @@ impl Supervisor {
                     let (level, text) = message.line(|id| self.slots.name(id));
                     self.log.line(level, text);
                 }
-                Action::Notify(id, transition) => self.notify(id, transition),
-                Action::NotifyStop => self.tell_relay(Record::Stopping),
+                Action::NotifyProcessState(id, transition) => self.notify(id, transition),
+                Action::NotifySupervisorStopping => self.tell_relay(ChangeRecord::SupervisorStopping),
                 Action::Reap => self.reap(now()),
                 Action::Forward(signal) => {
-                    self.forward(signal);
+                    self.forward_to_programs(signal);
                     self.suspended &= signal != Signal::CONT;
                 }
                 Action::Suspend => {
@@ -371,17 +376,17 @@ impl Supervisor {
                     self.flush_log();
                     sys::kill_self(Signal::STOP.number());
                 }
-                Action::AskRemaining { members_of } => self.ask_remaining(&members_of),
-                Action::AskAdopted => self.ask_adopted(),
+                Action::AskRemainingToStop { members_of } => self.send_term_to_remaining(&members_of),
+                Action::AskAdoptedToStop => self.send_term_to_adopted(),
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
-                Action::Reload => return Some(Outcome::Reload),
-                Action::Exit(code) => return Some(Outcome::Exit(code)),
+                Action::Reload => return Some(ExitOrReload::Reload),
+                Action::Exit(code) => return Some(ExitOrReload::Exit(code)),
             }
         }
         None
     }
 
-    fn run_process_action(&mut self, id: ProcId, action: ProcessAction) {
+    fn run_process_action(&mut self, id: ProcessIndex, action: ProcessAction) {
         match action {
             ProcessAction::Spawn => self.spawn(id),
             ProcessAction::Send(signal, target) => self.send(id, signal, target),
@@ -392,14 +397,14 @@ impl Supervisor {
                 }
             }
             ProcessAction::Log(message) => {
-                if let Some(Slot { name, logged_pid, last_error, .. }) = self.slots.get(id) {
-                    self.log.line(message.level(), message.about(name, *logged_pid, last_error));
+                if let Some(Slot { name, last_pid, last_error, .. }) = self.slots.get(id) {
+                    self.log.line(message.level(), message.display(name, *last_pid, last_error));
                 }
             }
         }
     }
 
-    fn send(&mut self, id: ProcId, signal: Signal, target: SignalTarget) {
+    fn send(&mut self, id: ProcessIndex, signal: Signal, target: SignalTarget) {
         let Some(slot) = self.slots.get(id) else { return };
         let receiver = match target {
             SignalTarget::Leader => slot.leader,
@@ -411,7 +416,7 @@ impl Supervisor {
             SignalTarget::Group => sys::killpg(receiver, signal.number()),
         };
         let Err(errno) = sent else { return };
-        let (level, text) = messages::unsent(&slot.name, slot.logged_pid, errno);
+        let (level, text) = messages::signal_not_sent(&slot.name, slot.last_pid, errno);
         self.log.line(level, text);
         if errno != Errno::EPERM {
             return;
@@ -428,7 +433,7 @@ impl Supervisor {
             if signal == Signal::KILL {
                 self.remaining.note_refused_group(group);
             }
-            self.processes.apply(id, Event::GroupRefused, now());
+            self.processes.apply(id, Event::GroupSignalNotPermitted, now());
         }
     }
 }

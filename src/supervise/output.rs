@@ -15,19 +15,19 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// How long rsup waits for the relay in any case, even if `stop_timeout` leaves less time.
 const LEAST_DRAIN_TIME: Duration = Duration::from_millis(200);
 /// How long rsup waits until the relay has died after SIGKILL.
-const KILL_TIME: Duration = Duration::from_secs(1);
+const WAIT_AFTER_KILL: Duration = Duration::from_secs(1);
 /// While rsup exits, it waits for at most this many relays. If one dies, rsup starts the next one.
-const MAX_LAST_RELAYS: u32 = 3;
+const MAX_RELAYS_AT_EXIT: u32 = 3;
 /// How often rsup tries to reap a relay at its end, once in a millisecond.
 const REAP_ATTEMPTS: u64 = 100;
 /// The least number of seconds between two starts of the relay.
-const RESTART_SECONDS: i64 = 1;
+const MIN_SECONDS_BETWEEN_STARTS: i64 = 1;
 
 impl Supervisor {
     /// Starts the relay, if there is one.
     pub(super) fn start_relay(&mut self) {
         let Some(relay) = &mut self.relay else { return };
-        relay.start_due = Some(now().plus_secs(RESTART_SECONDS));
+        relay.start_due_at = Some(now().plus_secs(MIN_SECONDS_BETWEEN_STARTS));
         let plan = &relay.plan;
         let forked = sys::fork_relay(c"rsup-relay", &mut plan.descriptors(), || relay::run(plan));
         let watched = forked.and_then(|child| match self.poller.add(&child, RELAY_TAG) {
@@ -40,7 +40,7 @@ impl Supervisor {
         match watched {
             Ok(child) => {
                 self.remaining.set_relay(Some(child.pid()));
-                if let Some(stream) = relay.log_stream.take() {
+                if let Some(stream) = relay.unused_log_stream.take() {
                     self.log.redirect(stream);
                 }
                 relay.fork_failed = false;
@@ -48,7 +48,7 @@ impl Supervisor {
                 relay.child = Some(child);
             }
             Err(errno) => {
-                relay.write_log_directly(&mut self.log);
+                relay.redirect_log_to_stderr(&mut self.log);
                 if !relay.fork_failed {
                     self.log.line(Level::Warn, messages::relay_not_started(errno));
                 }
@@ -79,21 +79,21 @@ impl Supervisor {
         if matches!(status, WaitStatus::Exited(_)) {
             // The relay exited because it could not work, and the next relay may fail too. So rsup writes its log
             // lines itself until a relay runs again.
-            relay.write_log_directly(&mut self.log);
+            relay.redirect_log_to_stderr(&mut self.log);
         }
         self.log.line(Level::Warn, messages::relay_exited(child.pid(), status));
         self.restart_listeners(now());
     }
 
-    /// Writes the last log lines. Then waits until the relay has written everything, but not longer than [`DRAIN_TIME`]. If
-    /// `stop_timeout` ends earlier, waits until then, but at least [`LEAST_DRAIN_TIME`].
+    /// Writes the last log lines. Then waits until the relay has written everything, but not longer than
+    /// [`DRAIN_TIME`]. If `stop_timeout` ends earlier, waits until then, but at least [`LEAST_DRAIN_TIME`].
     pub(super) fn finish_output(&mut self) {
         if self.relay.is_none() {
-            return self.log.finish();
+            return self.log.drain_at_exit();
         }
         self.ensure_relay_runs();
         // The relay exits when its pipes are closed and empty, so the last lines have to be in the pipe before that.
-        self.log.finish();
+        self.log.drain_at_exit();
         if let Some(relay) = &mut self.relay {
             relay.writers.clear();
             relay.records = None;
@@ -101,7 +101,7 @@ impl Supervisor {
         let stop_deadline = self.processes.stop_deadline().unwrap_or(now().plus(DRAIN_TIME));
         let end = now().plus(DRAIN_TIME).min(stop_deadline).max(now().plus(LEAST_DRAIN_TIME));
         let mut is_finished = false;
-        for _ in 0..MAX_LAST_RELAYS {
+        for _ in 0..MAX_RELAYS_AT_EXIT {
             is_finished = self.wait_for_relay(end);
             if is_finished || now() >= end {
                 break;
@@ -109,7 +109,7 @@ impl Supervisor {
             // The relay has died and has left bytes in the pipes, so another relay must write them.
             self.ensure_relay_runs();
         }
-        self.end_relay(is_finished || now() < end);
+        self.end_or_leave_relay(is_finished || now() < end);
     }
 
     /// Makes sure that a relay runs while rsup exits: continues it if it is stopped, or starts one.
@@ -140,7 +140,7 @@ impl Supervisor {
 
     /// Kills the relay if it still runs and must not outlive rsup. Then writes the log lines that are left. If
     /// `is_in_time` is false, logs that the relay has not finished.
-    fn end_relay(&mut self, is_in_time: bool) {
+    fn end_or_leave_relay(&mut self, is_in_time: bool) {
         let Some(relay) = &mut self.relay else { return };
         // If rsup is not PID 1 and does not execute itself again, other processes may outlive rsup and continue to
         // write. The relay then stays, to carry their output.
@@ -148,20 +148,20 @@ impl Supervisor {
         if let Some(child) = relay.child.take_if(|_| must_end) {
             kill_and_reap(&child);
         }
-        relay.write_log_directly(&mut self.log);
+        relay.redirect_log_to_stderr(&mut self.log);
         if !is_in_time {
             self.log.line(Level::Warn, messages::RELAY_NOT_FINISHED);
         }
-        self.log.finish();
+        self.log.drain_at_exit();
     }
 }
 
 impl Relay {
     /// Makes rsup write its log lines itself, because perhaps no relay reads them. If the last relay has written only
     /// a part of a line, rsup's next log line follows directly after this part.
-    fn write_log_directly(&mut self, log: &mut Log) {
-        if self.plan.log.is_some() && self.log_stream.is_none() {
-            self.log_stream = Some(log.redirect(OutputStream::stderr()));
+    fn redirect_log_to_stderr(&mut self, log: &mut Log) {
+        if self.plan.log.is_some() && self.unused_log_stream.is_none() {
+            self.unused_log_stream = Some(log.redirect(OutputStream::stderr()));
         }
     }
 }
@@ -171,7 +171,7 @@ fn kill_and_reap(child: &RelayChild) {
     // kill(2) has no effect on a process that has exited.
     let _ = sys::kill(child.pid(), Signal::KILL.number());
     // A relay does not die while it writes to a mount that does not answer, so the wait for its end has a limit.
-    if child.wait_for_exit(KILL_TIME) {
+    if child.wait_for_exit(WAIT_AFTER_KILL) {
         reap(child);
     }
 }

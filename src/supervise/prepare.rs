@@ -54,16 +54,16 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
     let log_files =
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
-    let fifos = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
-    let nofile_soft_limit = sys::raise_nofile_for(needed_descriptors(config) + fifos);
-    Ok(SpawnDefaults::new(environment, nofile_soft_limit))
+    let possible_fifo_count = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
+    let original_nofile_limit = sys::raise_nofile_for(needed_descriptors(config) + possible_fifo_count);
+    Ok(SpawnDefaults::new(environment, original_nofile_limit))
 }
 
 /// Makes a [`SpawnSpec`] for each process. Looks up each user only once.
 pub(super) struct Preparer {
     sockets: Sockets,
     /// The names of the variables that `[supervisord] environment` sets.
-    configured_names: Vec<String>,
+    supervisord_variable_names: Vec<String>,
     /// rsup's own stdout and stderr.
     stdout: Output,
     stderr: Output,
@@ -73,7 +73,8 @@ pub(super) struct Preparer {
 
 impl Preparer {
     pub(super) fn new(config: &Config, sockets: Sockets, log: &mut Log) -> Self {
-        let configured_names = config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
+        let supervisord_variable_names =
+            config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
         let stdout = Output::inherit(1);
         let stderr = Output::inherit(2);
         let is_wanted = relay::needed_descriptors(config) > 0;
@@ -83,7 +84,7 @@ impl Preparer {
             log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
         }
         let relay = RelayBuilder::new(config, is_wanted && needed <= limit);
-        Self { sockets, configured_names, stdout, stderr, relay, users: Vec::new() }
+        Self { sockets, supervisord_variable_names, stdout, stderr, relay, users: Vec::new() }
     }
 
     /// Prepares one process.
@@ -119,7 +120,7 @@ impl Preparer {
             .map_err(|why| format!("can't parse command {}: {why}", repr(&process.command)))?;
         let argv0 = argv.first().ok_or("command is empty")?;
         let credentials = process.user.as_deref().map(|user| self.look_up(user)).transpose()?;
-        let contains_nul = |_: NulError| format!("couldn't exec {argv0}: EINVAL");
+        let nul_error_text = |_: NulError| format!("couldn't exec {argv0}: EINVAL");
         let argv: Result<Vec<CString>, NulError> =
             argv.iter().map(|word| CString::new(word.as_bytes())).collect();
         let environment: Result<Vec<CString>, NulError> =
@@ -127,9 +128,9 @@ impl Preparer {
         let directory = process.directory.as_deref().map(CString::new).transpose();
         let socket = socket_of(&self.sockets, &process.group);
         Ok(SpawnSpec {
-            argv: argv.map_err(contains_nul)?,
-            environment: environment.map_err(contains_nul)?,
-            directory: directory.map_err(contains_nul)?,
+            argv: argv.map_err(nul_error_text)?,
+            environment: environment.map_err(nul_error_text)?,
+            directory: directory.map_err(nul_error_text)?,
             umask: process.umask,
             credentials,
             stdin: match socket {
@@ -164,20 +165,20 @@ impl Preparer {
     /// if the configuration file sets a variable of the same name for the process or in `[supervisord]`. supervisord
     /// does the same, although supervisord's manual says the opposite.
     ///
-    /// An event listener gets the URL of the server that supervisord would open, although rsup opens none. Listeners such
-    /// as those of superlance do not run without this variable, and many of them never use its value.
+    /// An event listener gets the URL of the server that supervisord would open, although rsup opens none. Listeners
+    /// such as those of superlance do not run without this variable, and many of them never use its value.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let server_of_listener = || process.listener.as_ref()?.server_url.as_deref();
-        let descriptions = [
+        let server_of_listener = || process.listener.as_ref()?.http_server_url.as_deref();
+        let supervisor_variables = [
             ("SUPERVISOR_PROCESS_NAME", Some(process.name.as_str())),
             ("SUPERVISOR_GROUP_NAME", Some(process.group.as_str())),
             ("SUPERVISOR_SERVER_URL", process.serverurl.as_deref().or_else(server_of_listener)),
         ];
         let is_configured = |name: &str| {
-            self.configured_names.iter().any(|configured| configured == name)
+            self.supervisord_variable_names.iter().any(|configured| configured == name)
                 || process.environment.iter().any(|(configured, _)| configured == name)
         };
-        let descriptions = descriptions.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let descriptions = supervisor_variables.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let configured = process.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         descriptions.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }

@@ -3,9 +3,9 @@
 use super::pid_map::PidMap;
 use super::reap_pacer::SAMPLE_SIZE;
 use super::{Supervisor, messages};
-use crate::policy::{Event, ExitStatus, Level, ProcId, Process, ProcessState, Time};
-use crate::relay::Record;
-use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, Pid, WaitStatus, WallClock};
+use crate::policy::{Event, ExitStatus, Level, Process, ProcessIndex, ProcessState, Time};
+use crate::relay::ChangeRecord;
+use crate::sys::{self, ChildStatus, Errno, ExecFailure, ExecStep, Pid, WaitStatus, WallTime};
 use std::ffi::CStr;
 use std::mem;
 
@@ -17,18 +17,18 @@ impl Supervisor {
     /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
     /// still a member of its process group.
     pub(super) fn reap(&mut self, now: Time) {
-        // An incomplete pass does not call `on_reaped`, although it may have reaped children. `any_changed` is
+        // An incomplete pass does not call `on_reaped`, although it may have reaped children. `any_child_changed` is
         // therefore true from the start if the last pass was incomplete, so that this pass reports the children of the
         // last pass.
-        let mut any_changed = mem::replace(&mut self.reap_incomplete, true);
-        let mut any_left = true;
-        let mut changed_leaders = Vec::new();
+        let mut any_child_changed = mem::replace(&mut self.reap_incomplete, true);
+        let mut has_children = true;
+        let mut leader_statuses = Vec::new();
         self.pacer.begin_pass();
         for count in 1..=REAP_BATCH {
             match sys::wait_any() {
                 Ok(Some(child)) => {
-                    any_changed = true;
-                    changed_leaders.extend(self.unregister_child(child).map(|id| (id, child)));
+                    any_child_changed = true;
+                    leader_statuses.extend(self.unregister_child(child).map(|id| (id, child)));
                 }
                 Ok(None) => {
                     self.reap_incomplete = false;
@@ -36,7 +36,7 @@ impl Supervisor {
                 }
                 Err(Errno::ECHILD) => {
                     self.reap_incomplete = false;
-                    any_left = false;
+                    has_children = false;
                     break;
                 }
                 // An errno other than ECHILD means that a seccomp filter refuses the call. Some zombies may be left, so
@@ -46,41 +46,42 @@ impl Supervisor {
             // A pass that has reaped a program's own process does not pause, so that the exit of that process is
             // handled at once.
             if count.is_multiple_of(SAMPLE_SIZE)
-                && changed_leaders.is_empty()
-                && let Some(delay) = self.pacer.sample(sys::processor_time(), sys::sigchld_pending)
+                && leader_statuses.is_empty()
+                && let Some(delay) =
+                    self.pacer.pause_after_sample(sys::processor_time(), sys::sigchld_pending)
             {
                 self.reap_delay = delay;
                 break;
             }
         }
-        for (id, child) in changed_leaders {
-            self.leader_changed(id, child, now);
+        for (id, child) in leader_statuses {
+            self.handle_leader_status(id, child, now);
         }
-        if !any_left {
+        if !has_children {
             self.on_no_children(now);
         }
-        let any_counts = any_left && self.has_child_that_counts();
+        let child_prevents_exit = has_children && self.has_child_preventing_exit();
         self.drop_empty_groups(now);
         if !self.reap_incomplete {
-            self.pacer.all_reaped();
-            self.processes.on_reaped(any_changed, any_counts, now);
+            self.pacer.note_all_reaped();
+            self.processes.on_reaped(any_child_changed, child_prevents_exit, now);
         }
     }
 
     /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. If all
     /// programs have ended and only event listeners run, the listeners do not count. If the kernel then does not list
     /// the children, the result is false.
-    fn has_child_that_counts(&self) -> bool {
+    fn has_child_preventing_exit(&self) -> bool {
         if !self.processes.only_listeners_run() {
             return true;
         }
-        let is_listener = |pid: &Pid| self.leaders.get(*pid).is_some();
-        self.remaining.children().is_some_and(|children| !children.iter().all(is_listener))
+        let is_leader = |pid: &Pid| self.leaders.get(*pid).is_some();
+        self.remaining.children().is_some_and(|children| !children.iter().all(is_leader))
     }
 
     /// Returns the process of the configuration that `child` was forked for, or `None` for an orphan. A child that has
     /// exited is removed from every table, because its PID is free from now on.
-    fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcId> {
+    fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcessIndex> {
         let id = match child.status {
             WaitStatus::Stopped(_) => self.leaders.get(child.pid).copied(),
             WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
@@ -94,7 +95,7 @@ impl Supervisor {
         id
     }
 
-    fn leader_changed(&mut self, id: ProcId, child: ChildStatus, now: Time) {
+    fn handle_leader_status(&mut self, id: ProcessIndex, child: ChildStatus, now: Time) {
         match child.status {
             // rsup itself has stopped all programs, so no line is logged.
             WaitStatus::Stopped(_) if self.suspended => {}
@@ -106,12 +107,12 @@ impl Supervisor {
         }
     }
 
-    fn leader_exited(&mut self, id: ProcId, exit: ExitStatus, now: Time) {
+    fn leader_exited(&mut self, id: ProcessIndex, exit: ExitStatus, now: Time) {
         if let Some(slot) = self.slots.get_mut(id) {
             // The PID is free: another process may have it by now.
             slot.leader = None;
         }
-        self.tell_relay(Record::Ended { process: id.0 });
+        self.tell_relay(ChangeRecord::Ended { process: id.0 });
         // The child has exited, so no report can arrive on its exec status pipe any more. The reports are handled
         // before the exit, because they say whether the exec has failed. Without a report rsup assumes that the exec
         // has succeeded: a child that was killed before its exec looks like a program that was killed right after its
@@ -120,7 +121,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.exec_status = None;
         slot.stdin_writer = None;
-        slot.ended_at = WallClock::now().seconds();
+        slot.ended_at = WallTime::now().seconds();
         let group_alive = slot.group.is_some_and(sys::group_exists);
         if group_alive {
             if let Err(place) = self.leaderless.binary_search(&id) {
@@ -136,9 +137,9 @@ impl Supervisor {
                     let warn = |path: &CStr| {
                         self.log.line(Level::Warn, messages::no_descriptor_for_fifo(&slot.name, path));
                     };
-                    slot.tried_fifos = Some(self.fifos.open_log_files(id, program, warn));
+                    slot.tried_fifos = Some(self.fifos.open_fifos(id, program, warn));
                 }
-                Event::SpawnDeferred
+                Event::UnopenedFifoFound
             }
             (Some(failure), Ok(program)) => {
                 let text = messages::failed_step(program, &self.defaults, failure, &slot.interpreter);

@@ -14,7 +14,7 @@ pub(super) const SAMPLE_SIZE: u32 = 48;
 const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
 /// The length of a pause, as a multiple of the excess. The excess is the processor time for [`SAMPLE_SIZE`] orphans,
 /// minus `SLOW_PER_ORPHAN` for each of them.
-const PAUSE_FACTOR: u32 = 64;
+const PAUSE_PER_EXCESS_TIME: u32 = 64;
 /// The longest pause. Signals and deadlines wait for the end of a pause.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// The largest number of pauses in a row. After these pauses, rsup reaps without a pause until no zombie is left. On a
@@ -24,7 +24,7 @@ const MAX_PAUSES: u32 = 60;
 /// Decides how long rsup pauses between two passes of reaping.
 #[derive(Debug, Default)]
 pub(super) struct ReapPacer {
-    /// The processor time that rsup had used at the last call of [`ReapPacer::sample`] in the current pass.
+    /// The processor time that rsup had used at the last call of [`ReapPacer::pause_after_sample`] in the current pass.
     last_sample: Option<Duration>,
     /// The number of pauses since a pass last reaped every zombie.
     pauses: u32,
@@ -39,24 +39,24 @@ impl ReapPacer {
     /// Returns how long rsup pauses now, or `None` for no pause. The caller asks after every [`SAMPLE_SIZE`] orphans of
     /// a pass, with the processor time that rsup has used so far. `more_exits_pending` returns whether more children
     /// have exited; the pacer calls it only when reaping is slow.
-    pub(super) fn sample(
+    pub(super) fn pause_after_sample(
         &mut self,
         processor_time: Duration,
         more_exits_pending: impl FnOnce() -> bool,
     ) -> Option<Duration> {
         // In the first sample of a pass there is no earlier time to subtract, so the difference is zero.
-        let since = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
+        let processor_time_used = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
         self.last_sample = Some(processor_time);
-        let excess = since.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);
+        let excess = processor_time_used.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);
         if excess.is_zero() || self.pauses >= MAX_PAUSES || !more_exits_pending() {
             return None;
         }
         self.pauses += 1;
-        Some(MAX_PAUSE.min(excess.saturating_mul(PAUSE_FACTOR)))
+        Some(MAX_PAUSE.min(excess.saturating_mul(PAUSE_PER_EXCESS_TIME)))
     }
 
     /// Notes that a pass has reaped every zombie.
-    pub(super) fn all_reaped(&mut self) {
+    pub(super) fn note_all_reaped(&mut self) {
         self.pauses = 0;
     }
 }
@@ -72,11 +72,11 @@ mod tests {
     fn second_sample(pacer: &mut ReapPacer, used: Duration, more_exits_pending: bool) -> Option<Duration> {
         pacer.begin_pass();
         assert_eq!(
-            pacer.sample(Duration::ZERO, || true),
+            pacer.pause_after_sample(Duration::ZERO, || true),
             None,
             "the first sample has nothing to compare with"
         );
-        pacer.sample(used, || more_exits_pending)
+        pacer.pause_after_sample(used, || more_exits_pending)
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let mut pacer = ReapPacer::default();
         pacer.begin_pass();
         for sample in 0..1000 {
-            assert_eq!(pacer.sample(FAST * sample, || true), None);
+            assert_eq!(pacer.pause_after_sample(FAST * sample, || true), None);
         }
     }
 
@@ -109,7 +109,7 @@ mod tests {
         };
         assert_eq!(pauses(&mut pacer), 60);
         assert_eq!(pauses(&mut pacer), 0);
-        pacer.all_reaped();
+        pacer.note_all_reaped();
         assert_eq!(pauses(&mut pacer), 60);
     }
 
@@ -117,16 +117,16 @@ mod tests {
     fn the_time_between_two_passes_does_not_count() {
         let mut pacer = ReapPacer::default();
         pacer.begin_pass();
-        assert_eq!(pacer.sample(Duration::from_secs(1), || true), None);
+        assert_eq!(pacer.pause_after_sample(Duration::from_secs(1), || true), None);
         pacer.begin_pass();
-        assert_eq!(pacer.sample(Duration::from_secs(2), || true), None);
+        assert_eq!(pacer.pause_after_sample(Duration::from_secs(2), || true), None);
     }
 
     #[test]
     fn a_clock_that_goes_back_does_not_pause() {
         let mut pacer = ReapPacer::default();
         pacer.begin_pass();
-        assert_eq!(pacer.sample(Duration::from_secs(9), || true), None);
-        assert_eq!(pacer.sample(Duration::from_secs(1), || true), None);
+        assert_eq!(pacer.pause_after_sample(Duration::from_secs(9), || true), None);
+        assert_eq!(pacer.pause_after_sample(Duration::from_secs(1), || true), None);
     }
 }

@@ -7,8 +7,8 @@ use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
 use crate::sys::{
-    self, Errno, LineJournal, LinePositions, Output, OutputStream, PipeSocket, RelayChild, StagingPipe,
-    StreamPipe,
+    self, Errno, FdPassingSockets, InsideLineFlags, Output, OutputStream, RelayChild, StagingPipe,
+    StreamPipe, UnfinishedWrite,
 };
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -64,11 +64,11 @@ pub(super) struct RelayBuilder {
 
 struct SharedPipes {
     records: StreamPipe,
-    listeners: Option<PipeSocket>,
+    listeners: Option<FdPassingSockets>,
     log: Option<StreamPipe>,
     staging: [Option<StagingPipe>; 2],
-    journals: [Option<LineJournal>; 2],
-    positions: LinePositions,
+    journals: [Option<UnfinishedWrite>; 2],
+    inside_line_flags: InsideLineFlags,
 }
 
 impl SharedPipes {
@@ -76,17 +76,17 @@ impl SharedPipes {
         let mode = config.supervisord.output;
         let log = match mode {
             OutputMode::Direct => None,
-            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::without_waiting()?),
+            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::nonblocking()?),
         };
         Ok(Self {
-            records: StreamPipe::without_waiting()?,
-            listeners: config.has_listeners().then(PipeSocket::new).transpose()?,
+            records: StreamPipe::nonblocking()?,
+            listeners: config.has_listeners().then(FdPassingSockets::new).transpose()?,
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
-            journals: [sys::STDOUT, sys::STDERR].map(LineJournal::new),
+            journals: [sys::STDOUT, sys::STDERR].map(UnfinishedWrite::new),
             // Two streams for each process, and rsup's own log.
-            positions: LinePositions::new(2 * config.processes.len() + 1)?,
+            inside_line_flags: InsideLineFlags::new(2 * config.processes.len() + 1)?,
         })
     }
 }
@@ -142,22 +142,22 @@ impl RelayBuilder {
             Channel::Stdout => config.stdout_rotation,
             Channel::Stderr => config.stderr_rotation,
         };
-        let observation = self.subscribed.stream(config, channel);
-        let is_direct = self.mode == OutputMode::Direct && !observation.is_any();
+        let listener_needs = self.subscribed.stream(config, channel);
+        let is_direct = self.mode == OutputMode::Direct && !listener_needs.is_any();
         let (outlet, file) = match &direct {
-            Output::File(file) if rotation.max_bytes > 0 || observation.is_any() => {
+            Output::File(file) if rotation.max_bytes > 0 || listener_needs.is_any() => {
                 (Some(channel), Some(self.file(&file.path, rotation)))
             }
             Output::File(_) if !is_direct => (Some(channel), None),
             Output::Inherit { fd: sys::STDOUT, .. } if !is_direct => (Some(Channel::Stdout), None),
             Output::Inherit { .. } if !is_direct => (Some(Channel::Stderr), None),
-            Output::Discard if observation.is_any() => (None, None),
+            Output::Discard if listener_needs.is_any() => (None, None),
             _ => return direct,
         };
         // In the other modes, each line has the name of its process anyway.
-        let shows_source =
-            observation.shows_source && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
-        let outlet = if shows_source { Some(Channel::Stdout) } else { outlet };
+        let replaces_supervisor_stdout = listener_needs.replaces_supervisor_stdout
+            && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
+        let outlet = if replaces_supervisor_stdout { Some(Channel::Stdout) } else { outlet };
         if self.shared.is_none() {
             return direct;
         }
@@ -172,13 +172,13 @@ impl RelayBuilder {
         self.streams.push(StreamPlan {
             pipe: reader,
             process: index,
-            name: if shows_source { config.name.clone() } else { shown_name(config) },
+            name: if replaces_supervisor_stdout { config.name.clone() } else { shown_name(config) },
             channel,
             outlet,
             file,
-            shows_source,
-            has_events: observation.has_events,
-            capture: observation.capture,
+            replaces_supervisor_stdout,
+            has_log_events: listener_needs.has_log_events,
+            capture_maxbytes: listener_needs.capture_maxbytes,
         });
         self.writers.push(writer);
         match direct {
@@ -205,9 +205,10 @@ impl RelayBuilder {
     /// relay, or if it could not be prepared. `threshold` is the least severe level that rsup logs.
     pub(super) fn build(self, config: &Config, threshold: Option<Level>) -> Option<Relay> {
         let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
-        let SharedPipes { records, listeners, log, staging, journals, positions } =
+        let SharedPipes { records, listeners, log, staging, journals, inside_line_flags } =
             self.shared.filter(is_needed)?;
-        let (log_reader, log_stream) = log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
+        let (log_reader, unused_log_stream) =
+            log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
         let shown = self.streams.iter().filter(|stream| stream.file.is_none());
         let width = shown.map(|stream| stream.name.chars().count()).max().unwrap_or(0);
         let (format, log_format) = match self.mode {
@@ -223,7 +224,7 @@ impl RelayBuilder {
             log: log_reader,
             records: records.reader,
             listeners: listeners.map(|pipes| self.listeners.build(config, pipes)),
-            positions,
+            inside_line_flags,
             staging,
             journals,
             threshold,
@@ -234,9 +235,9 @@ impl RelayBuilder {
             writers: self.writers,
             records: Some(records.writer),
             lost_records: 0,
-            log_stream,
+            unused_log_stream,
             child: None,
-            start_due: None,
+            start_due_at: None,
             fork_failed: false,
         })
     }
@@ -264,18 +265,18 @@ pub(super) struct Relay {
     /// The writing ends of the programs' pipes. rsup keeps them open, so that the relay sees no end of file while a
     /// program restarts.
     pub(super) writers: Vec<OwnedFd>,
-    /// The writing end of the pipe of [`crate::relay::Record`]. rsup closes it before it exits, and the field is
+    /// The writing end of the pipe of [`crate::relay::ChangeRecord`]. rsup closes it before it exits, and the field is
     /// `None` then.
     pub(super) records: Option<OwnedFd>,
     /// The number of records that were lost and not reported, because the pipe was full.
     pub(super) lost_records: u64,
     /// The stream that leads to the relay, for rsup's own log lines. `None` while the log writes to it. Always `None`
     /// with `output=direct`, because the relay then writes no log lines of rsup.
-    pub(super) log_stream: Option<OutputStream>,
+    pub(super) unused_log_stream: Option<OutputStream>,
     /// `None` if no relay runs.
     pub(super) child: Option<RelayChild>,
     /// When the relay may be started again. `None` if it was never started.
-    pub(super) start_due: Option<Time>,
+    pub(super) start_due_at: Option<Time>,
     /// Whether the last attempt to fork it has failed.
     pub(super) fork_failed: bool,
 }
@@ -283,6 +284,6 @@ pub(super) struct Relay {
 impl Relay {
     /// When the relay has to be started. `None` if it runs or was never started.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.start_due.filter(|_| self.child.is_none())
+        self.start_due_at.filter(|_| self.child.is_none())
     }
 }

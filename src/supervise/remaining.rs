@@ -12,11 +12,11 @@ use std::mem;
 pub(super) struct RemainingProcesses {
     target: Target,
     /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
-    asked_by_one_call: bool,
+    term_sent_to_target: bool,
     /// Whether a single call of kill(2) has sent SIGKILL to all processes of the target.
-    all_killed: bool,
+    kill_sent_to_target: bool,
     /// The signals that single processes were sent.
-    sent: PidMap<Sent>,
+    sent: PidMap<SentSignals>,
     /// The process groups in which rsup has no permission to send SIGKILL to any member.
     refused_groups: Vec<Pid>,
     /// The relay, which has to write the last output of the other processes. It blocks SIGTERM. rsup sends SIGKILL to
@@ -26,13 +26,13 @@ pub(super) struct RemainingProcesses {
 
 /// The signals that one process was sent.
 #[derive(Clone, Copy, Default)]
-struct Sent {
+struct SentSignals {
     /// The process was sent SIGTERM by a kill(2) of its own, or as a member of a process group.
-    asked: bool,
+    term_sent: bool,
     /// The process was sent SIGKILL by a kill(2) of its own.
     killed: bool,
     /// rsup has no permission to send SIGKILL to the process.
-    refused: bool,
+    kill_refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -49,11 +49,11 @@ enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalResult {
     /// A process was sent the signal for the first time.
-    New,
+    NewlySent,
     /// Every process that was found had been sent the signal before.
-    NoneNew,
+    AllSentBefore,
     /// No process could be found, because /proc is missing and rsup is not PID 1.
-    Unknown,
+    NotListed,
     /// rsup has no permission to send SIGKILL to any process that it waits for.
     OnlyRefused,
 }
@@ -71,8 +71,8 @@ impl RemainingProcesses {
         Self::new(if is_pid1 { Target::Namespace } else { Target::Group(group) })
     }
 
-    /// Leaves out the processes that are not children of rsup, also if rsup is PID 1. A reload must not end the processes
-    /// of `docker exec`, for example the script that has requested it.
+    /// Leaves out the processes that are not children of rsup, also if rsup is PID 1. A reload must not end the
+    /// processes of `docker exec`, for example the script that has requested it.
     pub(super) fn limit_to_children(&mut self) {
         self.target = Target::Children;
     }
@@ -80,8 +80,8 @@ impl RemainingProcesses {
     fn new(target: Target) -> Self {
         Self {
             target,
-            asked_by_one_call: false,
-            all_killed: false,
+            term_sent_to_target: false,
+            kill_sent_to_target: false,
             sent: PidMap::new(),
             refused_groups: Vec::new(),
             relay: None,
@@ -93,7 +93,7 @@ impl RemainingProcesses {
         self.relay = relay;
     }
 
-    fn sent(&self, pid: Pid) -> Sent {
+    fn sent(&self, pid: Pid) -> SentSignals {
         self.sent.get(pid).copied().unwrap_or_default()
     }
 
@@ -115,66 +115,68 @@ impl RemainingProcesses {
     /// Sends SIGTERM or SIGKILL to the processes of the target that are still alive and were not sent this signal
     /// before.
     pub(super) fn signal(&mut self, signal: Signal) -> SignalResult {
-        let is_new = if signal == Signal::KILL { self.kill() } else { self.ask() };
+        let is_new = if signal == Signal::KILL { self.kill() } else { self.send_term() };
         match is_new {
-            None => SignalResult::Unknown,
+            None => SignalResult::NotListed,
             Some(_) if self.only_refused_are_left() => SignalResult::OnlyRefused,
-            Some(true) => SignalResult::New,
-            Some(false) => SignalResult::NoneNew,
+            Some(true) => SignalResult::NewlySent,
+            Some(false) => SignalResult::AllSentBefore,
         }
     }
 
     /// Sends SIGTERM and SIGCONT to the processes of the target that were not sent SIGTERM before. Returns whether a
     /// process was sent SIGTERM now, or `None` if the target is rsup's children and the kernel does not list them.
-    fn ask(&mut self) -> Option<bool> {
+    fn send_term(&mut self) -> Option<bool> {
         match self.target {
-            Target::Children => self.ask_children(|known, child| !known.sent(child).killed),
+            Target::Children => self.send_term_to_children(|known, child| !known.sent(child).killed),
             // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
             // asks only its children that were not asked before.
-            Target::Namespace if !self.asked_by_one_call && self.sent.values().any(|sent| sent.asked) => {
-                Some(self.ask_adopted(|_, _| true))
+            Target::Namespace
+                if !self.term_sent_to_target && self.sent.values().any(|sent| sent.term_sent) =>
+            {
+                Some(self.send_term_to_adopted(|_, _| true))
             }
-            Target::Namespace => Some(self.ask_whole_target(sys::kill_all)),
-            Target::Group(group) => Some(self.ask_whole_target(|signal| sys::killpg(group, signal))),
+            Target::Namespace => Some(self.send_term_to_target(sys::kill_all)),
+            Target::Group(group) => Some(self.send_term_to_target(|signal| sys::killpg(group, signal))),
         }
     }
 
     /// Sends SIGTERM and SIGCONT to the whole target, unless that was done before. Returns whether the signals were
     /// sent now.
-    fn ask_whole_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
-        let was_asked = mem::replace(&mut self.asked_by_one_call, true);
-        if !was_asked {
+    fn send_term_to_target(&mut self, send: impl Fn(i32) -> Result<(), Errno>) -> bool {
+        let term_was_sent = mem::replace(&mut self.term_sent_to_target, true);
+        if !term_was_sent {
             send_term_and_cont(send);
         }
-        !was_asked
+        !term_was_sent
     }
 
-    /// Sends SIGTERM and SIGCONT to the children of rsup for which `must_ask` returns true, except those that were
+    /// Sends SIGTERM and SIGCONT to the children of rsup for which `must_get_term` returns true, except those that were
     /// asked before. Returns whether a child was asked, or `None` if the kernel does not list the children.
-    fn ask_children(&mut self, must_ask: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
-        let mut any_asked = false;
+    fn send_term_to_children(&mut self, must_get_term: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
+        let mut any_term_sent = false;
         for child in self.children()? {
-            if !self.sent(child).asked && must_ask(self, child) {
-                self.ask_process(child);
-                any_asked = true;
+            if !self.sent(child).term_sent && must_get_term(self, child) {
+                self.send_term_to_process(child);
+                any_term_sent = true;
             }
         }
-        Some(any_asked)
+        Some(any_term_sent)
     }
 
-    /// Sends SIGTERM and SIGCONT to the processes for which `must_ask` returns true, except those that were asked
-    /// before. The arguments of `must_ask` are a PID, the ID of that process's group, and whether the process is a
+    /// Sends SIGTERM and SIGCONT to the processes for which `must_get_term` returns true, except those that were asked
+    /// before. The arguments of `must_get_term` are a PID, the ID of that process's group, and whether the process is a
     /// child of rsup. Returns false if /proc does not list the processes.
-    pub(super) fn ask_others(&mut self, must_ask: impl Fn(Pid, Pid, bool) -> bool) -> bool {
+    pub(super) fn send_term_to_matching(&mut self, must_get_term: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = self.processes() else { return false };
         let children = self.children().unwrap_or_default();
         for pid in processes {
-            if self.sent(pid).asked {
+            if self.sent(pid).term_sent {
                 continue;
             }
             let Some(group) = sys::process_group(pid) else { continue };
-            if must_ask(pid, group, children.binary_search(&pid).is_ok()) {
-                self.ask_process(pid);
+            if must_get_term(pid, group, children.binary_search(&pid).is_ok()) {
+                self.send_term_to_process(pid);
             }
         }
         true
@@ -184,17 +186,17 @@ impl RemainingProcesses {
     /// asked before. The arguments of `in_scope` are a PID and the ID of that process's group. Such a child is normally
     /// an orphan that rsup has adopted since the other processes were asked. It was not asked while its parent was
     /// alive, because the parent may have needed this child in order to stop. Returns whether a process was asked.
-    pub(super) fn ask_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
-        if self.asked_by_one_call {
+    pub(super) fn send_term_to_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
+        if self.term_sent_to_target {
             return false;
         }
-        let must_ask =
+        let must_get_term =
             |_: &Self, child| sys::process_group(child).is_some_and(|group| in_scope(child, group));
-        self.ask_children(must_ask).unwrap_or(false)
+        self.send_term_to_children(must_get_term).unwrap_or(false)
     }
 
     /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.
-    pub(super) fn note_asked_group(&mut self, group: Pid) {
+    pub(super) fn note_term_to_group(&mut self, group: Pid) {
         let processes = self.processes().unwrap_or_default().into_iter();
         let members = processes.filter(|pid| sys::process_group(*pid) == Some(group));
         members.for_each(|pid| self.note_asked(pid));
@@ -202,19 +204,19 @@ impl RemainingProcesses {
 
     /// Sends SIGTERM and SIGCONT to processes. The caller uses this function if rsup cannot list the processes. If rsup
     /// is PID 1, every process gets the signals; otherwise the members of `groups` get them.
-    pub(super) fn ask_groups(&mut self, groups: impl Iterator<Item = Pid>) {
+    pub(super) fn send_term_without_list(&mut self, groups: impl Iterator<Item = Pid>) {
         if self.target == Target::Namespace {
-            self.ask_whole_target(sys::kill_all);
+            self.send_term_to_target(sys::kill_all);
         } else {
             groups.for_each(|group| send_term_and_cont(|signal| sys::killpg(group, signal)));
         }
     }
 
     fn note_asked(&mut self, pid: Pid) {
-        self.sent.insert(pid, Sent { asked: true, ..self.sent(pid) });
+        self.sent.insert(pid, SentSignals { term_sent: true, ..self.sent(pid) });
     }
 
-    fn ask_process(&mut self, pid: Pid) {
+    fn send_term_to_process(&mut self, pid: Pid) {
         self.note_asked(pid);
         send_term_and_cont(|signal| sys::kill(pid, signal));
     }
@@ -222,7 +224,7 @@ impl RemainingProcesses {
     /// Sends SIGKILL to the processes of the target that were not sent SIGKILL before. Returns whether SIGKILL was sent
     /// now, or `None` if the target is rsup's children and the kernel does not list them.
     fn kill(&mut self) -> Option<bool> {
-        if self.target != Target::Children && mem::replace(&mut self.all_killed, true) {
+        if self.target != Target::Children && mem::replace(&mut self.kill_sent_to_target, true) {
             return Some(false);
         }
         match self.target {
@@ -256,8 +258,8 @@ impl RemainingProcesses {
         Some(any_killed)
     }
 
-    /// Sends SIGKILL to every process of the PID namespace. `sys::kill_all` would also kill the relay, so with a relay the
-    /// processes are killed one by one. A process that is created meanwhile is killed when rsup, PID 1, exits.
+    /// Sends SIGKILL to every process of the PID namespace. `sys::kill_all` would also kill the relay, so with a relay
+    /// the processes are killed one by one. A process that is created meanwhile is killed when rsup, PID 1, exits.
     fn kill_namespace(&self) {
         let listed = self.relay.and_then(|_| self.processes());
         match listed {
@@ -272,7 +274,7 @@ impl RemainingProcesses {
     }
 
     fn kill_process(&mut self, pid: Pid) {
-        self.sent.insert(pid, Sent { killed: true, ..self.sent(pid) });
+        self.sent.insert(pid, SentSignals { killed: true, ..self.sent(pid) });
         if sys::kill(pid, Signal::KILL.number()) == Err(Errno::EPERM) {
             self.note_refused(pid);
         }
@@ -280,7 +282,7 @@ impl RemainingProcesses {
 
     /// Notes that rsup has no permission to send SIGKILL to a child.
     pub(super) fn note_refused(&mut self, child: Pid) {
-        self.sent.insert(child, Sent { refused: true, ..self.sent(child) });
+        self.sent.insert(child, SentSignals { kill_refused: true, ..self.sent(child) });
     }
 
     /// Notes that rsup has no permission to send SIGKILL to any member of a process group.
@@ -293,24 +295,25 @@ impl RemainingProcesses {
     /// Whether rsup has no permission to send SIGKILL to any of the processes that it waits for. If rsup cannot list
     /// its children, because /proc is missing, the answer is no.
     pub(super) fn only_refused_are_left(&self) -> bool {
-        if self.refused_groups.is_empty() && !self.sent.values().any(|sent| sent.refused) {
+        if self.refused_groups.is_empty() && !self.sent.values().any(|sent| sent.kill_refused) {
             return false;
         }
         if let Target::Group(group) = self.target {
             return self.refused_groups.contains(&group);
         }
-        let has_refused = |child: &Pid| {
+        let kill_was_refused = |child: &Pid| {
             let group = || sys::process_group(*child);
-            self.sent(*child).refused || group().is_some_and(|group| self.refused_groups.contains(&group))
+            self.sent(*child).kill_refused
+                || group().is_some_and(|group| self.refused_groups.contains(&group))
         };
-        self.children().is_some_and(|children| !children.is_empty() && children.iter().all(has_refused))
+        self.children().is_some_and(|children| !children.is_empty() && children.iter().all(kill_was_refused))
     }
 
     /// Forgets a child that has been reaped, because the next process with its PID has not been sent a signal.
     pub(super) fn forget(&mut self, child: Pid) {
         // The entry itself stays: to remove it, rsup would have to move all later entries.
         if self.sent.get(child).is_some() {
-            self.sent.insert(child, Sent::default());
+            self.sent.insert(child, SentSignals::default());
         }
     }
 }

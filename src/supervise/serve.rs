@@ -3,11 +3,11 @@
 use super::{Supervisor, messages};
 use crate::control::board::Served;
 use crate::control::request::Request;
-use crate::policy::{Level, ProcId, Process, Signal, Time};
+use crate::policy::{Level, Process, ProcessIndex, Signal, Time};
 
 impl Supervisor {
     /// Writes the whole board for the first time.
-    pub(super) fn begin_board(&mut self) {
+    pub(super) fn write_initial_board(&mut self) {
         self.forget_changes();
         if let Some(control) = &mut self.control {
             control.begin(&self.processes, &self.slots.0);
@@ -62,11 +62,11 @@ impl Supervisor {
         };
         // The index comes from a client, so it may be too large.
         let Some(slot) = self.slots.0.get_mut(index) else { return };
-        let id = ProcId(index);
-        let Served { starts, stops, signals } = &mut slot.served;
+        let id = ProcessIndex(index);
+        let Served { start_requests, stop_requests: stops, signal_requests: signals } = &mut slot.served;
         match request {
             Request::Start(_) => {
-                *starts = starts.wrapping_add(1);
+                *start_requests = start_requests.wrapping_add(1);
                 self.processes.request_start(id, now);
             }
             Request::Stop(_) => {

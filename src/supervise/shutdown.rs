@@ -4,12 +4,12 @@
 use super::Supervisor;
 use super::clock::now;
 use super::remaining::SignalResult;
-use crate::policy::{ProcId, Signal};
+use crate::policy::{ProcessIndex, Signal};
 use crate::sys;
 
 impl Supervisor {
     /// Forwards a signal to the process groups of all programs.
-    pub(super) fn forward(&mut self, signal: Signal) {
+    pub(super) fn forward_to_programs(&mut self, signal: Signal) {
         // A process group's number belongs to rsup's programs only while the group has a member.
         self.drop_empty_groups(now());
         for group in self.slots.0.iter().filter_map(|slot| slot.group) {
@@ -22,35 +22,38 @@ impl Supervisor {
     /// order, the programs of which rsup has asked only the leader (the child that rsup has forked). The other members
     /// of the process groups of these programs get the signals. The processes that belong to no process group of rsup's
     /// programs get the signals too.
-    pub(super) fn ask_remaining(&mut self, members_of: &[ProcId]) {
+    pub(super) fn send_term_to_remaining(&mut self, only_leader_asked: &[ProcessIndex]) {
         self.drop_empty_groups(now());
         let groups = self.slots.process_groups();
         let slots = &self.slots;
-        let asks_all = self.context.is_pid1 && !self.processes.will_reload();
+        let includes_non_children = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
-        let are_listed = self.remaining.ask_others(|pid, group, is_child| match groups.get(group) {
-            Some(id) if members_of.binary_search(id).is_ok() => {
-                slots.get(*id).is_some_and(|slot| slot.leader != Some(pid))
-            }
-            Some(_) => false,
-            // The PID is compared too, because the process group does not always identify a leader (the child that rsup
-            // has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
-            None => leaders.get(pid).is_none() && (asks_all || is_child),
-        });
-        if !are_listed {
+        let processes_are_listed =
+            self.remaining.send_term_to_matching(|pid, group, is_child| match groups.get(group) {
+                Some(id) if only_leader_asked.binary_search(id).is_ok() => {
+                    slots.get(*id).is_some_and(|slot| slot.leader != Some(pid))
+                }
+                Some(_) => false,
+                // The PID is compared too, because the process group does not always identify a leader (the child that
+                // rsup has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
+                None => leaders.get(pid).is_none() && (includes_non_children || is_child),
+            });
+        if !processes_are_listed {
             // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
             // rsup accepts this, because the other members would otherwise get SIGKILL without a request to stop.
-            self.remaining.ask_groups(members_of.iter().filter_map(|id| slots.get(*id)?.group));
+            self.remaining
+                .send_term_without_list(only_leader_asked.iter().filter_map(|id| slots.get(*id)?.group));
         }
     }
 
     /// Sends SIGTERM and SIGCONT to the processes that rsup has adopted since the call of
-    /// [`Supervisor::ask_remaining`], unless they belong to a process group of rsup's programs.
-    pub(super) fn ask_adopted(&mut self) {
+    /// [`Supervisor::send_term_to_remaining`], unless they belong to a process group of rsup's programs.
+    pub(super) fn send_term_to_adopted(&mut self) {
         self.drop_empty_groups(now());
         let groups = self.slots.process_groups();
         let leaders = &self.leaders;
-        self.remaining.ask_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
+        self.remaining
+            .send_term_to_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
     }
 
     /// Sends a signal to every process that is still alive and was not sent this signal before. Then reaps the children
@@ -59,14 +62,14 @@ impl Supervisor {
         if self.processes.will_reload() {
             self.remaining.limit_to_children();
         }
-        let reached = self.remaining.signal(signal);
+        let signal_result = self.remaining.signal(signal);
         let now = now();
         self.reap(now);
-        match reached {
-            SignalResult::New if signal == Signal::TERM => self.processes.on_sweep_asked(now),
-            SignalResult::New | SignalResult::NoneNew => {}
-            SignalResult::Unknown => self.processes.on_sweep_unreachable(now),
-            SignalResult::OnlyRefused => self.processes.on_sweep_refused(now),
+        match signal_result {
+            SignalResult::NewlySent if signal == Signal::TERM => self.processes.on_sigterm_sent(now),
+            SignalResult::NewlySent | SignalResult::AllSentBefore => {}
+            SignalResult::NotListed => self.processes.on_remaining_not_listed(now),
+            SignalResult::OnlyRefused => self.processes.on_remaining_not_permitted(now),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pid_map::PidMap;
 use crate::control::board::Served;
-use crate::policy::{ProcId, Signal};
+use crate::policy::{ProcessIndex, Signal};
 use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
 use std::os::fd::OwnedFd;
 
@@ -22,7 +22,7 @@ pub(super) struct Slot {
     /// The child's process group, until the group has no member. The kernel does not use the number again before then.
     pub(super) group: Option<Pid>,
     /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
-    pub(super) logged_pid: i32,
+    pub(super) last_pid: i32,
     /// The pipe that reports the child's exec, until the result of the exec is known.
     pub(super) exec_status: Option<ExecStatusPipe>,
     /// The step that failed in the child. The child exits next.
@@ -59,7 +59,7 @@ impl Slot {
             program,
             leader: None,
             group: None,
-            logged_pid: 0,
+            last_pid: 0,
             exec_status: None,
             failure: None,
             interpreter: Box::default(),
@@ -82,33 +82,33 @@ impl Slot {
     }
 }
 
-/// The slots of all processes. The index of a slot is the [`ProcId`] of its process.
+/// The slots of all processes. The index of a slot is the [`ProcessIndex`] of its process.
 pub(super) struct Slots(pub(super) Vec<Slot>);
 
 impl Slots {
-    /// The slot of a process. Every `ProcId` is an index into this table. Only a bug can lead to `None`, and debug
+    /// The slot of a process. Every `ProcessIndex` is an index into this table. Only a bug can lead to `None`, and debug
     /// builds panic then.
-    pub(super) fn get(&self, id: ProcId) -> Option<&Slot> {
+    pub(super) fn get(&self, id: ProcessIndex) -> Option<&Slot> {
         let slot = self.0.get(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);
         slot
     }
 
     /// The mutable slot of a process.
-    pub(super) fn get_mut(&mut self, id: ProcId) -> Option<&mut Slot> {
+    pub(super) fn get_mut(&mut self, id: ProcessIndex) -> Option<&mut Slot> {
         let slot = self.0.get_mut(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);
         slot
     }
 
     /// The process groups of all processes, each with its process.
-    pub(super) fn process_groups(&self) -> PidMap<ProcId> {
-        let group_of = |(index, slot): (usize, &Slot)| Some((slot.group?, ProcId(index)));
+    pub(super) fn process_groups(&self) -> PidMap<ProcessIndex> {
+        let group_of = |(index, slot): (usize, &Slot)| Some((slot.group?, ProcessIndex(index)));
         self.0.iter().enumerate().filter_map(group_of).collect()
     }
 
     /// The name of a process.
-    pub(super) fn name(&self, id: ProcId) -> &str {
+    pub(super) fn name(&self, id: ProcessIndex) -> &str {
         self.get(id).map_or("", |slot| &*slot.name)
     }
 }

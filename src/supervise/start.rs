@@ -2,19 +2,19 @@
 
 use super::clock::now;
 use super::{Supervisor, messages};
-use crate::policy::{Event, Level, ProcId, Time};
-use crate::sys::{self, Child, ExecReport, FifoCheck, WallClock};
+use crate::policy::{Event, Level, ProcessIndex, Time};
+use crate::sys::{self, Child, ExecReport, FifoCheck, WallTime};
 
 impl Supervisor {
     /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child can be created,
     /// this function applies `Event::SpawnFailed` itself.
-    pub(super) fn spawn(&mut self, id: ProcId) {
+    pub(super) fn spawn(&mut self, id: ProcessIndex) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.started_at = WallClock::now().seconds();
+        slot.started_at = WallTime::now().seconds();
         let spawned = match slot.program {
             Ok(program) => {
-                let tried = slot.tried_fifos.take().map(FifoCheck::Tried);
-                let check = tried.unwrap_or_else(|| self.fifos.check(id, program));
+                let tried = slot.tried_fifos.take().map(FifoCheck::OpenTried);
+                let check = tried.unwrap_or_else(|| self.fifos.fifo_check_for(id, program));
                 sys::spawn(program, &mut self.defaults, check)
                     .map_err(|error| messages::spawn_error(&slot.name, error))
             }
@@ -24,7 +24,7 @@ impl Supervisor {
             Ok(Child { pid, status, stdin_writer, listener }) => {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
-                slot.logged_pid = pid.number();
+                slot.last_pid = pid.number();
                 slot.stdin_writer = stdin_writer;
                 slot.failure = None;
                 slot.interpreter = Box::default();
@@ -50,12 +50,12 @@ impl Supervisor {
     /// then.
     pub(super) fn read_all_exec_statuses(&mut self, now: Time) {
         for index in 0..self.slots.0.len() {
-            self.read_exec_status(ProcId(index), now);
+            self.read_exec_status(ProcessIndex(index), now);
         }
     }
 
     /// Reads what a child has reported about its exec.
-    pub(super) fn read_exec_status(&mut self, id: ProcId, now: Time) {
+    pub(super) fn read_exec_status(&mut self, id: ProcessIndex, now: Time) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(status) = &mut slot.exec_status else { return };
         let name = &slot.name;
@@ -64,7 +64,7 @@ impl Supervisor {
         let log = &mut self.log;
         let interpreter = &mut slot.interpreter;
         let is_complete = status.read(|report| match report {
-            ExecReport::Failure(report) if report.step.is_harmless() => {
+            ExecReport::Failure(report) if report.step.failure_allows_exec() => {
                 if let Ok(program) = program {
                     log.line(Level::Warn, messages::unusable_log_file(name, program, report));
                 }
@@ -84,7 +84,7 @@ impl Supervisor {
         // If the start has failed, this function applies no event. `Event::SpawnFailed` means that there is no child
         // any more, so `leader_exited` applies it when the child has been reaped.
         if slot.failure.is_none() {
-            self.processes.apply(id, Event::Spawned, now);
+            self.processes.apply(id, Event::ExecSucceeded, now);
         }
     }
 }

@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct RetryingAllocator;
 
-static HAS_PROGRAMS: AtomicBool = AtomicBool::new(false);
+static PROGRAM_WAS_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Makes every later allocation wait until it succeeds. Called when the first program has been started.
-pub(super) fn retry_allocations() {
-    HAS_PROGRAMS.store(true, Relaxed);
+pub(super) fn retry_allocations_forever() {
+    PROGRAM_WAS_STARTED.store(true, Relaxed);
 }
 
 /// The number of attempts after which rsup reports that it is out of memory. If no program has been started,
 /// it then exits with status 2.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS_BEFORE_REPORT: u32 = 5;
 
 fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
     let mut attempts = 0_u32;
@@ -30,9 +30,9 @@ fn retry(allocate: impl Fn() -> *mut u8) -> *mut u8 {
             return pointer;
         }
         attempts = attempts.saturating_add(1);
-        if attempts == ATTEMPTS {
+        if attempts == ATTEMPTS_BEFORE_REPORT {
             let _ = OutputStream::stderr().write(b"rsup: out of memory\n");
-            if !HAS_PROGRAMS.load(Relaxed) {
+            if !PROGRAM_WAS_STARTED.load(Relaxed) {
                 // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers, which might
                 // allocate.
                 unsafe { libc::_exit(2) };

@@ -53,9 +53,9 @@ pub struct LocalTime {
 
 /// A time of CLOCK_REALTIME.
 #[derive(Clone, Copy)]
-pub struct WallClock(libc::timespec);
+pub struct WallTime(libc::timespec);
 
-impl WallClock {
+impl WallTime {
     #[must_use]
     pub fn now() -> Self {
         Self(clock_gettime(libc::CLOCK_REALTIME))
@@ -117,13 +117,13 @@ mod tests {
     #[test]
     fn a_time_keeps_its_seconds() {
         for seconds in [0, 1, 1_795_844_940] {
-            assert_eq!(WallClock::from_seconds(seconds).seconds(), seconds);
+            assert_eq!(WallTime::from_seconds(seconds).seconds(), seconds);
         }
     }
 
     #[test]
     fn every_field_of_the_local_time_is_in_its_range() {
-        let now = WallClock::now();
+        let now = WallTime::now();
         assert!(now.milliseconds() <= 999);
         let local = now.local_time(&TimeZone::of_environment());
         assert!(local.year >= 2020);

@@ -283,7 +283,7 @@ pub struct ExecStatusPipe<S> {
 
 impl<S> ExecStatusPipe<S> {
     /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file. At end of file,
-    /// the exec has failed if a report was about a step that is not [harmless](super::ExecStep::is_harmless).
+    /// the exec has failed if a report was about a step that is not [harmless](super::ExecStep::failure_allows_exec).
     /// Otherwise the exec has succeeded, or a signal has killed the child.
     #[must_use]
     pub fn read(&mut self, receive: impl FnMut(ExecReport)) -> bool {

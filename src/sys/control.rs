@@ -60,8 +60,8 @@ impl MemoryFile {
     }
 }
 
-/// The pipe from which rsup reads requests. rsup keeps the write end too: if no process had the write end open, epoll(7)
-/// would report the read end as ready all the time.
+/// The pipe from which rsup reads requests. rsup keeps the write end too: if no process had the write end open,
+/// epoll(7) would report the read end as ready all the time.
 #[derive(Debug)]
 pub struct RequestPipe {
     reader: OwnedFd,
@@ -104,7 +104,7 @@ impl AsFd for RequestPipe {
 ///
 /// # Errors
 /// Returns the errno of prctl(2).
-pub fn allow_own_user_access() -> Result<(), Errno> {
+pub fn set_dumpable() -> Result<(), Errno> {
     // SAFETY: prctl(2) with PR_SET_DUMPABLE takes one integer and touches no memory.
     cvt(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
 }
@@ -127,9 +127,9 @@ fn open_kind(path: &Path, kind: libc::mode_t, flags: OFlag) -> Result<OwnedFd, E
     let found_kind = fstat(&found)?.st_mode & libc::S_IFMT;
     let found_path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
     // Only a pipe without a name has a link with this text. The text for a file with a name begins with a slash.
-    let is_unnamed =
+    let is_unnamed_pipe =
         || fs::read_link(&found_path).is_ok_and(|link| link.as_os_str().as_bytes().starts_with(b"pipe:["));
-    if found_kind != kind || (kind == libc::S_IFIFO && !is_unnamed()) {
+    if found_kind != kind || (kind == libc::S_IFIFO && !is_unnamed_pipe()) {
         return Err(Errno::ENXIO);
     }
     let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

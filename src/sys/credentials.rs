@@ -167,11 +167,11 @@ pub fn is_root() -> bool {
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.
 pub fn drop_privileges(credentials: &Credentials) -> Result<(), (CredentialStep, Errno)> {
-    if is_own_user(credentials) { Ok(()) } else { set_credentials(credentials) }
+    if needs_no_change(credentials) { Ok(()) } else { set_credentials(credentials) }
 }
 
 /// Returns whether rsup runs as this user already and the configuration names no group.
-pub(super) fn is_own_user(credentials: &Credentials) -> bool {
+pub(super) fn needs_no_change(credentials: &Credentials) -> bool {
     !credentials.names_group && credentials.uid == nix::unistd::getuid().as_raw()
 }
 
@@ -216,10 +216,10 @@ mod tests {
     fn the_own_user_needs_no_change_unless_a_group_is_named() {
         let uid = nix::unistd::getuid().as_raw();
         let mut own = Credentials { uid, gid: UNUSED, groups: vec![UNUSED], names_group: false };
-        assert!(is_own_user(&own));
+        assert!(needs_no_change(&own));
         assert_eq!(drop_privileges(&own), Ok(()));
         own.names_group = true;
-        assert!(!is_own_user(&own));
+        assert!(!needs_no_change(&own));
     }
 
     #[test]

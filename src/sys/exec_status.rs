@@ -2,8 +2,8 @@
 //! interpreter because of which the exec fails.
 //!
 //! The writing end is close-on-exec, so the parent reads end of file after the exec or after the child has exited.
-//! After a report about a step that is not [harmless](ExecStep::is_harmless), end of file means that the child has
-//! exited. Otherwise the exec has succeeded, or a signal has killed the child.
+//! After a report about a step that is not [harmless](ExecStep::failure_allows_exec), end of file means that the child
+//! has exited. Otherwise the exec has succeeded, or a signal has killed the child.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -33,7 +33,7 @@ pub enum ExecStep {
     /// None of the paths at which the command is looked for exists.
     NotFound = 2,
     /// The path at which the command was found is a directory.
-    Directory = 3,
+    IsDirectory = 3,
     /// The file that was found for the command has no x bit.
     NotExecutable = 4,
     /// For a program of the configuration file: the file that was found for the command has an x bit, but access(2)
@@ -60,7 +60,7 @@ pub enum ExecStep {
 impl ExecStep {
     /// Whether the program is started although this step failed.
     #[must_use]
-    pub fn is_harmless(self) -> bool {
+    pub fn failure_allows_exec(self) -> bool {
         matches!(self, Self::Stdout | Self::Stderr)
     }
 
@@ -78,7 +78,7 @@ impl ExecStep {
             0 => Self::Stdout,
             1 => Self::Stderr,
             2 => Self::NotFound,
-            3 => Self::Directory,
+            3 => Self::IsDirectory,
             4 => Self::NotExecutable,
             5 => Self::NoPermission,
             6 => Self::Streams,
@@ -226,8 +226,8 @@ mod tests {
         match step {
             ExecStep::Stdout => Some(ExecStep::Stderr),
             ExecStep::Stderr => Some(ExecStep::NotFound),
-            ExecStep::NotFound => Some(ExecStep::Directory),
-            ExecStep::Directory => Some(ExecStep::NotExecutable),
+            ExecStep::NotFound => Some(ExecStep::IsDirectory),
+            ExecStep::IsDirectory => Some(ExecStep::NotExecutable),
             ExecStep::NotExecutable => Some(ExecStep::NoPermission),
             ExecStep::NoPermission => Some(ExecStep::Streams),
             ExecStep::Streams => Some(ExecStep::Groups),

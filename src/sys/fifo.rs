@@ -32,7 +32,7 @@ impl PipeId {
 
 /// Returns the pipes among rsup's own stdout and stderr. A log file can be a symbolic link to one of them.
 #[must_use]
-pub fn own_pipes() -> Vec<PipeId> {
+pub fn own_output_pipes() -> Vec<PipeId> {
     [STDOUT, STDERR].into_iter().filter_map(|stream| PipeId::of(fstat(standard_fd(stream)).ok()?)).collect()
 }
 
@@ -47,14 +47,14 @@ impl Fifo {
     /// Opens a FIFO for writing. Returns `None` for any other kind of file.
     ///
     /// # Errors
-    /// Returns EMFILE for a FIFO if `may_open` is false. Returns the errno of open(2): ENXIO if no process has the FIFO
-    /// open for reading.
-    pub fn open(path: &CStr, may_open: bool) -> Result<Option<Self>, Errno> {
+    /// Returns EMFILE for a FIFO if `has_free_fd` is false. Returns the errno of open(2): ENXIO if no process has the
+    /// FIFO open for reading.
+    pub fn open(path: &CStr, has_free_fd: bool) -> Result<Option<Self>, Errno> {
         // This check comes first, because opening a device can have an effect on the device.
         if !stat(path).is_ok_and(|stat| PipeId::of(stat).is_some()) {
             return Ok(None);
         }
-        if !may_open {
+        if !has_free_fd {
             return Err(Errno::EMFILE);
         }
         // Without O_NONBLOCK, open(2) waits until a process opens the FIFO for reading.

@@ -23,15 +23,15 @@ pub enum SpawnError {
     Fork(Errno),
 }
 
-/// Forks a process that leads its own process group and runs `steps`, which either execute another program or
-/// return the exit status.
+/// Forks a process that leads its own process group and runs `run_child`, which either executes another program or
+/// returns the exit status.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
-pub(super) fn fork_exec(steps: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+pub(super) fn fork_exec(run_child: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let Some(pid) = unsafe { raw_fork(libc::SIGCHLD) }? else {
-        let status = lead_group_and_run(steps);
+        let status = lead_group_and_run(run_child);
         // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
         unsafe { libc::_exit(status) }
     };
@@ -53,35 +53,35 @@ pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
 ///
 /// # Errors
 /// Returns the errno of clone(2).
-pub(super) fn vfork_exec<F: FnOnce() -> u8>(steps: F) -> Result<Pid, Errno> {
-    extern "C" fn child_main<F: FnOnce() -> u8>(steps: *mut c_void) -> c_int {
-        // SAFETY: `steps` points to the local variable `steps` of `vfork_exec`. Only the child uses this variable,
-        // because the call of `vfork_exec` in rsup is suspended.
-        let steps = unsafe { &mut *steps.cast::<Option<F>>() };
-        steps.take().map_or(0, lead_group_and_run)
+pub(super) fn vfork_exec<F: FnOnce() -> u8>(run_child: F) -> Result<Pid, Errno> {
+    extern "C" fn child_main<F: FnOnce() -> u8>(closure: *mut c_void) -> c_int {
+        // SAFETY: `closure` points to the local variable `run_child` of `vfork_exec`. Only the child uses this
+        // variable, because the call of `vfork_exec` in rsup is suspended.
+        let run_child = unsafe { &mut *closure.cast::<Option<F>>() };
+        run_child.take().map_or(0, lead_group_and_run)
     }
     if !MAY_SHARE_MEMORY {
-        return fork_exec(steps);
+        return fork_exec(run_child);
     }
-    let mut steps = Some(steps);
+    let mut run_child = Some(run_child);
     // The stack grows downwards on every machine that rsup is built for.
     // SAFETY: one past the end of the array is still within the bounds that `add` allows.
     let stack_top = unsafe { STACK.0.get().add(1) };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: CLONE_VFORK suspends rsup, which has one thread, until the child stops using the memory. So
-    // only the child uses `STACK` and `steps` meanwhile, and both stay valid for as long as the child uses
+    // only the child uses `STACK` and `run_child` meanwhile, and both stay valid for as long as the child uses
     // them.
-    let pid = unsafe { libc::clone(child_main::<F>, stack_top.cast(), flags, (&raw mut steps).cast()) };
-    match (Pid::new(pid), Errno::last(), steps) {
+    let pid = unsafe { libc::clone(child_main::<F>, stack_top.cast(), flags, (&raw mut run_child).cast()) };
+    match (Pid::new(pid), Errno::last(), run_child) {
         (Some(pid), _, _) => Ok(pid),
-        (None, errno, Some(steps)) if is_clone_vm_refused(errno) => fork_exec(steps),
+        (None, errno, Some(run_child)) if is_clone_vm_refused(errno) => fork_exec(run_child),
         (None, errno, _) => Err(errno),
     }
 }
 
-fn lead_group_and_run(steps: impl FnOnce() -> u8) -> c_int {
+fn lead_group_and_run(run_child: impl FnOnce() -> u8) -> c_int {
     set_process_group(0);
-    steps().into()
+    run_child().into()
 }
 
 /// Makes a process the leader of its own process group; the number 0 means the caller. Both the parent and

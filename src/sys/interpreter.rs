@@ -94,28 +94,28 @@ fn interpreter_of_script(line: &[u8]) -> Option<Interpreter> {
 /// fields in bytes, and the size of an address. The fields are described in elf(5).
 struct ElfLayout {
     address_size: usize,
-    table_offset: usize,
-    entry_size: usize,
-    entry_count: usize,
-    segment_offset: usize,
-    segment_size: usize,
+    e_phoff_at: usize,
+    e_phentsize_at: usize,
+    e_phnum_at: usize,
+    p_offset_at: usize,
+    p_filesz_at: usize,
 }
 
 const ELF32: ElfLayout = ElfLayout {
     address_size: 4,
-    table_offset: 28,
-    entry_size: 42,
-    entry_count: 44,
-    segment_offset: 4,
-    segment_size: 16,
+    e_phoff_at: 28,
+    e_phentsize_at: 42,
+    e_phnum_at: 44,
+    p_offset_at: 4,
+    p_filesz_at: 16,
 };
 const ELF64: ElfLayout = ElfLayout {
     address_size: 8,
-    table_offset: 32,
-    entry_size: 54,
-    entry_count: 56,
-    segment_offset: 8,
-    segment_size: 32,
+    e_phoff_at: 32,
+    e_phentsize_at: 54,
+    e_phnum_at: 56,
+    p_offset_at: 8,
+    p_filesz_at: 32,
 };
 
 /// The size of an entry of the program header table of a 64-bit file.
@@ -127,18 +127,18 @@ const MAX_ENTRIES: u64 = 64;
 /// because execve(2) refuses a file in the other byte order with ENOEXEC.
 fn loader_of_program(path: &CStr, head: &[u8]) -> Option<Interpreter> {
     let layout = if *head.get(4)? == libc::ELFCLASS64 { &ELF64 } else { &ELF32 };
-    let table_offset = read_number(head, layout.table_offset, layout.address_size)?;
-    let entry_size = read_number(head, layout.entry_size, 2)?;
-    let entry_count = read_number(head, layout.entry_count, 2)?.min(MAX_ENTRIES);
+    let table_offset = read_number(head, layout.e_phoff_at, layout.address_size)?;
+    let entry_size = read_number(head, layout.e_phentsize_at, 2)?;
+    let entry_count = read_number(head, layout.e_phnum_at, 2)?.min(MAX_ENTRIES);
     for index in 0..entry_count {
         let offset = table_offset.checked_add(index.checked_mul(entry_size)?)?;
         let mut entry = [0; ENTRY_SIZE];
         let entry = read_at(path, offset.try_into().ok()?, &mut entry)?;
         if read_number(entry, 0, 4)? == u64::from(libc::PT_INTERP) {
-            let offset = read_number(entry, layout.segment_offset, layout.address_size)?;
-            let size = read_number(entry, layout.segment_size, layout.address_size)?;
-            let mut loader = [0; HEAD_SIZE];
-            let loader = loader.get_mut(..size.try_into().ok()?)?;
+            let offset = read_number(entry, layout.p_offset_at, layout.address_size)?;
+            let size = read_number(entry, layout.p_filesz_at, layout.address_size)?;
+            let mut loader_path = [0; HEAD_SIZE];
+            let loader = loader_path.get_mut(..size.try_into().ok()?)?;
             let loader = read_at(path, offset.try_into().ok()?, loader)?;
             return Interpreter::new(loader.split(|byte| *byte == 0).next()?);
         }
@@ -258,13 +258,13 @@ mod tests {
             };
             bytes[offset..offset + size].copy_from_slice(&number);
         };
-        put(layout.table_offset, 64, layout.address_size);
-        put(layout.entry_size, ENTRY_SIZE as u64, 2);
-        put(layout.entry_count, 2, 2);
+        put(layout.e_phoff_at, 64, layout.address_size);
+        put(layout.e_phentsize_at, ENTRY_SIZE as u64, 2);
+        put(layout.e_phnum_at, 2, 2);
         put(64, 1, 4);
         put(64 + ENTRY_SIZE, libc::PT_INTERP.into(), 4);
-        put(64 + ENTRY_SIZE + layout.segment_offset, 300, layout.address_size);
-        put(64 + ENTRY_SIZE + layout.segment_size, loader.len() as u64, layout.address_size);
+        put(64 + ENTRY_SIZE + layout.p_offset_at, 300, layout.address_size);
+        put(64 + ENTRY_SIZE + layout.p_filesz_at, loader.len() as u64, layout.address_size);
         bytes[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', class]);
         [bytes, loader.to_vec()].concat()
     }

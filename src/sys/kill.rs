@@ -50,7 +50,7 @@ pub fn killpg(group: Pid, signal: i32) -> Result<(), Errno> {
 ///
 /// # Errors
 /// Returns the errno of kill(2): EPERM only if rsup may signal none of the members.
-pub fn kill_led_group(leader: Pid, signal: i32) -> Result<(), Errno> {
+pub fn killpg_or_kill(leader: Pid, signal: i32) -> Result<(), Errno> {
     match killpg(leader, signal) {
         Err(Errno::ESRCH) => kill(leader, signal),
         result => result,

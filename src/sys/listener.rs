@@ -45,12 +45,12 @@ impl ListenerPipes {
 
 /// A pair of connected sockets. rsup keeps both, so that the next relay gets what the last one has not received.
 #[derive(Debug)]
-pub struct PipeSocket {
+pub struct FdPassingSockets {
     sender: OwnedFd,
     receiver: OwnedFd,
 }
 
-impl PipeSocket {
+impl FdPassingSockets {
     /// Creates the sockets.
     ///
     /// # Errors
@@ -103,10 +103,10 @@ impl PipeSocket {
     }
 }
 
-/// The control message that carries two descriptors. The kernel and libc lay it out in this way: the header, and then the
-/// descriptors, which need no padding.
+/// The control message that carries two descriptors. The kernel and libc lay it out in this way: the header, and then
+/// the descriptors, which need no padding.
 #[repr(C)]
-struct Control {
+struct ControlMessage {
     header: libc::cmsghdr,
     descriptors: [RawFd; 2],
 }
@@ -122,8 +122,8 @@ fn with_message(
     transfer: &dyn Fn(*mut libc::msghdr) -> libc::ssize_t,
 ) -> Result<[RawFd; 2], Errno> {
     // SAFETY: zero is a valid value for every field of this struct, which are numbers.
-    let mut control = Control { header: unsafe { zeroed() }, descriptors };
-    let length = size_of::<Control>();
+    let mut control = ControlMessage { header: unsafe { zeroed() }, descriptors };
+    let length = size_of::<ControlMessage>();
     control.header.cmsg_len = length as _;
     control.header.cmsg_level = libc::SOL_SOCKET;
     control.header.cmsg_type = libc::SCM_RIGHTS;
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn pipes_arrive_in_order_with_their_pids() {
-        let socket = PipeSocket::new().unwrap();
+        let socket = FdPassingSockets::new().unwrap();
         assert!(socket.receive().is_none());
         let ends: Vec<ListenerEnds> = [7, 70_000]
             .map(|pid| {

@@ -3,7 +3,6 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 mod alloc;
-mod attempt;
 mod clock;
 mod clone_vm;
 mod control;
@@ -17,7 +16,6 @@ mod fifo;
 mod fork;
 mod interpreter;
 mod kill;
-mod line_journal;
 mod listener;
 mod output_stream;
 mod poll;
@@ -32,44 +30,46 @@ mod stdio;
 mod system;
 pub mod terminal;
 mod time_zone;
+mod try_in_child;
+mod unfinished_write;
 mod wait;
 
 pub use alloc::RetryingAllocator;
-pub use attempt::{try_socket, try_user};
-pub use clock::{LocalTime, WallClock, monotonic_nanos, processor_time};
-pub use control::{MemoryFile, RequestPipe, RequestWriter, allow_own_user_access, open_regular};
+pub use clock::{LocalTime, WallTime, monotonic_nanos, processor_time};
+pub use control::{MemoryFile, RequestPipe, RequestWriter, open_regular, set_dumpable};
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
 pub use directory::list_directory;
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecReport, ExecStep};
 pub use execute_again::execute_again;
-pub use fifo::{Fifo, PipeId, own_pipes};
+pub use fifo::{Fifo, PipeId, own_output_pipes};
 pub use fork::SpawnError;
-pub use kill::{Pid, group_exists, kill, kill_all, kill_led_group, kill_own_group, kill_self, killpg};
-pub use line_journal::LineJournal;
-pub use listener::{ListenerPipes, PipeSocket};
+pub use kill::{Pid, group_exists, kill, kill_all, kill_own_group, kill_self, killpg, killpg_or_kill};
+pub use listener::{FdPassingSockets, ListenerPipes};
 pub use output_stream::OutputStream;
 pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
 pub use relay::{
-    LinePositions, RelayChild, StagingPipe, StreamPipe, fork_relay, open_log_file, read_pipe, write_record,
+    InsideLineFlags, RelayChild, StagingPipe, StreamPipe, fork_relay, open_log_file, read_pipe, write_record,
 };
-pub use rlimit::{Limit, raise_limits, raise_nofile_for, soft_nofile_limit};
+pub use rlimit::{TooLowLimit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
-    RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, ignore_termination,
+    RawSignal, SavedMask, SignalFd, block_all_signals, ignore_broken_pipe, ignore_sigterm,
     reset_dispositions, sigchld_pending, wait_for_signal,
 };
-pub use socket::{listen_tcp, listen_unix, try_listen_unix};
+pub use socket::{check_listen_unix, listen_tcp, listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{
     Child, ExecStatusPipe, FifoCheck, LogFile, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
 };
 pub use stdio::{
-    STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_byte, stdout_is_stderr, write_out,
+    STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_stdin_byte, stdout_is_stderr, write_out,
 };
 pub use system::{
-    allows_colour, arguments, close_inherited, host_name, is_child_of_pid1, is_on_path, is_pid1,
-    is_python_script, is_readable_file, parent, set_child_subreaper,
+    allows_colour, arguments, close_inherited, host_name, is_child_of_pid1, is_nonexecutable_readable_file,
+    is_on_path, is_pid1, is_python_script, parent, set_child_subreaper,
 };
 pub use time_zone::TimeZone;
+pub use try_in_child::{try_create_socket, try_user};
+pub use unfinished_write::UnfinishedWrite;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};

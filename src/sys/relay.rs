@@ -44,7 +44,7 @@ impl StreamPipe {
     ///
     /// # Errors
     /// Returns the errno of pipe2(2).
-    pub fn without_waiting() -> Result<Self, Errno> {
+    pub fn nonblocking() -> Result<Self, Errno> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         Ok(Self { reader, writer })
     }
@@ -76,9 +76,9 @@ pub fn open_log_file(path: &Path, truncate: bool) -> Result<File, Errno> {
     if stream_kind(file.as_fd()) == StreamKind::RegularFile { Ok(file) } else { Err(Errno::EINVAL) }
 }
 
-/// A pipe that holds whole lines until a stream takes them. splice(2) moves them from this pipe to the stream, which has
-/// to be a pipe too. The kernel keeps the rest of a line that was moved in part, so the next relay can complete the line
-/// if this relay is killed.
+/// A pipe that holds whole lines until a stream takes them. splice(2) moves them from this pipe to the stream, which
+/// has to be a pipe too. The kernel keeps the rest of a line that was moved in part, so the next relay can complete the
+/// line if this relay is killed.
 #[derive(Debug)]
 pub struct StagingPipe(StreamPipe);
 
@@ -91,7 +91,7 @@ impl StagingPipe {
     /// # Errors
     /// Returns the errno of pipe2(2) or fcntl(2). Returns EPERM if the kernel gives this user only small pipes.
     pub fn new() -> Result<Self, Errno> {
-        let pipe = StreamPipe::without_waiting()?;
+        let pipe = StreamPipe::nonblocking()?;
         match fcntl(&pipe.reader, FcntlArg::F_GETPIPE_SZ)? {
             size if usize::try_from(size).is_ok_and(|size| size >= Self::CAPACITY) => Ok(Self(pipe)),
             _ => Err(Errno::EPERM),
@@ -103,8 +103,8 @@ impl StagingPipe {
         [self.0.reader.as_raw_fd(), self.0.writer.as_raw_fd()]
     }
 
-    /// Puts at most [`Self::CAPACITY`] bytes into the empty pipe, and returns their number. SIGKILL cannot interrupt this
-    /// write, because it does not wait.
+    /// Puts at most [`Self::CAPACITY`] bytes into the empty pipe, and returns their number. SIGKILL cannot interrupt
+    /// this write, because it does not wait.
     ///
     /// # Errors
     /// Returns the errno of write(2).
@@ -147,9 +147,9 @@ impl StagingPipe {
 /// For each stream, whether the relay has read a line only in part. The memory is shared with the later relays: if this
 /// relay is killed, the next one knows which streams begin in the middle of a line.
 #[derive(Debug)]
-pub struct LinePositions(&'static [AtomicU8]);
+pub struct InsideLineFlags(&'static [AtomicU8]);
 
-impl LinePositions {
+impl InsideLineFlags {
     /// Maps memory for this number of streams. It is never unmapped.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ pub struct RelayChild {
     pid: Pid,
     /// The reading end of a pipe of which only the relay has the writing end. It is at end of file when the relay has
     /// exited.
-    life: OwnedFd,
+    exit_pipe: OwnedFd,
 }
 
 /// Forks the relay, which runs `steps` and exits with the exit status that they return. In the relay, all descriptors
@@ -208,21 +208,21 @@ pub struct RelayChild {
 pub fn fork_relay(
     name: &CStr,
     keep: &mut Vec<RawFd>,
-    steps: impl FnOnce() -> u8,
+    run_relay: impl FnOnce() -> u8,
 ) -> Result<RelayChild, Errno> {
-    let (life, writer) = pipe2(OFlag::O_CLOEXEC)?;
-    fcntl(&life, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let (exit_pipe, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&exit_pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // SAFETY: rsup has one thread, so no other thread holds a lock when the memory is copied.
     let Some(pid) = unsafe { raw_fork(0) }? else {
         // SAFETY: prctl(2) with PR_SET_NAME reads a string that ends in NUL, and a `CStr` ends in NUL.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
         keep.push(writer.as_raw_fd());
         close_all_except(keep);
-        let status = steps();
+        let status = run_relay();
         // SAFETY: _exit(2) takes a number; unlike exit(3) it runs no exit handlers of the parent.
         unsafe { libc::_exit(status.into()) }
     };
-    Ok(RelayChild { pid, life })
+    Ok(RelayChild { pid, exit_pipe })
 }
 
 /// Closes every descriptor above 2 that is not in the list.
@@ -248,14 +248,14 @@ impl RelayChild {
     #[must_use]
     pub fn has_exited(&self) -> bool {
         // A seccomp filter that refuses read(2) must not make rsup wait for ever.
-        read(&self.life, &mut [0]) != Err(Errno::EAGAIN)
+        read(&self.exit_pipe, &mut [0]) != Err(Errno::EAGAIN)
     }
 
     /// Waits until the relay has exited, for at most `timeout`. Returns whether it has exited.
     #[must_use]
     pub fn wait_for_exit(&self, timeout: Duration) -> bool {
         // poll(2) reports the end of file also if no event is requested.
-        let _ = poll_for(self.life.as_fd(), PollFlags::empty(), poll_timeout(timeout));
+        let _ = poll_for(self.exit_pipe.as_fd(), PollFlags::empty(), poll_timeout(timeout));
         self.has_exited()
     }
 
@@ -277,6 +277,6 @@ impl RelayChild {
 
 impl AsFd for RelayChild {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.life.as_fd()
+        self.exit_pipe.as_fd()
     }
 }

@@ -6,7 +6,7 @@ use std::ptr;
 
 /// A soft limit that was lower than the configured minimum.
 #[derive(Clone, Copy, Debug)]
-pub struct Limit {
+pub struct TooLowLimit {
     /// `RLIMIT_NOFILE` or `RLIMIT_NPROC`.
     pub name: &'static str,
     /// The configured minimum: a number of descriptors or of processes.
@@ -18,7 +18,7 @@ pub struct Limit {
 /// Raises the soft limits on descriptors and processes to at least `minfds` and `minprocs`, as supervisord does with
 /// the keys of these names. If the hard limit is too low, raises the hard limit too. If the kernel refuses that, raises
 /// the soft limit only up to the hard limit. Calls `report` for every soft limit that was too low.
-pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
+pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(TooLowLimit)) {
     let minima = [
         (Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE", minfds),
         (Resource::RLIMIT_NPROC, "RLIMIT_NPROC", minprocs),
@@ -34,7 +34,7 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(Limit)) {
                 // this second setrlimit(2) is ignored, because `report` gets the errno of the first setrlimit(2).
                 let _ = set_limit(resource, hard, hard);
             }
-            report(Limit { name, wanted, raised });
+            report(TooLowLimit { name, wanted, raised });
         }
     }
 }

@@ -105,7 +105,7 @@ pub fn ignore_broken_pipe() {
 }
 
 /// Makes the client ignore SIGTERM.
-pub fn ignore_termination() {
+pub fn ignore_sigterm() {
     // rt_sigaction(2) cannot fail for SIGTERM.
     let _ = set_disposition(libc::SIGTERM, libc::SIG_IGN);
 }
@@ -222,7 +222,7 @@ pub struct RawSignal {
     /// 1 to 64.
     pub signal: u32,
     /// The process ID of the sender. 0 is the kernel, or a process outside the PID namespace.
-    pub sender: u32,
+    pub sender_pid: u32,
     /// Whether `si_code` is SI_KERNEL, which means that the signal comes from the kernel and not from a process.
     pub from_kernel: bool,
 }
@@ -234,7 +234,7 @@ impl RawSignal {
     #[must_use]
     pub fn is_from_own_write(self) -> bool {
         let caused_by_writes = [libc::SIGPIPE.cast_unsigned(), libc::SIGXFSZ.cast_unsigned()];
-        caused_by_writes.contains(&self.signal) && self.sender == std::process::id()
+        caused_by_writes.contains(&self.signal) && self.sender_pid == std::process::id()
     }
 }
 
@@ -268,7 +268,7 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let sender = unsafe { info.si_pid() };
     let from_kernel = info.si_code == SI_KERNEL;
     let signal = u32::try_from(signal).ok()?;
-    Some(RawSignal { signal, sender: sender.cast_unsigned(), from_kernel })
+    Some(RawSignal { signal, sender_pid: sender.cast_unsigned(), from_kernel })
 }
 
 /// Does what [`wait_for_signal`] does, but uses signalfd(2), because a seccomp filter refuses rt_sigtimedwait(2).
@@ -337,7 +337,7 @@ impl SignalFd {
         let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
         for info in batch.iter().take(count) {
             let from_kernel = info.ssi_code == SI_KERNEL;
-            receive(RawSignal { signal: info.ssi_signo, sender: info.ssi_pid, from_kernel });
+            receive(RawSignal { signal: info.ssi_signo, sender_pid: info.ssi_pid, from_kernel });
         }
     }
 }

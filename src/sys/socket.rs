@@ -61,7 +61,7 @@ pub fn listen_unix(
 /// # Errors
 /// Returns the error that [`listen_unix`] would return, but ENAMETOOLONG if `path` is too long. Does not notice that an
 /// old socket at `path` cannot be removed.
-pub fn try_listen_unix(
+pub fn check_listen_unix(
     path: &Path,
     mode: u32,
     owner: Option<&Credentials>,

@@ -46,7 +46,7 @@ pub fn spawn_command(
     let steps = || {
         if wants_foreground {
             // This call comes before the exec, because the command may read from the terminal at once.
-            terminal::grab_foreground(rsups_group);
+            terminal::take_foreground_from(rsups_group);
         }
         if let Some(index) = listen_pid_index {
             envp.replace(index, write_listen_pid(&mut listen_pid));

@@ -11,9 +11,9 @@
     reason = "the steps run in rsup's memory and must not panic: see clone_vm.rs"
 )]
 
-use super::alloc::retry_allocations;
+use super::alloc::retry_allocations_forever;
 use super::clone_vm::{self, ChildMemory, ChildSetup, spawn_with_status};
-use super::credentials::{Credentials, is_own_user, set_credentials};
+use super::credentials::{Credentials, needs_no_change, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
@@ -174,9 +174,9 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     pub path: CString,
-    /// The pipe to the relay, if the relay writes the file and rotates it. The child opens the file nevertheless, so that
-    /// the file exists and an error is reported. The child uses the pipe only if the file is regular: a FIFO or a device
-    /// cannot be rotated.
+    /// The pipe to the relay, if the relay writes the file and rotates it. The child opens the file nevertheless, so
+    /// that the file exists and an error is reported. The child uses the pipe only if the file is regular: a FIFO or a
+    /// device cannot be rotated.
     pub rotation_pipe: Option<RawFd>,
     /// The pipe that the program gets if the file cannot be opened. If `None`, it gets rsup's own stream.
     pub fallback: Option<RawFd>,
@@ -247,10 +247,10 @@ pub enum FifoCheck {
     /// This list holds the FIFOs that rsup has open for this program. It also holds rsup's own stdout and stderr, if
     /// they are pipes. If a log file is a FIFO that is not in the list, the child reports [`ExecStep::UnopenedFifo`]
     /// and exits.
-    Report(Vec<PipeId>),
+    ReportUnopened(Vec<PipeId>),
     /// rsup has already tried to open the log files that are FIFOs, so the child does not look for unopened FIFOs. If
     /// there is an error for a log file, the child reports the error and does not open the file.
-    Tried(LogFileErrors),
+    OpenTried(LogFileErrors),
 }
 
 /// The errors of rsup's own attempt to open the log files of a program that are FIFOs. If there is an error for a file,
@@ -291,7 +291,7 @@ pub fn spawn(
         output.clear_nonblock();
     }
     let stderr = reopen_inherited(&program.stderr);
-    let streams = Streams {
+    let streams = PreopenedStreams {
         stdin: stdin.as_raw_fd(),
         stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
@@ -305,7 +305,7 @@ pub fn spawn(
         None => ChildMemory::new(setup).map_err(SpawnError::Fork)?,
     };
     let (pid, status) = spawn_with_status(memory)?;
-    retry_allocations();
+    retry_allocations_forever();
     Ok(Child { pid, status, stdin_writer, listener })
 }
 
@@ -343,7 +343,7 @@ fn reopen(fd: RawFd) -> Option<OwnedFd> {
 /// The descriptors for a program. rsup opens them before the fork, because that is less work for the kernel: if the
 /// child opened them through /proc, the kernel would first have to create the child's entries in /proc.
 #[derive(Debug)]
-struct Streams {
+struct PreopenedStreams {
     stdin: RawFd,
     stdout: Option<RawFd>,
     stderr: Option<RawFd>,
@@ -357,7 +357,7 @@ pub struct PreparedExec {
     credentials: Option<&'static Credentials>,
     nofile_soft_limit: Option<u64>,
     fifos: FifoCheck,
-    streams: Streams,
+    streams: PreopenedStreams,
     candidates: Vec<CString>,
     argv: CStrArray<'static>,
     envp: CStrArray<'static>,
@@ -367,13 +367,13 @@ impl PreparedExec {
     fn new(
         program: &'static SpawnSpec,
         defaults: &SpawnDefaults,
-        streams: Streams,
+        streams: PreopenedStreams,
         fifos: FifoCheck,
     ) -> Self {
         let credentials = program.credentials.as_deref();
         Self {
             program,
-            credentials: credentials.filter(|credentials| !is_own_user(credentials)),
+            credentials: credentials.filter(|credentials| !needs_no_change(credentials)),
             nofile_soft_limit: defaults.nofile_soft_limit,
             fifos,
             streams,
@@ -398,11 +398,11 @@ impl ChildSetup for PreparedExec {
         let log_file_errors = match &self.fifos {
             // rsup must open the FIFO before the program does. Otherwise the FIFO's reader would get end of file if the
             // program exited before rsup opened the FIFO. EAGAIN has no meaning, because rsup does not use the errno.
-            FifoCheck::Report(open) if has_unopened_fifo(self.program.log_files(), open) => {
+            FifoCheck::ReportUnopened(open) if has_unopened_fifo(self.program.log_files(), open) => {
                 return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
             }
-            FifoCheck::Report(_) => LogFileErrors::default(),
-            FifoCheck::Tried(errors) => *errors,
+            FifoCheck::ReportUnopened(_) => LogFileErrors::default(),
+            FifoCheck::OpenTried(errors) => *errors,
         };
         install_stdio(self.program, &self.streams, log_file_errors, status)
             .map_err(failed(ExecStep::Streams))?;
@@ -441,7 +441,7 @@ fn resolve_executable<'a>(
         let Ok(stat) = nix::sys::stat::stat(path) else { continue };
         let failed = |step, errno| Err(ExecFailure { step, candidate, errno });
         if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            return failed(ExecStep::Directory, Errno::EISDIR);
+            return failed(ExecStep::IsDirectory, Errno::EISDIR);
         }
         if stat.st_mode & 0o111 == 0 {
             return failed(ExecStep::NotExecutable, Errno::EACCES);
@@ -459,7 +459,7 @@ fn resolve_executable<'a>(
 /// Makes the program's stdin, stdout and stderr the descriptors 0, 1 and 2.
 fn install_stdio(
     program: &SpawnSpec,
-    streams: &Streams,
+    streams: &PreopenedStreams,
     errors: LogFileErrors,
     status: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
@@ -490,7 +490,7 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
 /// errno and returns rsup's own stream.
 fn open_output(
     output: &Output,
-    reopened: Option<RawFd>,
+    preopened: Option<RawFd>,
     error: Option<Errno>,
     to: RawFd,
     report: impl FnOnce(Errno),
@@ -498,14 +498,14 @@ fn open_output(
     let opened = match output {
         Output::SameAsStdout => return Ok(None),
         Output::Relay(pipe) => return Ok(Some(*pipe)),
-        Output::Listener => return Ok(Some(reopened.unwrap_or(to))),
+        Output::Listener => return Ok(Some(preopened.unwrap_or(to))),
         Output::Inherit { fd, .. } => {
-            return match reopened {
+            return match preopened {
                 Some(reopened) => Ok(Some(reopened)),
                 None => dup_inherited(*fd, to).map(Some),
             };
         }
-        Output::File(file) => error.map_or_else(|| log_file_descriptor(file), Err),
+        Output::File(file) => error.map_or_else(|| open_log_or_pipe(file), Err),
         Output::RefusedFd(_) => Err(Errno::EBADF),
         Output::Discard => open_for_writing(c"/dev/null", OFlag::empty()).map(IntoRawFd::into_raw_fd),
     };
@@ -516,7 +516,7 @@ fn open_output(
 }
 
 /// Opens a log file. Returns the descriptor to which the program writes: the file, or the pipe to the relay.
-fn log_file_descriptor(file: &LogFile) -> Result<RawFd, Errno> {
+fn open_log_or_pipe(file: &LogFile) -> Result<RawFd, Errno> {
     let opened = open_for_writing(file.path.as_c_str(), OFlag::O_CREAT | OFlag::O_APPEND)?;
     let is_regular = stream_kind(opened.as_fd()) == StreamKind::RegularFile;
     Ok(file.rotation_pipe.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
@@ -603,7 +603,7 @@ mod tests {
     #[test]
     fn a_directory_is_not_skipped_but_refused() {
         let candidates = [c"/does/not/exist", c"/", c"/bin/sh"];
-        let failure = ExecFailure { step: ExecStep::Directory, candidate: 1, errno: Errno::EISDIR };
+        let failure = ExecFailure { step: ExecStep::IsDirectory, candidate: 1, errno: Errno::EISDIR };
         assert_eq!(resolve_executable(candidates.into_iter()), Err(failure));
     }
 

@@ -102,7 +102,7 @@ pub fn write_out(fd: RawFd, mut text: &[u8]) -> Result<(), Errno> {
 
 /// Reads one byte from stdin. Returns `None` at the end of the input, and after an error.
 #[must_use]
-pub fn read_byte() -> Option<u8> {
+pub fn read_stdin_byte() -> Option<u8> {
     let mut byte = [0];
     loop {
         match nix::unistd::read(standard_fd(STDIN), &mut byte) {

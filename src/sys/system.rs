@@ -82,7 +82,7 @@ pub fn set_child_subreaper() -> Result<(), Errno> {
 /// Returns whether `path` is a regular file that rsup can read and that no user may execute. If such a file is given as
 /// the command, it is probably a configuration file, and the option `-c` is missing before it.
 #[must_use]
-pub fn is_readable_file(path: &str) -> bool {
+pub fn is_nonexecutable_readable_file(path: &str) -> bool {
     let is_data = |found: fs::Metadata| found.is_file() && found.mode() & 0o111 == 0;
     fs::metadata(path).is_ok_and(is_data) && fs::File::open(path).is_ok()
 }
@@ -134,8 +134,8 @@ pub(super) fn close_range(first: RawFd, last: RawFd) {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let end = RawFd::try_from(soft.min(65_536)).unwrap_or(1024);
         for fd in (first..=last).take_while(|fd| *fd < end) {
-            // SAFETY: close(2) touches no memory, and the caller guarantees that nothing uses this descriptor. The kernel
-            // answers EBADF for a descriptor that is not open.
+            // SAFETY: close(2) touches no memory, and the caller guarantees that nothing uses this descriptor. The
+            // kernel answers EBADF for a descriptor that is not open.
             unsafe { libc::close(fd) };
         }
     }
@@ -185,10 +185,10 @@ mod tests {
         fs::write(&path, "").unwrap();
         let name = path.to_str().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(is_readable_file(name));
+        assert!(is_nonexecutable_readable_file(name));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o645)).unwrap();
-        assert!(!is_readable_file(name));
-        assert!(!is_readable_file(directory.path().to_str().unwrap()));
-        assert!(!is_readable_file(""));
+        assert!(!is_nonexecutable_readable_file(name));
+        assert!(!is_nonexecutable_readable_file(directory.path().to_str().unwrap()));
+        assert!(!is_nonexecutable_readable_file(""));
     }
 }

@@ -81,13 +81,13 @@ pub fn reclaim_foreground(group: Pid) {
 /// Returns whether rsup's own process group or `group` is the foreground process group, which gets the signals of the
 /// terminal's keys.
 #[must_use]
-pub fn is_foreground(group: Pid) -> bool {
+pub fn either_group_is_foreground(group: Pid) -> bool {
     on_terminal(foreground).is_ok_and(|foreground| [own_group(), group.number()].contains(&foreground))
 }
 
 /// Makes the caller's process group the foreground process group of the terminal on stdin if `group` is the foreground
 /// process group now. A child calls this function between fork and exec, so it must be async-signal-safe.
-pub(super) fn grab_foreground(group: i32) {
+pub(super) fn take_foreground_from(group: i32) {
     let stdin = standard_fd(STDIN);
     if foreground(stdin) == Ok(group) {
         set_foreground(stdin, own_group());

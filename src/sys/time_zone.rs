@@ -62,7 +62,8 @@ impl TimeZone {
     fn new(value: &OsStr, database: &OsStr) -> Self {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));
-        let variable = if is_zone_file(&path) { Cow::Owned(file_value(path)) } else { posix_string(name) };
+        let variable =
+            if is_zone_file(&path) { Cow::Owned(tz_value_for_file(path)) } else { posix_string(name) };
         Self { variable: CString::new([b"TZ=", &*variable].concat()).ok(), is_utc: false }
     }
 
@@ -96,8 +97,8 @@ impl TimeZone {
 /// Converts a time to the time zone of the variable `TZ` in `environ`.
 fn convert(time: &libc::timespec, local: &mut MaybeUninit<libc::tm>) {
     tzset();
-    // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live through
-    // the call.
+    // SAFETY: localtime_r(3) reads `tv_sec` and the list `environ`, and writes one tm to `local`; all three live
+    // through the call.
     unsafe { libc::localtime_r(&raw const time.tv_sec, local.as_mut_ptr()) };
 }
 
@@ -112,7 +113,7 @@ fn is_zone_file(path: &Path) -> bool {
 }
 
 /// Returns the value of `TZ` that names the file at `path`: a colon, which means "not a POSIX string", and the path.
-fn file_value(path: PathBuf) -> Vec<u8> {
+fn tz_value_for_file(path: PathBuf) -> Vec<u8> {
     let mut variable = path.into_os_string().into_vec();
     variable.insert(0, b':');
     variable

@@ -22,7 +22,7 @@ pub(crate) fn load_once() {
     let file = Path::new(&file);
     let inputs = Inputs {
         environment: &[],
-        not_utf8: &[],
+        non_utf8_env_names: &[],
         host: "host",
         list_directory: &rsup::sys::list_directory,
         check_user: &|_| Ok(()),

@@ -84,7 +84,7 @@ fn policy_ms(count: usize, is_ordered: bool) -> f64 {
     while let Some(action) = processes.next_action() {
         if let Action::Process(id, ProcessAction::Spawn) = action {
             started += 1;
-            processes.apply(id, Event::Spawned, now);
+            processes.apply(id, Event::ExecSucceeded, now);
         }
     }
     let time = begin.elapsed();

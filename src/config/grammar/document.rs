@@ -129,7 +129,9 @@ impl<'t> Document<'t> {
         lines::read(text, |line, logical| match logical {
             LogicalLine::Header(name) => self.begin_part(name, SourceLocation { file, line }),
             LogicalLine::Entry(key, value) => self.entries.push(Entry { key, value, line }),
-            LogicalLine::Invalid(_) | LogicalLine::CommentInsideQuotes(_) | LogicalLine::IndentedEntry(_) => {
+            LogicalLine::Invalid(_)
+            | LogicalLine::CommentInsideQuotes(_)
+            | LogicalLine::EntryLikeContinuation(_) => {
                 on_problem(line, logical);
             }
         });
@@ -158,8 +160,8 @@ impl<'t> Document<'t> {
         let defaults = self.defaults_by_key();
         let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
         let first_parts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
-        let named = first_parts.filter(|(_, part)| part.name != DEFAULT);
-        named.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
+        let non_default_parts = first_parts.filter(|(_, part)| part.name != DEFAULT);
+        non_default_parts.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
     }
 
     /// The section with exactly this name, without the keys of `[DEFAULT]`.
@@ -256,8 +258,8 @@ impl<'a> DefaultKey<'a> {
         // supervisord copies a value with `%(here)s` to the section as soon as two files are read: the file that sets
         // the value, and the file with the section's first header. The directory of the later of these two files
         // replaces `%(here)s`.
-        let copied_at = value.location.file.max(file);
-        Value { here: directories.get(copied_at).map(String::as_str), ..value }
+        let copied_in_file = value.location.file.max(file);
+        Value { here: directories.get(copied_in_file).map(String::as_str), ..value }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use super::ordered::{EnvMap, StableSort};
+use super::collections::{EnvMap, StableSort};
 use super::printf::{self, FormatSpec};
 use super::python::{ascii, repr};
 
@@ -16,7 +16,7 @@ const MAX_WIDTH: usize = 60_000;
 
 /// The value of a name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Item<'a> {
+pub(crate) enum VarValue<'a> {
     Text(&'a str),
     Int(i64),
 }
@@ -27,9 +27,9 @@ pub(crate) struct ExpansionVars<'a> {
     /// For `ENV_*`: rsup's own environment, and `[supervisord] environment`.
     pub(crate) environment: &'a EnvMap,
     /// For `ENV_*`: the program's own `environment`, which overrides the other variables.
-    pub(crate) own: &'a [(String, String)],
+    pub(crate) program_environment: &'a [(String, String)],
     /// The names of variables that are set, but whose values are not UTF-8.
-    pub(crate) not_utf8: &'a [String],
+    pub(crate) non_utf8_env_names: &'a [String],
     /// The value of `here`: the directory of the main file.
     pub(crate) here: Option<&'a str>,
     /// The value of `host_node_name`: the name of the machine.
@@ -39,60 +39,66 @@ pub(crate) struct ExpansionVars<'a> {
     /// The value of `group_name`. `None` where supervisord does not define it.
     pub(crate) group: Option<&'a str>,
     /// The values of `process_num` and `numprocs`. `None` where supervisord does not define them.
-    pub(crate) numbers: Option<(i64, i64)>,
+    pub(crate) process_num_and_numprocs: Option<(i64, i64)>,
 }
 
 /// The names that do not begin with `ENV_`.
-const OTHER_NAMES: [&str; 6] =
+const NON_ENV_NAMES: [&str; 6] =
     ["group_name", "here", "host_node_name", "numprocs", "process_num", "program_name"];
 
 impl<'a> ExpansionVars<'a> {
     /// Defines the name `ENV_X` for each variable X of `environment`, and no other names.
-    pub(crate) fn variables(environment: &'a EnvMap) -> Self {
+    pub(crate) fn with_env_only(environment: &'a EnvMap) -> Self {
         ExpansionVars {
             environment,
-            own: &[],
-            not_utf8: &[],
+            program_environment: &[],
+            non_utf8_env_names: &[],
             here: None,
             host: None,
             program: None,
             group: None,
-            numbers: None,
+            process_num_and_numprocs: None,
         }
     }
 
-    fn get(&self, name: &str) -> Option<Item<'a>> {
+    fn get(&self, name: &str) -> Option<VarValue<'a>> {
         match name {
-            "here" => self.here.map(Item::Text),
-            "host_node_name" => self.host.map(Item::Text),
-            "program_name" => self.program.map(Item::Text),
-            "group_name" => self.group.map(Item::Text),
-            "process_num" => self.numbers.map(|(number, _)| Item::Int(number)),
-            "numprocs" => self.numbers.map(|(_, count)| Item::Int(count)),
-            _ => self.variable(name.strip_prefix("ENV_")?).map(Item::Text),
+            "here" => self.here.map(VarValue::Text),
+            "host_node_name" => self.host.map(VarValue::Text),
+            "program_name" => self.program.map(VarValue::Text),
+            "group_name" => self.group.map(VarValue::Text),
+            "process_num" => self.process_num_and_numprocs.map(|(number, _)| VarValue::Int(number)),
+            "numprocs" => self.process_num_and_numprocs.map(|(_, count)| VarValue::Int(count)),
+            _ => self.variable(name.strip_prefix("ENV_")?).map(VarValue::Text),
         }
     }
 
     fn is_not_utf8(&self, name: &str) -> bool {
-        name.strip_prefix("ENV_").is_some_and(|name| self.not_utf8.iter().any(|known| known == name))
+        name.strip_prefix("ENV_")
+            .is_some_and(|name| self.non_utf8_env_names.iter().any(|known| known == name))
     }
 
     fn variable(&self, name: &str) -> Option<&'a str> {
-        let own = self.own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let own =
+            self.program_environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         own.or_else(|| self.environment.get(name))
     }
 
     /// All names, sorted, as supervisord's message about an unknown name lists them.
     fn available(&self) -> String {
-        let variables =
-            self.environment.as_slice().iter().chain(self.own).map(|(name, _)| format!("ENV_{name}"));
-        let mut all = StableSort::default();
+        let variables = self
+            .environment
+            .as_slice()
+            .iter()
+            .chain(self.program_environment)
+            .map(|(name, _)| format!("ENV_{name}"));
+        let mut all_names = StableSort::default();
         let others =
-            OTHER_NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
+            NON_ENV_NAMES.iter().filter(|name| self.get(name).is_some()).map(|name| (*name).to_owned());
         for name in variables.chain(others) {
-            all.push(0, name);
+            all_names.push(0, name);
         }
-        let mut all: Vec<_> = all.into_sorted().map(|(name, _)| name).collect();
+        let mut all: Vec<_> = all_names.into_sorted().map(|(name, _)| name).collect();
         all.dedup();
         all.join(", ")
     }
@@ -137,18 +143,18 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: &dyn Display
 /// Returns a text to append to the message about a syntax error in an expanded value. A text that the expansion
 /// inserted may have caused the error. So the returned text names the first `%(name)s` of the unexpanded `value` that
 /// inserts a character which can cause the error. If there is none, the returned text is empty.
-pub(crate) fn about_expansions(
+pub(crate) fn describe_expansion_cause(
     value: &str,
     vars: &ExpansionVars<'_>,
-    can_cause: &dyn Fn(char) -> bool,
+    can_cause_error: &dyn Fn(char) -> bool,
 ) -> String {
     let mut remaining = value;
     while let Some((_, after)) = remaining.split_once('%') {
         remaining = after.strip_prefix('%').unwrap_or(after);
         let name = after.strip_prefix('(').and_then(|after| after.split_once(')')).map(|(name, _)| name);
         if let Some(name) = name
-            && let Some(Item::Text(text)) = vars.get(name)
-            && let Some(cause) = text.chars().find(|c| can_cause(*c))
+            && let Some(VarValue::Text(text)) = vars.get(name)
+            && let Some(cause) = text.chars().find(|c| can_cause_error(*c))
         {
             return format!(" (the value of %({name})s contains {})", repr(&cause.to_string()));
         }
@@ -160,7 +166,7 @@ pub(crate) fn about_expansions(
 enum Argument<'a> {
     /// The whole dictionary, which Python uses as long as no `(name)` has been read.
     Dictionary,
-    Item(Item<'a>),
+    Item(VarValue<'a>),
     /// A conversion or a `*` has already used the argument. The next conversion needs a `(name)` of its own.
     Used,
 }
@@ -208,7 +214,7 @@ impl<'a> Formatter<'a> {
     /// Formats the field after a `%`: `(name)`, flags, width, precision, a length letter, the conversion.
     fn format_field(&mut self) -> Result<(), ExpandError> {
         if self.accept(&['(']).is_some() {
-            self.read_name()?;
+            self.read_named_argument()?;
         }
         let mut spec = FormatSpec::default();
         while let Some(flag) = self.accept(&['-', '+', ' ', '#', '0']) {
@@ -224,7 +230,7 @@ impl<'a> Formatter<'a> {
     }
 
     /// Reads a name up to the parenthesis that matches the opening one.
-    fn read_name(&mut self) -> Result<(), ExpandError> {
+    fn read_named_argument(&mut self) -> Result<(), ExpandError> {
         let start = self.remaining.as_str();
         let mut depth = 1_usize;
         while depth > 0 {
@@ -244,10 +250,10 @@ impl<'a> Formatter<'a> {
 
     /// Reads a width or a precision. A `*` is always an error: the `*` takes the only argument of the field, and so no
     /// argument is left for the conversion.
-    fn read_size(&mut self, too_big: &str) -> Result<Option<usize>, ExpandError> {
+    fn read_size(&mut self, too_big_message: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
             return match self.take_argument()? {
-                Argument::Item(Item::Int(_)) => Err(bad_format("not enough arguments for format string")),
+                Argument::Item(VarValue::Int(_)) => Err(bad_format("not enough arguments for format string")),
                 _ => Err(bad_format("* wants int")),
             };
         }
@@ -258,7 +264,7 @@ impl<'a> Formatter<'a> {
             let larger = size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit);
             size = Some(larger);
             if larger > MAX_WIDTH {
-                return Err(bad_format(too_big));
+                return Err(bad_format(too_big_message));
             }
         }
         Ok(size)
@@ -273,16 +279,18 @@ impl<'a> Formatter<'a> {
 
     fn convert(&mut self, conversion: char, spec: &FormatSpec) -> Result<(), ExpandError> {
         let argument = self.take_argument()?;
-        if let ('s', Argument::Item(Item::Text(text)), true) = (conversion, &argument, spec.is_plain()) {
+        if let ('s', Argument::Item(VarValue::Text(text)), true) =
+            (conversion, &argument, spec.leaves_text_unchanged())
+        {
             self.out.push_str(text);
             return Ok(());
         }
         let text = match (conversion, argument) {
             ('s' | 'r' | 'a', Argument::Item(item)) => printf::pad(&text_of(conversion, item, spec), spec),
-            ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(Item::Int(n))) => {
+            ('d' | 'i' | 'u' | 'o' | 'x' | 'X', Argument::Item(VarValue::Int(n))) => {
                 printf::integer(n, conversion, spec)
             }
-            ('e' | 'E' | 'f' | 'F' | 'g' | 'G', Argument::Item(Item::Int(n))) => {
+            ('e' | 'E' | 'f' | 'F' | 'g' | 'G', Argument::Item(VarValue::Int(n))) => {
                 printf::float(n, conversion, spec)
             }
             ('c', Argument::Item(item)) => printf::pad(&character(item)?, spec),
@@ -321,21 +329,21 @@ fn bad_format(why: &str) -> ExpandError {
 }
 
 /// The text of `%s`, `%r` and `%a`, cut to the precision.
-fn text_of(conversion: char, item: Item<'_>, spec: &FormatSpec) -> String {
+fn text_of(conversion: char, item: VarValue<'_>, spec: &FormatSpec) -> String {
     let text = match (conversion, item) {
-        (_, Item::Int(n)) => n.to_string(),
-        ('r', Item::Text(text)) => repr(text),
-        ('a', Item::Text(text)) => ascii(text),
-        (_, Item::Text(text)) => text.to_owned(),
+        (_, VarValue::Int(n)) => n.to_string(),
+        ('r', VarValue::Text(text)) => repr(text),
+        ('a', VarValue::Text(text)) => ascii(text),
+        (_, VarValue::Text(text)) => text.to_owned(),
     };
     spec.precision.map_or_else(|| text.clone(), |length| text.chars().take(length).collect())
 }
 
-fn character(item: Item<'_>) -> Result<String, ExpandError> {
+fn character(item: VarValue<'_>) -> Result<String, ExpandError> {
     match item {
-        Item::Text(text) if text.chars().count() == 1 => Ok(text.to_owned()),
-        Item::Text(_) => Err(bad_format("%c requires int or char")),
-        Item::Int(n) => u32::try_from(n)
+        VarValue::Text(text) if text.chars().count() == 1 => Ok(text.to_owned()),
+        VarValue::Text(_) => Err(bad_format("%c requires int or char")),
+        VarValue::Int(n) => u32::try_from(n)
             .ok()
             .and_then(char::from_u32)
             .map(String::from)
@@ -352,11 +360,11 @@ mod tests {
         environment.set("A", "a%b");
         environment.set("Q", "global");
         let vars = ExpansionVars {
-            own: &[("Q".to_owned(), "own".to_owned())],
+            program_environment: &[("Q".to_owned(), "own".to_owned())],
             here: Some("/etc"),
             program: Some("é"),
-            numbers: Some((7, 9)),
-            ..ExpansionVars::variables(&environment)
+            process_num_and_numprocs: Some((7, 9)),
+            ..ExpansionVars::with_env_only(&environment)
         };
         expand(text, &vars, &"program:x.command")
     }
@@ -427,15 +435,21 @@ mod tests {
 
     #[test]
     fn the_message_about_a_variable_that_is_not_utf_8_says_so() {
-        let not_utf8 = ["X".to_owned()];
+        let non_utf8_env_names = ["X".to_owned()];
         let environment = EnvMap::default();
-        let vars = ExpansionVars { not_utf8: &not_utf8, ..ExpansionVars::variables(&environment) };
+        let vars = ExpansionVars {
+            non_utf8_env_names: &non_utf8_env_names,
+            ..ExpansionVars::with_env_only(&environment)
+        };
         let want = "Format string '%(ENV_X)s' for 'k' contains names ('ENV_X') which cannot be expanded. This variable \
                     is set, but its value is not UTF-8";
         assert_eq!(expand("%(ENV_X)s", &vars, &"k"), Err(want.to_owned()));
         assert!(expand("%(ENV_Y)s", &vars, &"k").is_err_and(|why| why.contains("Available names")));
-        let own = [("X".to_owned(), "own".to_owned())];
-        assert_eq!(expand("%(ENV_X)s", &ExpansionVars { own: &own, ..vars }, &"k"), Ok("own".to_owned()));
+        let program_environment = [("X".to_owned(), "own".to_owned())];
+        assert_eq!(
+            expand("%(ENV_X)s", &ExpansionVars { program_environment: &program_environment, ..vars }, &"k"),
+            Ok("own".to_owned())
+        );
     }
 
     #[test]
@@ -443,8 +457,8 @@ mod tests {
         let mut environment = EnvMap::default();
         environment.set("A", "a");
         environment.set("Q", "it's");
-        let vars = ExpansionVars::variables(&environment);
-        let about = |value: &str| about_expansions(value, &vars, &|c| c == '\'');
+        let vars = ExpansionVars::with_env_only(&environment);
+        let about = |value: &str| describe_expansion_cause(value, &vars, &|c| c == '\'');
         assert_eq!(about("'%(ENV_A)s %(ENV_Q)s %(nope)s'"), " (the value of %(ENV_Q)s contains \"'\")");
         for value in ["", "'", "%", "%(", "%(ENV_A)s", "%%(ENV_Q)s", "100%%"] {
             assert_eq!(about(value), "", "{value}");

@@ -26,7 +26,7 @@ pub(crate) fn normal(path: &str) -> String {
 }
 
 /// `glob.has_magic`: whether a pattern has wildcards.
-pub(crate) fn is_magic(pattern: &str) -> bool {
+pub(crate) fn has_wildcards(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 

@@ -23,13 +23,13 @@ pub(crate) enum LogicalLine<'a> {
     CommentInsideQuotes(&'a str),
     /// The name of the section or key in an indented line that looks like a header or an entry. Because of its
     /// indentation, the line continues the value above it.
-    IndentedEntry(&'a str),
+    EntryLikeContinuation(&'a str),
 }
 
-/// Passes every logical line of a file to `take`, with the number of its first physical line.
-pub(crate) fn read<'a>(text: &'a str, take: impl FnMut(usize, LogicalLine<'a>)) {
+/// Passes every logical line of a file to `on_line`, with the number of its first physical line.
+pub(crate) fn read<'a>(text: &'a str, on_line: impl FnMut(usize, LogicalLine<'a>)) {
     let mut reader =
-        LineReader { take, in_section: false, missing_header_reported: false, pending: None, indent: 0 };
+        LineReader { on_line, in_section: false, missing_header_reported: false, pending: None, indent: 0 };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, number) in physical_lines(text).zip(1..) {
         reader.read_line(line, number);
@@ -58,10 +58,10 @@ fn comment_start(line: &str) -> Option<usize> {
     let mut semicolons = line.match_indices(';');
     let mut hashes = line.match_indices('#');
     loop {
-        let pass = [semicolons.next(), hashes.next()];
-        let starts = pass.iter().flatten().map(|(index, _)| *index);
+        let next_semicolon_and_hash = [semicolons.next(), hashes.next()];
+        let starts = next_semicolon_and_hash.iter().flatten().map(|(index, _)| *index);
         let hit = starts.filter(|index| follows_space(line, *index)).min();
-        if hit.is_some() || pass.iter().all(Option::is_none) {
+        if hit.is_some() || next_semicolon_and_hash.iter().all(Option::is_none) {
             return hit;
         }
     }
@@ -108,7 +108,7 @@ struct PendingEntry<'a> {
 }
 
 struct LineReader<'a, F> {
-    take: F,
+    on_line: F,
     in_section: bool,
     missing_header_reported: bool,
     pending: Option<PendingEntry<'a>>,
@@ -128,7 +128,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
             return;
         }
         if comment.is_some() && ends_inside_quotes(kept) {
-            (self.take)(number, LogicalLine::CommentInsideQuotes(stripped));
+            (self.on_line)(number, LogicalLine::CommentInsideQuotes(stripped));
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
@@ -136,7 +136,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
                 pending.append_line(stripped);
                 let name = header_name(stripped).or_else(|| split_entry(stripped).map(|(key, _)| key));
                 if let Some(name) = name {
-                    (self.take)(number, LogicalLine::IndentedEntry(name));
+                    (self.on_line)(number, LogicalLine::EntryLikeContinuation(name));
                 }
             }
             _ => {
@@ -156,7 +156,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
         if let Some(name) = header_name(stripped) {
             self.finish_entry();
             self.in_section = true;
-            (self.take)(number, LogicalLine::Header(name));
+            (self.on_line)(number, LogicalLine::Header(name));
         } else if !self.in_section {
             self.report_missing_header(stripped, number);
         } else {
@@ -170,7 +170,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
             self.missing_header_reported = true;
             let hint = if stripped.starts_with('[') { " A section's header ends with ]" } else { "" };
             let why = format!("File contains no section headers.{hint}");
-            (self.take)(number, LogicalLine::Invalid(why));
+            (self.on_line)(number, LogicalLine::Invalid(why));
         }
     }
 
@@ -189,7 +189,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
 
     fn report_parsing_error(&mut self, line: &str, number: usize) {
         let why = format!("Source contains parsing errors: {}", repr(line));
-        (self.take)(number, LogicalLine::Invalid(why));
+        (self.on_line)(number, LogicalLine::Invalid(why));
     }
 
     fn finish_entry(&mut self) {
@@ -199,7 +199,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
             } else {
                 key.into()
             };
-            (self.take)(line, LogicalLine::Entry(key, value));
+            (self.on_line)(line, LogicalLine::Entry(key, value));
         }
     }
 }
@@ -228,7 +228,7 @@ mod tests {
             LogicalLine::Entry(key, value) => lines.push(format!("{number}:{key}={value}")),
             LogicalLine::Invalid(why) => wrong.push((number, why)),
             LogicalLine::CommentInsideQuotes(kept) => wrong.push((number, format!("cut: {kept}"))),
-            LogicalLine::IndentedEntry(_) => {}
+            LogicalLine::EntryLikeContinuation(_) => {}
         });
         (lines, wrong)
     }

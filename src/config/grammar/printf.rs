@@ -24,7 +24,7 @@ pub(crate) struct FormatSpec {
 
 impl FormatSpec {
     /// Returns whether `%s` with this width and precision writes a text unchanged.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub(crate) fn leaves_text_unchanged(&self) -> bool {
         self.width == 0 && self.precision.is_none()
     }
 
@@ -56,7 +56,7 @@ pub(crate) fn integer(number: i64, conversion: char, spec: &FormatSpec) -> Strin
     };
     let prefix = if spec.alternate { prefix } else { "" };
     let min_digits = spec.precision.unwrap_or(0);
-    with_sign(number, prefix, &format!("{digits:0>min_digits$}"), spec)
+    sign_and_pad(number, prefix, &format!("{digits:0>min_digits$}"), spec)
 }
 
 /// Formats an integer for `%e`, `%E`, `%f`, `%F`, `%g` or `%G`.
@@ -69,12 +69,12 @@ pub(crate) fn float(number: i64, conversion: char, spec: &FormatSpec) -> String 
         _ => general(&digits, precision.max(1), spec),
     };
     let text = if conversion.is_ascii_uppercase() { text.to_ascii_uppercase() } else { text };
-    with_sign(number, "", &text, spec)
+    sign_and_pad(number, "", &text, spec)
 }
 
 /// Joins the sign, the prefix and the digits. A result that is shorter than the width is filled: with zeros before the
 /// digits if the flag `0` is set and the flag `-` is not, and with spaces otherwise.
-fn with_sign(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
+fn sign_and_pad(number: i64, prefix: &str, digits: &str, spec: &FormatSpec) -> String {
     let sign = match number {
         i64::MIN..0 => "-",
         _ if spec.sign => "+",

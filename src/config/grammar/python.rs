@@ -95,7 +95,7 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
 
 /// Escapes line ends and other control characters as [`repr`] does, so that the text fits in one line. Tabs are not
 /// escaped.
-pub(crate) fn visible(text: &str) -> String {
+pub(crate) fn escape_control_chars(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -4,7 +4,7 @@
 //! supervisord 4.3 reads `environment` with `posix=False`. rsup uses the POSIX rules of supervisord's main branch:
 //! quotes are also removed from the middle of a word, and a backslash escapes the next character.
 
-use super::ordered::EnvMap;
+use super::collections::EnvMap;
 
 /// The characters between tokens (`shlex.whitespace`).
 const WHITESPACE: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -30,9 +30,9 @@ pub(crate) fn split(command: &str) -> Result<Vec<String>, &'static str> {
 /// # Errors
 /// Returns the message that supervisord writes for this value.
 pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut all = Vec::new();
-    split_tokens(text, &PAIRS, &mut |token| all.push(token.to_owned()))?;
-    let mut tokens = all.into_iter();
+    let mut all_tokens = Vec::new();
+    split_tokens(text, &PAIRS, &mut |token| all_tokens.push(token.to_owned()))?;
+    let mut tokens = all_tokens.into_iter();
     let mut pairs = EnvMap::default();
     while let Some(key) = tokens.next() {
         let value = tokens.next().filter(|equals| equals == "=").and_then(|_| tokens.next());
@@ -49,30 +49,30 @@ pub(crate) fn can_cause(error: &str, c: char) -> bool {
     match error {
         NO_CLOSING_QUOTE => matches!(c, '"' | '\'' | '\\'),
         NO_ESCAPED_CHARACTER => c == '\\',
-        _ => !is_pair_word(c),
+        _ => !is_pair_word_char(c),
     }
 }
 
 /// The word characters of `environment`: letters including those of Latin-1, digits and `_` (`shlex.wordchars` in POSIX
 /// mode), and the characters that supervisord adds for paths, URLs and options.
-fn is_pair_word(c: char) -> bool {
-    let latin = ('\u{c0}'..='\u{ff}').contains(&c) && !matches!(c, '×' | '÷');
-    c.is_ascii_alphanumeric() || latin || "_/.+-():".contains(c)
+fn is_pair_word_char(c: char) -> bool {
+    let is_latin1_letter = ('\u{c0}'..='\u{ff}').contains(&c) && !matches!(c, '×' | '÷');
+    c.is_ascii_alphanumeric() || is_latin1_letter || "_/.+-():".contains(c)
 }
 
 const COMMAND: WordRules = WordRules {
-    is_word: |_| true,
+    is_word_char: |_| true,
     is_plain: |byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b'\\'),
     comments: false,
 };
 const PAIRS: WordRules = WordRules {
-    is_word: is_pair_word,
-    is_plain: |byte| byte.is_ascii() && is_pair_word(char::from(byte)),
+    is_word_char: is_pair_word_char,
+    is_plain: |byte| byte.is_ascii() && is_pair_word_char(char::from(byte)),
     comments: true,
 };
 
 struct WordRules {
-    is_word: fn(char) -> bool,
+    is_word_char: fn(char) -> bool,
     /// The bytes that have no special meaning in words or in quotes.
     is_plain: fn(u8) -> bool,
     /// Whether `#` begins a comment.
@@ -97,16 +97,16 @@ enum LexerState {
 struct Token {
     text: String,
     /// Whether a part of the token is in quotes. An empty text is a token only if it is in quotes, as in `""`.
-    quoted: bool,
+    has_quotes: bool,
 }
 
 impl Token {
     fn finish(&mut self, out: &mut dyn FnMut(&str)) {
-        if self.quoted || !self.text.is_empty() {
+        if self.has_quotes || !self.text.is_empty() {
             out(&self.text);
         }
         self.text.clear();
-        self.quoted = false;
+        self.has_quotes = false;
     }
 }
 
@@ -142,7 +142,7 @@ fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Res
                 let _comment = remaining.find(|c| *c == '\n');
                 LexerState::BetweenTokens
             }
-            LexerState::BetweenTokens | LexerState::Word => in_word(c, rules, &mut token, out),
+            LexerState::BetweenTokens | LexerState::Word => read_unquoted(c, rules, &mut token, out),
         };
     }
     match state {
@@ -178,14 +178,14 @@ fn read_escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
     if quoted { LexerState::Quote('"') } else { LexerState::Word }
 }
 
-fn in_word(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn FnMut(&str)) -> LexerState {
+fn read_unquoted(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn FnMut(&str)) -> LexerState {
     match c {
         '"' | '\'' => {
-            token.quoted = true;
+            token.has_quotes = true;
             LexerState::Quote(c)
         }
         '\\' => LexerState::Escape { quoted: false },
-        _ if (rules.is_word)(c) => {
+        _ if (rules.is_word_char)(c) => {
             token.text.push(c);
             LexerState::Word
         }

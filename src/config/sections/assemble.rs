@@ -3,11 +3,11 @@
 
 use std::rc::Rc;
 
-use super::program::{ProgramDefaults, estimated_size};
+use super::program::{ProgramDefaults, estimated_memory};
 use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
 use super::{group, ignored_sections, ordered_start, supervisord};
+use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::Document;
-use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::config::model::{Config, Inputs, Loaded, Overrides, ProcessConfig};
 use crate::config::report::{Notice, Report};
 use crate::config::warnings;
@@ -31,7 +31,7 @@ pub(crate) fn assemble(
         report,
         notices,
         processes_left: MAX_PROCESSES,
-        text_budget: Some(MAX_TEXT_BYTES),
+        text_bytes_left: Some(MAX_TEXT_BYTES),
         known_users: NameIndex::default(),
         own_user: None,
         can_change_to_own_user: true,
@@ -53,7 +53,7 @@ fn read_sections(context: &mut Context<'_>) -> Option<Config> {
     let config = supervisord.map(|supervisord| {
         let defaults = ProgramDefaults {
             variables: &variables,
-            environment_size: estimated_size("", &supervisord.environment),
+            environment_size: estimated_memory("", &supervisord.environment),
             exitcodes: Rc::new([0]),
             shutdown_on: supervisord.shutdown_on,
         };

@@ -91,20 +91,20 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
     let replaced = REPLACED.iter().find(|(name, _)| words.iter().any(|word| names(word, name)));
     if let Some((name, _)) = replaced {
         warn_replaced(reader, name);
-    } else if let Some(obstacle) = reader.context.try_step(StartStep::PythonScript(&words)) {
+    } else if let Some(obstacle) = reader.context.try_step(StartStep::ListenerCommand(&words)) {
         reader.report_obstacle("command", obstacle);
     }
     Listener {
         events,
         buffer_size: usize::try_from(size).unwrap_or(usize::MAX),
         replacement: replaced.map(|(_, replacement)| *replacement),
-        server_url: server_url(reader.context, vars),
+        http_server_url: http_server_url(reader.context, vars),
     }
 }
 
 /// The URL of the first HTTP server that supervisord would open: a Unix socket if there is one, or else a TCP port. The
 /// errors of these sections are reported where the sections are checked.
-fn server_url(context: &Context<'_>, vars: &ExpansionVars<'_>) -> Option<String> {
+fn http_server_url(context: &Context<'_>, vars: &ExpansionVars<'_>) -> Option<String> {
     let value = |section, key| {
         let (section, _) = context.sections_with_prefix(section).next()?;
         expand(&section.get(key)?.text(), vars, &key).ok()

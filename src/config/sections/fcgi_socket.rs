@@ -21,7 +21,7 @@ pub(crate) fn read_socket(
     program_name: &str,
 ) -> Option<Socket> {
     let backlog = reader.value("socket_backlog", vars, socket_backlog);
-    let owner = reader.string("socket_owner", vars);
+    let owner = reader.owned_text("socket_owner", vars);
     if let Some(owner) = owner.as_deref().filter(|owner| reader.context.check_user(owner).is_err()) {
         reader.error("socket_owner", format!("Invalid socket_owner value {owner}"));
     }

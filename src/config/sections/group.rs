@@ -17,8 +17,8 @@ use super::fcgi_socket;
 use super::program::{ProgramDefaults, ProgramSource, add_processes};
 use super::section_reader::Context;
 use super::value::{DEFAULT_PRIORITY, comma_list, integer};
+use crate::config::grammar::collections::{NameIndex, StableSort, pick};
 use crate::config::grammar::document::Section;
-use crate::config::grammar::ordered::{NameIndex, StableSort, pick};
 use crate::config::model::{ProcessConfig, SectionKind};
 use crate::config::warnings;
 
@@ -42,13 +42,13 @@ pub(crate) fn processes_in_start_order<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
 ) -> Vec<ProcessConfig> {
-    let mut listed = NameIndex::default();
+    let mut grouped_sections = NameIndex::default();
     let mut processes = Vec::new();
     // supervisord reads the kinds of groups in this order, and groups of equal priority and name keep this order.
-    let mut groups = heterogeneous_groups(context, defaults, &mut listed, &mut processes);
+    let mut groups = heterogeneous_groups(context, defaults, &mut grouped_sections, &mut processes);
     for kind in [SectionKind::Program, SectionKind::EventListener, SectionKind::FcgiProgram] {
         for (section, name) in context.sections_with_prefix(prefix(kind)) {
-            if listed.get(section.name).is_none() {
+            if grouped_sections.get(section.name).is_none() {
                 groups.extend(homogeneous_group(context, defaults, (section, name), kind, &mut processes));
             }
         }
@@ -60,20 +60,20 @@ pub(crate) fn processes_in_start_order<'a>(
     let mut seen = NameIndex::default();
     let mut start_order = Vec::with_capacity(processes.len());
     for group in sorted.into_sorted().filter_map(|(_, index)| groups.get(index)) {
-        let previous_groups = start_order.len();
+        let processes_before = start_order.len();
         if seen.insert(&group.name) {
-            push_unique_names(&processes, group.processes.clone(), &mut start_order);
+            push_uniquely_named(&processes, group.processes.clone(), &mut start_order);
         }
-        let kept = start_order.len().saturating_sub(previous_groups);
+        let kept = start_order.len().saturating_sub(processes_before);
         let mut reader = context.reader(group.section);
-        warnings::warn_duplicate(&mut reader, &group.name, group.processes.len(), kept);
+        warnings::warn_dropped_processes(&mut reader, &group.name, group.processes.len(), kept);
     }
     pick(processes, start_order.into_iter()).collect()
 }
 
 /// Appends the indices of the processes of one group to `start_order`. supervisord stores the processes of a group by
 /// name. So if several processes have the same name, only the last of them is kept, at the position of the first.
-fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
+fn push_uniquely_named(processes: &[ProcessConfig], group: Range<usize>, start_order: &mut Vec<usize>) {
     // Most groups have one process, which cannot have a duplicate name. So no index of names is built.
     if group.len() == 1 {
         start_order.push(group.start);
@@ -89,11 +89,12 @@ fn push_unique_names(processes: &[ProcessConfig], group: Range<usize>, start_ord
     }
 }
 
-/// Reads the groups of all `[group:x]` sections. Adds the names of the sections of their programs to `listed`.
+/// Reads the groups of all `[group:x]` sections. Adds the names of the sections of their programs to
+/// `grouped_sections`.
 fn heterogeneous_groups<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
-    listed: &mut NameIndex,
+    grouped_sections: &mut NameIndex,
     processes: &mut Vec<ProcessConfig>,
 ) -> Vec<Group<'a>> {
     let mut sections = context.sections_with_prefix("group:").peekable();
@@ -108,7 +109,7 @@ fn heterogeneous_groups<'a>(
         let priority = reader.value_or("priority", &vars, DEFAULT_PRIORITY, integer);
         let start = processes.len();
         for member in listed_sections(context, &index, section, &programs) {
-            listed.insert(member.name);
+            grouped_sections.insert(member.name);
             let Some(program_name) = context.reader(member).name_after_colon() else { continue };
             let source = ProgramSource {
                 section: member,

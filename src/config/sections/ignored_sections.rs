@@ -13,14 +13,17 @@
 use super::known_keys::RPCINTERFACE_FACTORY;
 use super::section_reader::{Context, SectionReader};
 use super::value::{check_inet_http_port, octal};
+use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
-use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::policy::Level;
 
 /// Checks all sections that have no effect in rsup, and logs their names in one line when rsup starts.
 pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
-    let vars = ExpansionVars { not_utf8: context.inputs.not_utf8, ..ExpansionVars::variables(variables) };
+    let vars = ExpansionVars {
+        non_utf8_env_names: context.inputs.non_utf8_env_names,
+        ..ExpansionVars::with_env_only(variables)
+    };
     let vars_with_here = context.base_vars(variables);
     let mut ignored = Vec::new();
     // Every plug-in inherits the same keys of `[DEFAULT]`: checking them for the first plug-in is enough.

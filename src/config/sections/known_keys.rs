@@ -131,10 +131,10 @@ const SECTION_NAMES: &[&str] = &[
 const MAX_EDIT_DISTANCE: usize = 3;
 
 /// The known keys of a section, in up to two tables. `None` if any key is valid, as in `[rpcinterface:x]`.
-type KnownKeys = Option<[&'static [&'static str]; 2]>;
+type KnownKeysOrAny = Option<[&'static [&'static str]; 2]>;
 
 /// Returns the known keys of a section, or `None` if supervisord does not know the section.
-pub(crate) fn of_section(name: &str) -> Option<KnownKeys> {
+pub(crate) fn of_section(name: &str) -> Option<KnownKeysOrAny> {
     let kind = name.split_once(':').map_or("", |(kind, _)| kind);
     match (name, kind) {
         ("supervisord", _) => Some(Some([SUPERVISORD, &[]])),

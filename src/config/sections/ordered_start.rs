@@ -8,9 +8,9 @@
 //! | `depends_on` | list of program names | none |
 //!
 //! The keys `dependent_startup*` have the meaning that they have for supervisord-dependent-startup 1.4.0, an event
-//! listener in Python. A NAME is that of a program: all of its processes must have reached one of the states. `depends_on`
-//! does the same with the state RUNNING, for a program that rsup starts anyway; it is rsup's own, like `startup` and
-//! `startup_wait`.
+//! listener in Python. A NAME is that of a program: all of its processes must have reached one of the states.
+//! `depends_on` does the same with the state RUNNING, for a program that rsup starts anyway; it is rsup's own, like
+//! `startup` and `startup_wait`.
 //!
 //! The keys are read with the other keys of the section. The names are looked up when all processes are known.
 
@@ -18,30 +18,30 @@ use std::rc::Rc;
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{DEFAULT_PRIORITY, awaited_state, boolean, comma_list};
-use super::wait_graph::{self, Sorted, Wait, WaitingProgram};
+use super::wait_graph::{self, ProgramWaits, Sorted, Wait};
+use crate::config::grammar::collections::NameIndex;
 use crate::config::grammar::expand::ExpansionVars;
-use crate::config::grammar::ordered::NameIndex;
 use crate::config::grammar::python::repr;
 use crate::config::model::{ProcessConfig, SectionKind, Startup};
-use crate::policy::{AutoRestart, Dependency, ProcId, StartupWait, StateName};
+use crate::policy::{AutoRestart, Dependency, ProcessIndex, StartupWait, StateName};
 
 const DEPENDENT_STARTUP: &str = "dependent_startup";
 const WAIT_FOR: &str = "dependent_startup_wait_for";
 const INHERIT_PRIORITY: &str = "dependent_startup_inherit_priority";
 const DEPENDS_ON: &str = "depends_on";
 
-/// Reads the keys of a section that defines `count` processes. `process` is the first of them, and its other keys have
-/// been read.
+/// Reads the keys of a section that defines `numprocs` processes. `process` is the first of them, and its other keys
+/// have been read.
 pub(crate) fn read_keys(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
-    count: i64,
+    numprocs: i64,
     process: &mut ProcessConfig,
 ) {
     let is_wanted = reader.value_or(DEPENDENT_STARTUP, vars, false, boolean);
     let inherits_priority = reader.value_or(INHERIT_PRIORITY, vars, false, boolean);
     let mut waits = Vec::new();
-    read_wait_for(reader, vars, count, &mut waits);
+    read_wait_for(reader, vars, numprocs, &mut waits);
     let depends_on = reader.text(DEPENDS_ON, vars).unwrap_or_default();
     if process.kind == SectionKind::EventListener {
         return;
@@ -51,7 +51,7 @@ pub(crate) fn read_keys(
     if is_wanted && spec.autostart {
         let why =
             "requires autostart=false in the same section, so the dependent_startup keys have no effect";
-        warn_now_and_at_start(reader, DEPENDENT_STARTUP, why.to_owned());
+        warn_and_log(reader, DEPENDENT_STARTUP, why.to_owned());
     }
     if !spec.dependent_startup {
         waits.clear();
@@ -64,7 +64,7 @@ pub(crate) fn read_keys(
     let names = comma_list(&depends_on);
     if !spec.autostart && !spec.dependent_startup && !names.is_empty() {
         reader.warn(DEPENDS_ON, "has no effect, because autostart=false".to_owned());
-    } else if charge(reader, names.len(), count) {
+    } else if charge_waits(reader, names.len(), numprocs) {
         let states: Rc<[_]> = Rc::new([StateName::Running]);
         let wait =
             |name: &&str| Wait { key: DEPENDS_ON, name: (*name).to_owned(), states: Rc::clone(&states) };
@@ -73,26 +73,26 @@ pub(crate) fn read_keys(
     if spec.dependent_startup || !waits.is_empty() || spec.startup_wait == StartupWait::Exited {
         let name = Rc::clone(&process.program);
         let section = reader.section;
-        reader.context.waiting.push(WaitingProgram { section, name, inherits_priority, waits });
+        reader.context.waiting.push(ProgramWaits { section, name, inherits_priority, waits });
     }
 }
 
-/// Subtracts the memory that the waits of `count` processes for `names` programs take from the limit. Returns false if
-/// the limit is exceeded.
-fn charge(reader: &mut SectionReader<'_, '_>, names: usize, count: i64) -> bool {
-    let for_processes = usize::try_from(count).unwrap_or(0).saturating_mul(size_of::<Dependency>());
-    reader.context.charge(names.saturating_mul(for_processes.saturating_add(size_of::<Wait>())))
+/// Subtracts the memory that the waits of `numprocs` processes for `name_count` programs take from the limit. Returns
+/// false if the limit is exceeded.
+fn charge_waits(reader: &mut SectionReader<'_, '_>, name_count: usize, numprocs: i64) -> bool {
+    let for_processes = usize::try_from(numprocs).unwrap_or(0).saturating_mul(size_of::<Dependency>());
+    reader.context.charge_bytes(name_count.saturating_mul(for_processes.saturating_add(size_of::<Wait>())))
 }
 
 /// Reads `dependent_startup_wait_for`. If a name is repeated, the states of its last item count.
 fn read_wait_for(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
-    count: i64,
+    numprocs: i64,
     waits: &mut Vec<Wait>,
 ) {
     let text = reader.text(WAIT_FOR, vars).unwrap_or_default();
-    if !charge(reader, text.split_ascii_whitespace().count(), count) {
+    if !charge_waits(reader, text.split_ascii_whitespace().count(), numprocs) {
         return;
     }
     let mut index = NameIndex::default();
@@ -102,9 +102,7 @@ fn read_wait_for(
         for state in states.split(',') {
             match awaited_state(state) {
                 Some(state) => known.push(state),
-                None => {
-                    warn_now_and_at_start(reader, WAIT_FOR, format!("ignored invalid state {}", repr(state)))
-                }
+                None => warn_and_log(reader, WAIT_FOR, format!("ignored invalid state {}", repr(state))),
             }
         }
         if known.is_empty() {
@@ -120,26 +118,26 @@ fn read_wait_for(
     }
 }
 
-fn warn_now_and_at_start(reader: &mut SectionReader<'_, '_>, key: &str, why: String) {
+fn warn_and_log(reader: &mut SectionReader<'_, '_>, key: &str, why: String) {
     reader.warn_at_start(format!("For [{}], {key}: {why}", reader.section.name));
     reader.warn(key, why);
 }
 
 /// A program with at least one process.
 struct Program<'a> {
-    processes: Rc<[ProcId]>,
+    processes: Rc<[ProcessIndex]>,
     /// The waits that the program's section sets. `None` if the program waits for nothing and has neither
     /// `dependent_startup` nor `startup_wait=exited` (set or by default).
-    source: Option<WaitingProgram<'a>>,
+    waiting_program: Option<ProgramWaits<'a>>,
     /// The indices of the programs that the program waits for, in the order of the waits in `source`.
     targets: Vec<usize>,
     /// The least of the program's own `priority` and the priorities that it inherits.
     priority: i64,
     /// 0 if it waits for no program, otherwise 1 more than the greatest depth of those that it waits for.
     wait_depth: usize,
-    is_dependent: bool,
-    /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has no
-    /// such process.
+    has_dependent_startup: bool,
+    /// The first and the last step of `startup=ordered` that its processes with `autostart` belong to. `None` if it has
+    /// no such process.
     steps: Option<(Step, Step)>,
     /// The last step that contains a process of this program, or of a program that it waits for directly or
     /// indirectly. Only processes with `autostart` belong to steps.
@@ -158,11 +156,11 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
     }
     let mut index = NameIndex::default();
     let mut programs = programs_of(processes, &mut index);
-    for source in waiting {
-        let program = index.get(&source.name).and_then(|place| programs.get_mut(place));
+    for waiting_program in waiting {
+        let program = index.get(&waiting_program.name).and_then(|place| programs.get_mut(place));
         // If two groups list the same program, its section was read twice.
-        if let Some(program) = program.filter(|program| program.source.is_none()) {
-            program.source = Some(source);
+        if let Some(program) = program.filter(|program| program.waiting_program.is_none()) {
+            program.waiting_program = Some(waiting_program);
             find_targets(context, &index, program);
         }
     }
@@ -174,7 +172,7 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
     for place in order {
         update_from_targets(&mut programs, place);
     }
-    rank_dependents(&programs, processes);
+    rank_dependent_startup(&programs, processes);
     if startup == Startup::Ordered {
         warn_endless_steps(context, &programs, processes);
     }
@@ -185,24 +183,24 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
 
 /// Returns the programs in the order of their first processes. Adds their names to `index`.
 fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Program<'a>> {
-    let mut members: Vec<Vec<ProcId>> = Vec::new();
+    let mut members: Vec<Vec<ProcessIndex>> = Vec::new();
     let is_program = |(_, process): &(usize, &ProcessConfig)| process.listener.is_none();
     for (id, process) in processes.iter().enumerate().filter(is_program) {
         let place = index.get_or_insert(&process.program, members.len());
         match members.get_mut(place) {
-            Some(members) => members.push(ProcId(id)),
-            None => members.push(vec![ProcId(id)]),
+            Some(members) => members.push(ProcessIndex(id)),
+            None => members.push(vec![ProcessIndex(id)]),
         }
     }
-    let program = |members: Vec<ProcId>| {
+    let program = |members: Vec<ProcessIndex>| {
         let specs = || members.iter().filter_map(|id| Some(&processes.get(id.0)?.spec));
         let steps = || specs().filter(|spec| spec.autostart).map(|spec| (spec.group_priority, spec.priority));
         Program {
-            source: None,
+            waiting_program: None,
             targets: Vec::new(),
             priority: specs().next().map_or(0, |spec| spec.priority),
             wait_depth: 0,
-            is_dependent: specs().any(|spec| spec.dependent_startup),
+            has_dependent_startup: specs().any(|spec| spec.dependent_startup),
             steps: steps().min().zip(steps().max()),
             last_needed_step: steps().max(),
             processes: members.into(),
@@ -213,13 +211,13 @@ fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Pr
 
 /// Looks up the names that a program waits for. Removes the unknown ones from its waits, with a warning.
 fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut Program<'a>) {
-    let Program { source: Some(source), targets, .. } = program else { return };
-    let section = source.section;
-    source.waits.retain(|wait| {
+    let Program { waiting_program: Some(waiting_program), targets, .. } = program else { return };
+    let section = waiting_program.section;
+    waiting_program.waits.retain(|wait| {
         let target = index.get(&wait.name);
         if target.is_none() {
             let why = format!("ignored unknown program {}", repr(&wait.name));
-            warn_now_and_at_start(&mut context.reader(section), wait.key, why);
+            warn_and_log(&mut context.reader(section), wait.key, why);
         }
         targets.extend(target);
         target.is_some()
@@ -228,9 +226,11 @@ fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut 
 
 /// Reports that each of these programs waits for the next, and the last for the first.
 fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: &[usize]) {
-    let source = |place: &usize| programs.get(*place).and_then(|program| program.source.as_ref());
-    let Some(first) = cycle.first().and_then(source) else { return };
-    let mut others: Vec<_> = cycle.iter().skip(1).filter_map(source).map(|source| &*source.name).collect();
+    let waiting_program =
+        |place: &usize| programs.get(*place).and_then(|program| program.waiting_program.as_ref());
+    let Some(first) = cycle.first().and_then(waiting_program) else { return };
+    let mut others: Vec<_> =
+        cycle.iter().skip(1).filter_map(waiting_program).map(|waiting| &*waiting.name).collect();
     others.push(&first.name);
     let wait = first.waits.iter().find(|wait| others.first() == Some(&wait.name.as_str()));
     let key = wait.map_or("", |wait| wait.key);
@@ -242,7 +242,7 @@ fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: 
 /// `dependent_startup_inherit_priority`, its `priority`. The programs that it waits for must be updated before.
 fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
     let Some(program) = programs.get(place) else { return };
-    let inherits_priority = program.source.as_ref().is_some_and(|source| source.inherits_priority);
+    let inherits_priority = program.waiting_program.as_ref().is_some_and(|waiting| waiting.inherits_priority);
     let mut priority = program.priority;
     let mut wait_depth = 0;
     let mut last_needed_step = program.last_needed_step;
@@ -262,13 +262,14 @@ fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
 /// supervisord-dependent-startup has the same order: by priority, with the default priority 999 last; then by
 /// `wait_depth`; then by name. These programs come after those with `autostart`, which supervisord starts before the
 /// listener runs.
-fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
-    let mut dependents: Vec<_> = programs.iter().filter(|program| program.is_dependent).collect();
-    dependents.sort_unstable_by_key(|program| {
-        let name = program.source.as_ref().map(|source| &*source.name);
+fn rank_dependent_startup(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
+    let mut dependent_startup_programs: Vec<_> =
+        programs.iter().filter(|program| program.has_dependent_startup).collect();
+    dependent_startup_programs.sort_unstable_by_key(|program| {
+        let name = program.waiting_program.as_ref().map(|waiting| &*waiting.name);
         (program.priority == DEFAULT_PRIORITY, program.priority, program.wait_depth, name)
     });
-    for (rank, program) in (0..i64::MAX).rev().zip(dependents.iter().rev()) {
+    for (rank, program) in (0..i64::MAX).rev().zip(dependent_startup_programs.iter().rev()) {
         for id in &*program.processes {
             if let Some(process) = processes.get_mut(id.0) {
                 process.spec.start_rank = rank;
@@ -283,7 +284,7 @@ fn rank_dependents(programs: &[Program<'_>], processes: &mut [ProcessConfig]) {
 fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], processes: &[ProcessConfig]) {
     let last_step = programs.iter().filter_map(|program| program.steps).map(|(_, last)| last).max();
     for program in programs {
-        let (Some(source), Some((step, _))) = (&program.source, program.steps) else { continue };
+        let (Some(source), Some((step, _))) = (&program.waiting_program, program.steps) else { continue };
         let mut reader = context.reader(source.section);
         for (wait, target) in source.waits.iter().zip(&program.targets) {
             if programs.get(*target).is_some_and(|target| target.last_needed_step > Some(step)) {
@@ -323,15 +324,15 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
     }
 }
 
-/// Sets what the processes of a program wait for. Warns about a program that rsup does not start, so that only a client can
-/// end the wait, and about a job that `depends_on` names.
+/// Sets what the processes of a program wait for. Warns about a program that rsup does not start, so that only a client
+/// can end the wait, and about a job that `depends_on` names.
 fn set_dependencies<'a>(
     context: &mut Context<'a>,
     program: &Program<'a>,
     programs: &[Program<'a>],
     processes: &mut [ProcessConfig],
 ) {
-    let Some(source) = &program.source else { return };
+    let Some(source) = &program.waiting_program else { return };
     let mut dependencies = Vec::new();
     for (wait, target) in source.waits.iter().zip(&program.targets) {
         let Some(target) = programs.get(*target) else { continue };

@@ -45,11 +45,11 @@ use super::ordered_start;
 use super::section_reader::{Context, SectionReader};
 use super::value::{
     DEFAULT_PRIORITY, NUL_BYTE, auto_restart, boolean, byte_size, checked_name, exit_codes, integer,
-    log_file, octal, server_url, shutdown_on, signal, startup_wait, variables,
+    log_file, octal, parse_environment, server_url, shutdown_on, signal, startup_wait,
 };
+use crate::config::grammar::collections::{EnvMap, StableSort};
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
-use crate::config::grammar::ordered::{EnvMap, StableSort};
 use crate::config::grammar::shlex;
 use crate::config::model::{Listener, LogFile, ProcessConfig, Rotation, SectionKind, Socket, StreamEvents};
 use crate::config::warnings;
@@ -65,7 +65,7 @@ pub(crate) struct ProgramDefaults<'a> {
     /// The variables for `%(ENV_X)s`: rsup's environment and the variables of `[supervisord] environment`. If both have
     /// a variable of the same name, the value in `[supervisord] environment` is used.
     pub(crate) variables: &'a EnvMap,
-    /// The [`estimated_size`] of `[supervisord] environment`, which every process inherits.
+    /// The [`estimated_memory`] of `[supervisord] environment`, which every process inherits.
     pub(crate) environment_size: usize,
     /// The default of `exitcodes`, in one allocation for all processes.
     pub(crate) exitcodes: Rc<[u8]>,
@@ -103,7 +103,7 @@ pub(crate) fn add_processes<'a>(
     let mut shared = shared_config(&mut reader, &vars, defaults, source);
     ordered_start::read_keys(&mut reader, &vars, count, &mut shared);
     if count > 0 {
-        try_steps(&mut reader, &shared);
+        try_user_and_socket(&mut reader, &shared);
     }
     let process_name = unexpanded_process_name(&mut reader, count);
     if !reader.context.charge_processes(count) {
@@ -114,12 +114,12 @@ pub(crate) fn add_processes<'a>(
     // supervisord's integers are unlimited; here a number above i64::MAX becomes i64::MAX.
     let numbers = (0..count).map(|index| first.saturating_add(index));
     for (number, config) in numbers.zip(repeat_n(shared, usize::try_from(count).unwrap_or(0))) {
-        let vars = ExpansionVars { numbers: Some((number, count)), ..vars };
+        let vars = ExpansionVars { process_num_and_numprocs: Some((number, count)), ..vars };
         let errors_before = reader.context.report.error_count();
         // A `ProcessConfig` is large: the remaining values are set in the vector, which saves a move.
         processes.push(config);
         if let Some(process) = processes.last_mut() {
-            set_process_values(process, &mut reader, vars, defaults, &process_name);
+            set_per_process_values(process, &mut reader, vars, defaults, &process_name);
         }
         // The other processes of the section have the same error, and one report of it is enough.
         if reader.context.report.error_count() > errors_before {
@@ -127,7 +127,7 @@ pub(crate) fn add_processes<'a>(
         }
     }
     if let Some(process) = processes.get(start) {
-        let vars = ExpansionVars { own: &process.environment, ..vars };
+        let vars = ExpansionVars { program_environment: &process.environment, ..vars };
         warnings::warn_process(&mut reader, process, &vars);
     }
     if count > 1 {
@@ -136,10 +136,11 @@ pub(crate) fn add_processes<'a>(
 }
 
 /// Estimates the bytes of memory that the command and the variables of a process take.
-pub(crate) fn estimated_size(command: &str, environment: &[(String, String)]) -> usize {
-    let pair = size_of::<(String, String)>();
-    let variables =
-        environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(pair));
+pub(crate) fn estimated_memory(command: &str, environment: &[(String, String)]) -> usize {
+    let pair_size = size_of::<(String, String)>();
+    let variables = environment
+        .iter()
+        .map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(pair_size));
     // The command is kept twice: as text and split into words.
     let words = command.split_ascii_whitespace().count().saturating_mul(size_of::<String>());
     variables.sum::<usize>().saturating_add(command.len().saturating_mul(2)).saturating_add(words)
@@ -157,7 +158,7 @@ fn sort_by_name(processes: &mut Vec<ProcessConfig>, start: usize) {
 }
 
 /// For `--check`: tries to change to the section's user, and to create its socket.
-fn try_steps(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
+fn try_user_and_socket(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
     let user = config.user.as_deref();
     let users_obstacle = user
         .filter(|user| reader.context.check_user(user).is_ok())
@@ -166,7 +167,7 @@ fn try_steps(reader: &mut SectionReader<'_, '_>, config: &ProcessConfig) {
         reader.report_obstacle("user", obstacle);
     }
     let socket = config.socket.as_ref();
-    if let Some(obstacle) = socket.and_then(|socket| reader.context.try_socket(socket, user)) {
+    if let Some(obstacle) = socket.and_then(|socket| reader.context.try_create_socket(socket, user)) {
         reader.report_obstacle("socket", obstacle);
     }
 }
@@ -211,8 +212,8 @@ fn shared_config(
         stdout_rotation: rotation_of(reader, vars, &STDOUT_KEYS),
         stderr_logfile: LogFile::Auto,
         stderr_rotation: rotation_of(reader, vars, &STDERR_KEYS),
-        stdout_events: events_of(reader, vars, &STDOUT_KEYS),
-        stderr_events: events_of(reader, vars, &STDERR_KEYS),
+        stdout_events: read_stream_events(reader, vars, &STDOUT_KEYS),
+        stderr_events: read_stream_events(reader, vars, &STDERR_KEYS),
         listener: source.listener.clone(),
         socket: source.socket.clone(),
     }
@@ -282,7 +283,7 @@ fn unexpanded_process_name(reader: &mut SectionReader<'_, '_>, numprocs: i64) ->
 }
 
 /// Sets the values that may differ between the processes of one section. `vars` holds the number of the process.
-fn set_process_values(
+fn set_per_process_values(
     process: &mut ProcessConfig,
     reader: &mut SectionReader<'_, '_>,
     vars: ExpansionVars<'_>,
@@ -290,8 +291,8 @@ fn set_process_values(
     process_name: &str,
 ) {
     let environment = process_environment(reader, &vars);
-    let vars = ExpansionVars { own: &environment, ..vars };
-    process.directory = reader.string("directory", &vars);
+    let vars = ExpansionVars { program_environment: &environment, ..vars };
+    process.directory = reader.owned_text("directory", &vars);
     reject_nul(reader, "directory", process.directory.as_deref());
     process.stdout_logfile = log_file_of(reader, &vars, &STDOUT_KEYS);
     process.stderr_logfile = log_file_of(reader, &vars, &STDERR_KEYS);
@@ -305,7 +306,7 @@ fn set_process_values(
         let section = &reader.section.name;
         reader.error("", format!("program section {section} does not specify a command"));
     }
-    process.command = reader.string("command", &vars).unwrap_or_default();
+    process.command = reader.owned_text("command", &vars).unwrap_or_default();
     reject_nul(reader, "command", Some(&process.command));
     process.argv = shlex::split(&process.command);
     process.name = expand(process_name, &vars, &"process_name").unwrap_or_else(|why| {
@@ -313,8 +314,8 @@ fn set_process_values(
         String::new()
     });
     reject_nul(reader, "process_name", Some(&process.name));
-    let size = estimated_size(&process.command, &environment).saturating_add(defaults.environment_size);
-    if reader.context.charge(size) {
+    let size = estimated_memory(&process.command, &environment).saturating_add(defaults.environment_size);
+    if reader.context.charge_bytes(size) {
         process.environment = environment;
     }
 }
@@ -324,11 +325,12 @@ fn process_environment(
     vars: &ExpansionVars<'_>,
 ) -> Vec<(String, String)> {
     let Some(value) = reader.raw("environment") else { return Vec::new() };
-    if !reader.context.charge(value.text().len()) {
+    if !reader.context.charge_bytes(value.text().len()) {
         return Vec::new();
     }
     let text = value.text();
-    let pairs = expand(&text, vars, &"environment").and_then(|expanded| variables(&text, &expanded, vars));
+    let pairs =
+        expand(&text, vars, &"environment").and_then(|expanded| parse_environment(&text, &expanded, vars));
     pairs.unwrap_or_else(|why| {
         reader.error("environment", why);
         Vec::new()
@@ -351,7 +353,7 @@ fn rotation_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, key
 }
 
 /// Reads the keys about the events of a stream.
-fn events_of(
+fn read_stream_events(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
     keys: &StreamKeys,
@@ -365,8 +367,8 @@ fn events_of(
 
 /// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.
 fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
-    let expand_again = |text: &str| expand(text, vars, &keys.logfile).map(|text| log_file(&text));
-    let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again);
+    let expand_again_and_parse = |text: &str| expand(text, vars, &keys.logfile).map(|text| log_file(&text));
+    let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again_and_parse);
     let syslog = reader.value_or(keys.syslog, vars, false, boolean);
     if let LogFile::Path(path) = &file {
         reject_nul(reader, keys.logfile, Some(path));

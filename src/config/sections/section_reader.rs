@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 
 use super::value::checked_name;
-use super::wait_graph::WaitingProgram;
+use super::wait_graph::ProgramWaits;
+use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
-use crate::config::grammar::ordered::{EnvMap, NameIndex};
 use crate::config::model::{Inputs, Obstacle, Overrides, Socket, StartStep};
 use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
     /// How many more processes may be defined.
     pub(crate) processes_left: i64,
     /// How many more bytes of text may be read or kept; `None` after the limit was exceeded.
-    pub(crate) text_budget: Option<usize>,
+    pub(crate) text_bytes_left: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
     pub(crate) known_users: NameIndex,
     /// The user that rsup changes to when it starts. `None` if no user is set, if that user does not exist, or before
@@ -39,7 +39,7 @@ pub(crate) struct Context<'a> {
     /// that no user is tried twice.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
     /// The programs that wait for others, or that another may wait for until they have exited.
-    pub(crate) waiting: Vec<WaitingProgram<'a>>,
+    pub(crate) waiting: Vec<ProgramWaits<'a>>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
@@ -56,8 +56,8 @@ impl<'a> Context<'a> {
     {
         ExpansionVars {
             here: Some(self.here),
-            not_utf8: self.inputs.not_utf8,
-            ..ExpansionVars::variables(environment)
+            non_utf8_env_names: self.inputs.non_utf8_env_names,
+            ..ExpansionVars::with_env_only(environment)
         }
     }
 
@@ -81,22 +81,22 @@ impl<'a> Context<'a> {
 
     /// Subtracts `bytes` from the text that may still be read or kept. Returns false if the limit is exceeded now or
     /// was exceeded in an earlier call. Only the first such call reports an error.
-    pub(crate) fn charge(&mut self, bytes: usize) -> bool {
-        match self.text_budget.and_then(|left| left.checked_sub(bytes)) {
-            Some(left) => self.text_budget = Some(left),
-            None if self.text_budget.take().is_some() => {
+    pub(crate) fn charge_bytes(&mut self, bytes: usize) -> bool {
+        match self.text_bytes_left.and_then(|left| left.checked_sub(bytes)) {
+            Some(left) => self.text_bytes_left = Some(left),
+            None if self.text_bytes_left.take().is_some() => {
                 let why = "the sections with all inherited values have more text than a machine can hold";
                 self.report.add(Severity::Error, None, SectionKey::NONE, why.to_owned());
             }
             None => {}
         }
-        self.text_budget.is_some()
+        self.text_bytes_left.is_some()
     }
 
     /// Adds a line to the lines that rsup logs when it starts.
     pub(crate) fn log_at_start(&mut self, level: Level, text: String) {
         // All processes of a section with numprocs > 1 cause the same line.
-        if self.notices.last().is_none_or(|last| last.text != text) && self.charge(text.len()) {
+        if self.notices.last().is_none_or(|last| last.text != text) && self.charge_bytes(text.len()) {
             self.notices.push(Notice { level, text });
         }
     }
@@ -127,15 +127,15 @@ impl<'a> Context<'a> {
         if let Some((_, obstacle)) = self.tried_program_users.iter().find(|(tried, _)| tried == user) {
             return obstacle.clone();
         }
-        let own = self.own_user.as_deref();
-        let obstacle = self.try_step(StartStep::ProgramUser { own, user });
+        let own_user = self.own_user.as_deref();
+        let obstacle = self.try_step(StartStep::ProgramUser { own_user, user });
         self.tried_program_users.push((user.to_owned(), obstacle.clone()));
         obstacle
     }
 
     /// For `--check`: tries to create the socket of a program that runs as `user`.
-    pub(crate) fn try_socket(&self, socket: &Socket, user: Option<&str>) -> Option<Obstacle> {
-        self.try_step(StartStep::Socket { own: self.own_user.as_deref(), socket, user })
+    pub(crate) fn try_create_socket(&self, socket: &Socket, user: Option<&str>) -> Option<Obstacle> {
+        self.try_step(StartStep::Socket { own_user: self.own_user.as_deref(), socket, user })
     }
 
     pub(crate) fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
@@ -179,7 +179,7 @@ impl<'a> SectionReader<'_, 'a> {
         vars: &ExpansionVars<'_>,
     ) -> Option<Cow<'a, str>> {
         let text = value.text();
-        if !self.context.charge(text.len()) {
+        if !self.context.charge_bytes(text.len()) {
             return None;
         }
         if !text.contains('%') {
@@ -196,7 +196,7 @@ impl<'a> SectionReader<'_, 'a> {
     }
 
     /// The same as [`Self::text`], as a `String`.
-    pub(crate) fn string(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<String> {
+    pub(crate) fn owned_text(&mut self, key: &str, vars: &ExpansionVars<'_>) -> Option<String> {
         self.text(key, vars).map(Cow::into_owned)
     }
 

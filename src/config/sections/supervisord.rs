@@ -17,17 +17,18 @@
 //! | `identifier` | text | supervisor |
 //! | `pidfile` | text | none |
 //!
-//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `childlogdir`, `nocleanup` and `strip_ansi` are checked, but
-//! have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings"; `shutdown_on`, `stop_timeout`,
-//! `output` and `startup` are rsup's own.
+//! The keys `logfile`, `logfile_maxbytes`, `logfile_backups`, `childlogdir`, `nocleanup` and `strip_ansi` are checked,
+//! but have no effect. Source: supervisord's documentation, "`[supervisord]` Section Settings"; `shutdown_on`,
+//! `stop_timeout`, `output` and `startup` are rsup's own.
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{
-    boolean, byte_size, integer, log_level, octal, output_mode, seconds, shutdown_on, startup, variables,
+    boolean, byte_size, integer, log_level, octal, output_mode, parse_environment, seconds, shutdown_on,
+    startup,
 };
+use crate::config::grammar::collections::EnvMap;
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
-use crate::config::grammar::ordered::EnvMap;
 use crate::config::model::{Obstacle, OutputMode, Overrides, Startup, Supervisord};
 use crate::config::report::{SectionKey, Severity};
 use crate::policy::{Level, ShutdownOn};
@@ -40,7 +41,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
     let overrides = context.overrides;
     let vars = context.base_vars(variables);
     // supervisord knows `%(host_node_name)s` in `environment`, but in no other key of this section.
-    let environment_vars = ExpansionVars { host: Some(context.inputs.host), ..vars };
+    let vars_for_environment = ExpansionVars { host: Some(context.inputs.host), ..vars };
     let mut reader = context.reader(section);
     let nodaemon = reader.value("nodaemon", &vars, boolean);
     if nodaemon == Some(false) {
@@ -49,15 +50,15 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
     let mut supervisord = Supervisord {
         minfds: reader.value_or("minfds", &vars, 1024, integer),
         minprocs: reader.value_or("minprocs", &vars, 200, integer),
-        directory: reader.string("directory", &vars),
-        user: reader.string("user", &vars),
+        directory: reader.owned_text("directory", &vars),
+        user: reader.owned_text("user", &vars),
         umask: reader.value_or("umask", &vars, 0o022, octal),
         loglevel: reader.value_or("loglevel", &vars, Level::Info, log_level),
-        identifier: reader.string("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
-        pidfile: reader.string("pidfile", &vars),
+        identifier: reader.owned_text("identifier", &vars).unwrap_or_else(|| "supervisor".to_owned()),
+        pidfile: reader.owned_text("pidfile", &vars),
         nodaemon: nodaemon.unwrap_or(false),
         silent: reader.value_or("silent", &vars, false, boolean),
-        environment: read_environment(&mut reader, &environment_vars),
+        environment: read_environment(&mut reader, &vars_for_environment),
         shutdown_on: reader.value_or("shutdown_on", &vars, ShutdownOn::Never, shutdown_on),
         stop_timeout: reader.value("stop_timeout", &vars, seconds),
         output: reader.value_or("output", &vars, OutputMode::Direct, output_mode),
@@ -79,7 +80,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
 
 fn read_environment(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) -> Vec<(String, String)> {
     let text = reader.raw("environment").map(Value::text).unwrap_or_default();
-    reader.value_or("environment", vars, Vec::new(), |expanded| variables(&text, expanded, vars))
+    reader.value_or("environment", vars, Vec::new(), |expanded| parse_environment(&text, expanded, vars))
 }
 
 /// Warns that `nodaemon=false` has no effect: if PID 1 went into the background, the container would end.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::config::grammar::expand::{ExpansionVars, about_expansions};
+use crate::config::grammar::expand::{ExpansionVars, describe_expansion_cause};
 use crate::config::grammar::glob::normal;
 use crate::config::grammar::python::{int, is_space, repr, strip};
 use crate::config::grammar::shlex;
@@ -61,8 +61,8 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
     // supervisord's message quotes the value in lower case.
     let lower = text.to_ascii_lowercase();
     let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
-    let unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
-    let (digits, unit) = unit.unwrap_or((&lower, 1));
+    let digits_and_unit = units.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));
+    let (digits, unit) = digits_and_unit.unwrap_or((&lower, 1));
     Ok(integer(digits)?.saturating_mul(unit))
 }
 
@@ -194,13 +194,14 @@ pub(crate) const NUL_BYTE: &str = "the value contains a NUL byte";
 
 /// Parses the expanded value of `environment`. `text` is the value before its expansion. If the value of a `%(name)s`
 /// in `text` may have caused a syntax error, the message names this `%(name)s`.
-pub(crate) fn variables(
+pub(crate) fn parse_environment(
     text: &str,
     expanded: &str,
     vars: &ExpansionVars<'_>,
 ) -> Result<Vec<(String, String)>, String> {
-    let pairs = shlex::pairs(expanded)
-        .map_err(|why| format!("{why}{}", about_expansions(text, vars, &|c| shlex::can_cause(&why, c))))?;
+    let pairs = shlex::pairs(expanded).map_err(|why| {
+        format!("{why}{}", describe_expansion_cause(text, vars, &|c| shlex::can_cause(&why, c)))
+    })?;
     match pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
         true => Err(NUL_BYTE.to_owned()),
         false => Ok(pairs),

@@ -6,7 +6,7 @@ use crate::config::grammar::document::Section;
 use crate::policy::StateName;
 
 /// A program whose section names programs to wait for, or sets `dependent_startup=true` or `startup_wait=exited`.
-pub(crate) struct WaitingProgram<'a> {
+pub(crate) struct ProgramWaits<'a> {
     pub(crate) section: &'a Section<'a>,
     pub(crate) name: Rc<str>,
     /// `dependent_startup_inherit_priority`.
@@ -32,12 +32,12 @@ pub(crate) struct Sorted {
     pub(crate) cycles: Vec<Vec<usize>>,
 }
 
-/// Sorts programs. Their numbers are the indices of `waits`, which contains the programs that each of them waits for. The
-/// time is proportional to the number of programs and waits. Of cycles that share a program, only one is returned: the
-/// others show when that one is corrected.
+/// Sorts programs. Their numbers are the indices of `waits`, which contains the programs that each of them waits for.
+/// The time is proportional to the number of programs and waits. Of cycles that share a program, only one is returned:
+/// the others show when that one is corrected.
 pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     // For each program: how many of its waits are for programs that are not in `order` yet.
-    let mut missing: Vec<usize> = waits.iter().map(|targets| targets.len()).collect();
+    let mut waits_left: Vec<usize> = waits.iter().map(|targets| targets.len()).collect();
     // For each program: the programs that wait for it.
     let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); waits.len()];
     for (program, targets) in waits.iter().enumerate() {
@@ -48,11 +48,11 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
         }
     }
     let mut order: Vec<usize> =
-        (0..waits.len()).filter(|program| missing.get(*program) == Some(&0)).collect();
+        (0..waits.len()).filter(|program| waits_left.get(*program) == Some(&0)).collect();
     let mut next = 0_usize;
     while let Some(waiters) = order.get(next).and_then(|program| waiters.get_mut(*program)) {
         for waiter in std::mem::take(waiters) {
-            if let Some(missing) = missing.get_mut(waiter) {
+            if let Some(missing) = waits_left.get_mut(waiter) {
                 *missing = missing.saturating_sub(1);
                 if *missing == 0 {
                     order.push(waiter);
@@ -61,15 +61,15 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
         }
         next = next.saturating_add(1);
     }
-    let cycles = cycles(waits, &missing);
+    let cycles = cycles(waits, &waits_left);
     Sorted { order, cycles }
 }
 
-/// Finds cycles among the programs whose number in `missing` is not 0. Each of them waits for a program that [`sort`]
-/// could not place: another one of them, or itself. So a walk from each program to one that it waits for ends in a
-/// cycle.
-fn cycles(waits: &[&[usize]], missing: &[usize]) -> Vec<Vec<usize>> {
-    let is_left = |program: usize| missing.get(program).is_some_and(|missing| *missing > 0);
+/// Finds cycles among the programs whose number in `waits_left` is not 0. Each of them waits for a program that
+/// [`sort`] could not place: another one of them, or itself. So a walk from each program to one that it waits for ends
+/// in a cycle.
+fn cycles(waits: &[&[usize]], waits_left: &[usize]) -> Vec<Vec<usize>> {
+    let is_left = |program: usize| waits_left.get(program).is_some_and(|missing| *missing > 0);
     let mut cycles = Vec::new();
     // For each program: whether a walk has come to it.
     let mut seen = vec![false; waits.len()];

@@ -51,7 +51,7 @@ impl Outcome {
     }
 
     /// The exit status that the outcome causes. `None` if the exit status stays as it is.
-    pub(super) fn status(self) -> Option<u8> {
+    pub(super) fn exit_status(self) -> Option<u8> {
         match self {
             Self::Started | Self::AlreadyStarted | Self::Stopped | Self::NotRunning | Self::Signalled => None,
             Self::NoSuchFile | Self::NotExecutable | Self::BadSignal | Self::NoSuchProcess => Some(1),
@@ -64,15 +64,15 @@ impl Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pid: i32,
-    successes: u32,
-    failures: u32,
+    successful_starts: u32,
+    failed_starts: u32,
     served: Served,
 }
 
 impl Before {
     pub(super) fn of(record: &Record<'_>) -> Self {
-        let Record { pid, successes, failures, served, .. } = *record;
-        Self { pid, successes, failures, served }
+        let Record { pid, successful_starts, failed_starts, served, .. } = *record;
+        Self { pid, successful_starts, failed_starts, served }
     }
 }
 
@@ -83,7 +83,7 @@ impl Action {
         match self {
             Self::Start => !runs,
             // A process that will start without a request must not start after `stop`.
-            Self::Stop => runs || record.start_due || !record.waiting.is_empty(),
+            Self::Stop => runs || record.start_due || !record.waits_for.is_empty(),
             Self::Signal(_) => matches!(record.state, State::Starting | State::Running | State::Stopping),
         }
     }
@@ -114,7 +114,9 @@ impl Action {
         match self {
             Self::Start => start_outcome(before, now, phase),
             Self::Stop => stop_outcome(before, now, phase),
-            Self::Signal(_) if now.served.signals != before.served.signals => Some(Outcome::Signalled),
+            Self::Signal(_) if now.served.signal_requests != before.served.signal_requests => {
+                Some(Outcome::Signalled)
+            }
             // During a shutdown, rsup sends no requested signal. rsup stops the process.
             Self::Signal(_) if phase == Phase::ShuttingDown => Some(Outcome::NotSignallable),
             Self::Signal(_) => None,
@@ -124,10 +126,10 @@ impl Action {
 
 /// rsup starts a STOPPING process after the process has ended, so the client waits. supervisord refuses such a start.
 fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
-    let is_served = now.served.starts != before.served.starts;
-    if is_served && now.successes != before.successes {
+    let is_served = now.served.start_requests != before.served.start_requests;
+    if is_served && now.successful_starts != before.successful_starts {
         Some(Outcome::Started)
-    } else if is_served && now.failures != before.failures {
+    } else if is_served && now.failed_starts != before.failed_starts {
         Some(failed_start(&now.failure))
     } else if phase == Phase::ShuttingDown || (is_served && is_at_rest(now)) {
         Some(Outcome::AbnormalTermination)
@@ -138,7 +140,7 @@ fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outc
 
 fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outcome> {
     // During a shutdown, rsup stops every process without a request of a client, so the counter may stay the same.
-    let is_served = now.served.stops != before.served.stops || phase == Phase::ShuttingDown;
+    let is_served = now.served.stop_requests != before.served.stop_requests || phase == Phase::ShuttingDown;
     // Another client may have started the process again. Then the process has another PID, or the new start has failed.
     let has_ended = is_at_rest(now)
         || now.state == State::Backoff
@@ -171,8 +173,8 @@ mod tests {
     use super::*;
 
     fn record(state: State) -> Record<'static> {
-        let served = Served { starts: 5, stops: 5, signals: 5 };
-        Record { successes: 5, failures: 5, served, ..Record::example("x", "x", state) }
+        let served = Served { start_requests: 5, stop_requests: 5, signal_requests: 5 };
+        Record { successful_starts: 5, failed_starts: 5, served, ..Record::example("x", "x", state) }
     }
 
     const STATES: [State; 7] = [
@@ -217,12 +219,21 @@ mod tests {
     #[test]
     fn a_start_ends_with_running_with_the_first_failure_or_at_rest() {
         let running = Phase::Running;
-        let served = |state| Record { served: Served { starts: 6, stops: 5, signals: 5 }, ..record(state) };
+        let served = |state| Record {
+            served: Served { start_requests: 6, stop_requests: 5, signal_requests: 5 },
+            ..record(state)
+        };
         for state in STATES {
             assert_eq!(start(record(state), running), None, "{state:?} before the request was served");
-            assert_eq!(start(Record { successes: 6, ..record(state) }, running), None);
-            assert_eq!(start(Record { successes: 6, ..served(state) }, running), Some(Outcome::Started));
-            assert_eq!(start(Record { failures: 6, ..served(state) }, running), Some(Outcome::SpawnError));
+            assert_eq!(start(Record { successful_starts: 6, ..record(state) }, running), None);
+            assert_eq!(
+                start(Record { successful_starts: 6, ..served(state) }, running),
+                Some(Outcome::Started)
+            );
+            assert_eq!(
+                start(Record { failed_starts: 6, ..served(state) }, running),
+                Some(Outcome::SpawnError)
+            );
             let is_at_rest = matches!(state, State::Stopped | State::Exited | State::Fatal);
             let ended = Some(Outcome::AbnormalTermination);
             assert_eq!(start(served(state), running), ended.filter(|_| is_at_rest), "{state:?}");
@@ -230,8 +241,8 @@ mod tests {
             assert_eq!(start(record(state), Phase::ShuttingDown), ended, "{state:?}");
         }
         // The numbers wrap around.
-        let before = Before::of(&Record { successes: u32::MAX, ..record(State::Exited) });
-        let now = Record { successes: 0, ..served(State::Running) };
+        let before = Before::of(&Record { successful_starts: u32::MAX, ..record(State::Exited) });
+        let now = Record { successful_starts: 0, ..served(State::Running) };
         assert_eq!(Action::Start.outcome(&before, &now, running), Some(Outcome::Started));
     }
 
@@ -249,7 +260,7 @@ mod tests {
             ("", Outcome::SpawnError, 7),
         ] {
             assert_eq!(failed_start(reason), want, "{reason}");
-            assert_eq!(want.status(), Some(status), "{reason}");
+            assert_eq!(want.exit_status(), Some(status), "{reason}");
         }
     }
 
@@ -262,8 +273,11 @@ mod tests {
     #[test]
     fn a_stop_ends_when_the_process_has_ended() {
         let stopped = Some(Outcome::Stopped);
-        let served =
-            |state, pid| Record { served: Served { starts: 5, stops: 6, signals: 5 }, pid, ..record(state) };
+        let served = |state, pid| Record {
+            served: Served { start_requests: 5, stop_requests: 6, signal_requests: 5 },
+            pid,
+            ..record(state)
+        };
         for (now, want) in [
             (served(State::Stopping, 7), None),
             (served(State::Stopped, 0), stopped),
@@ -296,7 +310,10 @@ mod tests {
     fn a_signal_ends_when_it_was_served() {
         let before = Before::of(&record(State::Running));
         let outcome = |now: &Record<'_>, phase| Action::Signal(Some(1)).outcome(&before, now, phase);
-        let served = Record { served: Served { starts: 5, stops: 5, signals: 6 }, ..record(State::Exited) };
+        let served = Record {
+            served: Served { start_requests: 5, stop_requests: 5, signal_requests: 6 },
+            ..record(State::Exited)
+        };
         assert_eq!(outcome(&record(State::Running), Phase::Running), None);
         assert_eq!(outcome(&served, Phase::Running), Some(Outcome::Signalled));
         assert_eq!(outcome(&record(State::Running), Phase::ShuttingDown), Some(Outcome::NotSignallable));
@@ -305,9 +322,9 @@ mod tests {
     #[test]
     fn an_outcome_without_an_error_leaves_the_exit_status() {
         for outcome in [Outcome::Started, Outcome::AlreadyStarted, Outcome::Stopped, Outcome::NotRunning] {
-            assert_eq!(outcome.status(), None, "{outcome:?}");
+            assert_eq!(outcome.exit_status(), None, "{outcome:?}");
         }
-        assert_eq!(Outcome::NotSignallable.status(), Some(7));
+        assert_eq!(Outcome::NotSignallable.exit_status(), Some(7));
         assert_eq!(Outcome::NotSignallable.text(), Outcome::NotRunning.text());
     }
 }

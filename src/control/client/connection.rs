@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use crate::config::StableSort;
-use crate::control::board::{Header, Phase, Record, START, Unreadable, is_whole, line_length_in};
+use crate::control::board::{Header, Phase, Record, START_LENGTH, Unreadable, is_whole, line_length_in};
 use crate::control::request::Request;
 use crate::sys::{Errno, RequestWriter, monotonic_nanos, open_regular, sleep};
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The time, in nanoseconds, for which the client reads an incomplete line again. A line stays incomplete only if
 /// rsup's write failed.
-const PATIENCE: u64 = 1_000_000_000;
+const READ_TIMEOUT_NANOS: u64 = 1_000_000_000;
 const BETWEEN_READS: Duration = Duration::from_millis(1);
 /// The limit on the bytes of the whole board. Any process may have a file with the name of a board.
 const LARGEST_BOARD: usize = 1 << 28;
@@ -36,7 +36,7 @@ impl Rsup {
         let Ok(board) = open_regular(path) else { return Ok(None) };
         let mut rsup = Self { pid, run: 0, board, processes: 0, line_length: 0, request_fd: 0 };
         let header = until_whole(pid, deadline, || {
-            let mut start = [0; START];
+            let mut start = [0; START_LENGTH];
             rsup.board.read_exact_at(&mut start, 0).map_err(|_| Unreadable::Torn)?;
             rsup.line_length = line_length_in(&start).ok_or(Unreadable::Torn)?;
             rsup.read_lines(0, 1)?.header.ok_or(Unreadable::Torn)
@@ -46,19 +46,19 @@ impl Rsup {
     }
 
     /// Reads the whole board.
-    pub(super) fn read(&self) -> Result<Board, Failure> {
-        self.lines(0, self.processes.saturating_add(1))
+    pub(super) fn read(&self) -> Result<BoardLines, Failure> {
+        self.read_whole_lines(0, self.processes.saturating_add(1))
     }
 
     /// Reads the whole board of an rsup that accepts requests.
-    pub(super) fn read_running(&self) -> Result<Board, Failure> {
+    pub(super) fn read_unless_shutting_down(&self) -> Result<BoardLines, Failure> {
         let board = self.read()?;
         if board.phase() == Phase::ShuttingDown { Err(Failure::ShuttingDown) } else { Ok(board) }
     }
 
     /// Reads only the first line of the board.
-    pub(super) fn first_line(&self) -> Result<Board, Failure> {
-        self.lines(0, 1)
+    pub(super) fn first_line(&self) -> Result<BoardLines, Failure> {
+        self.read_whole_lines(0, 1)
     }
 
     pub(super) fn phase(&self) -> Result<Phase, Failure> {
@@ -67,15 +67,15 @@ impl Rsup {
 
     /// Reads only the line of the process at `index`, and passes it to `look`.
     pub(super) fn process<T>(&self, index: usize, look: impl FnOnce(&Record<'_>) -> T) -> Result<T, Failure> {
-        let lines = self.lines(index.saturating_add(1), 1)?;
+        let lines = self.read_whole_lines(index.saturating_add(1), 1)?;
         lines.record(0).map(|record| look(&record))
     }
 
-    fn lines(&self, first: usize, count: usize) -> Result<Board, Failure> {
+    fn read_whole_lines(&self, first: usize, count: usize) -> Result<BoardLines, Failure> {
         until_whole(self.pid, deadline(), || self.read_lines(first, count))
     }
 
-    fn read_lines(&self, first: usize, count: usize) -> Result<Board, Unreadable> {
+    fn read_lines(&self, first: usize, count: usize) -> Result<BoardLines, Unreadable> {
         let size = self.line_length.saturating_mul(count);
         if size > LARGEST_BOARD {
             return Err(Unreadable::OtherFormat);
@@ -83,14 +83,14 @@ impl Rsup {
         let mut bytes = vec![0; size];
         let offset = u64::try_from(self.line_length.saturating_mul(first)).unwrap_or(u64::MAX);
         self.board.read_exact_at(&mut bytes, offset).map_err(|_| Unreadable::Torn)?;
-        Board::parse(bytes, self.pid, self.line_length, first == 0)
+        BoardLines::parse(bytes, self.pid, self.line_length, first == 0)
     }
 
     /// Opens the request pipe.
-    pub(super) fn requests(&self) -> Result<Requests, Failure> {
+    pub(super) fn open_request_pipe(&self) -> Result<RequestSender, Failure> {
         let path = format!("/proc/{}/fd/{}", self.pid, self.request_fd);
         match RequestWriter::open(Path::new(&path)) {
-            Ok(pipe) => Ok(Requests { pipe, run: self.run }),
+            Ok(pipe) => Ok(RequestSender { pipe, run: self.run }),
             Err(Errno::ENXIO | Errno::ENOENT) => Err(Failure::HAS_ENDED),
             Err(errno) => Err(Failure::other(format!("can't open {path}: {errno}"))),
         }
@@ -99,7 +99,7 @@ impl Rsup {
 
 /// Until this time, a read of the board that begins now is repeated if it finds an incomplete board.
 pub(super) fn deadline() -> u64 {
-    monotonic_nanos().saturating_add(PATIENCE)
+    monotonic_nanos().saturating_add(READ_TIMEOUT_NANOS)
 }
 
 /// Calls `read` until it succeeds or `deadline` has passed. Calls it at least once.
@@ -128,7 +128,7 @@ fn other_version(pid: i32) -> Failure {
 
 /// One or more consecutive lines of a board. Each line is complete, but two lines may come from different moments.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct BoardLines {
     pid: i32,
     text: String,
     line_length: usize,
@@ -136,7 +136,7 @@ pub(super) struct Board {
     header: Option<Header>,
 }
 
-impl Board {
+impl BoardLines {
     fn parse(bytes: Vec<u8>, pid: i32, line_length: usize, has_header: bool) -> Result<Self, Unreadable> {
         // A torn line may contain a part of a character.
         let text = String::from_utf8(bytes).map_err(|_| Unreadable::Torn)?;
@@ -182,8 +182,12 @@ impl Board {
         (0..count).map(|index| self.record(index)).collect()
     }
 
-    /// All processes, sorted by the key that `text` returns. Processes with the same key stay in the order of the board.
-    pub(super) fn sorted(&self, text: fn(&Record<'_>) -> String) -> Result<Vec<Record<'_>>, Failure> {
+    /// All processes, sorted by the key that `text` returns. Processes with the same key stay in the order of the
+    /// board.
+    pub(super) fn records_sorted_by(
+        &self,
+        text: fn(&Record<'_>) -> String,
+    ) -> Result<Vec<Record<'_>>, Failure> {
         let records = self.records()?;
         let mut order = StableSort::default();
         for record in &records {
@@ -195,12 +199,12 @@ impl Board {
 
 /// The request pipe of a running rsup.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(super) struct RequestSender {
     pipe: RequestWriter,
     run: u64,
 }
 
-impl Requests {
+impl RequestSender {
     /// Writes a request.
     pub(super) fn send(&self, request: Request) -> Result<(), Failure> {
         self.pipe.write(request.render(self.run).as_bytes()).map_err(|_| Failure::HAS_ENDED)
@@ -208,7 +212,7 @@ impl Requests {
 
     /// Waits for `time`, or until rsup has ended or has executed itself again. Returns whether rsup has ended or has
     /// executed itself again.
-    pub(super) fn wait(&self, time: Duration) -> bool {
+    pub(super) fn wait_for_end(&self, time: Duration) -> bool {
         self.pipe.wait_for_end(time)
     }
 }
@@ -250,11 +254,11 @@ mod tests {
     fn a_board_is_read_as_a_whole_and_line_by_line() {
         let file = board(0, Phase::Running);
         let rsup = open(&file).unwrap();
-        let board = rsup.read_running().unwrap();
+        let board = rsup.read_unless_shutting_down().unwrap();
         assert_eq!(board.records().unwrap(), NAMES.map(|(group, name)| record(group, name)));
-        let sorted = board.sorted(|record| record.name.clone().into_owned()).unwrap();
+        let sorted = board.records_sorted_by(|record| record.name.clone().into_owned()).unwrap();
         assert_eq!(sorted, [record("web", "web"), record("g", "x")]);
-        let sorted = board.sorted(|record| record.group.clone().into_owned()).unwrap();
+        let sorted = board.records_sorted_by(|record| record.group.clone().into_owned()).unwrap();
         assert_eq!(sorted, [record("g", "x"), record("web", "web")]);
         let name = |index| rsup.process(index, |record| record.name.clone().into_owned()).unwrap();
         assert_eq!(name(0), "web");
@@ -269,7 +273,7 @@ mod tests {
     fn a_board_of_an_rsup_that_shuts_down_is_refused() {
         let file = board(0, Phase::ShuttingDown);
         let rsup = open(&file).unwrap();
-        assert!(matches!(rsup.read_running(), Err(Failure::ShuttingDown)));
+        assert!(matches!(rsup.read_unless_shutting_down(), Err(Failure::ShuttingDown)));
         assert_eq!(rsup.read().unwrap().records().unwrap().len(), NAMES.len());
     }
 
@@ -339,14 +343,14 @@ mod tests {
         let pipe = RequestPipe::new().unwrap();
         let file = board(pipe.number(), Phase::Running);
         let rsup = open(&file).unwrap();
-        let requests = rsup.requests().unwrap();
+        let requests = rsup.open_request_pipe().unwrap();
         requests.send(Request::Stop(1)).unwrap();
         let mut buffer = [0; 100];
         let length = pipe.read(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], Request::Stop(1).render(7).as_bytes());
         drop(pipe);
         // A child of another test may have a copy of the pipe for a moment.
-        assert!(requests.wait(Duration::from_secs(60)));
+        assert!(requests.wait_for_end(Duration::from_secs(60)));
         assert_eq!(text(requests.send(Request::Stop(1))), "rsup has ended");
     }
 }

@@ -1,101 +1,106 @@
 //! The commands that change something: `start`, `stop`, `restart`, `signal`, `shutdown` and `reload`.
 
 use super::action::{Action, Before, Outcome};
-use super::connection::{Board, Requests, Rsup};
+use super::connection::{BoardLines, RequestSender, Rsup};
 use super::failure::Failure;
+use super::invocation::Invocation;
 use super::names::{self, Name};
-use super::session::Session;
 use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
-use crate::sys::{ignore_termination, leave_group_of};
+use crate::sys::{ignore_sigterm, leave_group_of};
 use std::time::Duration;
 
 /// The pause between two reads of the board. It begins with the shortest one, and doubles up to the longest one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// If at most this many processes are pending, only their lines are read. Otherwise the whole board is read.
-const FEW_LINES: usize = 16;
+const MAX_SINGLE_LINE_READS: usize = 16;
 
 /// Carries out `start`, `stop` or `signal` for the processes that the words name.
-pub(super) fn control(
-    session: &mut Session<'_>,
+pub(super) fn start_stop_or_signal(
+    invocation: &mut Invocation<'_>,
     rsup: &Rsup,
     action: Action,
     words: &[&str],
 ) -> Result<(), Failure> {
     let why = "requires a process name";
     match action {
-        _ if !words.is_empty() => carry_out(session, rsup, action, words),
-        Action::Start => session.usage_error(2, "start", why),
-        Action::Stop => session.usage_error(1, "stop", why),
-        Action::Signal(_) => session.usage_error(1, "signal", "requires a signal name and a process name"),
+        _ if !words.is_empty() => carry_out(invocation, rsup, action, words),
+        Action::Start => invocation.usage_error(2, "start", why),
+        Action::Stop => invocation.usage_error(1, "stop", why),
+        Action::Signal(_) => invocation.usage_error(1, "signal", "requires a signal name and a process name"),
     }
 }
 
-pub(super) fn restart(session: &mut Session<'_>, rsup: &Rsup, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn restart(invocation: &mut Invocation<'_>, rsup: &Rsup, words: &[&str]) -> Result<(), Failure> {
     if words.is_empty() {
-        return session.usage_error(1, "restart", "requires a process name");
+        return invocation.usage_error(1, "restart", "requires a process name");
     }
-    carry_out(session, rsup, Action::Stop, words)?;
-    carry_out(session, rsup, Action::Start, words)
+    carry_out(invocation, rsup, Action::Stop, words)?;
+    carry_out(invocation, rsup, Action::Start, words)
 }
 
-/// Asks the user if necessary, writes `answer`, and sends `shutdown` or `reload`. If rsup is already shutting down,
-/// sends only `shutdown` and returns `ShuttingDown`.
-pub(super) fn request(
-    session: &Session<'_>,
+/// Asks the user if necessary, writes `success_text`, and sends `shutdown` or `reload`. If rsup is already shutting
+/// down, sends only `shutdown` and returns `ShuttingDown`.
+pub(super) fn confirm_and_send(
+    invocation: &Invocation<'_>,
     rsup: &Rsup,
     request: Request,
     question: &str,
-    answer: &str,
+    success_text: &str,
 ) -> Result<(), Failure> {
     // The pipe is opened before the question. If rsup executes itself again before the user answers, the request cannot
     // reach the new run.
-    let requests = rsup.requests()?;
-    if !session.confirms(question)? {
+    let request_pipe = rsup.open_request_pipe()?;
+    if !invocation.confirms(question)? {
         return Ok(());
     }
     let is_running = rsup.phase()? == Phase::Running;
     let written =
-        if is_running { session.line(format_args!("{answer}")) } else { Err(Failure::ShuttingDown) };
+        if is_running { invocation.line(format_args!("{success_text}")) } else { Err(Failure::ShuttingDown) };
     // A shutdown during a reload turns the reload into an exit.
     if is_running || request == Request::Shutdown {
         // rsup soon sends SIGTERM to every process of the container, and then exits. `docker exec` reports the exit
         // status of the client. So the client ignores SIGTERM, and sends the request last.
-        ignore_termination();
-        requests.send(request)?;
+        ignore_sigterm();
+        request_pipe.send(request)?;
     }
     written
 }
 
 /// Carries out the action for one word after the other, and waits for its processes before the next word. If `all` is
 /// among the words, the others are ignored.
-fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&str]) -> Result<(), Failure> {
-    let requests = rsup.requests()?;
+fn carry_out(
+    invocation: &mut Invocation<'_>,
+    rsup: &Rsup,
+    action: Action,
+    words: &[&str],
+) -> Result<(), Failure> {
+    let request_sender = rsup.open_request_pipe()?;
     if words.contains(&"all") {
-        let board = rsup.read_running()?;
+        let board = rsup.read_unless_shutting_down()?;
         let targets = applicable(&board, action, None)?;
-        return serve(session, rsup, &requests, action, &board, targets);
+        return request_and_wait(invocation, rsup, &request_sender, action, &board, targets);
     }
     for word in words {
         let name = Name::parse(word);
-        let board = rsup.read_running()?;
+        let board = rsup.read_unless_shutting_down()?;
         let first = board.records()?.iter().position(|record| name.matches(record));
         match (name, first) {
             (Name::Group(group), None) => {
                 let status = if action == Action::Start { 2 } else { 1 };
                 // A write error is ignored, for the reason that is given at `report`.
-                let _ = session.error(status, format_args!("{group}: ERROR (no such group)"));
+                let _ = invocation.error(status, format_args!("{group}: ERROR (no such group)"));
             }
             (Name::Group(_), Some(_)) => {
                 let targets = applicable(&board, action, Some(name))?;
-                serve(session, rsup, &requests, action, &board, targets)?;
+                request_and_wait(invocation, rsup, &request_sender, action, &board, targets)?;
             }
             (Name::Process { group, name }, None) => {
-                report(session, &names::shown(group, name), Outcome::NoSuchProcess);
+                report(invocation, &names::shown(group, name), Outcome::NoSuchProcess);
             }
             (Name::Process { .. }, Some(index)) => {
-                serve(session, rsup, &requests, action, &board, vec![index])?;
+                request_and_wait(invocation, rsup, &request_sender, action, &board, vec![index])?;
             }
         }
     }
@@ -105,7 +110,7 @@ fn carry_out(session: &mut Session<'_>, rsup: &Rsup, action: Action, words: &[&s
 /// The indices of the processes that the action changes, in the order in which they are served. The processes of one
 /// group are adjacent on the board. The groups keep the order of the board. Within a group, the processes are ordered
 /// by `priority`.
-fn applicable(board: &Board, action: Action, name: Option<Name<'_>>) -> Result<Vec<usize>, Failure> {
+fn applicable(board: &BoardLines, action: Action, name: Option<Name<'_>>) -> Result<Vec<usize>, Failure> {
     let records = board.records()?;
     let mut order: Vec<usize> = Vec::new();
     for (index, record) in records.iter().enumerate() {
@@ -130,12 +135,12 @@ struct Pending {
 
 /// Reports the processes that need no request. Sends a request for each other process. Then waits for all of them, and
 /// writes each result when the board shows it.
-fn serve(
-    session: &mut Session<'_>,
+fn request_and_wait(
+    invocation: &mut Invocation<'_>,
     rsup: &Rsup,
-    requests: &Requests,
+    request_sender: &RequestSender,
     action: Action,
-    board: &Board,
+    board: &BoardLines,
     targets: Vec<usize>,
 ) -> Result<(), Failure> {
     let mut pending = Vec::new();
@@ -143,7 +148,7 @@ fn serve(
         let record = board.record(index)?;
         let name = names::of(&record);
         match action.immediate_outcome(&record) {
-            Some(outcome) => report(session, &name, outcome),
+            Some(outcome) => report(invocation, &name, outcome),
             None => {
                 if action == Action::Stop {
                     // The program itself may have started this client. When rsup stops a program, it also ends the
@@ -151,16 +156,16 @@ fn serve(
                     // program, and `restart` must then request the start.
                     leave_group_of(record.pid);
                 }
-                requests.send(action.request(index))?;
+                request_sender.send(action.request(index))?;
                 pending.push(Pending { index, name, before: Before::of(&record) });
             }
         }
     }
     let mut pause = SHORTEST_PAUSE;
-    let mut has_ended = false;
+    let mut rsup_has_ended = false;
     while !pending.is_empty() {
         // The phase is read before the records, so the records are at least as new as the phase.
-        let board = if pending.len() > FEW_LINES { rsup.read() } else { rsup.first_line() }?;
+        let board = if pending.len() > MAX_SINGLE_LINE_READS { rsup.read() } else { rsup.first_line() }?;
         let phase = board.phase();
         let mut waiting = Vec::new();
         for process in pending {
@@ -171,18 +176,18 @@ fn serve(
                 rsup.process(process.index, look)?
             };
             match outcome {
-                Some(outcome) => report(session, &process.name, outcome),
+                Some(outcome) => report(invocation, &process.name, outcome),
                 None => waiting.push(process),
             }
         }
         pending = waiting;
-        if has_ended && !pending.is_empty() {
+        if rsup_has_ended && !pending.is_empty() {
             return Err(Failure::HAS_ENDED);
         }
         if !pending.is_empty() {
             // After rsup has ended, the board is read once more, because rsup may have written to it after the previous
             // read.
-            has_ended = requests.wait(pause);
+            rsup_has_ended = request_sender.wait_for_end(pause);
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
@@ -191,9 +196,9 @@ fn serve(
 
 /// Writes the line of a process. A write error is ignored: a program that restarts itself may be the only reader of
 /// this output, and the stop ends this reader. Even then, `restart` must go on and request the start.
-fn report(session: &mut Session<'_>, name: &str, outcome: Outcome) {
-    if let Some(status) = outcome.status() {
-        session.status = status;
+fn report(invocation: &mut Invocation<'_>, name: &str, outcome: Outcome) {
+    if let Some(status) = outcome.exit_status() {
+        invocation.status = status;
     }
-    let _ = session.line(format_args!("{name}: {}", outcome.text()));
+    let _ = invocation.line(format_args!("{name}: {}", outcome.text()));
 }

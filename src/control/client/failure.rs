@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Failure {
     /// No process was found that is an rsup.
-    NotFound,
+    RsupNotFound,
     /// rsup is stopping every process. It accepts no request except `shutdown`, which turns a reload into an exit.
     ShuttingDown,
     /// Another reason, as the text of the line `error: …`.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub type Load<'a> = dyn Fn(Option<&Path>, Launch) -> Result<Config, String> + 'a;
 
 /// The functions that read the configuration file.
-pub struct Files<'a> {
+pub struct ConfigLoaders<'a> {
     /// Returns the settings of the client. The argument is the file that `-c` names.
     pub settings: &'a dyn Fn(Option<&Path>) -> ClientSettings,
     pub load: &'a Load<'a>,

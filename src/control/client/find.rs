@@ -26,7 +26,7 @@ const WRITABLE: u32 = 0o200;
 pub(super) fn find() -> Result<Rsup, Failure> {
     if let Some(value) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let pid = value.to_str().and_then(|value| value.parse().ok());
-        return pid.map_or(Ok(None), |pid| look_at(pid, deadline()))?.ok_or_else(|| {
+        return pid.map_or(Ok(None), |pid| open_board_of(pid, deadline()))?.ok_or_else(|| {
             let value = value.to_string_lossy();
             Failure::other(format!("{VARIABLE}={value} is not the process ID of an rsup with control"))
         });
@@ -35,12 +35,12 @@ pub(super) fn find() -> Result<Rsup, Failure> {
     let search = Search { user: owner(own_pid()).map(|(user, _)| user), deadline: deadline() };
     let mut pid = parent(own_pid()).unwrap_or(0);
     while pid > 1 {
-        if let Some(rsup) = search.consider(pid)? {
+        if let Some(rsup) = search.open_if_trusted(pid)? {
             return Ok(rsup);
         }
         pid = parent(pid).unwrap_or(0);
     }
-    match search.consider(1)? {
+    match search.open_if_trusted(1)? {
         Some(rsup) => Ok(rsup),
         None => search.only_one(),
     }
@@ -56,9 +56,13 @@ struct Search {
 impl Search {
     /// Looks at a process if it is process 1, or belongs to root or to the client's user. Another user may have forged
     /// a board.
-    fn consider(&self, pid: i32) -> Result<Option<Rsup>, Failure> {
+    fn open_if_trusted(&self, pid: i32) -> Result<Option<Rsup>, Failure> {
         let user = owner(pid).map(|(user, _)| user);
-        if pid == 1 || user == Some(0) || user == self.user { look_at(pid, self.deadline) } else { Ok(None) }
+        if pid == 1 || user == Some(0) || user == self.user {
+            open_board_of(pid, self.deadline)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The only rsup among the processes of /proc. A child that rsup has forked and that has not executed its program
@@ -67,11 +71,11 @@ impl Search {
         let mut found: Option<Rsup> = None;
         let mut pids = String::new();
         let mut count = 0;
-        let mut failure = Failure::NotFound;
+        let mut failure = Failure::RsupNotFound;
         // The kernel lists the processes in the order of their IDs.
         for name in list_directory(Path::new("/proc")) {
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            let rsup = match self.consider(pid) {
+            let rsup = match self.open_if_trusted(pid) {
                 Ok(Some(rsup)) => rsup,
                 Ok(None) => continue,
                 Err(why) => {
@@ -101,7 +105,7 @@ impl Search {
 
 /// Opens the board of a process. Returns `None` if the process is not an rsup. If the kernel refuses access, returns an
 /// error if the process has the name of rsup (`is_named_rsup`), and otherwise `None`.
-fn look_at(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
+fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     let directory = format!("/proc/{pid}/fd");
     let directory = Path::new(&directory);
     let mut is_refused = true;
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_exist_is_no_rsup() {
-        assert!(matches!(look_at(i32::MAX, 0), Ok(None)));
+        assert!(matches!(open_board_of(i32::MAX, 0), Ok(None)));
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
     fn only_process_1_is_considered_if_no_process_has_the_right_user() {
         let nobody = Search { user: Some(u32::MAX), deadline: 0 };
         let is_root = owner(own_pid()).is_some_and(|(user, _)| user == 0);
-        let is_ignored = matches!(nobody.consider(own_pid()), Ok(None));
+        let is_ignored = matches!(nobody.open_if_trusted(own_pid()), Ok(None));
         assert!(is_ignored || is_root);
     }
 }

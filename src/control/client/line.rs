@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::failure::Failure;
 use super::find::find;
-use super::session::{Session, read_line};
+use super::invocation::{Invocation, read_line};
 use super::{control, help, status, tail};
 use crate::cli::SUPERVISORD_VERSION;
 use crate::config::value::signal;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Why rsup does not carry out some of supervisorctl's commands, and what to do instead.
 const UNSUPPORTED: [(&str, &str); 8] = [
-    ("add", READS_AT_START),
+    ("add", USE_RELOAD_TEXT),
     ("clear", "rsup clears no log file: empty the file itself, for example with \": > FILE\" in a shell"),
     (
         "fg",
@@ -24,11 +24,11 @@ const UNSUPPORTED: [(&str, &str); 8] = [
         "rsup has no log file: it writes its log to its stderr, which \"docker logs\" or \"kubectl logs\" shows",
     ),
     ("open", "rsup has no server to connect to: set RSUP_PID to the process ID of the rsup to control"),
-    ("remove", READS_AT_START),
-    ("reread", READS_AT_START),
-    ("update", READS_AT_START),
+    ("remove", USE_RELOAD_TEXT),
+    ("reread", USE_RELOAD_TEXT),
+    ("update", USE_RELOAD_TEXT),
 ];
-const READS_AT_START: &str =
+const USE_RELOAD_TEXT: &str =
     "rsup reads its file only at start: use \"reload\", which restarts all programs with the new file";
 
 /// A line of input, split into the command and the text after the command.
@@ -62,28 +62,28 @@ impl Line {
 
 /// Shows the state of all processes. Then carries out lines from stdin until `quit`, `exit`, the end of input or a
 /// write error.
-pub(super) fn run_prompt(session: &mut Session<'_>) {
-    let prompt = format!("{}> ", session.settings().prompt);
-    let mut goes_on = run(session, "status");
-    while goes_on && session.write(prompt.as_bytes()).is_ok() {
+pub(super) fn run_prompt(invocation: &mut Invocation<'_>) {
+    let prompt = format!("{}> ", invocation.settings().prompt);
+    let mut goes_on = run(invocation, "status");
+    while goes_on && invocation.write(prompt.as_bytes()).is_ok() {
         let input = read_line();
-        goes_on = run(session, input.as_deref().unwrap_or("EOF"));
+        goes_on = run(invocation, input.as_deref().unwrap_or("EOF"));
     }
 }
 
 /// Carries out one line. Returns whether the prompt may read another one.
-pub(super) fn run(session: &mut Session<'_>, input: &str) -> bool {
+pub(super) fn run(invocation: &mut Invocation<'_>, input: &str) -> bool {
     let line = Line::new(input);
     if line.text.is_empty() {
         return true;
     }
     let command = line.command();
-    let result = match execute(session, &line) {
-        Err(failure) => report(session, command, failure),
+    let result = match execute(invocation, &line) {
+        Err(failure) => report(invocation, command, failure),
         Ok(()) => Ok(()),
     };
     if result.is_err() {
-        session.status = 1;
+        invocation.status = 1;
     }
     result.is_ok() && !is_end(command)
 }
@@ -92,66 +92,71 @@ fn is_end(command: &str) -> bool {
     ["quit", "exit", "EOF"].contains(&command)
 }
 
-fn execute(session: &mut Session<'_>, line: &Line) -> Result<(), Failure> {
+fn execute(invocation: &mut Invocation<'_>, line: &Line) -> Result<(), Failure> {
     let argument = line.argument();
     let command = line.command();
     if command == "help" {
-        return show_help(session, argument);
+        return show_help(invocation, argument);
     }
     if is_end(command) {
-        return session.write(b"\n");
+        return invocation.write(b"\n");
     }
     if let Some((_, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == command) {
-        return session.error(1, format_args!("ERROR: {instead}"));
+        return invocation.error(1, format_args!("ERROR: {instead}"));
     }
     if help::of(command).is_none() {
-        return session.error(1, format_args!("*** Unknown syntax: {}", line.text));
+        return invocation.error(1, format_args!("*** Unknown syntax: {}", line.text));
     }
     if ["version", "avail", "shutdown", "reload"].contains(&command) && !argument.is_empty() {
-        return session.usage_error(1, command, "accepts no arguments");
+        return invocation.usage_error(1, command, "accepts no arguments");
     }
     let rsup = find()?;
-    let board = if command == "shutdown" { rsup.read() } else { rsup.read_running() }?;
+    let board = if command == "shutdown" { rsup.read() } else { rsup.read_unless_shutting_down() }?;
     let words: Vec<&str> = argument.split_ascii_whitespace().collect();
     match command {
-        "status" => status::status(session, &board, &words),
-        "health" => status::health(session, &board, &words),
-        "pid" => status::pid(session, rsup.pid, &board, &words),
-        "avail" => status::avail(session, &board),
-        "start" => control::control(session, &rsup, Action::Start, &words),
-        "stop" => control::control(session, &rsup, Action::Stop, &words),
-        "restart" => control::restart(session, &rsup, &words),
+        "status" => status::status(invocation, &board, &words),
+        "health" => status::health(invocation, &board, &words),
+        "pid" => status::pid(invocation, rsup.pid, &board, &words),
+        "avail" => status::avail(invocation, &board),
+        "start" => control::start_stop_or_signal(invocation, &rsup, Action::Start, &words),
+        "stop" => control::start_stop_or_signal(invocation, &rsup, Action::Stop, &words),
+        "restart" => control::restart(invocation, &rsup, &words),
         "signal" => {
             let number = words.first().and_then(|name| signal(name).ok()).map(|signal| signal.number());
-            control::control(session, &rsup, Action::Signal(number), words.get(1..).unwrap_or_default())
+            control::start_stop_or_signal(
+                invocation,
+                &rsup,
+                Action::Signal(number),
+                words.get(1..).unwrap_or_default(),
+            )
         }
         "shutdown" => {
             let question = "Really shut the remote supervisord process down y/N? ";
-            control::request(session, &rsup, Request::Shutdown, question, "Shut down")
+            control::confirm_and_send(invocation, &rsup, Request::Shutdown, question, "Shut down")
         }
         "reload" => {
             let question = "Really restart the remote supervisord process y/N? ";
-            control::request(session, &rsup, Request::Reload, question, "Restarted supervisord")
+            control::confirm_and_send(invocation, &rsup, Request::Reload, question, "Restarted supervisord")
         }
-        "tail" => tail::tail(session, &rsup, &board, &words),
-        _ => session.line(format_args!("{SUPERVISORD_VERSION}")),
+        "tail" => tail::tail(invocation, &rsup, &board, &words),
+        _ => invocation.line(format_args!("{SUPERVISORD_VERSION}")),
     }
 }
 
-fn show_help(session: &Session<'_>, topic: &str) -> Result<(), Failure> {
+fn show_help(invocation: &Invocation<'_>, topic: &str) -> Result<(), Failure> {
     match help::of(topic) {
-        _ if topic.is_empty() => session.write(help::LISTING.as_bytes()),
-        Some(text) => session.write(text.as_bytes()),
-        None => session.line(format_args!("*** No help on {topic}")),
+        _ if topic.is_empty() => invocation.write(help::LISTING.as_bytes()),
+        Some(text) => invocation.write(text.as_bytes()),
+        None => invocation.line(format_args!("*** No help on {topic}")),
     }
 }
 
 /// Writes why a command could not be carried out, and sets the exit status.
-fn report(session: &mut Session<'_>, command: &str, failure: Failure) -> Result<(), Failure> {
+fn report(invocation: &mut Invocation<'_>, command: &str, failure: Failure) -> Result<(), Failure> {
     match failure {
         Failure::OutputClosed => Err(failure),
-        Failure::Other(why) => session.error(1, format_args!("error: {why}")),
-        Failure::NotFound => report_not_found(session, command),
+        Failure::Other(why) => invocation.error(1, format_args!("error: {why}")),
+        Failure::RsupNotFound => report_rsup_not_found(invocation, command),
         Failure::ShuttingDown => {
             let text = match command {
                 "shutdown" | "reload" => "ERROR: already shutting down",
@@ -160,26 +165,26 @@ fn report(session: &mut Session<'_>, command: &str, failure: Failure) -> Result<
                 _ => "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>",
             };
             // rsup exits, which is what `shutdown` requests, so this is no failure.
-            let status = if command == "shutdown" { session.status } else { 1 };
-            session.error(status, format_args!("{text}"))
+            let status = if command == "shutdown" { invocation.status } else { 1 };
+            invocation.error(status, format_args!("{text}"))
         }
     }
 }
 
 /// Writes what supervisorctl writes if it cannot connect to its server.
-fn report_not_found(session: &mut Session<'_>, command: &str) -> Result<(), Failure> {
-    let url = session.settings().server_url;
+fn report_rsup_not_found(invocation: &mut Invocation<'_>, command: &str) -> Result<(), Failure> {
+    let url = invocation.settings().server_url;
     let is_missing = url.strip_prefix("unix://").is_some_and(|path| !Path::new(path).exists());
     let why = if is_missing { "no such file" } else { "refused connection" };
     match command {
-        "shutdown" => session.error(1, format_args!("ERROR: {url} {why} (already shut down?)")),
+        "shutdown" => invocation.error(1, format_args!("ERROR: {url} {why} (already shut down?)")),
         "reload" | "avail" => {
             let error = if is_missing {
                 "<class 'FileNotFoundError'>, [Errno 2] No such file or directory"
             } else {
                 "<class 'ConnectionRefusedError'>, [Errno 111] Connection refused"
             };
-            session.error(1, format_args!("error: {error}"))
+            invocation.error(1, format_args!("error: {error}"))
         }
         _ => {
             let status = match command {
@@ -188,7 +193,7 @@ fn report_not_found(session: &mut Session<'_>, command: &str) -> Result<(), Fail
                 _ if is_missing => 7,
                 _ => 4,
             };
-            session.error(status, format_args!("{url} {why}"))
+            invocation.error(status, format_args!("{url} {why}"))
         }
     }
 }

@@ -11,17 +11,17 @@ mod failure;
 mod files;
 mod find;
 mod help;
+mod invocation;
 mod line;
 mod names;
 mod options;
-mod session;
 mod status;
 mod tail;
 
-pub use files::{Files, Launch, Load};
+pub use files::{ConfigLoaders, Launch, Load};
 
+use self::invocation::Invocation;
 use self::options::Options;
-use self::session::Session;
 use crate::cli::EarlyExit;
 use crate::log::Escaped;
 use crate::sys;
@@ -33,7 +33,7 @@ const USAGE_ERROR: u8 = 2;
 /// Runs the client with supervisorctl's command line, which comes without the program's name. `program` is the name for
 /// messages. Returns the exit status.
 #[must_use]
-pub fn run(program: &str, arguments: &[OsString], files: &Files<'_>) -> u8 {
+pub fn run(program: &str, arguments: &[OsString], files: &ConfigLoaders<'_>) -> u8 {
     // The client may have to go on after its output was closed.
     sys::ignore_broken_pipe();
     // An error of these writes cannot be reported anywhere.
@@ -51,14 +51,14 @@ pub fn run(program: &str, arguments: &[OsString], files: &Files<'_>) -> u8 {
     }
 }
 
-fn run_commands(mut options: Options, files: &Files<'_>) -> u8 {
+fn run_commands(mut options: Options, files: &ConfigLoaders<'_>) -> u8 {
     let words = options.words.take();
-    let mut session = Session::new(options, files);
+    let mut invocation = Invocation::new(options, files);
     if let Some(words) = words {
-        line::run(&mut session, &words);
-        return session.status;
+        line::run(&mut invocation, &words);
+        return invocation.status;
     }
-    session.asks = true;
-    line::run_prompt(&mut session);
+    invocation.asks = true;
+    line::run_prompt(&mut invocation);
     0
 }

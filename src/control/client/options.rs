@@ -17,8 +17,8 @@ pub(super) struct Options {
     pub(super) configuration: Option<PathBuf>,
     pub(super) server_url: Option<String>,
     pub(super) interactive: bool,
-    /// The words after the options, joined by blanks. `None` if there are no words. Bytes that are not UTF-8 are replaced,
-    /// because no name contains them.
+    /// The words after the options, joined by blanks. `None` if there are no words. Bytes that are not UTF-8 are
+    /// replaced, because no name contains them.
     pub(super) words: Option<String>,
 }
 
@@ -82,10 +82,12 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Options, EarlyExit> {
         let text = value.to_string_lossy();
         if long == SERVER_URL && !is_url(&text) {
             let why = format!("value {} is not a URL", repr(&text));
-            return Err(format!("invalid value for {} {}: {why}", option.spelling, repr(&text)).into());
+            return Err(
+                format!("invalid value for {} {}: {why}", option.name_for_messages, repr(&text)).into()
+            );
         }
         if seen.contains(&long) {
-            return Err(format!("conflicting command line option {}", repr(&option.spelling)).into());
+            return Err(format!("conflicting command line option {}", repr(&option.name_for_messages)).into());
         }
         seen.push(long);
         match long {

@@ -1,11 +1,11 @@
 //! The commands that only read the board: `status`, `pid` and `avail`, and rsup's own `health`.
 
-use super::connection::Board;
+use super::connection::BoardLines;
 use super::failure::Failure;
+use super::invocation::Invocation;
 use super::names::{self, Name};
-use super::session::Session;
 use crate::control::board::{Record, State};
-use crate::sys::{LocalTime, TimeZone, WallClock};
+use crate::sys::{LocalTime, TimeZone, WallTime};
 use std::fmt::Write as _;
 
 /// The smallest width of a name in the first column of `status`. Three blanks follow the longest name.
@@ -14,50 +14,63 @@ const DAY: u64 = 86_400;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-pub(super) fn status(session: &mut Session<'_>, board: &Board, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn status(
+    invocation: &mut Invocation<'_>,
+    board: &BoardLines,
+    words: &[&str],
+) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
-    let shown = named(session, &records, words, 4)?;
-    session.write(table(&shown).as_bytes())?;
-    let is_stopped =
+    let shown = find_named_records(invocation, &records, words, 4)?;
+    invocation.write(table(&shown).as_bytes())?;
+    let is_in_stopped_states =
         |record: &&Record<'_>| matches!(record.state, State::Stopped | State::Exited | State::Fatal);
-    if shown.iter().any(is_stopped) {
-        session.status = 3;
+    if shown.iter().any(is_in_stopped_states) {
+        invocation.status = 3;
     }
     Ok(())
 }
 
 /// Shows each process that is meant to run and is not RUNNING. Sets the exit status to 1 if there is such a process, or
 /// if a word names no process.
-pub(super) fn health(session: &mut Session<'_>, board: &Board, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn health(
+    invocation: &mut Invocation<'_>,
+    board: &BoardLines,
+    words: &[&str],
+) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
-    let mut unhealthy = named(session, &records, words, 1)?;
+    let mut unhealthy = find_named_records(invocation, &records, words, 1)?;
     unhealthy.retain(|record| record.state != State::Running && is_meant_to_run(record));
     if !unhealthy.is_empty() {
-        session.status = 1;
+        invocation.status = 1;
     }
-    session.write(table(&unhealthy).as_bytes())
+    invocation.write(table(&unhealthy).as_bytes())
 }
 
-/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set, or if its first
-/// start waits for other processes. An EXITED
-/// process should run if `start_due` is set or its exit was not expected. Every other process should run.
+/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set, or if its
+/// first start waits for other processes. An EXITED process should run if `start_due` is set or its exit was not
+/// expected. Every other process should run.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
-        State::Stopping | State::Stopped => record.start_due || !record.waiting.is_empty(),
+        State::Stopping | State::Stopped => record.start_due || !record.waits_for.is_empty(),
         State::Exited => record.start_due || !record.exit_expected,
         State::Starting | State::Running | State::Backoff | State::Fatal => true,
     }
 }
 
 /// Shows the PIDs of the processes that the words name; without words, rsup's own.
-pub(super) fn pid(session: &mut Session<'_>, own: i32, board: &Board, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn pid(
+    invocation: &mut Invocation<'_>,
+    own: i32,
+    board: &BoardLines,
+    words: &[&str],
+) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
     if words.is_empty() {
-        return session.line(format_args!("{own}"));
+        return invocation.line(format_args!("{own}"));
     }
     if words.contains(&"all") {
         for record in &records {
-            session.line(format_args!("{}", record.pid))?;
+            invocation.line(format_args!("{}", record.pid))?;
         }
         return Ok(());
     }
@@ -65,20 +78,20 @@ pub(super) fn pid(session: &mut Session<'_>, own: i32, board: &Board, words: &[&
         let name = Name::parse(word);
         let is_process = matches!(name, Name::Process { .. });
         match records.iter().find(|record| is_process && name.matches(record)) {
-            Some(record) if record.pid == 0 => session.error(7, format_args!("0"))?,
-            Some(record) => session.line(format_args!("{}", record.pid))?,
-            None => session.error(1, format_args!("No such process {word}"))?,
+            Some(record) if record.pid == 0 => invocation.error(7, format_args!("0"))?,
+            Some(record) => invocation.line(format_args!("{}", record.pid))?,
+            None => invocation.error(1, format_args!("No such process {word}"))?,
         }
     }
     Ok(())
 }
 
-pub(super) fn avail(session: &Session<'_>, board: &Board) -> Result<(), Failure> {
+pub(super) fn avail(invocation: &Invocation<'_>, board: &BoardLines) -> Result<(), Failure> {
     let mut lines = String::new();
-    for record in board.sorted(|record| record.name.clone().into_owned())? {
+    for record in board.records_sorted_by(|record| record.name.clone().into_owned())? {
         lines.push_str(&avail_line(&record));
     }
-    session.write(lines.as_bytes())
+    invocation.write(lines.as_bytes())
 }
 
 /// rsup reads its file only at start, so each process of the file is in use.
@@ -88,15 +101,15 @@ fn avail_line(record: &Record<'_>) -> String {
     format!("{name:<32} in use    {start:<9} {}:{}\n", record.group_priority, record.priority)
 }
 
-fn in_order_of_names(board: &Board) -> Result<Vec<Record<'_>>, Failure> {
+fn in_order_of_names(board: &BoardLines) -> Result<Vec<Record<'_>>, Failure> {
     // No name contains a NUL byte, so the group decides first.
-    board.sorted(|record| [&*record.group, "\0", &*record.name].concat())
+    board.records_sorted_by(|record| [&*record.group, "\0", &*record.name].concat())
 }
 
 /// Returns the processes that the words name, in the order of the words; without words, all processes. If a word
 /// names no process, reports an error with the exit status `status`.
-fn named<'a>(
-    session: &mut Session<'_>,
+fn find_named_records<'a>(
+    invocation: &mut Invocation<'_>,
     records: &'a [Record<'a>],
     words: &[&str],
     status: u8,
@@ -113,8 +126,10 @@ fn named<'a>(
             continue;
         }
         match name {
-            Name::Group(group) => session.error(status, format_args!("{group}: ERROR (no such group)"))?,
-            Name::Process { .. } => session.error(status, format_args!("{word}: ERROR (no such process)"))?,
+            Name::Group(group) => invocation.error(status, format_args!("{group}: ERROR (no such group)"))?,
+            Name::Process { .. } => {
+                invocation.error(status, format_args!("{word}: ERROR (no such process)"))?
+            }
         }
     }
     Ok(found)
@@ -125,7 +140,7 @@ fn table(records: &[&Record<'_>]) -> String {
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let width = longest.max(NAME_WIDTH).saturating_add(3);
     let zone = TimeZone::of_environment();
-    let now = WallClock::now().seconds();
+    let now = WallTime::now().seconds();
     let mut table = String::new();
     for (name, record) in names.iter().zip(records) {
         let description = description(record, now, &zone);
@@ -145,12 +160,12 @@ fn description(record: &Record<'_>, now: u64, zone: &TimeZone) -> String {
             format!("unknown error (try \"tail {}\")", record.name)
         }
         State::Backoff | State::Fatal => record.failure.clone().into_owned(),
-        State::Stopped if !record.waiting.is_empty() => format!("waiting for {}", record.waiting),
+        State::Stopped if !record.waits_for.is_empty() => format!("waiting for {}", record.waits_for),
         // supervisord shows 1970 for a process whose starts have all failed before there was a child.
         State::Stopped | State::Exited if record.started_at == 0 || record.ended_at == 0 => {
             "Not started".to_owned()
         }
-        State::Stopped | State::Exited => date(WallClock::from_seconds(record.ended_at).local_time(zone)),
+        State::Stopped | State::Exited => date(WallTime::from_seconds(record.ended_at).local_time(zone)),
         State::Starting | State::Stopping => String::new(),
     }
 }

@@ -3,12 +3,12 @@
 //! The client reads the file itself. It takes the path of the log file from the configuration. It changes into rsup's
 //! working directory, because relative paths start there, and stays in it.
 
-use super::connection::{Board, Rsup};
+use super::connection::{BoardLines, Rsup};
 use super::failure::Failure;
 use super::files::Launch;
 use super::help;
+use super::invocation::Invocation;
 use super::names::Name;
-use super::session::Session;
 use crate::config::{LogFile, ProcessConfig, descriptor_of_path, expand_home, repr, value};
 use crate::sys;
 use std::ffi::{OsStr, OsString};
@@ -50,37 +50,39 @@ struct WrongArguments {
 }
 
 pub(super) fn tail(
-    session: &mut Session<'_>,
+    invocation: &mut Invocation<'_>,
     rsup: &Rsup,
-    board: &Board,
+    board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
     let Arguments { name, channel, part } = match arguments(words) {
         Ok(arguments) => arguments,
         Err(WrongArguments { why, shows_help }) => {
-            session.error(1, format_args!("Error: {why}"))?;
+            invocation.error(1, format_args!("Error: {why}"))?;
             let help = help::of("tail").filter(|_| shows_help).unwrap_or_default();
-            return session.write(help.as_bytes());
+            return invocation.write(help.as_bytes());
         }
     };
     let wanted = Name::parse(name);
     let is_process = matches!(wanted, Name::Process { .. });
     let is_known = is_process && board.records()?.iter().any(|record| wanted.matches(record));
-    let log = if is_known { log_file(session, rsup, wanted, channel)? } else { Log::NoProcess };
+    let log = if is_known { open_log_file(invocation, rsup, wanted, channel)? } else { Log::NoProcess };
     match (part, log) {
-        (Part::Last(count), Log::Open(file, _)) => show(session, &file, count),
+        (Part::Last(count), Log::Open(file, _)) => show(invocation, &file, count),
         (Part::Follow, Log::Open(file, path)) => {
-            session.line(format_args!("==> Press Ctrl-C to exit <=="))?;
-            follow(session, rsup, file, Path::new(&path))
+            invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            follow(invocation, rsup, file, Path::new(&path))
         }
         (Part::Last(_), Log::NoProcess) => {
-            session.error(1, format_args!("{name}: ERROR (no such process name)"))
+            invocation.error(1, format_args!("{name}: ERROR (no such process name)"))
         }
-        (Part::Last(_), Log::NoFile) => session.error(1, format_args!("{name}: ERROR (no log file)")),
-        (_, Log::Unreadable) => session.error(1, format_args!("{name}: ERROR (unknown error reading log)")),
+        (Part::Last(_), Log::NoFile) => invocation.error(1, format_args!("{name}: ERROR (no log file)")),
+        (_, Log::Unreadable) => {
+            invocation.error(1, format_args!("{name}: ERROR (unknown error reading log)"))
+        }
         (Part::Follow, Log::NoProcess | Log::NoFile) => {
-            session.line(format_args!("==> Press Ctrl-C to exit <=="))?;
-            let url = session.settings().server_url;
+            invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            let url = invocation.settings().server_url;
             let text = format!("{url}/logtail/{name}/{channel} Cannot read, status code 404\n");
             // An error of this write cannot be reported anywhere.
             let _ = sys::write_out(sys::STDERR, text.as_bytes());
@@ -127,13 +129,18 @@ enum Log {
 }
 
 /// Opens the log file of a process.
-fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -> Result<Log, Failure> {
-    let launch = launch(rsup);
+fn open_log_file(
+    invocation: &Invocation<'_>,
+    rsup: &Rsup,
+    name: Name<'_>,
+    channel: &str,
+) -> Result<Log, Failure> {
+    let launch = read_launch(rsup);
     let home = launch.environment.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
     // A path may be relative to rsup's working directory. If the client cannot enter this directory, only absolute
     // paths work.
     let is_inside = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid)).is_ok();
-    let config = (session.files.load)(session.options.configuration.as_deref(), launch);
+    let config = (invocation.config_reader.load)(invocation.options.configuration.as_deref(), launch);
     let config = config.map_err(Failure::other)?;
     let is_wanted = |process: &&ProcessConfig| match name {
         Name::Process { group, name } => process.group == group && process.name == name,
@@ -145,8 +152,8 @@ fn log_file(session: &Session<'_>, rsup: &Rsup, name: Name<'_>, channel: &str) -
     let file = if channel == "stdout" { &process.stdout_logfile } else { &process.stderr_logfile };
     let LogFile::Path(path) = file else { return Ok(Log::NoFile) };
     let path = expand_home(path, home.as_deref().and_then(OsStr::to_str));
-    let is_found = is_inside || Path::new(&path).is_absolute();
-    Ok(if is_found { open(path) } else { Log::Unreadable })
+    let can_resolve_path = is_inside || Path::new(&path).is_absolute();
+    Ok(if can_resolve_path { open(path) } else { Log::Unreadable })
 }
 
 /// Opens a log file. A path such as `/dev/stdout` leads to another file in each process, so the client cannot open
@@ -163,7 +170,7 @@ fn open(path: String) -> Log {
 }
 
 /// Reads from /proc how a running rsup was started. What cannot be read is empty.
-fn launch(rsup: &Rsup) -> Launch {
+fn read_launch(rsup: &Rsup) -> Launch {
     let directory = format!("/proc/{}", rsup.pid);
     let directory = Path::new(&directory);
     let strings = |file: &str| {
@@ -187,55 +194,55 @@ fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
 }
 
 /// Shows the end of a file, and then a newline.
-fn show(session: &Session<'_>, file: &File, count: i64) -> Result<(), Failure> {
+fn show(invocation: &Invocation<'_>, file: &File, count: i64) -> Result<(), Failure> {
     let size = file.metadata().map_or(0, |found| found.len());
     let begin = match count {
         0 => 0,
         1.. => size.saturating_sub(count.unsigned_abs()),
         _ => count.unsigned_abs(),
     };
-    copy(session, file, begin)?;
-    session.write(b"\n")
+    copy(invocation, file, begin)?;
+    invocation.write(b"\n")
 }
 
 /// Writes the bytes from this offset until the end of the file or a read error. Returns the offset reached.
-fn copy(session: &Session<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
+fn copy(invocation: &Invocation<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         let length = file.read_at(&mut buffer, offset).unwrap_or(0);
         if length == 0 {
             return Ok(offset);
         }
-        session.write(buffer.get(..length).unwrap_or_default())?;
+        invocation.write(buffer.get(..length).unwrap_or_default())?;
         offset = offset.saturating_add(u64::try_from(length).unwrap_or(0));
     }
 }
 
-/// Shows the end of a file and everything that is appended to it, until rsup ends. If another file takes its place, that
-/// file is followed from its beginning.
-fn follow(session: &Session<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
-    let requests = rsup.requests()?;
+/// Shows the end of a file and everything that is appended to it, until rsup ends. If another file takes its place,
+/// that file is followed from its beginning.
+fn follow(invocation: &Invocation<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
+    let request_pipe = rsup.open_request_pipe()?;
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     let size = |file: &File| file.metadata().map_or(0, |found| found.len());
     let mut offset = size(&file).saturating_sub(LENGTH_BEFORE_FOLLOWING);
-    let mut has_ended = false;
+    let mut rsup_has_ended = false;
     loop {
         let open_file = file.metadata().ok().map(identity);
         let named_file = fs::metadata(path).ok().map(identity);
         let is_replaced = named_file.is_some() && named_file != open_file;
         if size(&file) < offset {
-            session.line(format_args!("==> File truncated <=="))?;
+            invocation.line(format_args!("==> File truncated <=="))?;
             offset = 0;
         }
         // The rest of the old file is shown before the new file is followed.
-        offset = copy(session, &file, offset)?;
+        offset = copy(invocation, &file, offset)?;
         if is_replaced && let Ok(other) = sys::open_regular(path) {
             file = other;
             offset = 0;
-        } else if has_ended {
+        } else if rsup_has_ended {
             return Ok(());
         } else {
-            has_ended = requests.wait(PAUSE);
+            rsup_has_ended = request_pipe.wait_for_end(PAUSE);
         }
     }
 }

@@ -19,7 +19,8 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
 }
 
 /// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, what a
-/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`, and a log message is shortened to its first word.
+/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`, and a log message is
+/// shortened to its first word.
 fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
     process.handle(spec, event, now, &mut |action| {
@@ -34,7 +35,7 @@ fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -
                 }
                 format!(
                     "'{}'",
-                    message.about("x", 7, "why").to_string().split_whitespace().next().unwrap_or("")
+                    message.display("x", 7, "why").to_string().split_whitespace().next().unwrap_or("")
                 )
             }
         });
@@ -43,8 +44,8 @@ fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -
 }
 
 fn process_word(process: &Process) -> String {
-    let Process { state, leftovers, demand, .. } = process;
-    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*demand))
+    let Process { state, leftovers, client_request, .. } = process;
+    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*client_request))
 }
 
 fn seconds(time: Time) -> u64 {
@@ -84,11 +85,11 @@ fn leftovers_word(leftovers: Leftovers) -> String {
     }
 }
 
-fn demand_word(demand: Demand) -> String {
+fn demand_word(demand: ClientRequest) -> String {
     match demand {
-        Demand::None => String::new(),
-        Demand::Start { at } => format!(">start@{}", seconds(at)),
-        Demand::Stop => ">stop".to_owned(),
+        ClientRequest::None => String::new(),
+        ClientRequest::Start { at } => format!(">start@{}", seconds(at)),
+        ClientRequest::Stop => ">stop".to_owned(),
     }
 }
 
@@ -123,9 +124,9 @@ fn exited(exit: ExitStatus, group_alive: bool) -> Event {
 fn events() -> Vec<(&'static str, Event, u64)> {
     vec![
         ("start", Event::Start, EARLY),
-        ("spawned", Event::Spawned, EARLY),
+        ("spawned", Event::ExecSucceeded, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
-        ("spawn deferred", Event::SpawnDeferred, EARLY),
+        ("spawn deferred", Event::UnopenedFifoFound, EARLY),
         ("spawn cancelled", Event::SpawnCancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
         ("exit 0, group alive", exited(EXIT_0, true), EARLY),
@@ -141,23 +142,25 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("start requested", Event::StartRequested, EARLY),
         ("start requested soon", Event::StartRequested, 0),
         ("stop requested", Event::StopRequested, EARLY),
-        ("ask members", Event::AskMembers, EARLY),
-        ("ask members late", Event::AskMembers, LATE),
+        ("ask members", Event::MembersAsked, EARLY),
+        ("ask members late", Event::MembersAsked, LATE),
         ("kill", Event::Kill, EARLY),
-        ("group refused", Event::GroupRefused, EARLY),
-        ("group refused late", Event::GroupRefused, LATE),
+        ("group refused", Event::GroupSignalNotPermitted, EARLY),
+        ("group refused late", Event::GroupSignalNotPermitted, LATE),
     ]
 }
 
 /// What a client may demand of a process in this state.
-fn demands(state: ProcessState) -> &'static [Demand] {
-    const START: Demand = Demand::Start { at: at(10) };
+fn demands(state: ProcessState) -> &'static [ClientRequest] {
+    const START: ClientRequest = ClientRequest::Start { at: at(10) };
     match state {
-        ProcessState::Stopped | ProcessState::Stopping(_) => &[Demand::None, START, Demand::Stop],
-        ProcessState::Exited { restart_at: None } | ProcessState::Fatal => &[Demand::None, START],
-        ProcessState::Exited { restart_at: Some(_) } => &[Demand::None],
+        ProcessState::Stopped | ProcessState::Stopping(_) => {
+            &[ClientRequest::None, START, ClientRequest::Stop]
+        }
+        ProcessState::Exited { restart_at: None } | ProcessState::Fatal => &[ClientRequest::None, START],
+        ProcessState::Exited { restart_at: Some(_) } => &[ClientRequest::None],
         ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => {
-            &[Demand::None]
+            &[ClientRequest::None]
         }
     }
 }
@@ -170,7 +173,9 @@ fn starting_points() -> Vec<Process> {
         let count = if process(state, Leftovers::None).has_leader() { 1 } else { LEFTOVERS.len() };
         for leftovers in &LEFTOVERS[..count] {
             points.extend(
-                demands(state).iter().map(|demand| Process { demand: *demand, ..process(state, *leftovers) }),
+                demands(state)
+                    .iter()
+                    .map(|demand| Process { client_request: *demand, ..process(state, *leftovers) }),
             );
         }
     }
@@ -203,7 +208,7 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
     let every_state = STATES.map(state_word).join(" ");
     for (name, event, _) in events() {
         let expected = match event {
-            Event::Spawned | Event::SpawnFailed | Event::SpawnDeferred | Event::SpawnCancelled => {
+            Event::ExecSucceeded | Event::SpawnFailed | Event::UnopenedFifoFound | Event::SpawnCancelled => {
                 "STARTING STOPPING@10 STOPPING@10/@25 STOPPING!/@15 STOPPING!/!"
             }
             Event::Exited { .. } => {
@@ -216,9 +221,9 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
             | Event::Stop
             | Event::StartRequested
             | Event::StopRequested
-            | Event::AskMembers
+            | Event::MembersAsked
             | Event::Kill
-            | Event::GroupRefused => &every_state,
+            | Event::GroupSignalNotPermitted => &every_state,
         };
         assert_eq!(possible(event), expected, "{name}");
     }
@@ -239,10 +244,10 @@ fn a_crash_loop_waits_one_second_more_each_time_and_gives_up() {
     let early = exited(EXIT_1, false);
     let events = [
         (0, Event::Start),
-        (0, Event::Spawned),
+        (0, Event::ExecSucceeded),
         (0, early),
         (1, Event::Tick),
-        (1, Event::Spawned),
+        (1, Event::ExecSucceeded),
         (1, early),
         (3, Event::Tick),
         (3, Event::SpawnFailed),
@@ -278,7 +283,7 @@ fn entering_running_resets_the_count_of_failed_starts() {
         (0, Event::Start),
         (0, Event::SpawnFailed),
         (1, Event::Tick),
-        (1, Event::Spawned),
+        (1, Event::ExecSucceeded),
         (2, Event::Tick),
         (9, exited(KILLED, false)),
         (9, Event::SpawnFailed),
@@ -293,10 +298,10 @@ fn with_startsecs_0_no_exit_comes_too_early_but_starts_are_a_second_apart() {
         let spec = ProcessSpec { startsecs, ..spec() };
         let events = [
             (0, Event::Start),
-            (0, Event::Spawned),
+            (0, Event::ExecSucceeded),
             (0, exited(EXIT_1, false)),
             (1, Event::Tick),
-            (1, Event::Spawned),
+            (1, Event::ExecSucceeded),
             (7, exited(EXIT_1, false)),
         ];
         assert_eq!(
@@ -355,7 +360,7 @@ fn no_process_is_started_once_starts_are_disabled() {
     assert_eq!(outcome(&mut stopped, &spec(), Event::Start, at(EARLY)), "STOPPED");
     let mut deferred = process(ProcessState::Starting { up_since: None }, Leftovers::None);
     outcome(&mut deferred, &spec(), Event::DisableStarts, at(EARLY));
-    assert_eq!(outcome(&mut deferred, &spec(), Event::SpawnDeferred, at(EARLY)), "STOPPED 'stopped:'");
+    assert_eq!(outcome(&mut deferred, &spec(), Event::UnopenedFifoFound, at(EARLY)), "STOPPED 'stopped:'");
     // The remaining members are terminated, because rsup is stopping every process.
     let mut running = process(ProcessState::Running, Leftovers::None);
     outcome(&mut running, &spec(), Event::DisableStarts, at(EARLY));
@@ -407,7 +412,7 @@ fn killasgroup_sends_sigkill_to_the_process_group_at_stopwaitsecs() {
     let spec = ProcessSpec { killasgroup: true, ..spec() };
     let mut process = process(ProcessState::Running, Leftovers::None);
     assert_eq!(outcome(&mut process, &spec, Event::Stop, at(EARLY)), "STOPPING@15 SIGQUIT SIGCONT*");
-    assert_eq!(outcome(&mut process, &spec, Event::AskMembers, at(12)), "STOPPING@15/@17");
+    assert_eq!(outcome(&mut process, &spec, Event::MembersAsked, at(12)), "STOPPING@15/@17");
     assert_eq!(outcome(&mut process, &spec, Event::Tick, at(15)), "STOPPING!/! 'killing' SIGKILL SIGKILL*");
 }
 
@@ -429,14 +434,14 @@ fn a_requested_stop_lasts_until_a_requested_start() {
     let spec = ProcessSpec { startsecs: 1, autorestart: AutoRestart::Always, ..spec() };
     let events = [
         (0, Event::Start),
-        (0, Event::Spawned),
+        (0, Event::ExecSucceeded),
         (1, Event::Tick),
         (5, Event::StopRequested),
         (6, exited(EXIT_1, false)),
         (100, Event::Tick),
         (100, Event::StopRequested),
         (101, Event::StartRequested),
-        (101, Event::Spawned),
+        (101, Event::ExecSucceeded),
         (102, Event::StartRequested),
     ];
     assert_eq!(
@@ -459,7 +464,8 @@ fn a_requested_stop_lasts_until_a_requested_start() {
 #[test]
 fn a_start_that_is_requested_while_the_process_stops_follows_its_end() {
     let spec = ProcessSpec { startsecs: 1, ..spec() };
-    let stopping = [(0, Event::Start), (0, Event::Spawned), (1, Event::Tick), (5, Event::StopRequested)];
+    let stopping =
+        [(0, Event::Start), (0, Event::ExecSucceeded), (1, Event::Tick), (5, Event::StopRequested)];
     let next = |more: &[(u64, Event)]| {
         let events: Vec<_> = stopping.iter().chain(more).copied().collect();
         outcomes(&spec, &events).split_off(stopping.len())
@@ -525,6 +531,6 @@ fn a_process_that_exits_after_startsecs_has_passed_running() {
     for (second, successes) in [(9, 0), (10, 1)] {
         let mut process = process(ProcessState::Starting { up_since: Some(at(0)) }, Leftovers::None);
         outcome(&mut process, &spec(), exited(EXIT_0, false), at(second));
-        assert_eq!(process.start_results().0, successes, "{second}");
+        assert_eq!(process.start_counts().0, successes, "{second}");
     }
 }

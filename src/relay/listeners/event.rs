@@ -40,18 +40,18 @@ impl Event {
         Self { name: format!("PROCESS_STATE_{}", to.name()), payload }
     }
 
-    /// A process has written `data`. `is_message` says whether `data` was between the tokens of supervisord's capture
-    /// mode.
+    /// A process has written `data`. `is_communication` says whether `data` was between the tokens of supervisord's
+    /// capture mode.
     pub(super) fn output(
         process: &ProcessName,
         pid: i32,
         channel: Channel,
         data: &[u8],
-        is_message: bool,
+        is_communication: bool,
     ) -> Self {
         let channel = channel.name();
         let mut payload = format!("{} pid:{pid}", subject(process));
-        let family = if is_message {
+        let family = if is_communication {
             "COMMUNICATION"
         } else {
             payload += " channel:";

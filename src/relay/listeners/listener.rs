@@ -54,8 +54,8 @@ impl<'a> Listener<'a> {
         self.flush()
     }
 
-    /// Sends what the stdin had no room for. One write is enough: if it takes only a part, the pipe is full, and the poller
-    /// reports when it has room again.
+    /// Sends what the stdin had no room for. One write is enough: if it takes only a part, the pipe is full, and the
+    /// poller reports when it has room again.
     ///
     /// # Errors
     /// As [`Listener::send`].

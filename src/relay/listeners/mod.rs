@@ -3,7 +3,7 @@
 
 mod event;
 mod listener;
-mod messages;
+mod pending_log_lines;
 mod pool;
 mod protocol;
 mod ticks;
@@ -11,12 +11,12 @@ mod ticks;
 pub use event::is_subscribed;
 
 use super::plan::{Channel, ListenersPlan, ProcessName};
-use super::record::Record;
+use super::record::ChangeRecord;
 use crate::policy::{Level, StateName, Transition};
-use crate::sys::{self, ListenerPipes, Poller, WallClock};
+use crate::sys::{self, ListenerPipes, Poller, WallTime};
 use event::{Event, python_bytes, text_or_literal};
 use listener::Listener;
-pub(super) use messages::Messages;
+pub(super) use pending_log_lines::PendingLogLines;
 use pool::{Pool, PoolEvent};
 use protocol::{Effect, State};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ pub(super) const FIRST_TAG: u64 = 1 << 32;
 /// How many bytes one read of a listener's stdout returns at most.
 const READ_SIZE: usize = 16 * 1024;
 /// How many reads a listener gets after its child has exited: enough for everything that a pipe holds.
-const READS_AT_END: usize = 6;
+const MAX_READS_AFTER_EXIT: usize = 6;
 
 /// All listeners, as the relay sees them.
 pub(super) struct Listeners<'a> {
@@ -41,13 +41,13 @@ pub(super) struct Listeners<'a> {
     /// The number of events that at least one pool has taken.
     next_serial: u64,
     ticks: Ticks,
-    pub(super) messages: Messages,
+    pub(super) log_lines: PendingLogLines,
 }
 
 impl<'a> Listeners<'a> {
     pub(super) fn new(plan: &'a ListenersPlan, threshold: Option<Level>) -> Self {
         let pools: Vec<_> = plan.pools.iter().map(Pool::new).collect();
-        let ticks = Ticks::new(WallClock::now().seconds(), &|name| pools.iter().any(|pool| pool.wants(name)));
+        let ticks = Ticks::new(WallTime::now().seconds(), &|name| pools.iter().any(|pool| pool.wants(name)));
         Self {
             plan,
             pools,
@@ -55,18 +55,22 @@ impl<'a> Listeners<'a> {
             pids: plan.pids.clone(),
             next_serial: 0,
             ticks,
-            messages: Messages::new(threshold),
+            log_lines: PendingLogLines::new(threshold),
         }
     }
 
     /// Applies a record of rsup.
-    pub(super) fn apply(&mut self, record: Record, poller: &Poller) {
+    pub(super) fn apply(&mut self, record: ChangeRecord, poller: &Poller) {
         match record {
-            Record::Ended { process } => self.end(process, poller),
-            Record::Forked { process, pid } => self.begin(process, pid, poller),
-            Record::Changed { process, pid, transition } => self.change(process, pid, transition),
-            Record::Started => self.announce_start(),
-            Record::Stopping => self.accept(Event::without_payload("SUPERVISOR_STATE_CHANGE_STOPPING")),
+            ChangeRecord::Ended { process } => self.end(process, poller),
+            ChangeRecord::Forked { process, pid } => self.begin(process, pid, poller),
+            ChangeRecord::Changed { process, pid, transition } => {
+                self.note_transition(process, pid, transition)
+            }
+            ChangeRecord::SupervisorRunning => self.announce_start(),
+            ChangeRecord::SupervisorStopping => {
+                self.notify_pools(Event::without_payload("SUPERVISOR_STATE_CHANGE_STOPPING"))
+            }
         }
     }
 
@@ -79,46 +83,46 @@ impl<'a> Listeners<'a> {
             if group != last {
                 last = group;
                 pools += usize::from(self.pools.get(pools).is_some_and(|pool| pool.name() == group));
-                self.accept_by(Event::group_added(group), pools);
+                self.accept_by_first_pools(Event::group_added(group), pools);
             }
         }
-        self.accept(Event::without_payload("SUPERVISOR_STATE_CHANGE_RUNNING"));
+        self.notify_pools(Event::without_payload("SUPERVISOR_STATE_CHANGE_RUNNING"));
     }
 
-    /// Notes that a process has written `data`. If `is_message`, it was between the tokens of the capture mode.
-    pub(super) fn output(&mut self, process: usize, channel: Channel, data: &[u8], is_message: bool) {
+    /// Notes that a process has written `data`. If `is_communication`, it was between the tokens of the capture mode.
+    pub(super) fn output(&mut self, process: usize, channel: Channel, data: &[u8], is_communication: bool) {
         let (Some(name), Some(pid)) = (self.plan.names.get(process), self.pids.get(process)) else { return };
-        self.accept(Event::output(name, *pid, channel, data, is_message));
-        if is_message {
+        self.notify_pools(Event::output(name, *pid, channel, data, is_communication));
+        if is_communication {
             let text = format_args!("'{}' {} emitted a comm event", name.process, channel.name());
-            self.messages.add(Level::Debug, text);
+            self.log_lines.add(Level::Debug, text);
         }
     }
 
     /// How long the relay may wait until a TICK event is due. `None` if none will be.
     pub(super) fn wait(&self) -> Option<Duration> {
-        self.ticks.wait(WallClock::now().nanoseconds() / 1_000_000)
+        self.ticks.wait(WallTime::now().nanoseconds() / 1_000_000)
     }
 
     /// Passes an event to the pools that want it.
-    fn accept(&mut self, event: Event) {
-        self.accept_by(event, self.pools.len());
+    fn notify_pools(&mut self, event: Event) {
+        self.accept_by_first_pools(event, self.pools.len());
     }
 
-    fn accept_by(&mut self, event: Event, pools: usize) {
+    fn accept_by_first_pools(&mut self, event: Event, pool_count: usize) {
         let event = Rc::new(event);
         let mut is_taken = false;
-        for pool in self.pools.iter_mut().take(pools) {
-            is_taken |= pool.take(&event, self.next_serial, &mut self.messages);
+        for pool in self.pools.iter_mut().take(pool_count) {
+            is_taken |= pool.take(&event, self.next_serial, &mut self.log_lines);
         }
         self.next_serial += u64::from(is_taken);
     }
 
-    fn change(&mut self, process: usize, pid: i32, transition: Transition) {
+    fn note_transition(&mut self, process: usize, pid: i32, transition: Transition) {
         if let Some(name) = self.plan.names.get(process) {
-            self.accept(Event::process_state(name, transition, pid));
+            self.notify_pools(Event::process_state(name, transition, pid));
         }
-        let Some(number) = self.number_of(process) else { return };
+        let Some(number) = self.listener_index(process) else { return };
         let Some(listener) = self.listeners.get_mut(number) else { return };
         listener.is_running = transition.to == StateName::Running;
         if !transition.to.has_leader() {
@@ -126,7 +130,7 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    fn number_of(&self, process: usize) -> Option<usize> {
+    fn listener_index(&self, process: usize) -> Option<usize> {
         self.listeners.iter().position(|listener| listener.plan.process == process)
     }
 
@@ -134,10 +138,10 @@ impl<'a> Listeners<'a> {
         if let Some(known) = self.pids.get_mut(process) {
             *known = pid;
         }
-        let Some(number) = self.number_of(process) else { return };
+        let Some(number) = self.listener_index(process) else { return };
         let Some(listener) = self.listeners.get_mut(number) else { return };
-        // The pipes of an earlier start come first if the record of that start was lost, or if an earlier relay has read the
-        // record and has died.
+        // The pipes of an earlier start come first if the record of that start was lost, or if an earlier relay has
+        // read the record and has died.
         let received_pipes = std::iter::from_fn(|| self.plan.pipes.receive());
         let mut received_pipes = received_pipes.skip_while(|(owner, _)| *owner != pid);
         let pipes = received_pipes.next().map(|(_, pipes)| pipes);
@@ -152,8 +156,8 @@ impl<'a> Listeners<'a> {
 
     /// Reads the last output of a listener.
     fn end(&mut self, process: usize, poller: &Poller) {
-        let Some(number) = self.number_of(process) else { return };
-        for _ in 0..READS_AT_END {
+        let Some(number) = self.listener_index(process) else { return };
+        for _ in 0..MAX_READS_AFTER_EXIT {
             if !self.read(number, poller) {
                 break;
             }
@@ -164,16 +168,16 @@ impl<'a> Listeners<'a> {
     }
 
     /// Reads what a listener has written, and continues to write an event. `tag` says which listener is ready.
-    pub(super) fn serve(&mut self, tag: u64, poller: &Poller) {
+    pub(super) fn read_and_flush(&mut self, tag: u64, poller: &Poller) {
         let number = usize::try_from(tag.saturating_sub(FIRST_TAG)).unwrap_or(usize::MAX);
         self.read(number, poller);
-        self.write(number);
+        self.flush_listener(number);
     }
 
-    /// Calls [`Self::serve`] for every listener, because any of them may be ready.
+    /// Calls [`Self::read_and_flush`] for every listener, because any of them may be ready.
     pub(super) fn serve_all(&mut self, poller: &Poller) {
         for number in 0..self.listeners.len() as u64 {
-            self.serve(FIRST_TAG + number, poller);
+            self.read_and_flush(FIRST_TAG + number, poller);
         }
     }
 
@@ -191,15 +195,15 @@ impl<'a> Listeners<'a> {
             return false;
         }
         let name = process_name(self.plan, listener);
-        if self.messages.shows(Level::Debug) {
+        if self.log_lines.shows(Level::Debug) {
             let text = format_args!("'{name}' stdout output:\n{}", python_bytes(bytes));
-            self.messages.add(Level::Debug, text);
+            self.log_lines.add(Level::Debug, text);
         }
         if let Some(log) = &mut listener.log {
             let path = log.path();
-            let messages = &mut self.messages;
+            let messages = &mut self.log_lines;
             log.write(bytes, sys::monotonic_nanos(), &mut |trouble| {
-                messages.add(Level::Warn, format_args!("{}", trouble.about(path)));
+                messages.add(Level::Warn, format_args!("{}", trouble.log_text(path)));
             });
         }
         for effect in listener.protocol.read(bytes) {
@@ -211,7 +215,7 @@ impl<'a> Listeners<'a> {
     fn apply_effect(&mut self, number: usize, effect: Effect) {
         let Some(listener) = self.listeners.get_mut(number) else { return };
         let name = process_name(self.plan, listener);
-        let messages = &mut self.messages;
+        let messages = &mut self.log_lines;
         match effect {
             Effect::Entered { from, to } => {
                 messages.add(Level::Debug, format_args!("{name}: {} -> {}", from.name(), to.name()));
@@ -243,12 +247,12 @@ impl<'a> Listeners<'a> {
         if let Some(pool) = self.pools.get_mut(listener.plan.pool)
             && let Some(event) = event
         {
-            pool.put_back(event, &mut self.messages);
+            pool.put_back(event, &mut self.log_lines);
         }
     }
 
     /// Continues to write an event for which the stdin of a listener had no room.
-    fn write(&mut self, number: usize) {
+    fn flush_listener(&mut self, number: usize) {
         if let Some(listener) = self.listeners.get_mut(number) {
             // As in supervisord, an event that was sent in part to a listener that closes its stdin counts as sent.
             let _ = listener.flush();
@@ -256,9 +260,9 @@ impl<'a> Listeners<'a> {
     }
 
     /// Sends the events that are due to the listeners that are ready.
-    pub(super) fn dispatch(&mut self) {
-        for event in self.ticks.due(WallClock::now().seconds()) {
-            self.accept(event);
+    pub(super) fn send_events(&mut self) {
+        for event in self.ticks.due(WallTime::now().seconds()) {
+            self.notify_pools(event);
         }
         for number in 0..self.pools.len() {
             let is_ready = |listener: &Listener<'_>| listener.plan.pool == number && is_ready(listener);
@@ -272,7 +276,7 @@ impl<'a> Listeners<'a> {
         while let Some(event) = self.pools.get_mut(number).and_then(Pool::next) {
             if let Some(event) = self.send(number, event) {
                 if let Some(pool) = self.pools.get_mut(number) {
-                    pool.put_back(event, &mut self.messages);
+                    pool.put_back(event, &mut self.log_lines);
                 }
                 return;
             }
@@ -288,16 +292,16 @@ impl<'a> Listeners<'a> {
             let name = process_name(self.plan, listener);
             let serial = event.serial;
             if listener.send(pool.envelope(&self.plan.server, &event).as_bytes()).is_ok() {
-                listener.protocol.sent();
+                listener.protocol.note_event_sent();
                 let text = format_args!("event {serial} sent to listener {name}");
-                self.messages.add(Level::Debug, text);
+                self.log_lines.add(Level::Debug, text);
                 listener.event = Some(event);
                 return None;
             }
             let text = format_args!(
                 "epipe occurred while sending event {serial} to listener {name}, listener state unchanged"
             );
-            self.messages.add(Level::Debug, text);
+            self.log_lines.add(Level::Debug, text);
         }
         Some(event)
     }

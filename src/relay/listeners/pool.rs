@@ -1,8 +1,8 @@
-//! A pool of listeners: the processes of one `[eventlistener:x]`. Each event goes to one process of the pool, and waits in
-//! the pool's buffer until a process is ready.
+//! A pool of listeners: the processes of one `[eventlistener:x]`. Each event goes to one process of the pool, and waits
+//! in the pool's buffer until a process is ready.
 
 use super::event::{Event, is_subscribed};
-use super::messages::Messages;
+use super::pending_log_lines::PendingLogLines;
 use crate::policy::Level;
 use crate::relay::plan::PoolPlan;
 use std::collections::VecDeque;
@@ -42,22 +42,22 @@ impl<'a> Pool<'a> {
 
     /// Adds an event to the buffer, once for each name in the key `events` that is its own name or the name of its
     /// family. As in supervisord, the copies have equal serial numbers. Returns whether `events` has such a name.
-    pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, messages: &mut Messages) -> bool {
+    pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, log_lines: &mut PendingLogLines) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
         let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_serial };
         self.next_serial += u64::from(times > 0);
         for time in 0..times {
             if time > 0 {
-                self.log_rebuffering(&taken, messages);
+                self.log_rebuffering(&taken, log_lines);
             }
-            self.make_room(messages);
+            self.make_room(log_lines);
             self.buffer.push_back(taken.clone());
         }
         times > 0
     }
 
     /// Takes an event again that was not sent or was rejected. It is the next one that is sent.
-    pub(super) fn put_back(&mut self, event: PoolEvent, messages: &mut Messages) {
+    pub(super) fn put_back(&mut self, event: PoolEvent, messages: &mut PendingLogLines) {
         self.log_rebuffering(&event, messages);
         self.make_room(messages);
         self.buffer.push_front(event);
@@ -68,7 +68,7 @@ impl<'a> Pool<'a> {
         self.buffer.pop_front()
     }
 
-    fn log_rebuffering(&self, event: &PoolEvent, messages: &mut Messages) {
+    fn log_rebuffering(&self, event: &PoolEvent, messages: &mut PendingLogLines) {
         let serial = event.serial;
         let name = self.name();
         let length = self.buffer.len();
@@ -78,7 +78,7 @@ impl<'a> Pool<'a> {
         messages.add(Level::Debug, text);
     }
 
-    fn make_room(&mut self, messages: &mut Messages) {
+    fn make_room(&mut self, messages: &mut PendingLogLines) {
         if self.buffer.len() >= self.plan.buffer_size
             && let Some(PoolEvent { serial, .. }) = self.buffer.pop_front()
         {
@@ -120,7 +120,7 @@ mod tests {
         pool.buffer.iter().map(|event| (event.serial, event.pool_serial)).collect()
     }
 
-    fn texts(messages: &mut Messages) -> Vec<String> {
+    fn texts(messages: &mut PendingLogLines) -> Vec<String> {
         messages.take().into_iter().map(|(level, text)| format!("{} {text}", level.tag())).collect()
     }
 
@@ -128,7 +128,7 @@ mod tests {
     fn events_wait_in_order_and_the_oldest_is_discarded_if_there_is_no_room() {
         let plan = plan(&["TICK"], 2);
         let mut pool = Pool::new(&plan);
-        let mut messages = Messages::new(Some(Level::Debug));
+        let mut messages = PendingLogLines::new(Some(Level::Debug));
         for serial in [4, 7, 9] {
             pool.take(&tick(serial), serial, &mut messages);
         }
@@ -140,7 +140,7 @@ mod tests {
     fn an_event_that_is_put_back_is_the_next_one() {
         let plan = plan(&["TICK_5"], 2);
         let mut pool = Pool::new(&plan);
-        let mut messages = Messages::new(Some(Level::Debug));
+        let mut messages = PendingLogLines::new(Some(Level::Debug));
         for serial in [0, 1] {
             pool.take(&tick(serial), serial, &mut messages);
         }
@@ -161,7 +161,7 @@ mod tests {
     fn a_pool_that_lists_an_event_twice_takes_it_twice() {
         let plan = plan(&["TICK", "PROCESS_STATE", "TICK_5"], 10);
         let mut pool = Pool::new(&plan);
-        let mut messages = Messages::new(Some(Level::Debug));
+        let mut messages = PendingLogLines::new(Some(Level::Debug));
         pool.take(&tick(1), 3, &mut messages);
         assert_eq!(waiting(&pool), [(3, 0), (3, 0)]);
         assert_eq!(texts(&mut messages), ["DEBG rebuffering event 3 for pool p (buf size=1, max=10)"]);
@@ -173,7 +173,7 @@ mod tests {
         let plan = plan(&["EVENT"], 10);
         let mut pool = Pool::new(&plan);
         let event = Rc::new(Event { name: "PROCESS_LOG_STDOUT".to_owned(), payload: "é\n".to_owned() });
-        pool.take(&event, 12, &mut Messages::new(None));
+        pool.take(&event, 12, &mut PendingLogLines::new(None));
         let event = pool.next().unwrap();
         let header = "ver:3.0 server:s serial:12 pool:p poolserial:0 eventname:PROCESS_LOG_STDOUT len:2\né\n";
         assert_eq!(pool.envelope("s", &event), header);

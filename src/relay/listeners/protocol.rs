@@ -81,7 +81,7 @@ impl Protocol {
     }
 
     /// Notes that the listener was sent an event.
-    pub(super) fn sent(&mut self) {
+    pub(super) fn note_event_sent(&mut self) {
         self.state = State::Busy;
     }
 
@@ -252,7 +252,7 @@ mod tests {
     fn a_listener_that_was_sent_an_event_is_busy_until_it_answers() {
         let mut protocol = Protocol::default();
         protocol.read(b"READY\n");
-        protocol.sent();
+        protocol.note_event_sent();
         assert_eq!(protocol.state(), Busy);
         protocol.read(b"RESULT 2\nOK");
         assert_eq!(protocol.state(), Acknowledged);

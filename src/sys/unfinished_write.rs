@@ -13,33 +13,33 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 /// relays share this memory. The next relay finds out from the position of the file how much is written, and writes
 /// the rest.
 #[derive(Debug)]
-pub struct LineJournal {
+pub struct UnfinishedWrite {
     file: BorrowedFd<'static>,
     /// How lseek(2) finds the position at which the next write begins.
     next: Whence,
-    lines: &'static Lines,
+    lines: &'static SharedLines,
 }
 
 /// The shared memory. At any time, only one relay uses it.
 #[derive(Debug)]
 #[repr(C)]
-struct Lines {
+struct SharedLines {
     /// The position in the file at which the lines begin.
     start: AtomicI64,
     /// The number of bytes of the lines. 0 if nothing is being written.
     length: AtomicUsize,
-    bytes: UnsafeCell<[u8; LineJournal::CAPACITY]>,
+    bytes: UnsafeCell<[u8; UnfinishedWrite::CAPACITY]>,
 }
 
 // SAFETY: rsup has one thread, and rsup and the relays are processes of their own.
-unsafe impl Sync for Lines {}
+unsafe impl Sync for SharedLines {}
 
-impl LineJournal {
+impl UnfinishedWrite {
     /// How many bytes the journal can hold.
     const CAPACITY: usize = 64 * 1024;
 
-    /// Returns an empty journal for a standard descriptor, or `None` if the descriptor is not a regular file. The memory is
-    /// never unmapped.
+    /// Returns an empty journal for a standard descriptor, or `None` if the descriptor is not a regular file. The
+    /// memory is never unmapped.
     #[must_use]
     pub fn new(fd: RawFd) -> Option<Self> {
         let file = standard_fd(fd);
@@ -48,13 +48,14 @@ impl LineJournal {
         }
         let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
         let next = if flags.contains(OFlag::O_APPEND) { Whence::SeekEnd } else { Whence::SeekCur };
-        let memory = map_shared(size_of::<Lines>()).ok()?;
-        // SAFETY: the mapping begins at a page, is as long as a `Lines`, and is never unmapped. The kernel has set it to
-        // zero, which is valid for each field.
+        let memory = map_shared(size_of::<SharedLines>()).ok()?;
+        // SAFETY: the mapping begins at a page, is as long as a `Lines`, and is never unmapped. The kernel has set it
+        // to zero, which is valid for each field.
         Some(Self { file, next, lines: unsafe { &*memory.cast() } })
     }
 
-    /// Records lines that are written next. Records nothing if they are too long, or if a seccomp filter refuses lseek(2).
+    /// Records lines that are written next. Records nothing if they are too long, or if a seccomp filter refuses
+    /// lseek(2).
     pub fn begin(&self, lines: &[u8]) {
         let Ok(start) = lseek(self.file, 0, self.next) else { return };
         if lines.len() <= Self::CAPACITY {

@@ -1,4 +1,5 @@
-//! The relay's loop. It reads the pipes of the programs and passes what it reads to log files and to rsup's own streams.
+//! The relay's loop. It reads the pipes of the programs and passes what it reads to log files and to rsup's own
+//! streams.
 
 use super::capture::Part;
 use super::line_format::{self, MAX_LINE};
@@ -6,8 +7,8 @@ use super::listeners::{self, Listeners};
 use super::log_file::LogFile;
 use super::outlet::Outlet;
 use super::plan::{Channel, LineFormat, Plan, StreamPlan};
-use super::record::Record;
-use super::stream::{Stream, Unfinished};
+use super::record::ChangeRecord;
+use super::stream::{Stream, UnfinishedLine};
 use crate::log::LineFormatter;
 use crate::policy::Level;
 use crate::sys::{self, Errno, OutputStream, Poller};
@@ -19,8 +20,8 @@ use std::time::Duration;
 const RECORDS_TAG: u64 = u64::MAX - 1;
 /// The number that the poller reports when the pipe of rsup's own log can be read.
 const LOG_TAG: u64 = u64::MAX - 2;
-/// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for the
-/// second.
+/// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for
+/// the second.
 const OUTLET_TAG: u64 = u64::MAX - 4;
 
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
@@ -28,21 +29,21 @@ const OUTLET_TAG: u64 = u64::MAX - 4;
 const READ_SIZE: usize = 32 * 1024;
 /// How many bytes one read returns at most for a stream without a log file. Its bytes go to one of rsup's own
 /// streams: they are copied twice more, and each copy uses memory.
-const LINE_READ_SIZE: usize = READ_SIZE / 2;
+const OUTLET_READ_SIZE: usize = READ_SIZE / 2;
 /// How many bytes such a read returns at most if the lines become JSON objects, which are about twice as long.
-const JSON_READ_SIZE: usize = LINE_READ_SIZE / 2;
+const JSON_OUTLET_READ_SIZE: usize = OUTLET_READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
-const READS_AT_END: usize = 6;
+const MAX_READS_AFTER_EXIT: usize = 6;
 /// An unfinished line is written if no more output follows within this number of nanoseconds.
 const FLUSH_AFTER: u64 = 1_000_000_000;
 /// While at least this many bytes of log lines wait, the relay drops log lines of its own.
-const MAX_MESSAGES: usize = 16 * 1024;
+const MAX_PENDING_LOG_BYTES: usize = 16 * 1024;
 
 /// Carries the output of the programs until no process can write to the pipes any more. Returns the exit status of the
 /// relay: [`FINISHED`], or 1 if the relay cannot work, for example because too few descriptors are left.
 #[must_use]
 pub fn run(plan: &Plan) -> u8 {
-    let Ok(mut carrier) = Carrier::new(plan) else { return FAILED };
+    let Ok(mut carrier) = RelayLoop::new(plan) else { return FAILED };
     if carrier.run() { FINISHED } else { FAILED }
 }
 
@@ -51,7 +52,7 @@ pub const FINISHED: u8 = 0;
 /// The exit status of a relay that cannot work.
 const FAILED: u8 = 1;
 
-struct Carrier<'a> {
+struct RelayLoop<'a> {
     plan: &'a Plan,
     poller: Poller,
     streams: Vec<Stream>,
@@ -77,7 +78,7 @@ struct Carrier<'a> {
     /// The number of streams that are not at end of file.
     open_streams: usize,
     /// Whether more programs may be started.
-    may_start_programs: bool,
+    programs_may_start: bool,
 }
 
 /// The result of reading from a stream once.
@@ -88,7 +89,7 @@ enum Read {
     EndOfFile,
 }
 
-impl<'a> Carrier<'a> {
+impl<'a> RelayLoop<'a> {
     fn new(plan: &'a Plan) -> Result<Self, Errno> {
         let poller = Poller::new()?;
         for (index, stream) in (0..).zip(&plan.streams) {
@@ -98,14 +99,14 @@ impl<'a> Carrier<'a> {
         if let Some(log) = &plan.log {
             poller.add(log, LOG_TAG)?;
         }
-        let kept = plan.staging.each_ref().map(Option::as_ref).into_iter();
-        let kept = kept.zip(plan.journals.each_ref().map(Option::as_ref));
+        let staging_and_journals = plan.staging.each_ref().map(Option::as_ref).into_iter();
+        let kept = staging_and_journals.zip(plan.journals.each_ref().map(Option::as_ref));
         let streams = [OutputStream::stdout(), OutputStream::stderr()].into_iter();
         let outlets =
             streams.zip(kept).map(|(stream, (staging, journal))| Outlet::new(stream, staging, journal));
         let outlets = outlets.take(if sys::stdout_is_stderr() { 1 } else { 2 }).collect();
         let stream = |(index, of_plan): (usize, &StreamPlan)| {
-            Stream::new(plan.positions.is_inside_line(index), of_plan.capture)
+            Stream::new(plan.inside_line_flags.is_inside_line(index), of_plan.capture_maxbytes)
         };
         let streams = plan.streams.iter().enumerate().map(stream);
         Ok(Self {
@@ -114,7 +115,7 @@ impl<'a> Carrier<'a> {
             streams: streams.collect(),
             files: plan.files.iter().map(LogFile::new).collect(),
             outlets,
-            log: Stream::new(plan.positions.is_inside_line(plan.streams.len()), None),
+            log: Stream::new(plan.inside_line_flags.is_inside_line(plan.streams.len()), None),
             log_awaits_room: false,
             log_is_closed: plan.log.is_none(),
             watch_failed: false,
@@ -123,7 +124,7 @@ impl<'a> Carrier<'a> {
             buffer: vec![0; READ_SIZE],
             unfinished: VecDeque::new(),
             open_streams: plan.streams.len(),
-            may_start_programs: true,
+            programs_may_start: true,
         })
     }
 
@@ -156,7 +157,7 @@ impl<'a> Carrier<'a> {
 
     /// Whether every byte is written, and no process can write another one.
     fn is_done(&mut self) -> bool {
-        if self.may_start_programs || self.open_streams > 0 {
+        if self.programs_may_start || self.open_streams > 0 {
             return false;
         }
         // rsup keeps the pipe of its log open until rsup exits. So the relay empties this pipe, and does not wait for
@@ -175,10 +176,10 @@ impl<'a> Carrier<'a> {
             tag if tag >= OUTLET_TAG => self.continue_outlet(usize::from(tag > OUTLET_TAG)),
             tag if tag >= listeners::FIRST_TAG => {
                 if let Some(listeners) = &mut self.listeners {
-                    listeners.serve(tag, &self.poller);
+                    listeners.read_and_flush(tag, &self.poller);
                 }
             }
-            tag => self.carry(usize::try_from(tag).unwrap_or(usize::MAX)),
+            tag => self.relay_stream(usize::try_from(tag).unwrap_or(usize::MAX)),
         }
     }
 
@@ -190,7 +191,7 @@ impl<'a> Carrier<'a> {
             self.continue_outlet(outlet);
         }
         for index in 0..self.streams.len() {
-            self.carry(index);
+            self.relay_stream(index);
         }
         if let Some(listeners) = &mut self.listeners {
             listeners.serve_all(&self.poller);
@@ -200,8 +201,8 @@ impl<'a> Carrier<'a> {
     /// Sends events to the listeners, and logs what has happened to the listeners.
     fn dispatch_events(&mut self) {
         let Some(listeners) = &mut self.listeners else { return };
-        listeners.dispatch();
-        for (level, text) in listeners.messages.take() {
+        listeners.send_events();
+        for (level, text) in listeners.log_lines.take() {
             self.log_line(level, &text);
         }
     }
@@ -212,17 +213,17 @@ impl<'a> Carrier<'a> {
         let mut records = [0; 4096];
         let length = match sys::read_pipe(&self.plan.records, &mut records) {
             Ok(0) => {
-                self.may_start_programs = false;
+                self.programs_may_start = false;
                 return self.poller.remove(&self.plan.records);
             }
             Ok(length) => length,
             // The pipe is empty.
             Err(_) => return,
         };
-        for record in Record::read(records.get(..length).unwrap_or_default()) {
+        for record in ChangeRecord::read(records.get(..length).unwrap_or_default()) {
             // As in supervisord, the events of the last output of a process come before the event of its end.
-            if let Record::Ended { process } = record {
-                self.end_process(process);
+            if let ChangeRecord::Ended { process } = record {
+                self.on_process_exited(process);
             }
             if let Some(listeners) = &mut self.listeners {
                 listeners.apply(record, &self.poller);
@@ -230,7 +231,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    fn end_process(&mut self, process: usize) {
+    fn on_process_exited(&mut self, process: usize) {
         for (index, plan) in self.plan.streams.iter().enumerate() {
             if plan.process == process {
                 if let Some(stream) = self.streams.get_mut(index) {
@@ -241,20 +242,20 @@ impl<'a> Carrier<'a> {
                 if let Some(file) = plan.file.and_then(|file| self.files.get_mut(file)) {
                     file.close();
                 }
-                self.carry(index);
+                self.relay_stream(index);
             }
         }
     }
 
     /// Reads from a stream and writes what it has read, unless the outlet has no room.
-    fn carry(&mut self, index: usize) {
+    fn relay_stream(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index).filter(|stream| !stream.is_closed) else { return };
-        let reads = if stream.has_ended { READS_AT_END } else { 1 };
+        let reads = if stream.has_ended { MAX_READS_AFTER_EXIT } else { 1 };
         let mut last = Read::Some;
         for _ in 0..reads {
             // Bytes that cannot be written stay in the pipe, where they are safe if this relay is killed.
             if !self.has_room(index) || !self.write_lines(index, false) {
-                return self.wait_for_outlet(index);
+                return self.pause_stream(index);
             }
             last = self.read(index);
             if last != Read::Some {
@@ -262,20 +263,20 @@ impl<'a> Carrier<'a> {
             }
         }
         if last == Read::EndOfFile {
-            self.close(index);
+            self.mark_closed(index);
         }
         let has_ended = |stream: &Stream| stream.has_ended || stream.is_closed;
-        let is_last = last != Read::Some && self.streams.get(index).is_some_and(has_ended);
-        if is_last {
+        let all_output_read = last != Read::Some && self.streams.get(index).is_some_and(has_ended);
+        if all_output_read {
             self.finish_capture(index);
         }
-        if !self.write_lines(index, is_last) {
-            return self.wait_for_outlet(index);
+        if !self.write_lines(index, all_output_read) {
+            return self.pause_stream(index);
         }
-        if let Some(stream) = self.streams.get_mut(index).filter(|_| is_last) {
+        if let Some(stream) = self.streams.get_mut(index).filter(|_| all_output_read) {
             stream.has_ended = false;
-            stream.end_line();
-            self.plan.positions.set_inside_line(index, false);
+            stream.stop_skipping();
+            self.plan.inside_line_flags.set_inside_line(index, false);
         }
         self.queue_unfinished(index);
     }
@@ -285,7 +286,7 @@ impl<'a> Carrier<'a> {
     fn has_room(&self, index: usize) -> bool {
         let Some(plan) = self.plan.streams.get(index) else { return false };
         let outlet = plan.outlet.and_then(|outlet| self.outlets.get(outlet_index(outlet, &self.outlets)));
-        plan.file.is_some() && !plan.shows_source || outlet.is_none_or(Outlet::is_free)
+        plan.file.is_some() && !plan.replaces_supervisor_stdout || outlet.is_none_or(Outlet::is_free)
     }
 
     fn read(&mut self, index: usize) -> Read {
@@ -294,21 +295,23 @@ impl<'a> Carrier<'a> {
         };
         let length = match self.plan.format {
             _ if plan.file.is_some() => READ_SIZE,
-            LineFormat::Json => JSON_READ_SIZE,
-            LineFormat::Plain | LineFormat::Prefix { .. } | LineFormat::Source => LINE_READ_SIZE,
+            LineFormat::Json => JSON_OUTLET_READ_SIZE,
+            LineFormat::Plain | LineFormat::Prefix { .. } | LineFormat::SupervisorStdout => OUTLET_READ_SIZE,
         };
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay does not know how much was read. So the stream
         // counts as inside a line until the read is over.
         let was_inside_line = stream.is_inside_line();
-        let has_lines = plan.file.is_none() || plan.shows_source;
-        if has_lines {
-            self.plan.positions.set_inside_line(index, true);
+        let tracks_inside_line = plan.file.is_none() || plan.replaces_supervisor_stdout;
+        if tracks_inside_line {
+            self.plan.inside_line_flags.set_inside_line(index, true);
         }
         let read = sys::read_pipe(&plan.pipe, buffer.get_mut(..length).unwrap_or_default());
         match read {
             Ok(count) if count > 0 => self.distribute(index, buffer.get(..count).unwrap_or_default()),
-            Ok(_) | Err(_) if has_lines => self.plan.positions.set_inside_line(index, was_inside_line),
+            Ok(_) | Err(_) if tracks_inside_line => {
+                self.plan.inside_line_flags.set_inside_line(index, was_inside_line)
+            }
             Ok(_) | Err(_) => {}
         }
         self.buffer = buffer;
@@ -324,17 +327,17 @@ impl<'a> Carrier<'a> {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         let parts = capture.map(|capture| capture.read(bytes));
         let Some(parts) = parts else {
-            self.pass_on(index, bytes);
-            return self.tell_output(index, bytes);
+            self.write_or_queue(index, bytes);
+            return self.notify_listeners(index, bytes);
         };
         for part in parts {
             match part {
                 Part::Output(bytes) => {
-                    self.pass_on(index, &bytes);
-                    self.tell_output(index, &bytes);
+                    self.write_or_queue(index, &bytes);
+                    self.notify_listeners(index, &bytes);
                 }
-                Part::Captured(bytes) => self.tell_output(index, &bytes),
-                Part::Message(bytes) => {
+                Part::Captured(bytes) => self.notify_listeners(index, &bytes),
+                Part::Communication(bytes) => {
                     if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
                     {
                         listeners.output(plan.process, plan.channel, &bytes, true);
@@ -345,9 +348,9 @@ impl<'a> Carrier<'a> {
     }
 
     /// Tells the listeners what a process has written, if they want to know it.
-    fn tell_output(&mut self, index: usize, bytes: &[u8]) {
+    fn notify_listeners(&mut self, index: usize, bytes: &[u8]) {
         if let (Some(plan), Some(listeners)) = (self.plan.streams.get(index), &mut self.listeners)
-            && plan.has_events
+            && plan.has_log_events
         {
             listeners.output(plan.process, plan.channel, bytes, false);
         }
@@ -358,35 +361,38 @@ impl<'a> Carrier<'a> {
     fn finish_capture(&mut self, index: usize) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         if let Some(held) = capture.map(|capture| capture.finish()) {
-            self.pass_on(index, &held);
+            self.write_or_queue(index, &held);
         }
     }
 
     /// Writes bytes to the log file of the stream. If there is none or it cannot be opened, adds them to the lines that
     /// wait for the outlet.
-    fn pass_on(&mut self, index: usize, bytes: &[u8]) {
+    fn write_or_queue(&mut self, index: usize, bytes: &[u8]) {
         let file = self.plan.streams.get(index).and_then(|plan| plan.file);
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             let mut troubles = Vec::new();
-            let is_written = file.write(bytes, sys::monotonic_nanos(), &mut |trouble| troubles.push(trouble));
+            let file_is_open =
+                file.write(bytes, sys::monotonic_nanos(), &mut |trouble| troubles.push(trouble));
             let path = file.path();
             for trouble in troubles {
-                self.log_line(Level::Warn, &trouble.about(path));
+                self.log_line(Level::Warn, &trouble.log_text(path));
             }
-            if is_written && !self.plan.streams.get(index).is_some_and(|plan| plan.shows_source) {
+            if file_is_open
+                && !self.plan.streams.get(index).is_some_and(|plan| plan.replaces_supervisor_stdout)
+            {
                 return;
             }
         }
         let has_outlet = self.plan.streams.get(index).is_some_and(|plan| plan.outlet.is_some());
         if let Some(stream) = self.streams.get_mut(index).filter(|_| has_outlet) {
             stream.push(bytes);
-            self.plan.positions.set_inside_line(index, stream.is_inside_line());
+            self.plan.inside_line_flags.set_inside_line(index, stream.is_inside_line());
         }
     }
 
-    /// Writes the lines of a stream to its outlet. With `is_last`, an unfinished line counts as a line. Returns false if
-    /// the outlet has no room for all of them.
-    fn write_lines(&mut self, index: usize, is_last: bool) -> bool {
+    /// Writes the lines of a stream to its outlet. With `is_last`, an unfinished line counts as a line. Returns false
+    /// if the outlet has no room for all of them.
+    fn write_lines(&mut self, index: usize, include_unfinished: bool) -> bool {
         let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get_mut(index)) else {
             return true;
         };
@@ -395,18 +401,19 @@ impl<'a> Carrier<'a> {
         }
         let number = plan.outlet.map(|outlet| outlet_index(outlet, &self.outlets));
         let Some(outlet) = number.and_then(|number| self.outlets.get_mut(number)) else { return true };
-        let format = if plan.shows_source { LineFormat::Source } else { self.plan.format };
+        let format =
+            if plan.replaces_supervisor_stdout { LineFormat::SupervisorStdout } else { self.plan.format };
         let in_colour = outlet.is_terminal && self.plan.may_colour;
-        let unfinished = match (is_last, outlet.is_terminal, format) {
-            (true, _, _) => Unfinished::IsLine,
-            (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => Unfinished::ShowsProgress,
-            (false, ..) => Unfinished::Waits,
+        let unfinished = match (include_unfinished, outlet.is_terminal, format) {
+            (true, _, _) => UnfinishedLine::IsLine,
+            (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => UnfinishedLine::ShowsProgress,
+            (false, ..) => UnfinishedLine::Waits,
         };
         let formatter = &mut self.formatter;
         let is_written = write_to(outlet, stream, unfinished, |lines, piece| {
             line_format::append(lines, format, in_colour, plan, formatter, piece)
         });
-        self.plan.positions.set_inside_line(index, stream.is_inside_line());
+        self.plan.inside_line_flags.set_inside_line(index, stream.is_inside_line());
         if is_written {
             self.report_lost_lines();
         }
@@ -414,7 +421,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Stops reading a stream until its outlet has room.
-    fn wait_for_outlet(&mut self, index: usize) {
+    fn pause_stream(&mut self, index: usize) {
         let Some(plan) = self.plan.streams.get(index) else { return };
         let Some(outlet) = plan.outlet else { return };
         self.poller.remove(&plan.pipe);
@@ -456,11 +463,11 @@ impl<'a> Carrier<'a> {
         let Some(plan) = self.plan.streams.get(index) else { return };
         if self.streams.get(index).is_some_and(|stream| !stream.is_closed) {
             self.watch_failed |= self.poller.add(&plan.pipe, index as u64).is_err();
-            return self.carry(index);
+            return self.relay_stream(index);
         }
         // The stream is at end of file, and only its last lines are left.
         if !self.write_lines(index, true) {
-            self.wait_for_outlet(index);
+            self.pause_stream(index);
         }
     }
 
@@ -470,15 +477,15 @@ impl<'a> Carrier<'a> {
             return Read::Some;
         }
         let Some(log) = self.plan.log.as_ref().filter(|_| !self.log_is_closed) else { return Read::Nothing };
-        let position = self.plan.streams.len();
+        let log_index = self.plan.streams.len();
         let was_inside_line = self.log.is_inside_line();
-        self.plan.positions.set_inside_line(position, true);
+        self.plan.inside_line_flags.set_inside_line(log_index, true);
         let mut buffer = mem::take(&mut self.buffer);
         let read = sys::read_pipe(log, &mut buffer);
         let read = match read {
             Ok(count) if count > 0 => {
                 self.log.push(buffer.get(..count).unwrap_or_default());
-                self.plan.positions.set_inside_line(position, self.log.is_inside_line());
+                self.plan.inside_line_flags.set_inside_line(log_index, self.log.is_inside_line());
                 Read::Some
             }
             Ok(_) => {
@@ -487,7 +494,7 @@ impl<'a> Carrier<'a> {
                 Read::Nothing
             }
             Err(_) => {
-                self.plan.positions.set_inside_line(position, was_inside_line);
+                self.plan.inside_line_flags.set_inside_line(log_index, was_inside_line);
                 Read::Nothing
             }
         };
@@ -500,7 +507,7 @@ impl<'a> Carrier<'a> {
     fn write_log(&mut self) -> bool {
         let number = outlet_index(Channel::Stderr, &self.outlets);
         let Some(outlet) = self.outlets.get_mut(number) else { return true };
-        let is_written = write_to(outlet, &mut self.log, Unfinished::Waits, |lines, piece| {
+        let is_written = write_to(outlet, &mut self.log, UnfinishedLine::Waits, |lines, piece| {
             lines.extend(piece.text);
             lines.push(b'\n');
             piece.text.len()
@@ -520,7 +527,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Notes that a stream is at end of file.
-    fn close(&mut self, index: usize) {
+    fn mark_closed(&mut self, index: usize) {
         if let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get_mut(index)) {
             stream.is_closed = true;
             self.open_streams = self.open_streams.saturating_sub(1);
@@ -557,7 +564,7 @@ impl<'a> Carrier<'a> {
                 }
                 Some(_) => {
                     stream.flush_at = None;
-                    self.flush(index);
+                    self.write_unfinished_line(index);
                 }
                 None => {}
             }
@@ -565,16 +572,16 @@ impl<'a> Carrier<'a> {
     }
 
     /// Writes the unfinished line of a stream, unless the pipe contains more of it.
-    fn flush(&mut self, index: usize) {
+    fn write_unfinished_line(&mut self, index: usize) {
         let is_open = self.streams.get(index).is_some_and(|stream| !stream.is_closed);
         if is_open && self.has_room(index) && self.read(index) == Read::Some {
             if !self.write_lines(index, false) {
-                return self.wait_for_outlet(index);
+                return self.pause_stream(index);
             }
             return self.queue_unfinished(index);
         }
         if !self.write_lines(index, true) {
-            self.wait_for_outlet(index);
+            self.pause_stream(index);
         }
     }
 
@@ -587,7 +594,8 @@ impl<'a> Carrier<'a> {
 
     /// Logs a line of the relay's own.
     fn log_line(&mut self, level: Level, text: &str) {
-        if self.plan.threshold.is_some_and(|threshold| level <= threshold) && self.log.length() < MAX_MESSAGES
+        if self.plan.threshold.is_some_and(|threshold| level <= threshold)
+            && self.log.length() < MAX_PENDING_LOG_BYTES
         {
             let mut line = Vec::new();
             self.formatter.append(&mut line, level, &text);
@@ -605,12 +613,12 @@ fn outlet_index(channel: Channel, outlets: &[Outlet<'_>]) -> usize {
     }
 }
 
-/// Writes the lines of a stream to an outlet. `append` adds a piece of a line to the lines and returns how many bytes of
-/// the piece it has added. Returns false if the outlet has no room for all lines.
+/// Writes the lines of a stream to an outlet. `append` adds a piece of a line to the lines and returns how many bytes
+/// of the piece it has added. Returns false if the outlet has no room for all lines.
 fn write_to(
     outlet: &mut Outlet<'_>,
     stream: &mut Stream,
-    unfinished: Unfinished,
+    unfinished: UnfinishedLine,
     mut append: impl FnMut(&mut Vec<u8>, line_format::Piece<'_>) -> usize,
 ) -> bool {
     while outlet.is_free() {

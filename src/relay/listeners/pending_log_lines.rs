@@ -5,13 +5,13 @@ use std::fmt;
 use std::mem;
 
 #[derive(Debug)]
-pub(in crate::relay) struct Messages {
+pub(in crate::relay) struct PendingLogLines {
     /// The least severe level that is logged. `None` if nothing is.
     threshold: Option<Level>,
     lines: Vec<(Level, String)>,
 }
 
-impl Messages {
+impl PendingLogLines {
     pub(in crate::relay) fn new(threshold: Option<Level>) -> Self {
         Self { threshold, lines: Vec::new() }
     }

@@ -10,7 +10,7 @@ pub const KILL_GRACE_SECS: i64 = 1;
 /// The longest time in seconds between SIGTERM and SIGKILL for a process that gets SIGTERM late. SIGTERM is late if it
 /// comes after the stop signal of the process group's leader, shortly before the stop deadline, or after the final
 /// sweep has begun.
-pub(super) const MAX_LATE_REQUEST_SECS: i64 = 5;
+pub(super) const MAX_LATE_STOPWAIT_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +25,22 @@ pub struct StopDeadline {
 impl StopDeadline {
     /// The deadlines of a stop that begins now and may take this many seconds.
     #[must_use]
-    pub fn begin(now: Time, stop_timeout: u64) -> Self {
+    pub fn from_timeout(now: Time, stop_timeout: u64) -> Self {
         let whole = Duration::from_secs(stop_timeout);
-        let last_part = (whole / 3).min(Duration::from_secs(MAX_LATE_REQUEST_SECS.unsigned_abs()));
+        let last_part = (whole / 3).min(Duration::from_secs(MAX_LATE_STOPWAIT_SECS.unsigned_abs()));
         Self { ask_at: now.plus(whole.saturating_sub(last_part)), kill_at: now.plus(whole) }
     }
 }
 
 /// The deadlines of a sweep, in which rsup first sends SIGTERM to processes and later SIGKILL.
 #[derive(Clone, Copy, Debug)]
-pub struct Sweep {
+pub struct KillDeadlines {
     /// When SIGKILL is due. `None` once SIGKILL has been sent, or if rsup cannot send SIGKILL.
     kill_at: Option<Time>,
     /// When rsup stops waiting for the processes to exit. `None` while `kill_at` is set.
     give_up_at: Option<Time>,
     /// Seconds from SIGTERM to SIGKILL for a process that rsup finds after the sweep has begun.
-    late_request_secs: i64,
+    late_stopwait_secs: i64,
     /// From this time on, a process that rsup finds gets SIGKILL at once. Without this limit, processes that start
     /// other processes could prolong the sweep for ever.
     latest_kill_at: Time,
@@ -49,38 +49,38 @@ pub struct Sweep {
 /// What rsup has to do at a deadline of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SweepStep {
-    /// Send SIGKILL, and call [`Sweep::kill`].
+    /// Send SIGKILL, and call [`KillDeadlines::note_killed`].
     Kill,
     /// Exit, although some processes did not die.
     GiveUp,
 }
 
-impl Sweep {
+impl KillDeadlines {
     /// The deadlines of a sweep that begins with SIGTERM at `now`. SIGKILL is due after `wait_secs`, or at the stop
     /// deadline if that is earlier.
     #[must_use]
     pub fn begin(now: Time, wait_secs: i64, stop_deadline: Option<Time>) -> Self {
-        let late_request_secs = wait_secs.min(MAX_LATE_REQUEST_SECS);
+        let late_stopwait_secs = wait_secs.min(MAX_LATE_STOPWAIT_SECS);
         let limit = |time: Time| stop_deadline.map_or(time, |deadline| deadline.min(time));
         let kill_at = limit(now.plus_secs(wait_secs));
         Self {
             kill_at: Some(kill_at),
             give_up_at: None,
-            late_request_secs,
-            latest_kill_at: limit(kill_at.plus_secs(late_request_secs)),
+            late_stopwait_secs,
+            latest_kill_at: limit(kill_at.plus_secs(late_stopwait_secs)),
         }
     }
 
     /// The deadlines of a sweep in which SIGKILL is due at `kill_at` for every process, no matter when rsup finds it.
     #[must_use]
     pub fn with_kill_at(kill_at: Time) -> Self {
-        Self { kill_at: Some(kill_at), give_up_at: None, late_request_secs: 0, latest_kill_at: kill_at }
+        Self { kill_at: Some(kill_at), give_up_at: None, late_stopwait_secs: 0, latest_kill_at: kill_at }
     }
 
     /// Notes that rsup has just sent SIGTERM to processes that had not got it before. These processes get
-    /// `late_request_secs` seconds to exit. SIGKILL is not due earlier, unless `latest_kill_at` comes first.
+    /// `late_stopwait_secs` seconds to exit. SIGKILL is not due earlier, unless `latest_kill_at` comes first.
     pub fn note_asked(&mut self, now: Time) {
-        let kill_at = now.plus_secs(self.late_request_secs).min(self.latest_kill_at);
+        let kill_at = now.plus_secs(self.late_stopwait_secs).min(self.latest_kill_at);
         if kill_at > now && self.kill_at.is_none_or(|due| due < kill_at) {
             self.kill_at = Some(kill_at);
             self.give_up_at = None;
@@ -88,16 +88,16 @@ impl Sweep {
     }
 
     /// Notes that SIGKILL is sent.
-    pub fn kill(&mut self, now: Time) {
+    pub fn note_killed(&mut self, now: Time) {
         self.kill_at = None;
         self.give_up_at.get_or_insert(now.plus_secs(KILL_GRACE_SECS));
     }
 
     /// Notes that SIGKILL is sent because a second stop request or the stop deadline requires it. A process that rsup
     /// finds from now on gets SIGKILL at once. If this function is called again, the end of the wait stays the same.
-    pub fn force_kill(&mut self, now: Time) {
+    pub fn note_forced_kill(&mut self, now: Time) {
         self.latest_kill_at = self.latest_kill_at.min(now);
-        self.kill(now);
+        self.note_killed(now);
     }
 
     /// Ends the wait at `time` at the latest. SIGKILL is no longer due, because rsup cannot send it to any remaining
@@ -110,11 +110,11 @@ impl Sweep {
     /// The first signal for a process that rsup finds at `now`. This is SIGTERM, but SIGKILL once the latest time for
     /// SIGKILL has come.
     #[must_use]
-    pub fn signal(&self, now: Time) -> Signal {
+    pub fn first_signal(&self, now: Time) -> Signal {
         if now < self.latest_kill_at { Signal::TERM } else { Signal::KILL }
     }
 
-    /// The time of the next step. From this time on, [`Sweep::due`] returns the step.
+    /// The time of the next step. From this time on, [`KillDeadlines::due`] returns the step.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         Time::earliest(self.kill_at, self.give_up_at)
@@ -142,58 +142,58 @@ mod tests {
 
     #[test]
     fn sigkill_follows_sigterm_and_one_second_later_the_wait_ends() {
-        let mut sweep = Sweep::begin(at(0), 10, None);
+        let mut sweep = KillDeadlines::begin(at(0), 10, None);
         assert_eq!((sweep.deadline(), sweep.due(at(9))), (Some(at(10)), None));
         assert_eq!(sweep.due(at(10)), Some(SweepStep::Kill));
-        sweep.kill(at(10));
+        sweep.note_killed(at(10));
         assert_eq!((sweep.deadline(), sweep.due(at(10))), (Some(at(11)), None));
         assert_eq!(sweep.due(at(11)), Some(SweepStep::GiveUp));
     }
 
     #[test]
     fn a_process_that_is_found_late_gets_five_seconds_once() {
-        let mut sweep = Sweep::begin(at(0), 10, None);
+        let mut sweep = KillDeadlines::begin(at(0), 10, None);
         sweep.note_asked(at(4));
         assert_eq!(sweep.deadline(), Some(at(10)), "there is time enough");
-        sweep.kill(at(10));
-        assert_eq!(sweep.signal(at(10)), Signal::TERM);
+        sweep.note_killed(at(10));
+        assert_eq!(sweep.first_signal(at(10)), Signal::TERM);
         sweep.note_asked(at(10));
         assert_eq!(sweep.deadline(), Some(at(15)));
         sweep.note_asked(at(12));
         assert_eq!(sweep.deadline(), Some(at(15)), "no process prolongs the sweep for ever");
-        sweep.kill(at(15));
-        assert_eq!((sweep.signal(at(15)), sweep.deadline()), (Signal::KILL, Some(at(16))));
+        sweep.note_killed(at(15));
+        assert_eq!((sweep.first_signal(at(15)), sweep.deadline()), (Signal::KILL, Some(at(16))));
         sweep.note_asked(at(15));
         assert_eq!(sweep.deadline(), Some(at(16)));
     }
 
     #[test]
     fn the_stop_deadline_limits_the_sweep() {
-        let mut sweep = Sweep::begin(at(0), 10, Some(at(3)));
-        assert_eq!((sweep.deadline(), sweep.signal(at(3))), (Some(at(3)), Signal::KILL));
+        let mut sweep = KillDeadlines::begin(at(0), 10, Some(at(3)));
+        assert_eq!((sweep.deadline(), sweep.first_signal(at(3))), (Some(at(3)), Signal::KILL));
         sweep.note_asked(at(2));
         assert_eq!(sweep.deadline(), Some(at(3)));
     }
 
     #[test]
     fn a_second_kill_does_not_postpone_the_end() {
-        let mut sweep = Sweep::begin(at(0), 10, None);
-        sweep.force_kill(at(3));
-        sweep.force_kill(at(4));
-        assert_eq!((sweep.deadline(), sweep.signal(at(3))), (Some(at(4)), Signal::KILL));
+        let mut sweep = KillDeadlines::begin(at(0), 10, None);
+        sweep.note_forced_kill(at(3));
+        sweep.note_forced_kill(at(4));
+        assert_eq!((sweep.deadline(), sweep.first_signal(at(3))), (Some(at(4)), Signal::KILL));
     }
 
     #[test]
     fn unreachable_processes_are_not_killed() {
-        let mut sweep = Sweep::with_kill_at(at(10));
+        let mut sweep = KillDeadlines::with_kill_at(at(10));
         sweep.give_up_at(at(2));
         assert_eq!((sweep.due(at(1)), sweep.due(at(2))), (None, Some(SweepStep::GiveUp)));
     }
 
     #[test]
     fn the_wait_ends_at_once_when_sigkill_reaches_no_process() {
-        let mut sweep = Sweep::with_kill_at(at(10));
-        sweep.kill(at(10));
+        let mut sweep = KillDeadlines::with_kill_at(at(10));
+        sweep.note_killed(at(10));
         sweep.give_up_at(at(10));
         assert_eq!(sweep.due(at(10)), Some(SweepStep::GiveUp));
     }
@@ -201,13 +201,13 @@ mod tests {
     #[test]
     fn a_third_of_stop_timeout_and_at_most_five_seconds_are_left_for_what_was_not_asked_before() {
         let milliseconds = |stop_timeout| {
-            let StopDeadline { ask_at, kill_at } = StopDeadline::begin(at(7), stop_timeout);
+            let StopDeadline { ask_at, kill_at } = StopDeadline::from_timeout(at(7), stop_timeout);
             (ask_at.duration_since(at(7)).as_millis(), kill_at.duration_since(at(7)).as_millis())
         };
         assert_eq!(milliseconds(0), (0, 0));
         assert_eq!(milliseconds(1), (666, 1000));
         assert_eq!(milliseconds(9), (6000, 9000));
         assert_eq!(milliseconds(600), (595_000, 600_000));
-        assert_eq!(StopDeadline::begin(at(7), u64::MAX).kill_at, Time::from_nanos(u64::MAX));
+        assert_eq!(StopDeadline::from_timeout(at(7), u64::MAX).kill_at, Time::from_nanos(u64::MAX));
     }
 }

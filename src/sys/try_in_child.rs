@@ -36,7 +36,10 @@ pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (Cr
 /// # Errors
 /// Returns the errno of the system call that failed, or EINVAL if `create` fails without one, such as for a path with a
 /// NUL byte.
-pub fn try_socket(own: Option<&Credentials>, create: impl Fn() -> io::Result<()>) -> Result<(), Errno> {
+pub fn try_create_socket(
+    own: Option<&Credentials>,
+    create: impl Fn() -> io::Result<()>,
+) -> Result<(), Errno> {
     let failure = in_child(&|| {
         change_user(own)?;
         create().map_err(|error| {
@@ -92,9 +95,9 @@ mod tests {
     #[test]
     fn an_attempt_changes_nothing_in_the_parent() {
         let before = std::env::current_dir().unwrap();
-        let created = try_socket(None, || std::env::set_current_dir("/"));
+        let created = try_create_socket(None, || std::env::set_current_dir("/"));
         assert_eq!((created, std::env::current_dir().unwrap()), (Ok(()), before));
-        assert_eq!(try_socket(None, || Err(Errno::EROFS.into())), Err(Errno::EROFS));
+        assert_eq!(try_create_socket(None, || Err(Errno::EROFS.into())), Err(Errno::EROFS));
     }
 
     #[test]

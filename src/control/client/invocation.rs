@@ -1,7 +1,7 @@
 //! What the commands of one client have in common: the options, the output and the exit status.
 
 use super::failure::Failure;
-use super::files::Files;
+use super::files::ConfigLoaders;
 use super::help;
 use super::options::Options;
 use crate::config::ClientSettings;
@@ -9,18 +9,18 @@ use crate::sys;
 use std::fmt;
 
 /// One run of the client.
-pub(super) struct Session<'a> {
+pub(super) struct Invocation<'a> {
     pub(super) options: Options,
-    pub(super) files: &'a Files<'a>,
+    pub(super) config_reader: &'a ConfigLoaders<'a>,
     /// Whether the client asks the user before it sends `shutdown` or `reload`.
     pub(super) asks: bool,
     /// The exit status. Some results set it, and nothing sets it back to 0. The prompt ignores it.
     pub(super) status: u8,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(options: Options, files: &'a Files<'a>) -> Self {
-        Self { asks: options.interactive, options, files, status: 0 }
+impl<'a> Invocation<'a> {
+    pub(super) fn new(options: Options, config_reader: &'a ConfigLoaders<'a>) -> Self {
+        Self { asks: options.interactive, options, config_reader, status: 0 }
     }
 
     /// Writes bytes to stdout.
@@ -55,7 +55,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn settings(&self) -> ClientSettings {
-        let mut settings = (self.files.settings)(self.options.configuration.as_deref());
+        let mut settings = (self.config_reader.settings)(self.options.configuration.as_deref());
         if let Some(url) = &self.options.server_url {
             settings.server_url.clone_from(url);
         }
@@ -65,10 +65,10 @@ impl<'a> Session<'a> {
 
 /// Reads a line from stdin. Returns `None` at the end of the input, and after an error.
 pub(super) fn read_line() -> Option<String> {
-    let mut bytes = vec![sys::read_byte()?];
+    let mut bytes = vec![sys::read_stdin_byte()?];
     // The bytes after the line stay in the pipe, for a program that reads from the pipe after the client.
     while bytes.last() != Some(&b'\n')
-        && let Some(byte) = sys::read_byte()
+        && let Some(byte) = sys::read_stdin_byte()
     {
         bytes.push(byte);
     }
