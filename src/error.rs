@@ -1,12 +1,13 @@
-//! Errors that can occur before the first program runs. Each of them ends rsup with exit code 2.
+//! Errors that end rsup before the first program runs, and the failure to execute rsup again after a reload. Each of
+//! them ends rsup with exit code 2.
 
 use crate::log::Escaped;
 use crate::sys::Errno;
 use std::fmt;
 use std::io;
 
-/// The reason why rsup starts no program. The caller adds `Error: ` and a newline to the displayed text, except to the
-/// text of `Configuration`, which is complete.
+/// The reason why rsup starts no program, or why rsup cannot execute itself again. The caller adds `Error: ` and a
+/// newline to the displayed text, except to the text of `Configuration`, which is complete.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.

@@ -1,10 +1,10 @@
 //! rsup: supervisord for containers as one small static binary.
 //!
 //! `cli` reads the command line, `config` reads the configuration file, `policy` holds the pure state machines, `sys`
-//! is the interface to the kernel, and `log` writes rsup's own log lines. `control` defines the status board and the
-//! requests, and contains the client that does what supervisorctl does. `supervise` turns a [`config::Config`] into
-//! an exit code: its loop passes events from `sys` to `policy`, and carries out the actions that `policy` returns.
-//! src/README.md is the design document.
+//! is the interface to the kernel, and `log` writes rsup's own log lines. `relay` is a second process of rsup, which
+//! carries the output of the programs. `control` defines the status board and the requests, and contains the client
+//! that does what supervisorctl does. `supervise` turns a [`config::Config`] into an exit code: its loop passes events
+//! from `sys` to `policy`, and carries out the actions that `policy` returns. src/README.md is the design document.
 #![warn(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 pub mod cli;
@@ -193,8 +193,8 @@ impl Environment {
 
 /// Finds the configuration file in supervisord's search path.
 fn find_config_file(arguments: &[OsString]) -> Result<PathBuf, Error> {
-    // The search path begins next to the executable. argv[0] may be a name without a path, so /proc/self/exe is
-    // preferred.
+    // The search path begins in the parent of the executable's directory. argv[0] may be a name without a path, so
+    // /proc/self/exe is preferred.
     let executable = env::current_exe().unwrap_or_else(|_| argv0(arguments).into());
     config::find_config_file(&executable).map_err(|reason| usage_error(reason, arguments))
 }

@@ -35,8 +35,8 @@ impl Log {
         }
     }
 
-    /// Logs one line in supervisord's format. If the stream has no room for the line, the line waits in the backlog. If
-    /// the backlog has no room either, the line is lost and counted.
+    /// Logs one line, if the log shows lines of this level. If the stream has no room for the line, the line waits in
+    /// the backlog. If the backlog has no room either, the line is lost and counted.
     pub fn line(&mut self, level: Level, text: impl fmt::Display) {
         if self.shows(level) {
             self.add(level, &text);
@@ -252,7 +252,7 @@ impl LineFormatter {
                 out.push(b'\n');
             }
             LogFormat::Json => {
-                // A character of the message takes at most 2 bytes in JSON, because control characters are escaped
+                // A byte of the message takes at most 2 bytes in JSON, because control characters are escaped
                 // already. So the line takes at most `MAX_LINE` bytes.
                 let mut message = Vec::new();
                 let mut line = LineWriter::append_to(&mut message, MAX_LINE / 2 - 100);
@@ -274,18 +274,18 @@ impl LineFormatter {
     }
 }
 
-/// The local time at the beginning of a line. Only the milliseconds are computed for each line, and the rest once per
-/// second.
+/// The time at the beginning of a line: UTC in JSON, otherwise the local time. Only the milliseconds are computed for
+/// each line, and the rest once per second.
 #[derive(Debug, Default)]
 struct Stamp {
-    /// The time zone, which is looked up when the first line is logged.
+    /// The time zone. It is UTC for JSON. For text, it is `None` until the first line is logged.
     zone: Option<TimeZone>,
     shown_second: Option<u64>,
     text: String,
 }
 
 impl Stamp {
-    /// Returns the local time up to the second, and the milliseconds.
+    /// Returns the time in `zone` up to the second, and the milliseconds.
     fn now(&mut self) -> (&str, u32) {
         let clock = WallTime::now();
         if self.shown_second != Some(clock.seconds()) {

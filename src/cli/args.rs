@@ -51,7 +51,8 @@ pub(crate) struct ParsedArgs {
 /// Splits argv, which comes without the program's name. Options end at `--` or at the first word; a lone `-` is a word.
 ///
 /// # Errors
-/// Returns getopt's message about the first option that is unknown, ambiguous, or lacks its value.
+/// Returns getopt's message about the first option that is unknown or ambiguous, that lacks its value, or that has a
+/// value but takes none.
 pub(crate) fn parse(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs, String> {
     let mut options = Vec::new();
     let mut remaining = argv.iter();

@@ -31,7 +31,7 @@ pub struct Cli {
     pub file: Option<PathBuf>,
     /// The options that take precedence over the file.
     pub overrides: Overrides,
-    /// Whether rsup was started under the name `supervisord`.
+    /// Whether rsup was started under the name `supervisord`. Always false with [`Mode::Control`].
     pub as_supervisord: bool,
 }
 

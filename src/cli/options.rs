@@ -66,8 +66,8 @@ pub(super) struct Options {
     #[argh(option, arg_name = "SECONDS", from_str_fn(value::seconds))]
     pub(super) stop_timeout: Option<u64>,
 
-    /// what becomes of the programs' output on rsup's own stdout and stderr: direct (nothing), lines (whole lines),
-    /// prefix (with the program's name) or json
+    /// how the programs' output reaches rsup's own stdout and stderr: direct (the programs write there themselves),
+    /// lines (rsup writes whole lines), prefix (whole lines with the program's name) or json
     #[argh(option, arg_name = "MODE", from_str_fn(value::output_mode))]
     pub(super) output: Option<OutputMode>,
 
@@ -118,7 +118,7 @@ pub(super) struct Options {
 
     // supervisord has these options too, and rsup accepts them without effect. `hidden_help` keeps them out of
     // `--help`, and is how [`specs`] recognises them. argh requires a description of every option. A value that
-    // supervisord refuses is an error in rsup as well.
+    // supervisord refuses is an error in rsup as well, except that rsup does not check whether a directory exists.
     /// stay in the foreground
     #[argh(switch, short = 'n', hidden_help)]
     _nodaemon: bool,

@@ -6,8 +6,9 @@ use crate::json_string;
 use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait, StateName};
 
 impl Config {
-    /// Returns the whole configuration as JSON with supervisord's key names. Users, commands and directories are not
-    /// looked up, so that the result does not depend on which of them exist on this machine.
+    /// Returns the configuration as JSON with the key names of the file. Some keys are left out, for example `pidfile`
+    /// and `events`. Users, commands and directories are not looked up, so that the result does not depend on which of
+    /// them exist on this machine.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut programs =
@@ -220,7 +221,7 @@ fn array(items: &mut dyn Iterator<Item = String>) -> String {
 fn string(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len().saturating_add(2));
     json_string::append(&mut out, text.as_bytes());
-    // The result is UTF-8, because the text is, so the conversion copies nothing.
+    // `json_string::append` writes only UTF-8, because `text` is UTF-8. So the conversion cannot fail.
     String::from_utf8(out).unwrap_or_default()
 }
 

@@ -103,8 +103,8 @@ pub struct Loaded {
 /// The keys of `[supervisorctl]` that rsup's client uses.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
-    /// The address of supervisord's server. rsup has no server, so the client only names this address if it finds no
-    /// rsup.
+    /// The URL of supervisord's server. rsup has no server, so the client uses this URL only for the text of error
+    /// messages.
     pub server_url: String,
     pub prompt: String,
 }
@@ -218,7 +218,7 @@ pub struct StreamEvents {
 /// The keys of an `[eventlistener:x]` that a program does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The names of the events and of their families.
+    /// The names that `events` lists: event types, such as `TICK_5`, and families of event types, such as `TICK`.
     pub events: Vec<&'static str>,
     pub buffer_size: usize,
     /// `None` if rsup runs the listener.
@@ -245,7 +245,7 @@ pub struct Rotation {
     pub backups: u64,
 }
 
-/// The value of `output`: how rsup's own stdout and stderr receive what the programs write to them.
+/// The value of `output`: how the output of the programs reaches rsup's own stdout and stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputMode {
     /// The programs inherit rsup's streams.
@@ -259,18 +259,20 @@ pub enum OutputMode {
     Json,
 }
 
-/// The value of `startup`: whether the processes wait for one another when rsup starts.
+/// The value of `startup`: whether the processes of a priority wait for those of the previous priority when rsup
+/// starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Startup {
-    /// All processes are started at once, in the order of their priorities.
+    /// The processes are started at once, in the order of their priorities. Only a process with `depends_on` or
+    /// `dependent_startup_wait_for` waits for other processes.
     #[default]
     Parallel,
     /// The processes of the next priority are started when those of the current one are up.
     Ordered,
 }
 
-/// Returns the number N of a path such as `/dev/fd/N`. Such a path names descriptor N of the process that opens the
-/// path.
+/// Returns the N of a path such as `/dev/fd/N`; for `/dev/stdout`, N is 1, and for `/dev/stderr`, N is 2. Such a path
+/// names descriptor N of the process that opens the path. `/proc/1/fd/N` always names descriptor N of PID 1.
 #[must_use]
 pub fn descriptor_of_path(path: &str) -> Option<&str> {
     let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];

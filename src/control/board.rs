@@ -3,14 +3,14 @@
 //!
 //! The board consists of lines of one length, which is a multiple of `ALIGNMENT` bytes. The first line is the
 //! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
-//! fields of a line are separated by tabs. In the group, the name and the text of the failure, a control character or a
+//! fields of a line are separated by tabs. In the group, the name, `waiting` and `failure`, a control character or a
 //! backslash is written as `\xNN`. No other field contains one. The client shows a control character in this form too,
 //! because a terminal could act on the character itself.
 //!
 //! A line is written with one call of pwrite(2). A reader may still get the beginning of the new line and the end of
-//! the old line. So the version of the line, a number that changes with every write, is both its first and its last
-//! field. A reader that finds two different versions reads again. The versions can be equal by mistake only if the
-//! reader and the writer pass each other twice during the copy of one line.
+//! the old line. So the sequence number of the line, a number that changes with every write, is both its first and its
+//! last field. A reader that finds two different sequence numbers reads again. A mixed line can have two equal sequence
+//! numbers only if, while one line is copied, the reader overtakes the writer and the writer also overtakes the reader.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -21,8 +21,8 @@ pub const NAME: &CStr = c"rsup";
 /// The target of the symbolic link in /proc/PID/fd that leads to the board.
 pub const LINK: &str = "/memfd:rsup (deleted)";
 
-/// The first field of the header after its version. The `1` at the end is increased when a client of the old format
-/// would misread the new board.
+/// The first field of the header after its sequence number. The `1` at the end is increased when a client of the old
+/// format would misread the new board.
 const FORMAT: &str = "rsup-board-1";
 /// The length of a line is a multiple of this number of bytes.
 const ALIGNMENT: usize = 64;
@@ -37,9 +37,9 @@ const MOST_PROCESSES: usize = 1 << 17;
 pub const START_LENGTH: usize = ALIGNMENT;
 /// A part of the padding of a line.
 const BLANKS: &str = "                                                                ";
-/// The number of bytes of a version and of one tab. A line begins with the version and a tab, and ends with a tab,
-/// the version and a newline.
-const VERSION_FIELD_LENGTH: usize = 9;
+/// The number of bytes of a sequence number and of one tab. A line begins with the sequence number and a tab, and ends
+/// with a tab, the sequence number and a newline.
+const SEQUENCE_FIELD_LENGTH: usize = 9;
 
 /// The first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,8 @@ pub struct Record<'a> {
     pub exit: Cow<'a, str>,
     /// Whether the last exit was expected (`exitcodes`).
     pub exit_expected: bool,
-    /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL.
+    /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL. Not
+    /// set while the first start waits for other processes (`waiting`).
     pub start_due: bool,
     /// How often the process has entered RUNNING.
     pub successful_starts: u32,
@@ -276,19 +277,19 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whether a line ends with a newline, and both its versions are the same. A client makes this check for every line
-/// that it reads. It is faster than [`Record::parse`], which compares the versions too.
+/// Whether a line ends with a newline, and its two sequence numbers are equal. A client makes this check for every line
+/// that it reads. It is faster than [`Record::parse`], which compares the sequence numbers too.
 #[must_use]
 pub fn is_whole(line: &str) -> bool {
     let line = line.as_bytes().strip_suffix(b"\n");
-    line.is_some_and(|line| line.first_chunk::<{ VERSION_FIELD_LENGTH - 1 }>() == line.last_chunk())
+    line.is_some_and(|line| line.first_chunk::<{ SEQUENCE_FIELD_LENGTH - 1 }>() == line.last_chunk())
 }
 
 /// Why a line of the board cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// The line is incomplete. Either rsup is writing it, or the file is no board. The reader reads again until its
-    /// deadline.
+    /// The line is incomplete: rsup is writing the line, a write of rsup has failed, or the file is not a board. The
+    /// reader reads again until its deadline.
     Torn,
     /// The board has the format of another version of rsup.
     OtherFormat,
@@ -299,7 +300,8 @@ fn number<T: TryFrom<i64>>(text: &str) -> Option<T> {
     integer(text)?.try_into().ok()
 }
 
-/// A copy of this code for every type would make the program larger.
+/// Parses an `i64`. This code is not part of the generic [`number`], because a copy for every type would make the
+/// program larger.
 #[inline(never)]
 fn integer(text: &str) -> Option<i64> {
     text.parse().ok()
@@ -310,8 +312,9 @@ fn word_or_dash(is_set: bool, word: &'static str) -> &'static str {
 }
 
 fn render_line(sequence_number: u32, line_length: usize, line: &mut String, body: &dyn Fn(&mut String)) {
-    // A line of the board ends with a tab and the version (`VERSION_FIELD_LENGTH` bytes), and a newline (1 byte).
-    let room = line_length.saturating_sub(VERSION_FIELD_LENGTH + 1);
+    // A line of the board ends with a tab and the sequence number (`SEQUENCE_FIELD_LENGTH` bytes), and a newline (1
+    // byte).
+    let room = line_length.saturating_sub(SEQUENCE_FIELD_LENGTH + 1);
     line.clear();
     // Writing to a String cannot fail.
     let _ = write!(line, "{sequence_number:08x}\t");
@@ -324,7 +327,7 @@ fn render_line(sequence_number: u32, line_length: usize, line: &mut String, body
     let _ = writeln!(line, "\t{sequence_number:08x}");
 }
 
-/// Splits a line, which may end with a newline, into the fields between its two versions.
+/// Splits a line, which may end with a newline, into the fields between its two sequence numbers.
 fn fields(line: &str) -> Result<impl Iterator<Item = &str>, Unreadable> {
     let line = line.trim_end_matches('\n');
     let (first, rest) = line.split_once('\t').ok_or(Unreadable::OtherFormat)?;
@@ -505,7 +508,7 @@ mod tests {
     fn a_line_with_two_versions_is_torn() {
         let old = rendered(&record(), 1, 512);
         let new = rendered(&Record { state: State::Running, ..record() }, 2, 512);
-        for at in VERSION_FIELD_LENGTH..512 - VERSION_FIELD_LENGTH {
+        for at in SEQUENCE_FIELD_LENGTH..512 - SEQUENCE_FIELD_LENGTH {
             let torn = format!("{}{}", &new[..at], &old[at..]);
             assert_eq!(Record::parse(&torn), Err(Unreadable::Torn), "{at}");
             assert!(!is_whole(&torn) && is_whole(&new), "{at}");

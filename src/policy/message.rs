@@ -35,9 +35,9 @@ pub enum ProcessMessage {
     StoppedBeforeExec,
     /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,
-    /// The fork or the exec of the program failed.
+    /// rsup could not execute the program: the fork, the exec or a step before the exec failed.
     SpawnError,
-    /// A client has requested the stop of the process.
+    /// A client has requested the stop of the process, or rsup restarts the process, which is an event listener.
     WaitingForStop,
     /// rsup sends `stopsignal` or SIGKILL to the process.
     Sending { signal: Signal, to: SignalTarget },
@@ -120,9 +120,11 @@ pub enum SupervisorMessage {
     ReceivedExitRequest(Signal),
     /// rsup is stopping every process, and the children that it forked for these processes have not exited yet.
     WaitingForExits(Vec<ProcessIndex>),
-    /// There is no program that rsup could start. An event listener does not count as a program.
+    /// There is no program that rsup could start. An event listener does not count as a program, unless the file
+    /// defines only event listeners.
     NothingToStart,
-    /// No process has `autostart=true`, so rsup waits until a client requests a start.
+    /// No program has `autostart=true`, so rsup waits until a client requests a start. An event listener may have
+    /// `autostart=true`.
     AwaitingStart,
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
@@ -142,7 +144,7 @@ pub enum SupervisorMessage {
     StartWaits { id: ProcessIndex, reasons: Vec<WaitReason> },
     /// The first start of a process waits for something that can no longer happen.
     NeverStarts { id: ProcessIndex, reasons: Vec<WaitReason> },
-    /// rsup exits. This message is the last line of the log, unless the relay does not finish in time.
+    /// rsup exits. In the log, only lines about the relay, about the status board or about lost lines can follow.
     Exiting { cause: ExitCause, code: u8 },
 }
 
@@ -155,9 +157,10 @@ pub enum ExitCause {
     Fatal(ProcessIndex),
     /// This process entered EXITED and will not be started again. Its `shutdown_on` is `exited`.
     Exited(ProcessIndex),
-    /// No process runs, and none will be started.
+    /// No program runs, and none will be started. Event listeners may still run.
     AllEnded,
-    /// There is no program that rsup could start. An event listener does not count as a program.
+    /// There is no program that rsup could start. An event listener does not count as a program, unless the file
+    /// defines only event listeners.
     NothingToStart,
     /// A client requested that rsup stop every process and exit.
     ShutdownRequested,

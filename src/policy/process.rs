@@ -19,7 +19,8 @@ const MIN_START_INTERVAL_SECS: i64 = 1;
 /// supervisord's process states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// The process was never started, or exited after it was asked to stop.
+    /// The process was never started, or it exited after a request to stop, or a request to stop cancelled its next
+    /// start.
     Stopped,
     /// The process is being started.
     Starting {
@@ -38,7 +39,8 @@ pub enum ProcessState {
     Stopping(StopStep),
     /// The leader exited from RUNNING.
     Exited {
-        /// When the next start is due. None if the process will not be started again.
+        /// When the next start because of `autorestart` is due. None if there is no such start. A client may have
+        /// requested another start.
         restart_at: Option<Time>,
     },
     /// The process could not be started, and will not be started again.
@@ -107,15 +109,16 @@ pub enum Leftovers {
 /// An input of [`Process::handle`]: what has happened to the process, or what rsup has decided about the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// rsup has started, and the process has `autostart`.
+    /// The first start that no client has requested is due: the process has `autostart` or `dependent_startup`, and
+    /// waits for no other process any more.
     Start,
     /// The exec of the last [`ProcessAction::Spawn`] succeeded.
     ExecSucceeded,
     /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
     SpawnFailed,
     /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
-    /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child and has tried to open the
-    /// FIFO.
+    /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child. Unless rsup is stopping
+    /// every process, rsup has also tried to open the FIFO.
     UnopenedFifoFound,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out, because rsup begins to stop every
     /// process.
@@ -132,7 +135,7 @@ pub enum Event {
     Tick,
     /// rsup begins to stop every process: no process is started any more.
     DisableStarts,
-    /// The process is requested to stop.
+    /// rsup requests the process to stop, because rsup is stopping every process.
     Stop,
     /// A client requests the start of the process.
     StartRequested,
@@ -421,8 +424,8 @@ impl Process {
                     self.start_if_due(now, emit);
                 }
                 // The event is about the process group of an earlier leader. rsup stopped waiting for that group and
-                // started the process again. The present leader's group is not empty, because the leader is a member of
-                // it.
+                // started the process again. The event cannot be about the present leader's group, because rsup looks
+                // for empty groups only among those whose leader was reaped.
                 Starting { .. } | Running | Stopping(_) => {}
             },
             Event::Tick => match self.state {

@@ -20,9 +20,9 @@ const REPORT_INTERVAL_SECS: i64 = 3;
 /// A signal that requests the stop counts as a second request only if it arrives at least this many seconds after the
 /// first one. At a second request, rsup sends SIGKILL to every process.
 const SECOND_REQUEST_AFTER_SECS: i64 = 1;
-/// If a program has failed or has exited without a request to stop, rsup stops the event listeners only this number
-/// of seconds later. A listener can act on the event in this time. A listener receives no event while it is STARTING,
-/// so its time begins when its `startsecs` are over.
+/// When rsup stops every process, rsup stops the event listeners only this number of seconds after the last failure or
+/// unrequested exit of a program. In this time, a listener can act on the event about that program. A listener receives
+/// no event while the listener is STARTING, so the time of such a listener begins when its `startsecs` have elapsed.
 const LISTENER_GRACE_SECS: i64 = 1;
 /// The capacity that the queue of actions keeps when it is empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
@@ -78,7 +78,8 @@ pub struct Settings {
     pub notifies_listeners: bool,
 }
 
-/// rsup's exit code, and the reason why rsup exits. The first cause fixes both; a later cause changes neither.
+/// rsup's exit code, and the reason why rsup exits. The first cause fixes both, with one exception: a signal or a
+/// client's request that makes rsup exit replaces a reload.
 #[derive(Clone, Copy, Debug)]
 struct ExitDecision {
     cause: ExitCause,
@@ -153,8 +154,8 @@ pub struct ProcessSet {
     stop_deadline: Option<StopDeadline>,
     /// The received signals that were sent to the programs.
     logged_as_forwarded: Vec<Signal>,
-    /// Whether rsup stays although no process runs, because no process has `autostart` and no client has requested a
-    /// start yet.
+    /// Whether rsup stays although no program runs: no program could be started at once when rsup started, and no
+    /// client has requested a start yet.
     awaits_first_start: bool,
     /// Whether rsup will execute itself again after the stop.
     will_reload: bool,
@@ -336,14 +337,15 @@ impl ProcessSet {
         self.will_reload
     }
 
-    /// Whether event listeners are [active](Process::is_active) and no other process is. Returns false once rsup has
-    /// begun to stop every process. If rsup has no child except the listeners, it may stop them and exit.
+    /// Whether event listeners are [active](Process::is_active), no other process is, and rsup has not begun to stop
+    /// every process. In this case, the listeners do not keep rsup from exiting.
     #[must_use]
     pub fn only_listeners_run(&self) -> bool {
         self.accepts_requests() && self.active_programs == 0 && self.active_listeners > 0
     }
 
-    /// Starts a process again that is STARTING or RUNNING. If `also_if_exited`, also one that is EXITED.
+    /// Stops a process that is STARTING or RUNNING, and starts the process again. If `also_if_exited` is true, also
+    /// starts a process that is EXITED.
     pub fn restart(&mut self, id: ProcessIndex, also_if_exited: bool, now: Time) {
         match self.process(id).map(Process::state) {
             Some(ProcessState::Starting { .. } | ProcessState::Running) => {
@@ -420,7 +422,7 @@ impl ProcessSet {
         while !self.is_exiting() && (self.tick_process(now) || self.tick_phase(now)) {}
     }
 
-    /// Whether rsup may start the process again after its present leader has exited.
+    /// Whether the process [may run](Process::runs_or_may_restart) and rsup has not begun to stop every process.
     #[must_use]
     pub fn may_start_again(&self, id: ProcessIndex) -> bool {
         self.accepts_requests() && self.process(id).is_some_and(Process::runs_or_may_restart)
@@ -442,7 +444,7 @@ impl ProcessSet {
         Time::earliest(phase_deadline, self.deadlines.first().map(|(time, _)| *time))
     }
 
-    /// When the whole stop has to be over, because of `stop_timeout`. None if there is no such limit, or if no stop has
+    /// When everything gets SIGKILL because of `stop_timeout`. None if `stop_timeout` is not set, or if no stop has
     /// begun.
     #[must_use]
     pub fn stop_deadline(&self) -> Option<Time> {
@@ -503,9 +505,10 @@ impl ProcessSet {
 
 /// The transitions from one phase to the next.
 impl ProcessSet {
-    /// Begins the stop at the first signal that requests it. Another such signal, at least `SECOND_REQUEST_AFTER_SECS`
-    /// later, makes rsup kill every process. Signals of event listeners count neither as the first nor as the second
-    /// one: a listener that ends rsup when a program stops does so for each program that rsup stops.
+    /// Begins the stop at the first signal that requests it. A later such signal, at least `SECOND_REQUEST_AFTER_SECS`
+    /// seconds after the first one, makes rsup kill every process. A signal of an event listener begins the stop too,
+    /// but counts neither as the first nor as the later signal: a listener may send a signal whenever a program stops,
+    /// so it may send one for each program that rsup stops.
     fn shutdown(&mut self, received: SignalInfo, now: Time) {
         let signal = received.signal;
         self.cancel_reload(ExitDecision { cause: ExitCause::Signal(signal), code: 0 });
@@ -634,9 +637,9 @@ impl ProcessSet {
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
-            // The time is computed only once. It gives a STARTING listener `LISTENER_GRACE_SECS` seconds after it
-            // enters RUNNING. If the time were computed again after that, the listener would lose a part of these
-            // seconds.
+            // While rsup waits for this time, the time is not computed again. It gives a STARTING listener
+            // `LISTENER_GRACE_SECS` seconds after the listener enters RUNNING. A time that is computed when the
+            // listener is RUNNING could be earlier.
             if self.stop_listeners_at.is_none() {
                 self.stop_listeners_at =
                     self.listener_grace_end(first..first_stopping).filter(|at| now < *at);
@@ -648,8 +651,9 @@ impl ProcessSet {
         }
     }
 
-    /// When the event listeners with these indices have had the time to act on the last failure or end of a program.
-    /// `None` if there are no such listeners, or if rsup itself has stopped all programs.
+    /// When the active event listeners with these indices have had the time to act on the last failure or unrequested
+    /// exit of a program. `None` if no listener with these indices is active, or if no program has failed or has exited
+    /// without a request to stop.
     fn listener_grace_end(&self, indices: Range<usize>) -> Option<Time> {
         let died = self.last_unrequested_end?;
         let mut grace_begins_at = None;
@@ -730,9 +734,10 @@ impl ProcessSet {
         });
     }
 
-    /// rsup's exit code when no process runs and none will be started. If processes are FATAL, it is that of the
-    /// process that became FATAL first. Otherwise only the last exit of each process counts. The exit code is that of
-    /// the earliest unexpected exit among these last exits. If all of them were expected, the exit code is 0.
+    /// rsup's exit code when no program runs and none will be started. Event listeners do not count. If processes are
+    /// FATAL, the exit code is the `fatal_code` of the process that became FATAL first. Otherwise only the last exit of
+    /// each process counts. The exit code is that of the earliest unexpected exit among these last exits, or 0 if all
+    /// of them were expected.
     fn decision_when_all_ended(&self) -> ExitDecision {
         let mut first_fatal: Option<(u64, u8)> = None;
         let mut first_unexpected: Option<(u64, u8)> = None;
@@ -969,7 +974,7 @@ fn reached_goals(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goa
     reached
 }
 
-/// Whether a process has ended and will be started again only if a client requests it.
+/// Whether a process is EXITED or FATAL, and will be started again only if a client requests it.
 fn has_ended_for_good(process: &Process) -> bool {
     match process.state() {
         ProcessState::Exited { .. } | ProcessState::Fatal => !process.has_leader_or_restart(),

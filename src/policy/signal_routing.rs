@@ -18,7 +18,8 @@ pub enum Sender {
     Outside,
     /// PID 1 of rsup's PID namespace.
     Pid1,
-    /// One of rsup's own event listeners.
+    /// A process in the process group of an event listener. If there are event listeners, a sender that has exited
+    /// counts as such a process too.
     Listener,
     /// Any other process.
     OtherProcess,
@@ -67,8 +68,9 @@ pub fn route_signal(received: SignalInfo, context: SignalContext) -> SignalActio
         // rsup is started with `nohup` so that it survives the SIGHUP that the kernel or the shell sends to every job
         // when the terminal is closed.
         Signal::HUP if hup_ignored && !is_pid1 => SignalAction::Drop,
-        // When the terminal is closed, the kernel or the shell sends SIGHUP. SIGHUP from any other process is meant for
-        // the programs: many of them read their configuration again.
+        // When the terminal is closed, the kernel or the shell sends SIGHUP. If a shell runs rsup as a job, any sender
+        // counts as that shell. Every other SIGHUP is meant for the programs: many of them read their configuration
+        // again.
         Signal::HUP if has_terminal && !is_pid1 && (from_kernel || is_shell_job) => SignalAction::Shutdown,
         // The default action of these signals is to stop the process, but the kernel does not apply it to PID 1. So
         // rsup does not stop itself either when it is PID 1.

@@ -83,8 +83,8 @@ pub struct ProcessSpec {
     pub shutdown_on: ShutdownOn,
     /// When the process is up, so that the next step of `startup=ordered` begins.
     pub startup_wait: StartupWait,
-    /// What the process waits for before its first start. A process without `autostart` that waits for something is
-    /// started by rsup too.
+    /// What the process waits for before its first start. Empty if the process has neither `autostart` nor
+    /// `dependent_startup`.
     pub dependencies: Vec<Dependency>,
     /// Whether rsup starts the process although it has no `autostart`: `dependent_startup=true`.
     pub dependent_startup: bool,

@@ -6,7 +6,8 @@ use super::state_name::StateName;
 use std::mem;
 use std::rc::Rc;
 
-/// What a process can wait for another process to reach: the bits of [`Goals`].
+/// Something that a process reaches and that other processes can wait for: a state, or being up. [`Goals`] has one bit
+/// for each goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
     Reached(StateName),
@@ -40,8 +41,9 @@ impl Goal {
 /// One thing that processes wait for. It is satisfied once there is one goal that all members have reached.
 #[derive(Debug)]
 struct Condition {
-    /// Whether the previous condition in the list must be satisfied first. That is the condition of the previous step
-    /// of `startup=ordered`. Without this rule, a step that a client has started early would let the next step begin.
+    /// Whether the condition before this one in the list must be satisfied first. This is true for every condition of
+    /// `startup=ordered` except the first one. Without this rule, a step would begin when a client has started the
+    /// processes of the previous step, although earlier steps are not up yet.
     requires_previous: bool,
     members: Rc<[ProcessIndex]>,
     /// Each goal, and how many members have not reached it.
@@ -79,11 +81,12 @@ struct StartupEntry {
     is_stuck: bool,
 }
 
-/// The order in which the processes start. If no process waits for another, it is empty and costs nothing.
+/// What the processes wait for before their first start. It is empty and costs nothing if no process has dependencies
+/// and `startup=ordered` is not set.
 #[derive(Debug, Default)]
 pub(super) struct StartupOrder {
     conditions: Vec<Condition>,
-    /// One entry for each process, or none if no process waits.
+    /// One entry for each process. Empty if no process has dependencies and `startup=ordered` is not set.
     entries: Vec<StartupEntry>,
 }
 
@@ -118,8 +121,9 @@ impl StartupOrder {
         order
     }
 
-    /// Adds the conditions of `startup=ordered`. A step consists of the processes with the same group priority and
-    /// the same priority. Each step except the first waits until all processes of the previous steps are up.
+    /// Adds the conditions of `startup=ordered`. A step consists of the processes with `autostart` that have the same
+    /// group priority and the same priority. Event listeners belong to no step. Each step except the first waits until
+    /// all processes of the previous steps are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
         let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcessIndex(id));
         let mut members: Vec<_> = specs

@@ -22,7 +22,7 @@ pub(super) struct Capture {
     /// About how many bytes between the tokens are kept. The oldest bytes are removed. As in supervisord, bytes that
     /// come in one read are all kept, even if they are more than this limit.
     limit: usize,
-    /// The bytes that may be the beginning of a token.
+    /// The bytes that were read and not passed on. They are not longer than the token, and may be the beginning of it.
     held: Vec<u8>,
     /// The bytes that follow the token `BEGIN`. `None` before this token, and after the token `END`.
     captured: Option<Vec<u8>>,
@@ -39,7 +39,7 @@ impl Capture {
         let mut parts = Vec::new();
         loop {
             let token = if self.captured.is_some() { END } else { BEGIN };
-            // As in supervisord, bytes that are not more than the length of the token are held back, even if the
+            // As in supervisord, the bytes in `held` stay there while `held` is not longer than the token, even if the
             // token cannot begin in them.
             if self.held.len() <= token.len() {
                 return parts;
@@ -59,8 +59,8 @@ impl Capture {
         }
     }
 
-    /// Returns the bytes that were held back because a token may begin in them: the process has ended, so no more
-    /// bytes follow. If the second token is missing, the message is lost.
+    /// Ends the output of a process that has exited. Returns the bytes that [`Capture::read`] has held back. If the
+    /// second token is missing, returns nothing, and the message is lost.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let held = mem::take(&mut self.held);
         if self.captured.take().is_some() { Vec::new() } else { held }
@@ -80,7 +80,7 @@ impl Capture {
     }
 }
 
-/// The length of the longest beginning of `token` that is the end of `bytes`.
+/// The length of the longest prefix of `token` that `bytes` ends with. This prefix is shorter than `token`.
 fn prefix_at_end(bytes: &[u8], token: &[u8]) -> usize {
     let is_end = |length: &usize| token.get(..*length).is_some_and(|prefix| bytes.ends_with(prefix));
     (1..token.len()).rev().find(is_end).unwrap_or(0)

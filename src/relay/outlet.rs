@@ -11,7 +11,8 @@ use std::os::fd::AsFd;
 pub(super) struct Outlet<'a> {
     stream: OutputStream,
     /// The pipe through which the lines go if the stream is a pipe. If this relay is killed while the stream has taken
-    /// only a part of a line, the next relay completes the line. `None` if the stream is not a pipe.
+    /// only a part of a line, the next relay completes the line. `None` if the stream is not a pipe, if this pipe could
+    /// not be created, or if splice(2) cannot be used.
     staging: Option<&'a StagingPipe>,
     /// Whether the staging pipe may contain bytes.
     is_staged: bool,

@@ -13,7 +13,8 @@ pub enum ChangeRecord {
     },
     /// A child was forked for a process. If the process is a listener, rsup has sent its pipes before this record.
     Forked { process: usize, pid: i32 },
-    /// A process has entered a state. `pid` is its leader, or 0 if there is none.
+    /// A process has entered a state. `pid` is the PID of the leader that the process had in the state
+    /// `transition.from`, or 0 if it had none.
     Changed { process: usize, pid: i32, transition: Transition },
     /// rsup starts the processes now.
     SupervisorRunning,

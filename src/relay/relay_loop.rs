@@ -32,7 +32,8 @@ const READ_SIZE: usize = 32 * 1024;
 const OUTLET_READ_SIZE: usize = READ_SIZE / 2;
 /// How many bytes such a read returns at most if the lines become JSON objects, which are about twice as long.
 const JSON_OUTLET_READ_SIZE: usize = OUTLET_READ_SIZE / 2;
-/// How many reads in a row one stream gets after its process has ended: enough for everything that a pipe holds.
+/// How many reads in a row one stream gets after its process has ended. These reads empty a full pipe of 64 KiB,
+/// except if each of them returns at most [`JSON_OUTLET_READ_SIZE`] bytes.
 const MAX_READS_AFTER_EXIT: usize = 6;
 /// An unfinished line is written if no more output follows within this number of nanoseconds.
 const FLUSH_AFTER: u64 = 1_000_000_000;
@@ -73,7 +74,8 @@ struct RelayLoop<'a> {
     listeners: Option<Listeners<'a>>,
     /// The memory for one read.
     buffer: Vec<u8>,
-    /// The streams that may hold an unfinished line, each with a time. The line is not written before this time.
+    /// The streams that may hold an unfinished line, each with the time at which the relay checks whether the line has
+    /// to be written.
     unfinished: VecDeque<(u64, usize)>,
     /// The number of streams that are not at end of file.
     open_streams: usize,
@@ -183,7 +185,7 @@ impl<'a> RelayLoop<'a> {
         }
     }
 
-    /// After an error of the poller, any descriptor may be ready.
+    /// Handles every descriptor, because any descriptor may be ready after an error of the poller.
     fn handle_everything(&mut self) {
         self.read_records();
         self.carry_log();
@@ -356,8 +358,7 @@ impl<'a> RelayLoop<'a> {
         }
     }
 
-    /// Passes on the bytes that the capture mode holds back because a token may begin in them. The process has ended,
-    /// so no more bytes follow.
+    /// Passes on the bytes that the capture mode holds back. The process has ended, so no more bytes follow.
     fn finish_capture(&mut self, index: usize) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         if let Some(held) = capture.map(|capture| capture.finish()) {
@@ -365,8 +366,8 @@ impl<'a> RelayLoop<'a> {
         }
     }
 
-    /// Writes bytes to the log file of the stream. If there is none or it cannot be opened, adds them to the lines that
-    /// wait for the outlet.
+    /// Writes bytes to the log file of the stream. Adds them to the lines that wait for the outlet if there is no log
+    /// file, if the log file cannot be opened, or if `replaces_supervisor_stdout` is set.
     fn write_or_queue(&mut self, index: usize, bytes: &[u8]) {
         let file = self.plan.streams.get(index).and_then(|plan| plan.file);
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {

@@ -35,7 +35,7 @@ pub(super) enum UnfinishedLine {
     IsLine,
 }
 
-/// The memory in bytes that a stream keeps, unless it holds more.
+/// The size in bytes to which the memory of a stream is reduced if the stream does not hold more bytes than this.
 const MIN_CAPACITY: usize = 128;
 
 impl Stream {
@@ -61,7 +61,8 @@ impl Stream {
         self.held.splice(end_of_lines..end_of_lines, lines.iter().copied());
     }
 
-    /// Notes that a process has ended, so that its unfinished line does not continue.
+    /// Notes that a process has ended. The rest of a skipped line does not continue in the output of the next run, so
+    /// nothing is skipped any more.
     pub(super) fn stop_skipping(&mut self) {
         self.skipped.end();
     }
@@ -92,7 +93,8 @@ impl Stream {
             }
         }
         self.held.drain(..at);
-        // Otherwise each stream that holds the beginning of a line would keep the memory of its longest read.
+        // Without this reduction, each stream that holds the beginning of a line would keep the memory of its longest
+        // read.
         if self.held.len() <= MIN_CAPACITY {
             self.held.shrink_to(MIN_CAPACITY);
         }

@@ -13,7 +13,7 @@ pub(super) const MAX_INTERRUPTIONS: u32 = 10;
 pub(super) struct WholeLines {
     /// The rest of a line of which a part is in the file.
     rest: Vec<u8>,
-    /// Whether the file ends in the middle of a line.
+    /// Whether the file ends in the middle of a line. Always false while `rest` is not empty.
     is_inside_line: bool,
     /// The line whose beginning is lost.
     skipped: SkippedLine,

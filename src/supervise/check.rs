@@ -36,7 +36,7 @@ pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
     }
 }
 
-/// If the command is a Python script, looks for the interpreter.
+/// If the command is Python or a Python script, checks that Python can be found.
 fn find_python(words: &[String]) -> Result<(), String> {
     let Some(command) = words.first() else { return Ok(()) };
     let name = command.rsplit('/').next().unwrap_or(command);
@@ -54,8 +54,8 @@ fn resolve(user: &str) -> Option<Credentials> {
     sys::resolve_user(user).ok()
 }
 
-/// Tries to change to `own`, the user of `[supervisord]`, if it is given, and then to `user`. Returns supervisord's
-/// message about a failure, and the errno.
+/// Tries to change to `own`, the user of `[supervisord]`, if it is given, and then to `user`. Returns the text about
+/// the step that failed, and the errno.
 fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
     let own_user = own.and_then(resolve);
     let Some(user) = resolve(user) else { return Ok(()) };

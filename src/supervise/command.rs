@@ -117,7 +117,8 @@ impl RunningCommand {
     }
 
     /// When the processes outside the command's process group get SIGTERM, even if the command still runs. At the stop
-    /// deadline these processes get SIGKILL, like the command. So they need time to stop before that deadline.
+    /// deadline these processes get SIGKILL, like the command. So they need time to stop before that deadline. `None`
+    /// if no SIGTERM is due: if rsup is not PID 1, the processes outside the group get no signal.
     fn outside_group_term_at(&self) -> Option<Time> {
         let must_terminate_outside = self.is_pid1 && !self.outside_group_term_sent;
         self.stop_deadline.filter(|_| must_terminate_outside).map(|times| times.ask_at)
@@ -179,10 +180,10 @@ impl RunningCommand {
         let by_key = signal == Signal::TSTP.number() && terminal::either_group_is_foreground(self.pid);
         let has_terminal = terminal::has_controlling_tty();
         let is_shell_job = !self.is_pid1 && has_terminal && terminal::is_shell_job();
-        // If SIGSTOP has stopped the command and rsup's parent is PID 1, rsup does not stop: PID 1 may be an init,
-        // which does not react when rsup stops. If another process then continued only the command, rsup would stay
-        // stopped for good. After any other stop signal rsup stops too: an init may have forwarded this signal to rsup,
-        // and such an init forwards SIGCONT to rsup as well.
+        // This variable is used only if rsup has no controlling terminal. If SIGSTOP has stopped the command and rsup's
+        // parent is PID 1, rsup does not stop: PID 1 may be an init, which does not react when rsup stops. If another
+        // process then continued only the command, rsup would stay stopped for good. After any other stop signal rsup
+        // stops too: an init may have forwarded this signal to rsup, and such an init forwards SIGCONT to rsup as well.
         let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
@@ -343,6 +344,6 @@ const REFUSED: &str = "processes left behind: no permission to send SIGKILL";
 
 /// Writes one line to stderr, without waiting for a reader.
 fn log_line(text: &str) {
-    // If stderr has no room for the line, the line is lost. The exit code gives the same information.
+    // If stderr has no room for the line, the line is lost.
     let _ = OutputStream::stderr().write(format!("rsup: {}\n", Escaped(text)).as_bytes());
 }

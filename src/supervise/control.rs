@@ -20,7 +20,7 @@ pub(super) struct Control {
     header: Header,
     /// The length of a line of the board, in bytes.
     line_length: usize,
-    /// The version of the line that was written last.
+    /// The sequence number of the line that was written last.
     sequence_number: u32,
     /// The memory for the text of a line.
     line: String,

@@ -61,9 +61,10 @@ pub(super) struct SubscribedEvents {
 pub(super) struct ListenerNeeds {
     /// Whether listeners receive each piece of output as an event.
     pub(super) has_log_events: bool,
-    /// Whether the name of the process comes before each line, in place of supervisor_stdout.
+    /// Whether rsup does the work of supervisor_stdout for this stream: the name of the process comes before each line.
     pub(super) replaces_supervisor_stdout: bool,
-    /// How many bytes between the tokens of the capture mode are kept. `None` if there is no capture mode.
+    /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode, or if
+    /// no listener subscribes to the events of the capture mode.
     pub(super) capture_maxbytes: Option<usize>,
 }
 

@@ -35,7 +35,8 @@ impl Supervisor {
         self.tell_relay(ChangeRecord::Changed { process: id.0, pid, transition });
     }
 
-    /// Tells the relay that a child was forked. If the child is a listener, gives the relay its pipes.
+    /// Tells the relay that a child was forked. If the child is a listener, gives the listener's pipes to the relay.
+    /// Does nothing if no event listener needs the relay.
     ///
     /// # Errors
     /// Returns the errno of sendmsg(2): the relay cannot get the pipes.
@@ -63,8 +64,8 @@ impl Supervisor {
     pub(super) fn restart_listeners(&mut self, now: Time) {
         let unix_time = WallTime::now().seconds();
         for id in self.listeners() {
-            // The end of the relay closes the stdin of a listener, and the listener may then exit. rsup may notice
-            // this exit first, so it also starts a listener that has just exited.
+            // The end of the relay closes the stdin of a listener, and the listener may then exit. rsup may notice the
+            // exit of the listener before the end of the relay. So rsup also starts a listener that has just exited.
             let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= unix_time);
             self.processes.restart(id, has_just_exited, now);
         }

@@ -111,7 +111,8 @@ fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
         Error::DropPrivileges(messages::failed_credentials(step, errno, was_root))
     })?;
     log.line(Level::Info, format_args!("Set uid to user {} succeeded", credentials.uid));
-    // Otherwise only root could look into /proc/PID/fd of rsup, where clients find the status board.
+    // After the change of the user, the kernel lets only privileged processes open /proc/PID/fd of rsup, where clients
+    // find the status board. This call also allows processes with rsup's user and group.
     if let Err(errno) = sys::set_dumpable() {
         log.line(Level::Warn, messages::supervisorctl_unavailable(errno));
     }

@@ -18,7 +18,7 @@ const LEAST_DRAIN_TIME: Duration = Duration::from_millis(200);
 const WAIT_AFTER_KILL: Duration = Duration::from_secs(1);
 /// While rsup exits, it waits for at most this many relays. If one dies, rsup starts the next one.
 const MAX_RELAYS_AT_EXIT: u32 = 3;
-/// How often rsup tries to reap a relay at its end, once in a millisecond.
+/// The largest number of attempts to reap a relay that is exiting. rsup waits 1 ms between two attempts.
 const REAP_ATTEMPTS: u64 = 100;
 /// The least number of seconds between two starts of the relay.
 const MIN_SECONDS_BETWEEN_STARTS: i64 = 1;

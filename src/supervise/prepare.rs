@@ -28,9 +28,9 @@ pub(super) fn needed_descriptors(config: &Config) -> u64 {
         + relay::needed_descriptors(config)
 }
 
-/// Returns what all programs have in common: an environment, and the soft limit on descriptors that rsup was started
-/// with. The environment is rsup's own, with the variables of `[supervisord] environment` added or replaced. Raises
-/// rsup's own soft limit to the number of descriptors that the processes need.
+/// Returns what all programs have in common: an environment, and the soft limit on descriptors that rsup had before
+/// this call. The environment is rsup's own, with SUPERVISOR_ENABLED and the variables of `[supervisord] environment`
+/// added or replaced. Raises rsup's own soft limit to the number of descriptors that the processes need.
 ///
 /// # Errors
 /// Returns [`Error::NulInEnvironment`] if a variable contains a NUL byte, which execve(2) cannot pass on.
@@ -90,7 +90,7 @@ impl Preparer {
     /// Prepares one process.
     ///
     /// # Errors
-    /// Returns the text that supervisord logs after `spawnerr:`.
+    /// Returns the text after `spawnerr:`.
     pub(super) fn prepare(&mut self, process: (usize, &ProcessConfig)) -> Result<SpawnSpec, String> {
         let (_, config) = process;
         let spec = self.spec(config)?;
@@ -112,7 +112,7 @@ impl Preparer {
         self.relay.build(config, (!config.supervisord.silent).then_some(threshold))
     }
 
-    /// The specification of a process whose output does not go through the relay.
+    /// Returns the specification of a process, with the outputs that the process has without the relay.
     fn spec(&mut self, process: &ProcessConfig) -> Result<SpawnSpec, String> {
         let argv = process
             .argv
@@ -165,8 +165,9 @@ impl Preparer {
     /// if the configuration file sets a variable of the same name for the process or in `[supervisord]`. supervisord
     /// does the same, although supervisord's manual says the opposite.
     ///
-    /// An event listener gets the URL of the server that supervisord would open, although rsup opens none. Listeners
-    /// such as those of superlance do not run without this variable, and many of them never use its value.
+    /// An event listener gets SUPERVISOR_SERVER_URL with the URL of the server that supervisord would open, although
+    /// rsup opens none. Listeners such as those of superlance do not run without SUPERVISOR_SERVER_URL, and many of
+    /// them never use its value.
     fn variables<'a>(&'a self, process: &'a ProcessConfig) -> impl Iterator<Item = (&'a str, &'a str)> {
         let server_of_listener = || process.listener.as_ref()?.http_server_url.as_deref();
         let supervisor_variables = [

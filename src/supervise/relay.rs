@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The longest name in bytes that comes before a line. A line has little room for a longer one.
+/// The longest name in bytes that [`shown_name`] returns. A line has little room for a longer one.
 const MAX_NAME: usize = 1000;
 
 /// The number of descriptors that rsup needs for the relay as a whole: its pipes, the pipe that shows that it has
@@ -154,7 +154,7 @@ impl RelayBuilder {
             Output::Discard if listener_needs.is_any() => (None, None),
             _ => return direct,
         };
-        // In the other modes, each line has the name of its process anyway.
+        // With `output=prefix` and `output=json`, each line has the name of its process anyway.
         let replaces_supervisor_stdout = listener_needs.replaces_supervisor_stdout
             && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
         let outlet = if replaces_supervisor_stdout { Some(Channel::Stdout) } else { outlet };

@@ -8,12 +8,12 @@ use crate::sys::{self, Errno, Pid};
 use std::mem;
 
 /// The processes that rsup signals when the programs have been stopped, and the signals that they were sent already.
-/// Each process is sent each signal once, because many programs treat a second SIGTERM differently.
+/// rsup avoids a second SIGTERM to a process, because many programs treat a second SIGTERM differently.
 pub(super) struct RemainingProcesses {
     target: Target,
     /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
     term_sent_to_target: bool,
-    /// Whether a single call of kill(2) has sent SIGKILL to all processes of the target.
+    /// Whether SIGKILL has been sent to all processes of the target. Not used if the target is rsup's children.
     kill_sent_to_target: bool,
     /// The signals that single processes were sent.
     sent: PidMap<SentSignals>,
@@ -52,7 +52,7 @@ pub(super) enum SignalResult {
     NewlySent,
     /// Every process that was found had been sent the signal before.
     AllSentBefore,
-    /// No process could be found, because /proc is missing and rsup is not PID 1.
+    /// No process could be found, because the target is rsup's children and the kernel does not list them.
     NotListed,
     /// rsup has no permission to send SIGKILL to any process that it waits for.
     OnlyRefused,

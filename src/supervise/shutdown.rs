@@ -20,8 +20,9 @@ impl Supervisor {
 
     /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `members_of` lists, in ascending
     /// order, the programs of which rsup has asked only the leader (the child that rsup has forked). The other members
-    /// of the process groups of these programs get the signals. The processes that belong to no process group of rsup's
-    /// programs get the signals too.
+    /// of the process groups of these programs get the signals. A process that belongs to no process group of rsup's
+    /// programs gets the signals too. If rsup is not PID 1, or if rsup will execute itself again, such a process must
+    /// be a child of rsup.
     pub(super) fn send_term_to_remaining(&mut self, only_leader_asked: &[ProcessIndex]) {
         self.drop_empty_groups(now());
         let groups = self.slots.process_groups();

@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) group_name: Box<str>,
     /// The priority of the process within its group.
     pub(super) priority: i64,
-    /// How to start the program, or supervisord's text that says why no start is possible. A child reads the
+    /// How to start the program, or the text after `spawnerr:` that says why no start is possible. A child reads the
     /// specification from rsup's memory until its exec, so the specification is never freed.
     pub(super) program: &'static Result<SpawnSpec, String>,
     /// The child of the last fork, until that child is reaped.
@@ -41,7 +41,7 @@ pub(super) struct Slot {
     pub(super) started_at: u64,
     /// When the last child exited, in seconds since 1970. 0 if there was none.
     pub(super) ended_at: u64,
-    /// How many requests of clients rsup has served.
+    /// The numbers of client requests for this process that rsup has served.
     pub(super) served: Served,
 }
 
@@ -72,11 +72,13 @@ impl Slot {
         }
     }
 
-    /// Kills a child whose exec rsup cannot observe, and records the errno as the reason of the failed start.
+    /// Kills a child whose start cannot continue: rsup cannot observe the exec, or the relay cannot get the pipes of
+    /// the event listener. Records the errno as the reason of the failed start.
     pub(super) fn abort_start(&mut self, errno: Errno) {
         self.failure = Some(ExecFailure { step: ExecStep::Streams, candidate: 0, errno });
         if let Some(leader) = self.leader {
-            // kill(2) fails only if the child has already exited, and then the child needs no signal.
+            // kill(2) also succeeds for a zombie. If kill(2) fails with EPERM, the child may continue, and the start
+            // counts as failed when the child exits.
             let _ = sys::kill(leader, Signal::KILL.number());
         }
     }
@@ -86,8 +88,8 @@ impl Slot {
 pub(super) struct Slots(pub(super) Vec<Slot>);
 
 impl Slots {
-    /// The slot of a process. Every `ProcessIndex` is an index into this table. Only a bug can lead to `None`, and debug
-    /// builds panic then.
+    /// The slot of a process. Every `ProcessIndex` is an index into this table. Only a bug can lead to `None`, and
+    /// debug builds panic then.
     pub(super) fn get(&self, id: ProcessIndex) -> Option<&Slot> {
         let slot = self.0.get(id.0);
         debug_assert!(slot.is_some(), "no process has the index {}", id.0);

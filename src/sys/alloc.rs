@@ -6,8 +6,8 @@ use super::poll::back_off;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The C library's allocator. A call that fails is repeated until it succeeds. If no program has been started, rsup
-/// exits after a few attempts.
+/// The C library's allocator. A call that fails is repeated until it succeeds. If no program of a configuration file
+/// has been started, rsup exits after a few attempts.
 #[derive(Debug)]
 pub struct RetryingAllocator;
 

@@ -33,8 +33,8 @@ impl MemoryFile {
                 errno => Err(errno),
             });
         let fd = created?;
-        // The mode lets other processes of rsup's user only read the file, because a write of theirs could damage it.
-        // An error is ignored, because rsup works without this mode too.
+        // With this mode, other processes of rsup's user can open the file only for reading. Their writes could damage
+        // the file. An error is ignored, because rsup also works without this mode.
         let _ = fchmod(&fd, Mode::S_IRUSR);
         Ok(Self(fd.into()))
     }
@@ -99,8 +99,8 @@ impl AsFd for RequestPipe {
     }
 }
 
-/// After a process has changed its user, the kernel lets only privileged processes open its /proc/PID/fd. This call
-/// allows processes with rsup's user and group again.
+/// After a process has changed its user, the kernel lets only privileged processes open /proc/PID/fd of this process.
+/// After this call, processes with rsup's user and group can open rsup's /proc/PID/fd again.
 ///
 /// # Errors
 /// Returns the errno of prctl(2).
@@ -119,7 +119,8 @@ pub fn open_regular(path: &Path) -> Result<File, Errno> {
     open_kind(path, kind, OFlag::O_RDONLY).map(File::from)
 }
 
-/// Opens a file of this kind: a device, a regular file, or a pipe without a name.
+/// Opens the file at `path` if its type is `kind`: S_IFCHR, S_IFREG or S_IFIFO. If `kind` is S_IFIFO, the file must be
+/// a pipe without a name. Returns ENXIO for every other file.
 fn open_kind(path: &Path, kind: libc::mode_t, flags: OFlag) -> Result<OwnedFd, Errno> {
     // With O_PATH, open(2) does not wait, and has no effect on a device. The path below /proc/self/fd leads to the file
     // that was found, even if `path` leads to another file by now.

@@ -26,9 +26,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExecStep {
-    /// The file for stdout could not be opened. The program gets rsup's own stdout instead.
+    /// The file for stdout could not be opened. The program gets a pipe to the relay or rsup's own stdout instead.
     Stdout = 0,
-    /// The file for stderr could not be opened. The program gets rsup's own stderr instead.
+    /// The file for stderr could not be opened. The program gets a pipe to the relay or rsup's own stderr instead.
     Stderr = 1,
     /// None of the paths at which the command is looked for exists.
     NotFound = 2,
@@ -40,7 +40,7 @@ pub enum ExecStep {
     /// reports that rsup may not execute the file. For rsup's one-command mode, which runs one command and no
     /// configuration file: execve(2) failed with EACCES.
     NoPermission = 5,
-    /// Descriptors 0 to 2 could not be put in place.
+    /// Descriptors 0 to 2 could not be put in place, or epoll_ctl(2) or sendmsg(2) failed in rsup for this child.
     Streams = 6,
     /// setgroups(2) failed.
     Groups = 7,
@@ -50,7 +50,7 @@ pub enum ExecStep {
     Uid = 9,
     /// chdir(2) failed.
     Chdir = 10,
-    /// execve(2) failed.
+    /// execve(2) failed, or rt_sigprocmask(2) failed just before it.
     Exec = 11,
     /// A log file is a FIFO that rsup has not opened for this process. The child exits, so that rsup can open the FIFO
     /// before it starts the program again.
@@ -107,7 +107,7 @@ pub enum ExecReport {
 pub struct ExecFailure {
     pub step: ExecStep,
     /// The index of the file that is to be executed, in the list of paths at which the command is looked for. 0 if the
-    /// step failed before the child found the file.
+    /// step failed before the child found the file. Always 0 for [`ExecStep::Stdout`] and [`ExecStep::Stderr`].
     pub candidate: u16,
     pub errno: Errno,
 }
@@ -165,7 +165,8 @@ impl FailureReader {
                         receive(ExecReport::Failure(failure));
                     }
                 }
-                // A read returns 0 bytes or a complete report, because every child writes complete reports.
+                // A read returns 0 or `ExecFailure::SIZE` bytes, because every child writes each report with
+                // one write(2).
                 Ok(_) => {}
                 Err(_) => return false,
             }

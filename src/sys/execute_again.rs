@@ -23,7 +23,8 @@ pub fn execute_again(arguments: &[OsString], hup_ignored: bool, nofile_soft_limi
     }
     let words: Vec<CString> = arguments.iter().filter_map(|word| to_c_string(word)).collect();
     // The path of the executable is tried first, because the kernel names the process after it. /proc/self/exe would
-    // give the name `exe`. The path is missing if the file was deleted or /proc is not mounted.
+    // give the name `exe`. `path` is `None` if /proc is not mounted. If the file was deleted, `path` ends in
+    // ` (deleted)`, and execve(2) fails for `path`.
     let path = env::current_exe().ok();
     let path = path.as_deref().and_then(|path| to_c_string(path.as_os_str()));
     let argv0 = arguments.first().and_then(|name| to_c_string(name));

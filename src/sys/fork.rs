@@ -48,8 +48,8 @@ pub(super) fn is_clone_vm_refused(errno: Errno) -> bool {
 
 /// Does the same as [`fork_exec`], but suspends rsup until the child executes another program or exits. Until then
 /// the child uses rsup's memory, and may allocate there. This call is faster than a fork, because a fork copies rsup's
-/// memory. With a fork, the copying takes a third of the time by which rsup delays the command. If the kernel refuses
-/// `CLONE_VM`, the child is forked.
+/// memory. With a fork, this copying would be a third of the delay that rsup adds to the start of the command. If the
+/// kernel refuses `CLONE_VM`, the child is forked.
 ///
 /// # Errors
 /// Returns the errno of clone(2).
@@ -99,7 +99,7 @@ pub(super) fn set_process_group(pid: i32) {
 /// and each page would cost a page fault.
 static STACK: Stack = Stack(UnsafeCell::new([0; 16 * 1024]));
 
-/// clone(2) requires this alignment on x86_64 and aarch64.
+/// The ABIs of x86_64 and aarch64 require this alignment of a stack.
 #[repr(align(16))]
 struct Stack(UnsafeCell<[u8; 16 * 1024]>);
 

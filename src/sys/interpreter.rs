@@ -34,7 +34,7 @@ pub(super) struct Interpreter {
 }
 
 impl Interpreter {
-    /// Returns `None` if `path` is empty, or has no space in `HEAD_SIZE` bytes together with a NUL byte.
+    /// Returns `None` if `path` is empty, or if `path` and a NUL byte together are longer than `HEAD_SIZE` bytes.
     fn new(path: &[u8]) -> Option<Self> {
         let mut bytes = [0; HEAD_SIZE];
         let (_, place) = bytes.split_last_mut()?;

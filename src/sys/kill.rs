@@ -77,7 +77,7 @@ pub fn kill_own_group(signal: i32) {
 }
 
 /// Sends a signal to every process of the PID namespace except rsup. Only PID 1 may do this: from any other process,
-/// kill(-1) would reach every process of the machine that rsup may signal.
+/// kill(-1) would also reach processes that are not descendants of rsup.
 ///
 /// # Errors
 /// Returns EPERM if rsup is not PID 1, and otherwise the errno of kill(2).

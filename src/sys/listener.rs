@@ -74,7 +74,8 @@ impl FdPassingSockets {
     /// Sends the pipes of a listener. `pid` is the PID of the listener.
     ///
     /// # Errors
-    /// Returns the errno of sendmsg(2): EAGAIN if the relay has not received earlier pipes.
+    /// Returns the errno of sendmsg(2): EAGAIN if the socket has no room, because the relay has not received earlier
+    /// pipes.
     pub fn send(&self, pid: i32, pipes: &ListenerPipes) -> Result<(), Errno> {
         let mut bytes = pid.to_ne_bytes();
         let descriptors = [pipes.stdin.as_raw_fd(), pipes.stdout.as_raw_fd()];

@@ -1,8 +1,9 @@
 //! Writes to stdout or stderr without waiting for the reader. The reader may be slow or stopped, or may be a program
 //! that rsup itself has to restart.
 //!
-//! rsup never sets O_NONBLOCK on descriptors 1 and 2, because the programs share its open file description, and their
-//! writes would fail with EAGAIN. So each kind of stream needs its own method to write without waiting.
+//! rsup never sets O_NONBLOCK on descriptors 1 and 2. The programs share the open file descriptions of these
+//! descriptors, so the programs' writes would then fail with EAGAIN. So each kind of stream needs its own method to
+//! write without waiting.
 
 use super::errno::{Errno, cvt};
 use super::poll::{poll_timeout, poll_writable};

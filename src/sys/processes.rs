@@ -6,8 +6,9 @@ use nix::unistd::{getpgid, getpgrp, setpgid};
 use std::fs;
 use std::path::Path;
 
-/// Lists the processes of rsup's PID namespace, except rsup. Returns `None` where /proc does not list them: it is
-/// missing, it cannot be read, or it belongs to another PID namespace, in which the processes have other numbers.
+/// Lists the processes of rsup's PID namespace, except rsup and PID 1, which a [`Pid`] cannot be. Returns `None` where
+/// /proc does not list them: it is missing, it cannot be read, or it belongs to another PID namespace, in which the
+/// processes have other numbers.
 #[must_use]
 pub fn processes() -> Option<Vec<Pid>> {
     let own = i32::try_from(std::process::id()).ok()?;
@@ -34,7 +35,7 @@ pub fn process_group(pid: Pid) -> Option<Pid> {
 pub fn leave_group_of(leader: i32) {
     if getpgrp().as_raw() == leader {
         let itself = nix::unistd::Pid::from_raw(0);
-        // setpgid(2) fails for the leader of a session, which leads its process group too.
+        // setpgid(2) fails for a session leader. A session leader already leads a process group of its own.
         let _ = setpgid(itself, itself);
     }
 }

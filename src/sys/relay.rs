@@ -112,11 +112,12 @@ impl StagingPipe {
         write(&self.0.writer, lines)
     }
 
-    /// Moves bytes to a stream without waiting. Returns the number of bytes, or `None` if the pipe is empty.
+    /// Moves bytes to a stream, which must be a pipe, without waiting. Returns the number of bytes, or `None` if this
+    /// pipe is empty.
     ///
     /// # Errors
-    /// Returns EAGAIN if the stream has no room, and EPIPE if it has no reader. Returns EINVAL if the stream is not a
-    /// pipe.
+    /// Returns EAGAIN if the stream has no room, and EPIPE if the stream has no reader. Otherwise returns the errno of
+    /// ioctl(2) or splice(2).
     pub fn move_to(&self, stream: BorrowedFd<'_>) -> Result<Option<usize>, Errno> {
         // splice(2) returns EAGAIN also if this pipe is empty.
         if self.is_empty()? {
@@ -197,14 +198,15 @@ pub struct RelayChild {
     exit_pipe: OwnedFd,
 }
 
-/// Forks the relay, which runs `steps` and exits with the exit status that they return. In the relay, all descriptors
-/// above 2 except `keep` are closed.
+/// Forks the relay, which runs `steps` and exits with the exit status that `steps` returns. In the relay, all
+/// descriptors above 2 except `keep` are closed.
 ///
-/// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see it. So rsup's own rules
-/// about its children, for example "no child is left", need no exception for the relay.
+/// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see this child. So
+/// `wait_any` never reaps the relay, and returns ECHILD if the relay is the only child. /proc lists the relay among
+/// the children nevertheless.
 ///
 /// # Errors
-/// Returns the errno of pipe2(2) or clone(2).
+/// Returns the errno of pipe2(2), fcntl(2) or clone(2).
 pub fn fork_relay(
     name: &CStr,
     keep: &mut Vec<RawFd>,

@@ -11,7 +11,7 @@ pub struct TooLowLimit {
     pub name: &'static str,
     /// The configured minimum: a number of descriptors or of processes.
     pub wanted: u64,
-    /// `Ok` if the soft limit is `wanted` now. Otherwise the errno of the setrlimit(2) that failed.
+    /// `Ok` if the soft limit is `wanted` now. Otherwise the errno of the prlimit(2) that failed.
     pub raised: Result<(), Errno>,
 }
 
@@ -31,7 +31,7 @@ pub fn raise_limits(minfds: u64, minprocs: u64, mut report: impl FnMut(TooLowLim
             let raised = set_limit(resource, wanted, hard.max(wanted));
             if raised.is_err() {
                 // The hard limit is below `wanted`, and only a privileged process may raise a hard limit. An error of
-                // this second setrlimit(2) is ignored, because `report` gets the errno of the first setrlimit(2).
+                // this second prlimit(2) is ignored, because `report` gets the errno of the first prlimit(2).
                 let _ = set_limit(resource, hard, hard);
             }
             report(TooLowLimit { name, wanted, raised });

@@ -25,8 +25,8 @@ pub struct SavedMask {
 }
 
 impl SavedMask {
-    /// Sets this mask again. A child calls this function just before its exec. rsup itself calls it in a mode that
-    /// starts no program, so that signals can end rsup. Async-signal-safe.
+    /// Sets this mask again. In one-command mode, the child calls this function just before its exec. rsup itself
+    /// calls this function in a mode that starts no program, so that signals can end rsup. Async-signal-safe.
     ///
     /// # Errors
     /// Returns the errno of rt_sigprocmask(2).
@@ -104,7 +104,7 @@ pub fn ignore_broken_pipe() {
     let _ = set_disposition(libc::SIGPIPE, libc::SIG_IGN);
 }
 
-/// Makes the client ignore SIGTERM.
+/// Makes rsup ignore SIGTERM. Only rsup as the client, which does the work of supervisorctl, calls this function.
 pub fn ignore_sigterm() {
     // rt_sigaction(2) cannot fail for SIGTERM.
     let _ = set_disposition(libc::SIGTERM, libc::SIG_IGN);
@@ -115,7 +115,8 @@ pub(super) fn block_all() -> Result<u64, Errno> {
     set_mask(ALL)
 }
 
-/// Unblocks every signal: the last step of a child before its exec. Async-signal-safe.
+/// Unblocks every signal. The child for a program of the configuration file calls this function just before its exec.
+/// Async-signal-safe.
 pub(super) fn unblock_all() -> Result<(), Errno> {
     set_mask(0).map(drop)
 }

@@ -174,9 +174,9 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     pub path: CString,
-    /// The pipe to the relay, if the relay writes the file and rotates it. The child opens the file nevertheless, so
-    /// that the file exists and an error is reported. The child uses the pipe only if the file is regular: a FIFO or a
-    /// device cannot be rotated.
+    /// The pipe to the relay, if the relay writes the file. The relay writes the file if the file is rotated, or if
+    /// event listeners need the output. The child opens the file nevertheless, so that the file exists and an error is
+    /// reported. The child uses the pipe only if the file is regular: a FIFO or a device cannot be rotated.
     pub rotation_pipe: Option<RawFd>,
     /// The pipe that the program gets if the file cannot be opened. If `None`, it gets rsup's own stream.
     pub fallback: Option<RawFd>,
@@ -486,8 +486,8 @@ fn dup_onto(from: RawFd, to: RawFd) -> Result<(), Errno> {
 }
 
 /// Returns the descriptor that the caller duplicates as `to`, or `None` if stderr goes to the program's stdout. If
-/// `error` is set, a log file is not opened, and `error` counts as the error of the open. After an error, reports the
-/// errno and returns rsup's own stream.
+/// `error` is set, a log file is not opened, and `error` counts as the error of the open. If a file cannot be opened,
+/// reports the errno and returns the descriptor of [`fallback`].
 fn open_output(
     output: &Output,
     preopened: Option<RawFd>,

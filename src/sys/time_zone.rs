@@ -162,7 +162,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// The names of all files of the zone database.
+    /// The names of all files of the zone database, except those in the subdirectory `right/`.
     fn names() -> Vec<String> {
         fn collect(directory: &Path, names: &mut Vec<String>) {
             for path in list_directory(directory).map(|name| directory.join(name)) {
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     #[ignore = "runs in a process of its own"]
     fn conversions_of_every_zone() {
-        // 2026-01-15, 2026-07-15 and 2037-12-15 12:00 UTC, and the hours around a change of the clocks: 2026-03-08 in
-        // the United States, 2026-03-29 in Europe.
+        // 2026-01-15, 2026-07-15 and 2037-12-15 12:00 UTC. The last second before and the first second after the change
+        // of the clocks on 2026-03-08 in New York. The first second after the change on 2026-03-29 in Europe.
         let times =
             [1_768_478_400, 1_784_116_800, 2_144_491_200, 1_772_953_199, 1_772_953_200, 1_774_746_000];
         let strings = [

@@ -69,9 +69,9 @@ impl UnfinishedWrite {
         }
     }
 
-    /// Returns the end of the lines that an earlier relay has recorded: the bytes that the file does not contain yet.
-    /// The result is wrong if another process has written to the file meanwhile. Such a write tears the line in any
-    /// case.
+    /// Returns the bytes that an earlier relay has recorded and that the file does not contain yet. These bytes are the
+    /// last part of the recorded lines. The result is wrong if another process has written to the file meanwhile. Such
+    /// a write tears the line in any case.
     #[must_use]
     pub fn rest(&self) -> Vec<u8> {
         let length = self.lines.length.load(Ordering::Acquire);

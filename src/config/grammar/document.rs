@@ -1,11 +1,12 @@
 //! The sections of all configuration files, merged as Python's `configparser.RawConfigParser` merges them.
 //!
 //! A section can have several headers, each of which begins a *part* of the section. rust-ini's `Properties` is an
-//! ordered map with several values per key. In this file, its keys are the names of the sections, and its values are
-//! the indices of their parts, written as text. No other file uses rust-ini. The keys and values of the configuration
-//! stay slices of the files' text, because copying all of them into rust-ini's `Ini` takes 4 ms more for a thousand
-//! programs, and three times the memory. rust-ini's parser is not used, because Python has other rules for comments,
-//! quotes, continuation lines and indentation (see `lines.rs`), and because that parser returns no line numbers.
+//! ordered map with several values per key. In the field `parts_by_name`, each key is the name of a section, and each
+//! value is the index of a part of this section, written as text. No other file uses rust-ini. The keys and values of
+//! the configuration stay slices of the files' text, because copying all of them into rust-ini's `Ini` takes 4 ms more
+//! for a thousand programs, and three times the memory. rust-ini's parser is not used, because Python has other rules
+//! for comments, quotes, continuation lines and indentation (see `lines.rs`), and because that parser returns no line
+//! numbers.
 //!
 //! Python ignores keys that nothing reads. rsup collects these keys, because `--check` warns about them.
 
@@ -62,7 +63,8 @@ pub(crate) struct Section<'a> {
     /// The keys that rsup knows for this kind of section, with their values. There are few such keys, so a linear
     /// search is fast. If the kind of section allows any key, this list has all keys in the order of the file.
     pub(crate) values: Vec<(&'a str, Value<'a>)>,
-    /// The keys of the section that rsup does not know. Keys of `[DEFAULT]` are not included.
+    /// The keys of the section that rsup does not know. Keys of `[DEFAULT]` are not included. If rsup does not know the
+    /// section, this list and `values` are empty.
     pub(crate) unknown_keys: Vec<(&'a str, SourceLocation)>,
 }
 

@@ -1,9 +1,9 @@
 //! Joins physical lines to logical lines, as Python's `configparser.RawConfigParser` does with the options that
 //! supervisord sets: `strict=False` and `inline_comment_prefixes=(';', '#')`.
 //!
-//! rsup differs from Python in this: it skips a byte order mark, and it reads to the end of a file that has no section
-//! header, so that one run finds all errors. Keys and values are slices of the text, except for values of several lines
-//! and keys with upper-case letters.
+//! rsup differs from Python in this: it skips a byte order mark, and it reads the whole file even if there are lines
+//! before the first section header, so that one run finds all errors. Keys and values are slices of the text, except
+//! for values of several lines and keys with upper-case letters.
 
 use std::borrow::Cow;
 
@@ -112,7 +112,8 @@ struct LineReader<'a, F> {
     in_section: bool,
     missing_header_reported: bool,
     pending: Option<PendingEntry<'a>>,
-    /// The indentation of the last header or entry, in characters.
+    /// The indentation, in characters, of the last line that did not continue a value. Empty lines and comment lines do
+    /// not count.
     indent: usize,
 }
 

@@ -93,8 +93,8 @@ fn quote(text: &str, shown: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Escapes line ends and other control characters as [`repr`] does, so that the text fits in one line. Tabs are not
-/// escaped.
+/// Escapes a line feed as `\n` and every other control character as `\xHH`, so that the text fits in one line. Tabs are
+/// not escaped.
 pub(crate) fn escape_control_chars(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -48,7 +48,8 @@ const EVENT_TYPES: [&str; 27] = [
     "PROCESS_GROUP_REMOVED",
 ];
 
-/// The listeners whose work rsup does itself. Each row has the name of the program or Python module, and the reason.
+/// The event listeners that rsup does not run. Each row has the name of a program or Python module, and the feature of
+/// rsup that replaces the listener.
 const REPLACED: [(&str, Replacement); 4] = [
     // The Python module and the command of supervisord-dependent-startup.
     ("supervisord_dependent_startup", Replacement::OrderedStart),
@@ -102,8 +103,8 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
     }
 }
 
-/// The URL of the first HTTP server that supervisord would open: a Unix socket if there is one, or else a TCP port. The
-/// errors of these sections are reported where the sections are checked.
+/// Returns the URL that supervisord uses for `serverurl=AUTO`: the URL of the Unix socket server if the file has one,
+/// otherwise the URL of the TCP server. The errors of these sections are reported where the sections are checked.
 fn http_server_url(context: &Context<'_>, vars: &ExpansionVars<'_>) -> Option<String> {
     let value = |section, key| {
         let (section, _) = context.sections_with_prefix(section).next()?;

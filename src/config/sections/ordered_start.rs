@@ -8,9 +8,10 @@
 //! | `depends_on` | list of program names | none |
 //!
 //! The keys `dependent_startup*` have the meaning that they have for supervisord-dependent-startup 1.4.0, an event
-//! listener in Python. A NAME is that of a program: all of its processes must have reached one of the states.
-//! `depends_on` does the same with the state RUNNING, for a program that rsup starts anyway; it is rsup's own, like
-//! `startup` and `startup_wait`.
+//! listener in Python. A NAME is the name of a program. The wait for this program ends when there is a listed STATE
+//! that all of its processes have reached. `depends_on` waits for the state RUNNING. A section may set `depends_on`
+//! without `dependent_startup`, but `depends_on` has no effect if rsup does not start the section's program.
+//! `depends_on` is rsup's own key, like `startup` and `startup_wait`.
 //!
 //! The keys are read with the other keys of the section. The names are looked up when all processes are known.
 
@@ -30,8 +31,8 @@ const WAIT_FOR: &str = "dependent_startup_wait_for";
 const INHERIT_PRIORITY: &str = "dependent_startup_inherit_priority";
 const DEPENDS_ON: &str = "depends_on";
 
-/// Reads the keys of a section that defines `numprocs` processes. `process` is the first of them, and its other keys
-/// have been read.
+/// Reads the keys of a section that defines `numprocs` processes. `process` is copied for each of these processes
+/// later. It already contains the values of the other keys that all of these processes share.
 pub(crate) fn read_keys(
     reader: &mut SectionReader<'_, '_>,
     vars: &ExpansionVars<'_>,
@@ -77,8 +78,8 @@ pub(crate) fn read_keys(
     }
 }
 
-/// Subtracts the memory that the waits of `numprocs` processes for `name_count` programs take from the limit. Returns
-/// false if the limit is exceeded.
+/// Subtracts from the memory limit the memory that `numprocs` processes need to wait for `name_count` programs each.
+/// Returns false if the limit is exceeded.
 fn charge_waits(reader: &mut SectionReader<'_, '_>, name_count: usize, numprocs: i64) -> bool {
     let for_processes = usize::try_from(numprocs).unwrap_or(0).saturating_mul(size_of::<Dependency>());
     reader.context.charge_bytes(name_count.saturating_mul(for_processes.saturating_add(size_of::<Wait>())))
@@ -324,8 +325,9 @@ fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], p
     }
 }
 
-/// Sets what the processes of a program wait for. Warns about a program that rsup does not start, so that only a client
-/// can end the wait, and about a job that `depends_on` names.
+/// Sets the dependencies of the processes of a program. Warns if rsup does not start a program that they wait for,
+/// because only a client can then end the wait. Also warns if `depends_on` names a program with `startup_wait=exited`,
+/// because `depends_on` does not wait for the exit.
 fn set_dependencies<'a>(
     context: &mut Context<'a>,
     program: &Program<'a>,

@@ -25,7 +25,7 @@
 //! | `stdout_logfile_maxbytes`, `stderr_logfile_maxbytes` | size | 50MB |
 //! | `stdout_logfile_backups`, `stderr_logfile_backups` | integer | 10 |
 //! | `stdout_syslog`, `stderr_syslog` | boolean | false |
-//! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]` |
+//! | `shutdown_on` | `never`, `fatal` or `exited` | that of `[supervisord]`; never for an event listener |
 //! | `startup_wait` | `running` or `exited` | exited if `autorestart=false` and `startsecs=0`, else running |
 //! | `dependent_startup` and similar, `depends_on` | see `ordered_start.rs` | |
 //!

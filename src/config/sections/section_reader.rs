@@ -38,7 +38,7 @@ pub(crate) struct Context<'a> {
     /// Each user that [`Self::try_program_user`] was called with, and the result of the call. The result is kept so
     /// that no user is tried twice.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
-    /// The programs that wait for others, or that another may wait for until they have exited.
+    /// The programs that wait for other programs, or that have `dependent_startup=true` or `startup_wait=exited`.
     pub(crate) waiting: Vec<ProgramWaits<'a>>,
 }
 

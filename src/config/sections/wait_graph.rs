@@ -1,11 +1,13 @@
-//! Which program waits for which, and in which order they can start. This file knows neither keys nor processes.
+//! Which program waits for which other program, and in which order the programs can start. This file reads no keys and
+//! does not use the processes of a program.
 
 use std::rc::Rc;
 
 use crate::config::grammar::document::Section;
 use crate::policy::StateName;
 
-/// A program whose section names programs to wait for, or sets `dependent_startup=true` or `startup_wait=exited`.
+/// A program that waits for other programs, or that has `dependent_startup=true` or `startup_wait=exited` (set or by
+/// default).
 pub(crate) struct ProgramWaits<'a> {
     pub(crate) section: &'a Section<'a>,
     pub(crate) name: Rc<str>,
@@ -32,9 +34,10 @@ pub(crate) struct Sorted {
     pub(crate) cycles: Vec<Vec<usize>>,
 }
 
-/// Sorts programs. Their numbers are the indices of `waits`, which contains the programs that each of them waits for.
-/// The time is proportional to the number of programs and waits. Of cycles that share a program, only one is returned:
-/// the others show when that one is corrected.
+/// Sorts programs so that each program comes after all programs that it waits for. `waits[n]` contains the indices of
+/// the programs that program n waits for. The time is proportional to the number of programs and waits. If several
+/// cycles share a program, only one of these cycles is returned. The others are reported after the user has corrected
+/// that one.
 pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     // For each program: how many of its waits are for programs that are not in `order` yet.
     let mut waits_left: Vec<usize> = waits.iter().map(|targets| targets.len()).collect();
@@ -65,9 +68,9 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     Sorted { order, cycles }
 }
 
-/// Finds cycles among the programs whose number in `waits_left` is not 0. Each of them waits for a program that
-/// [`sort`] could not place: another one of them, or itself. So a walk from each program to one that it waits for ends
-/// in a cycle.
+/// Finds cycles among the remaining programs: those whose number in `waits_left` is not 0. Each remaining program waits
+/// for a remaining program, which may be itself. A walk goes from a remaining program to a remaining program that it
+/// waits for, and so on. Such a walk always reaches a cycle.
 fn cycles(waits: &[&[usize]], waits_left: &[usize]) -> Vec<Vec<usize>> {
     let is_left = |program: usize| waits_left.get(program).is_some_and(|missing| *missing > 0);
     let mut cycles = Vec::new();

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// The time, in nanoseconds, for which the client reads an incomplete line again. A line stays incomplete only if
-/// rsup's write failed.
+/// The time, in nanoseconds, for which the client reads an incomplete line again. A line stays incomplete only if a
+/// write of rsup has failed or the file is not a board.
 const READ_TIMEOUT_NANOS: u64 = 1_000_000_000;
 const BETWEEN_READS: Duration = Duration::from_millis(1);
 /// The limit on the bytes of the whole board. Any process may have a file with the name of a board.
@@ -50,7 +50,7 @@ impl Rsup {
         self.read_whole_lines(0, self.processes.saturating_add(1))
     }
 
-    /// Reads the whole board of an rsup that accepts requests.
+    /// Reads the whole board. Returns [`Failure::ShuttingDown`] if rsup is stopping every process.
     pub(super) fn read_unless_shutting_down(&self) -> Result<BoardLines, Failure> {
         let board = self.read()?;
         if board.phase() == Phase::ShuttingDown { Err(Failure::ShuttingDown) } else { Ok(board) }
@@ -97,12 +97,14 @@ impl Rsup {
     }
 }
 
-/// Until this time, a read of the board that begins now is repeated if it finds an incomplete board.
+/// The time until which a read of the board that begins now is repeated while it finds an incomplete line. It is a time
+/// of the monotonic clock in nanoseconds.
 pub(super) fn deadline() -> u64 {
     monotonic_nanos().saturating_add(READ_TIMEOUT_NANOS)
 }
 
-/// Calls `read` until it succeeds or `deadline` has passed. Calls it at least once.
+/// Calls `read` at least once, and again while it returns [`Unreadable::Torn`] and `deadline` has not passed.
+/// [`Unreadable::OtherFormat`] is returned at once as a failure.
 fn until_whole<T>(
     pid: i32,
     deadline: u64,

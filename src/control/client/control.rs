@@ -13,7 +13,8 @@ use std::time::Duration;
 /// The pause between two reads of the board. It begins with the shortest one, and doubles up to the longest one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-/// If at most this many processes are pending, only their lines are read. Otherwise the whole board is read.
+/// If at most this many processes are pending, only the header and the lines of these processes are read. Otherwise the
+/// whole board is read.
 const MAX_SINGLE_LINE_READS: usize = 16;
 
 /// Carries out `start`, `stop` or `signal` for the processes that the words name.
@@ -40,8 +41,8 @@ pub(super) fn restart(invocation: &mut Invocation<'_>, rsup: &Rsup, words: &[&st
     carry_out(invocation, rsup, Action::Start, words)
 }
 
-/// Asks the user if necessary, writes `success_text`, and sends `shutdown` or `reload`. If rsup is already shutting
-/// down, sends only `shutdown` and returns `ShuttingDown`.
+/// Asks the user if necessary, writes `success_text`, and sends `request`. If rsup is already shutting down, does not
+/// write `success_text`, sends `request` only if it is a shutdown, and returns `ShuttingDown`.
 pub(super) fn confirm_and_send(
     invocation: &Invocation<'_>,
     rsup: &Rsup,

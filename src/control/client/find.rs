@@ -72,7 +72,7 @@ impl Search {
         let mut pids = String::new();
         let mut count = 0;
         let mut failure = Failure::RsupNotFound;
-        // The kernel lists the processes in the order of their IDs.
+        // The kernel lists the processes in the order of their IDs, so an rsup normally comes before its children.
         for name in list_directory(Path::new("/proc")) {
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
             let rsup = match self.open_if_trusted(pid) {
@@ -129,8 +129,9 @@ fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
     if is_refused && is_named_rsup(pid) { Err(no_permission(pid)) } else { Ok(None) }
 }
 
-/// Whether a process that cannot be looked at has the name of rsup. `supervisord` counts only for PID 1: there it is
-/// probably a link to rsup, elsewhere it may be the real supervisord.
+/// Whether a process that cannot be looked at has the name of rsup. The name `supervisord` is accepted only for PID 1.
+/// PID 1 with this name was probably started through a link to rsup. Another process with this name may be the real
+/// supervisord.
 fn is_named_rsup(pid: i32) -> bool {
     let is_rsup = |name: Vec<u8>| name == b"rsup\n" || (pid == 1 && name == b"supervisord\n");
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)

@@ -1,17 +1,17 @@
 //! What the commands of one client have in common: the options, the output and the exit status.
 
+use super::config_loaders::ConfigLoaders;
 use super::failure::Failure;
-use super::files::ConfigLoaders;
 use super::help;
 use super::options::Options;
 use crate::config::ClientSettings;
 use crate::sys;
 use std::fmt;
 
-/// One run of the client.
+/// One invocation of the client.
 pub(super) struct Invocation<'a> {
     pub(super) options: Options,
-    pub(super) config_reader: &'a ConfigLoaders<'a>,
+    pub(super) config_loaders: &'a ConfigLoaders<'a>,
     /// Whether the client asks the user before it sends `shutdown` or `reload`.
     pub(super) asks: bool,
     /// The exit status. Some results set it, and nothing sets it back to 0. The prompt ignores it.
@@ -19,8 +19,8 @@ pub(super) struct Invocation<'a> {
 }
 
 impl<'a> Invocation<'a> {
-    pub(super) fn new(options: Options, config_reader: &'a ConfigLoaders<'a>) -> Self {
-        Self { asks: options.interactive, options, config_reader, status: 0 }
+    pub(super) fn new(options: Options, config_loaders: &'a ConfigLoaders<'a>) -> Self {
+        Self { asks: options.interactive, options, config_loaders, status: 0 }
     }
 
     /// Writes bytes to stdout.
@@ -55,7 +55,7 @@ impl<'a> Invocation<'a> {
     }
 
     pub(super) fn settings(&self) -> ClientSettings {
-        let mut settings = (self.config_reader.settings)(self.options.configuration.as_deref());
+        let mut settings = (self.config_loaders.settings)(self.options.configuration.as_deref());
         if let Some(url) = &self.options.server_url {
             settings.server_url.clone_from(url);
         }

@@ -1,14 +1,14 @@
 //! The client: the commands of `supervisorctl`, with its texts and exit statuses.
 //!
 //! rsup does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
-//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). Every text
-//! is that of supervisorctl 4.3, unless a comment says otherwise.
+//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). If
+//! supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise.
 
 mod action;
+mod config_loaders;
 mod connection;
 mod control;
 mod failure;
-mod files;
 mod find;
 mod help;
 mod invocation;
@@ -18,7 +18,7 @@ mod options;
 mod status;
 mod tail;
 
-pub use files::{ConfigLoaders, Launch, Load};
+pub use config_loaders::{ConfigLoaders, Launch, Load};
 
 use self::invocation::Invocation;
 use self::options::Options;
@@ -33,12 +33,12 @@ const USAGE_ERROR: u8 = 2;
 /// Runs the client with supervisorctl's command line, which comes without the program's name. `program` is the name for
 /// messages. Returns the exit status.
 #[must_use]
-pub fn run(program: &str, arguments: &[OsString], files: &ConfigLoaders<'_>) -> u8 {
+pub fn run(program: &str, arguments: &[OsString], config_loaders: &ConfigLoaders<'_>) -> u8 {
     // The client may have to go on after its output was closed.
     sys::ignore_broken_pipe();
     // An error of these writes cannot be reported anywhere.
     match options::parse(arguments) {
-        Ok(options) => run_commands(options, files),
+        Ok(options) => run_commands(options, config_loaders),
         Err(EarlyExit::HelpOrVersion(text)) => {
             let _ = sys::write_out(sys::STDOUT, text.replace("%s", program).as_bytes());
             0
@@ -51,9 +51,9 @@ pub fn run(program: &str, arguments: &[OsString], files: &ConfigLoaders<'_>) -> 
     }
 }
 
-fn run_commands(mut options: Options, files: &ConfigLoaders<'_>) -> u8 {
+fn run_commands(mut options: Options, config_loaders: &ConfigLoaders<'_>) -> u8 {
     let words = options.words.take();
-    let mut invocation = Invocation::new(options, files);
+    let mut invocation = Invocation::new(options, config_loaders);
     if let Some(words) = words {
         line::run(&mut invocation, &words);
         return invocation.status;

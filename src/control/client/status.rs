@@ -47,8 +47,8 @@ pub(super) fn health(
 }
 
 /// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set, or if its
-/// first start waits for other processes. An EXITED process should run if `start_due` is set or its exit was not
-/// expected. Every other process should run.
+/// first start waits for other processes. An EXITED process should run only if `start_due` is set, or if its exit was
+/// not expected. Every other process should run.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
         State::Stopping | State::Stopped => record.start_due || !record.waits_for.is_empty(),

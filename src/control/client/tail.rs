@@ -3,9 +3,9 @@
 //! The client reads the file itself. It takes the path of the log file from the configuration. It changes into rsup's
 //! working directory, because relative paths start there, and stays in it.
 
+use super::config_loaders::Launch;
 use super::connection::{BoardLines, Rsup};
 use super::failure::Failure;
-use super::files::Launch;
 use super::help;
 use super::invocation::Invocation;
 use super::names::Name;
@@ -140,7 +140,7 @@ fn open_log_file(
     // A path may be relative to rsup's working directory. If the client cannot enter this directory, only absolute
     // paths work.
     let is_inside = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid)).is_ok();
-    let config = (invocation.config_reader.load)(invocation.options.configuration.as_deref(), launch);
+    let config = (invocation.config_loaders.load)(invocation.options.configuration.as_deref(), launch);
     let config = config.map_err(Failure::other)?;
     let is_wanted = |process: &&ProcessConfig| match name {
         Name::Process { group, name } => process.group == group && process.name == name,

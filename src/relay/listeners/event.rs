@@ -26,7 +26,8 @@ impl Event {
         Self { name: name.to_owned(), payload: String::new() }
     }
 
-    /// A process has entered a state. `pid` is its leader, or 0 if there is none.
+    /// A process has entered a state. `pid` is the PID of the leader that the process had in the state
+    /// `transition.from`, or 0 if it had none.
     pub(super) fn process_state(process: &ProcessName, transition: Transition, pid: i32) -> Self {
         let Transition { from, to, tries, expected } = transition;
         let mut payload = format!("{} from_state:{}", subject(process), from.name());

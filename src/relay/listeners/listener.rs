@@ -10,7 +10,7 @@ use crate::sys::{Errno, ListenerPipes};
 pub(super) struct Listener<'a> {
     pub(super) plan: &'a ListenerPlan,
     pub(super) protocol: Protocol,
-    /// Whether its state is RUNNING.
+    /// Whether the process of the listener is in the state RUNNING.
     pub(super) is_running: bool,
     /// The event that the listener was sent and has not answered.
     pub(super) event: Option<PoolEvent>,

@@ -74,8 +74,9 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Sends the events about the creation of the groups. As in supervisord, a pool gets the events about its own
-    /// group and the groups created after it, because the pool did not exist before.
+    /// Sends the events about the creation of the groups, and then SUPERVISOR_STATE_CHANGE_RUNNING. As in supervisord,
+    /// a pool gets the events about its own group and the groups created after it, because the pool did not exist
+    /// before.
     fn announce_start(&mut self) {
         let mut last = "";
         let mut pools = 0;
@@ -140,8 +141,8 @@ impl<'a> Listeners<'a> {
         }
         let Some(number) = self.listener_index(process) else { return };
         let Some(listener) = self.listeners.get_mut(number) else { return };
-        // The pipes of an earlier start come first if the record of that start was lost, or if an earlier relay has
-        // read the record and has died.
+        // The socket may still contain the pipes of an earlier start, which are skipped. The pipes are still there if
+        // the record of that start was lost, or if an earlier relay has read the record and has died.
         let received_pipes = std::iter::from_fn(|| self.plan.pipes.receive());
         let mut received_pipes = received_pipes.skip_while(|(owner, _)| *owner != pid);
         let pipes = received_pipes.next().map(|(_, pipes)| pipes);
@@ -240,7 +241,7 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Returns an event that was sent to a listener to the buffer of the listener's pool, so that it is sent again.
+    /// Puts the event that a listener was sent back into the buffer of the listener's pool, so that it is sent again.
     fn give_back(&mut self, number: usize) {
         let Some(listener) = self.listeners.get_mut(number) else { return };
         let event = listener.event.take();
@@ -259,7 +260,8 @@ impl<'a> Listeners<'a> {
         }
     }
 
-    /// Sends the events that are due to the listeners that are ready.
+    /// Passes each TICK event whose time has come to the pools. Then sends the events in the buffers to ready
+    /// listeners.
     pub(super) fn send_events(&mut self) {
         for event in self.ticks.due(WallTime::now().seconds()) {
             self.notify_pools(event);

@@ -40,8 +40,9 @@ impl<'a> Pool<'a> {
         self.plan.events.iter().any(|subscribed| is_subscribed(subscribed, name))
     }
 
-    /// Adds an event to the buffer, once for each name in the key `events` that is its own name or the name of its
-    /// family. As in supervisord, the copies have equal serial numbers. Returns whether `events` has such a name.
+    /// Adds an event to the buffer, once for each name in the key `events` that is the name of the event or of a family
+    /// that contains the event. As in supervisord, the copies have equal serial numbers. Returns whether `events` has
+    /// such a name.
     pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, log_lines: &mut PendingLogLines) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
         let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_serial };

@@ -52,7 +52,8 @@ const READY: &[u8] = b"READY\n";
 const RESULT: &[u8] = b"RESULT ";
 /// The answer that accepts an event.
 const OK: &[u8] = b"OK";
-/// A result line that is longer than this counts as a bad one. supervisord has no limit, and its memory grows.
+/// If more bytes than this were read without a newline, this many bytes count as a result line. supervisord has no
+/// limit, and its memory grows.
 const MAX_RESULT_LINE: usize = 4096;
 
 /// The answer of a listener, as far as it was read.
@@ -237,8 +238,8 @@ mod tests {
     #[test]
     fn input_in_single_bytes_has_the_same_effects() {
         for state in ALL {
-            // In the state READY, the first byte is a violation, and the later bytes have no effect. So single bytes
-            // have the effects of the table too.
+            // In the state READY, the first byte violates the protocol, and the later bytes have no effect. So the
+            // effects that `expected` returns do not depend on how many bytes are read at once.
             for input in INPUTS {
                 let mut protocol = listener(state);
                 let effects: Vec<Effect> =

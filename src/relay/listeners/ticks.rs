@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The wall clock is divided into slices of these lengths in seconds, for TICK_5, TICK_60 and TICK_3600.
 const PERIODS: [u64; 3] = [5, 60, 3600];
 
-/// The slices of the wall clock at whose beginning at least one pool wants an event.
+/// The TICK events that at least one pool wants.
 #[derive(Debug, Default)]
 pub(super) struct Ticks {
     /// For each length that a pool wants: the length, and the beginning of the latest slice of this length. Both are
@@ -26,8 +26,8 @@ impl Ticks {
         Self { latest_slices: slices }
     }
 
-    /// The events that are due: one for each length whose present slice is not the slice of the last call. Slices
-    /// between the two get no event. `now` is the number of seconds since 1970.
+    /// The events that are due: one for each length for which `now` is in another slice than at the last call. The
+    /// slices between these two slices get no event. `now` is the number of seconds since 1970.
     pub(super) fn due(&mut self, now: u64) -> Vec<Event> {
         let mut events = Vec::new();
         for (period, last) in &mut self.latest_slices {

@@ -5,8 +5,8 @@ use crate::config::{ClientSettings, Config};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// A function that loads the configuration of a running rsup. The first argument is the file that `-c` names. Otherwise
-/// the file is the one that rsup was started with. The error is the text for a message.
+/// A function that loads the configuration of a running rsup. The first argument is the file that `-c` names. If it is
+/// `None`, the function loads the file that rsup was started with. The error is the text for a message.
 pub type Load<'a> = dyn Fn(Option<&Path>, Launch) -> Result<Config, String> + 'a;
 
 /// The functions that read the configuration file.
