@@ -95,10 +95,12 @@ impl Lines {
 }
 
 /// How many times each event has to be put back into its pool. The line about the end of a listener may come after the
-/// line about the event that this listener had not answered.
+/// line about the event that this listener had not answered. It may also come before the line about the result that this
+/// listener had written: PID 1 writes the first line, and the relay writes the second.
 fn put_back<'a>(log: &'a [(String, String)], pools: &[&'a str]) -> BTreeMap<PutBack<'a>, usize> {
     let mut due: BTreeMap<_, usize> = BTreeMap::new();
     let mut unanswered: BTreeMap<String, &str> = BTreeMap::new();
+    let mut unanswered_at_end: BTreeMap<String, &str> = BTreeMap::new();
     let mut sent = BTreeSet::new();
     let mut unsent = BTreeSet::new();
     for (_, text) in log {
@@ -108,15 +110,23 @@ fn put_back<'a>(log: &'a [(String, String)], pools: &[&'a str]) -> BTreeMap<PutB
         let is_rejected = REJECTIONS.iter().any(|rejection| text.contains(rejection));
         if text.starts_with("event ") {
             sent.insert((pool, event));
+            unanswered_at_end.remove(&name);
             unanswered.insert(name, event);
         } else if text.starts_with("epipe ") {
             unsent.insert((pool, event));
         } else if text.ends_with(": event was processed") {
-            unanswered.remove(&name);
+            if unanswered.remove(&name).is_none()
+                && let Some(event) = unanswered_at_end.remove(&name)
+            {
+                *due.entry((pool, event)).or_default() -= 1;
+            }
         } else if (is_rejected || end_of_process(text).is_some())
             && let Some(event) = unanswered.remove(&name)
         {
             *due.entry((pool, event)).or_default() += 1;
+            if !is_rejected {
+                unanswered_at_end.insert(name, event);
+            }
         }
     }
     for event in unsent.difference(&sent) {
@@ -141,4 +151,16 @@ pub(super) fn pool_of<'a>(listener: &str, pools: &[&'a str]) -> Option<&'a str> 
         listener.strip_prefix(**pool).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     };
     pools.iter().find(is_of).copied()
+}
+
+#[test]
+fn a_result_after_the_line_about_the_exit_of_its_listener_completes_the_event() {
+    let with = |last: &str| {
+        let texts = ["event 0 sent to listener x", "exited: x (exit status 1; not expected)", last];
+        let log: Vec<_> = texts.iter().map(|text| ("DEBG".to_owned(), (*text).to_owned())).collect();
+        Lines::of(&log, &["x"]).is_complete
+    };
+    assert!(with("x: event was processed"));
+    assert!(with("rebuffering event 0 for pool x (buf size=0, max=100)"));
+    assert!(!with("spawned: 'x' with pid 1"));
 }
