@@ -19,7 +19,7 @@ pub mod supervise;
 pub mod sys;
 
 use cli::{Cli, EarlyExit, Mode};
-use config::{ClientSettings, Config, Inputs, Loaded, Overrides, TryStep};
+use config::{ClientSettings, Config, Loaded, Machine, Overrides, TryStep};
 use control::client::{ConfigLoaders, Launch};
 use error::Error;
 use std::env;
@@ -96,15 +96,15 @@ fn control(words: &[OsString], arguments: &[OsString]) -> u8 {
         let file = named.map(PathBuf::from).or_else(|| find_config_file(arguments).ok());
         let environment = Environment::of(&mut env::vars_os());
         file.map_or_else(ClientSettings::default, |file| {
-            config::client_settings(&file, &environment.inputs("", &|_| Ok(()), None))
+            config::client_settings(&file, &environment.machine("", &|_| Ok(()), None))
         })
     };
     let load = |named: Option<&Path>, launch: Launch| {
         let file = named.map(PathBuf::from).map_or_else(|| config_file_of(&launch), Ok)?;
         let environment = Environment::of(&mut launch.environment.into_iter());
         let host = sys::host_name();
-        let inputs = environment.inputs(&host, &|_| Ok(()), None);
-        let Loaded { config, report, .. } = config::load(&file, &Overrides::default(), &inputs);
+        let machine = environment.machine(&host, &|_| Ok(()), None);
+        let Loaded { config, report, .. } = config::load(&file, &Overrides::default(), &machine);
         config.ok_or_else(|| report.lines(false).next().unwrap_or_default())
     };
     let mut program = argv0(arguments).to_string_lossy().into_owned();
@@ -147,8 +147,8 @@ fn load(
     let file = cli.file.clone().map_or_else(|| find_config_file(arguments), Ok)?;
     let environment = Environment::of(&mut env::vars_os());
     let host = sys::host_name();
-    let inputs = environment.inputs(&host, check_user, try_step);
-    Ok(config::load(&file, &cli.overrides, &inputs))
+    let machine = environment.machine(&host, check_user, try_step);
+    Ok(config::load(&file, &cli.overrides, &machine))
 }
 
 /// The environment variables that the configuration file can use.
@@ -174,13 +174,13 @@ impl Environment {
         environment
     }
 
-    fn inputs<'a>(
+    fn machine<'a>(
         &'a self,
         host: &'a str,
         check_user: &'a dyn Fn(&str) -> Result<(), String>,
         try_step: Option<&'a TryStep<'a>>,
-    ) -> Inputs<'a> {
-        Inputs {
+    ) -> Machine<'a> {
+        Machine {
             environment: &self.variables,
             non_utf8_env_names: &self.non_utf8_env_names,
             host,

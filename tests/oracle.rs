@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rsup::config::{self, Inputs, Overrides};
+use rsup::config::{self, Machine, Overrides};
 use serde_json::Value;
 
 use crate::corpus::corpus;
@@ -129,7 +129,7 @@ fn environment() -> Vec<(String, String)> {
 
 /// Loads a file with rsup. Returns the processes as JSON, or the error messages.
 fn ours(file: &Path, environment: &[(String, String)]) -> Result<Value, String> {
-    let inputs = Inputs {
+    let inputs = Machine {
         environment,
         non_utf8_env_names: &[],
         host: "node1",

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::model::{ClientSettings, Inputs, ListDirectory, Loaded, Overrides};
+use super::model::{ClientSettings, ListDirectory, Loaded, Machine, Overrides};
 use super::report::{Notice, Report, SectionKey, Severity};
 use super::sections::value::unix_url;
 use super::warnings;
@@ -66,12 +66,12 @@ fn first_existing(paths: &[PathBuf]) -> Result<PathBuf, String> {
 /// Loads a configuration file and its includes. The report lists all errors and warnings; after an error there is no
 /// configuration.
 #[must_use]
-pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
-    let mut loader = Loader::new(file, inputs);
+pub fn load(file: &Path, overrides: &Overrides, machine: &Machine<'_>) -> Loaded {
+    let mut loader = Loader::new(file, machine);
     let main = loader.read_main_file(file);
     let mut document = Document::default();
     loader.add_file(&mut document, 0, &main);
-    let included = loader.read_includes(&mut document, inputs);
+    let included = loader.read_includes(&mut document, machine);
     for IncludedFile { index, directory, text } in &included {
         loader.add_file(&mut document, *index, text);
         document.add_directory(directory.clone());
@@ -79,21 +79,21 @@ pub fn load(file: &Path, overrides: &Overrides, inputs: &Inputs<'_>) -> Loaded {
     // supervisord requires this section. In rsup it may be missing, because all of its keys have defaults.
     document.add_section_if_missing("supervisord");
     let Loader { here, report, notices, .. } = loader;
-    assemble(&document, overrides, inputs, &here, report, notices)
+    assemble(&document, overrides, machine, &here, report, notices)
 }
 
 /// Reads the keys of `[supervisorctl]` that rsup's client uses. As in supervisord, an included file is not read. The
 /// client works without a file, so a key keeps its default if the file cannot be read or the value has an error.
 #[must_use]
-pub fn client_settings(file: &Path, inputs: &Inputs<'_>) -> ClientSettings {
-    let mut loader = Loader::new(file, inputs);
+pub fn client_settings(file: &Path, machine: &Machine<'_>) -> ClientSettings {
+    let mut loader = Loader::new(file, machine);
     let text = loader.read_main_file(file);
     let mut document = Document::default();
     loader.add_file(&mut document, 0, &text);
-    let environment = EnvMap::from(inputs.environment);
+    let environment = EnvMap::from(machine.environment);
     let vars = ExpansionVars {
         here: Some(&loader.here),
-        non_utf8_env_names: inputs.non_utf8_env_names,
+        non_utf8_env_names: machine.non_utf8_env_names,
         ..ExpansionVars::with_env_only(&environment)
     };
     let section = document.find("supervisorctl");
@@ -127,14 +127,14 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(file: &Path, inputs: &Inputs<'a>) -> Self {
+    fn new(file: &Path, machine: &Machine<'a>) -> Self {
         Loader {
             here: directory(file),
             report: Report::default(),
             notices: Vec::new(),
             bytes_left: MAX_TOTAL_BYTES,
             // The count begins one above the limit: when it reaches zero, the limit is exceeded.
-            glob: Glob { paths_left: MAX_PATHS.saturating_add(1), list_directory: inputs.list_directory },
+            glob: Glob { paths_left: MAX_PATHS.saturating_add(1), list_directory: machine.list_directory },
             included: Vec::new(),
         }
     }
@@ -217,15 +217,15 @@ impl<'a> Loader<'a> {
 
     /// Reads the files that match the patterns in the key `files` of the main file's `[include]` section. As in
     /// supervisord, an `[include]` in an included file has no effect.
-    fn read_includes(&mut self, document: &mut Document<'_>, inputs: &Inputs<'_>) -> Vec<IncludedFile> {
+    fn read_includes(&mut self, document: &mut Document<'_>, machine: &Machine<'_>) -> Vec<IncludedFile> {
         if document.find("include").is_some() {
             document.add_directory(self.here.clone());
-            self.read_include_section(document, inputs);
+            self.read_include_section(document, machine);
         }
         std::mem::take(&mut self.included)
     }
 
-    fn read_include_section(&mut self, document: &Document<'_>, inputs: &Inputs<'_>) {
+    fn read_include_section(&mut self, document: &Document<'_>, machine: &Machine<'_>) {
         let Some(section) = document.find("include") else { return };
         let Some(files) = section.get("files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
@@ -234,12 +234,12 @@ impl<'a> Loader<'a> {
             return;
         };
         let location = files.location;
-        let environment = EnvMap::from(inputs.environment);
+        let environment = EnvMap::from(machine.environment);
         let here = self.here.clone();
         let vars = ExpansionVars {
             here: Some(&here),
-            host: Some(inputs.host),
-            non_utf8_env_names: inputs.non_utf8_env_names,
+            host: Some(machine.host),
+            non_utf8_env_names: machine.non_utf8_env_names,
             ..ExpansionVars::with_env_only(&environment)
         };
         match expand(&files.text(), &vars, &"include.files") {
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn the_keys_of_the_client_are_read_and_have_defaults() {
         let environment = [("NAME".to_owned(), "ctl".to_owned())];
-        let inputs = Inputs {
+        let machine = Machine {
             environment: &environment,
             non_utf8_env_names: &[],
             host: "",
@@ -439,14 +439,14 @@ mod tests {
         let file = directory.path().join("a.conf");
         let settings = |text: &str| {
             fs::write(&file, text).unwrap();
-            client_settings(&file, &inputs)
+            client_settings(&file, &machine)
         };
         let here = directory.path().display();
         let read = settings("[supervisorctl]\nserverurl=unix://%(here)s/x/../a.sock\nprompt=%(ENV_NAME)s\n");
         assert_eq!((&*read.server_url, &*read.prompt), (&*format!("unix://{here}/a.sock"), "ctl"));
         let read = settings("[supervisorctl]\nserverurl=http://127.0.0.1:9001\nprompt=%(ENV_NONE)s\nx\n");
         assert_eq!((&*read.server_url, &*read.prompt), ("http://127.0.0.1:9001", "supervisor"));
-        for read in [settings("[a\n"), client_settings(Path::new("/nowhere"), &inputs)] {
+        for read in [settings("[a\n"), client_settings(Path::new("/nowhere"), &machine)] {
             assert_eq!((&*read.server_url, &*read.prompt), ("http://localhost:9001", "supervisor"));
         }
     }

@@ -6,21 +6,21 @@
 //!
 //! ```no_run
 //! # fn check_user(_: &str) -> Result<(), String> { Ok(()) }
-//! use rsup::config::{self, Inputs, Overrides};
+//! use rsup::config::{self, Machine, Overrides};
 //! use std::path::Path;
 //!
 //! let environment = vec![("PATH".to_string(), "/bin".to_string())];
-//! let inputs = Inputs {
+//! let machine = Machine {
 //!     environment: &environment,
-//!     not_utf8: &[],
+//!     non_utf8_env_names: &[],
 //!     host: "web1",
 //!     list_directory: &rsup::sys::list_directory,
 //!     check_user: &check_user,
 //!     try_step: None,
 //! };
 //! // An `Err` is the message that no file exists in the search path.
-//! let file = config::find(Path::new("/sbin/rsup"))?;
-//! let loaded = config::load(&file, &Overrides::default(), &inputs);
+//! let file = config::find_config_file(Path::new("/sbin/rsup"))?;
+//! let loaded = config::load(&file, &Overrides::default(), &machine);
 //! // `--check` prints the whole report. A start prints only the errors, and exits with 2 if there is one.
 //! let text = loaded.report.to_string();
 //! if let Some(config) = loaded.config {
@@ -46,9 +46,9 @@ pub(crate) use grammar::collections::StableSort;
 pub use grammar::python::repr;
 pub use load::{client_settings, find_config_file, load};
 pub use model::{
-    Address, ClientSettings, Config, Inputs, ListDirectory, Loaded, LogFile, Obstacle, OutputMode, Overrides,
-    ProcessConfig, Replacement, Rotation, SectionKind, Socket, StartStep, Startup, StreamEvents, Supervisord,
-    TryStep, descriptor_of_path, expand_home,
+    Address, ClientSettings, Config, ListDirectory, Loaded, LogFile, Machine, Obstacle, OutputMode,
+    Overrides, ProcessConfig, Replacement, Rotation, SectionKind, Socket, StartStep, Startup, StreamEvents,
+    Supervisord, TryStep, descriptor_of_path, expand_home,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

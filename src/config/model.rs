@@ -12,7 +12,7 @@ use crate::policy::{Level, ProcessSpec, ShutdownOn, StartupWait};
 
 /// What rsup must know about the machine to load a configuration.
 #[derive(Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct Machine<'a> {
     /// The environment that rsup was started with, for `%(ENV_X)s`.
     pub environment: &'a [(String, String)],
     /// The names of the environment variables whose values are not UTF-8. They are not in `environment`, so `%(ENV_X)s`
@@ -58,8 +58,8 @@ pub enum StartStep<'a> {
         /// The program's user.
         user: Option<&'a str>,
     },
-    /// rsup runs an event listener with these words as its command. The step fails if the command is a Python script
-    /// and there is no Python.
+    /// rsup starts an event listener with these words as its command. The step fails if the command is Python itself or
+    /// a Python script, and this Python is not found.
     ListenerCommand(&'a [String]),
 }
 

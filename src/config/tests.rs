@@ -15,7 +15,7 @@ fn load_file(file: &Path, overrides: &Overrides) -> Loaded {
     load(
         file,
         overrides,
-        &Inputs {
+        &Machine {
             environment: &environment,
             non_utf8_env_names: &[],
             host: "node1",

@@ -3,7 +3,8 @@
 
 use super::signal::Signal;
 
-/// A received signal and its sender, as the kernel reports them.
+/// A received signal and the kind of its sender. The kernel reports only the PID of the sender, and whether the signal
+/// comes from the kernel itself. `supervise` finds out the kind.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalInfo {
     pub signal: Signal,

@@ -53,8 +53,9 @@ pub enum StartupWait {
     Exited,
 }
 
-/// The configuration keys of one process that affect its state machine. As in supervisord, the integers may be
-/// negative: a negative number of seconds or retries means the same as 0.
+/// The part of the configuration of one process that decides when rsup starts, restarts and stops the process, and
+/// when the process makes rsup exit. As in supervisord, the integers of the keys may be negative: a negative number of
+/// seconds or retries means the same as 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
     /// Whether the process is started when rsup starts.

@@ -44,7 +44,7 @@ struct Condition {
     /// Whether the condition before this one in the list must be satisfied first. This is true for every condition of
     /// `startup=ordered` except the first one. Without this rule, a step would begin when a client has started the
     /// processes of the previous step, although earlier steps are not up yet.
-    requires_previous: bool,
+    requires_previous_condition: bool,
     members: Rc<[ProcessIndex]>,
     /// Each goal, and how many members have not reached it.
     goals: Vec<(Goal, usize)>,
@@ -134,25 +134,25 @@ impl StartupOrder {
             .collect();
         members.sort_unstable();
         let mut before: Option<Rc<[ProcessIndex]>> = None;
-        let mut requires_previous = false;
+        let mut requires_previous_condition = false;
         for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let step: Vec<ProcessIndex> = step.iter().map(|member| member.2).collect();
             if let Some(before) = before.replace(step.as_slice().into()) {
                 self.add_condition(
-                    requires_previous,
+                    requires_previous_condition,
                     before,
                     vec![Goal::Up],
                     step,
                     WaitReason::LowerPriorities,
                 );
-                requires_previous = true;
+                requires_previous_condition = true;
             }
         }
     }
 
     fn add_condition(
         &mut self,
-        requires_previous: bool,
+        requires_previous_condition: bool,
         members: Rc<[ProcessIndex]>,
         goals: Vec<Goal>,
         waiters: Vec<ProcessIndex>,
@@ -172,7 +172,7 @@ impl StartupOrder {
         }
         let goals = goals.into_iter().map(|goal| (goal, members.len())).collect();
         self.conditions.push(Condition {
-            requires_previous,
+            requires_previous_condition,
             members,
             goals,
             waiters,
@@ -231,8 +231,9 @@ impl StartupOrder {
     /// Marks a condition as satisfied if one of its goals is reached by all members, and if the previous condition is
     /// satisfied or not required. Then does the same with each next condition that requires the previous one.
     fn mark_if_satisfied(&mut self, mut number: usize, progress: &mut Vec<(ProcessIndex, bool)>) {
-        let mut may_be_satisfied = self.prerequisite(number).is_none_or(|before| before.is_satisfied);
-        while may_be_satisfied && let Some(condition) = self.conditions.get_mut(number) {
+        let mut may_have_become_satisfied =
+            self.previous_if_required(number).is_none_or(|before| before.is_satisfied);
+        while may_have_become_satisfied && let Some(condition) = self.conditions.get_mut(number) {
             let any_goal_reached = condition.goals.iter().any(|(_, missing)| *missing == 0);
             if !any_goal_reached || mem::replace(&mut condition.is_satisfied, true) {
                 return;
@@ -246,18 +247,22 @@ impl StartupOrder {
                 }
             }
             number = number.saturating_add(1);
-            may_be_satisfied = self.requires_previous(number);
+            may_have_become_satisfied = self.requires_previous_condition(number);
         }
     }
 
     /// Whether the condition before this one has to be satisfied too.
-    fn requires_previous(&self, number: usize) -> bool {
-        self.conditions.get(number).is_some_and(|condition| condition.requires_previous)
+    fn requires_previous_condition(&self, number: usize) -> bool {
+        self.conditions.get(number).is_some_and(|condition| condition.requires_previous_condition)
     }
 
     /// The condition that has to be satisfied before this one.
-    fn prerequisite(&self, number: usize) -> Option<&Condition> {
-        if self.requires_previous(number) { self.conditions.get(number.checked_sub(1)?) } else { None }
+    fn previous_if_required(&self, number: usize) -> Option<&Condition> {
+        if self.requires_previous_condition(number) {
+            self.conditions.get(number.checked_sub(1)?)
+        } else {
+            None
+        }
     }
 
     /// Notes that a process will reach no further state by itself. `has_ended_for_good` returns whether this is true of
@@ -288,7 +293,7 @@ impl StartupOrder {
                         }
                     }
                     number = number.saturating_add(1);
-                    if !self.requires_previous(number) {
+                    if !self.requires_previous_condition(number) {
                         break;
                     }
                 }

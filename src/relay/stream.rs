@@ -107,15 +107,15 @@ fn next_piece(held: &[u8], unfinished: UnfinishedLine) -> Option<(Piece<'_>, usi
     if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
         return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));
     }
-    let whole = Piece { text: held, is_line: true };
+    let all_held = Piece { text: held, is_line: true };
     match unfinished {
-        _ if held.len() >= MAX_LINE => Some((whole, 0)),
+        _ if held.len() >= MAX_LINE => Some((all_held, 0)),
         UnfinishedLine::Waits => None,
         UnfinishedLine::ShowsProgress => {
             let last = held.iter().rposition(|byte| *byte == b'\r')?;
             Some((Piece { text: held.get(..=last)?, is_line: false }, 0))
         }
-        UnfinishedLine::IsLine => (!held.is_empty()).then_some((whole, 0)),
+        UnfinishedLine::IsLine => (!held.is_empty()).then_some((all_held, 0)),
     }
 }
 

@@ -134,10 +134,10 @@ impl RunningCommand {
         self.remaining.send_term_to_matching(|pid, group, _| group != command && pid != command);
     }
 
-    /// Sends SIGKILL to the command's process group.
+    /// Sends SIGKILL to the command and to its process group.
     ///
     /// # Errors
-    /// Returns the errno of kill(2) for the command itself.
+    /// Returns the errno of kill(2) for the command. An error for the process group is ignored.
     fn kill_command(&self) -> Result<(), Errno> {
         // The command gets a signal of its own, because it may have moved to another process group.
         let leader_killed = sys::kill(self.pid, Signal::KILL.number());

@@ -14,8 +14,9 @@ use std::mem;
 const REAP_BATCH: u32 = 1024;
 
 impl Supervisor {
-    /// Reaps children until no zombie is left, and then looks for empty process groups. The order matters: a zombie is
-    /// still a member of its process group.
+    /// Reaps children, and then looks for empty process groups. The order matters: a zombie is still a member of its
+    /// process group. One call reaps at most [`REAP_BATCH`] children, and may end earlier for a pause. If zombies may be
+    /// left, `reap_incomplete` is true afterwards, and the main loop calls this function again.
     pub(super) fn reap(&mut self, now: Time) {
         // An incomplete pass does not call `on_reaped`, although it may have reaped children. `any_child_changed` is
         // therefore true from the start if the last pass was incomplete, so that this pass reports the children of the
@@ -68,9 +69,9 @@ impl Supervisor {
         }
     }
 
-    /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. If all
-    /// programs have ended and only event listeners run, the listeners do not count. If the kernel then does not list
-    /// the children, the result is false.
+    /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. Normally every
+    /// child keeps rsup from exiting. If all programs have ended and only event listeners run, only an adopted orphan
+    /// does. To find an orphan, rsup needs the kernel's list of its children. Without this list the result is false.
     fn has_child_preventing_exit(&self) -> bool {
         if !self.processes.only_listeners_run() {
             return true;

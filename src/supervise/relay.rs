@@ -161,7 +161,7 @@ impl RelayBuilder {
         if self.shared.is_none() {
             return direct;
         }
-        let StreamPipe { reader, writer } = match StreamPipe::new() {
+        let StreamPipe { reader, writer } = match StreamPipe::with_nonblocking_reader() {
             Ok(pipe) => pipe,
             Err(errno) => {
                 self.failure = self.failure.or(Some(errno));

@@ -33,7 +33,7 @@ impl StreamPipe {
     ///
     /// # Errors
     /// Returns the errno of pipe2(2) or of fcntl(2).
-    pub fn new() -> Result<Self, Errno> {
+    pub fn with_nonblocking_reader() -> Result<Self, Errno> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Self { reader, writer })

@@ -249,14 +249,15 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let timespec = timeout.map(|time| [long(time.as_secs()), long(time.subsec_nanos().into())]);
     let timespec = timespec.as_ref().map_or(null(), from_ref);
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let all = ALL;
-    let set = &raw const all;
+    let awaited = ALL;
+    let awaited_set = &raw const awaited;
     // rsup makes a raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an
     // interruption.
-    // SAFETY: the kernel reads SET_SIZE bytes from `all` and a timespec from `timespec` (unless null), and writes one
+    // SAFETY: the kernel reads SET_SIZE bytes from `awaited` and a timespec from `timespec` (unless null), and writes one
     // siginfo to `info`. All three have these sizes and stay valid during the call.
-    let signal =
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), timespec, SET_SIZE) };
+    let signal = unsafe {
+        libc::syscall(libc::SYS_rt_sigtimedwait, awaited_set, info.as_mut_ptr(), timespec, SET_SIZE)
+    };
     // EAGAIN means that `timeout` has passed. EINTR means that rsup was stopped and continued. Any other errno means
     // that a seccomp filter refuses rt_sigtimedwait(2).
     if signal == -1 && ![Errno::EAGAIN, Errno::EINTR].contains(&Errno::last()) {
@@ -305,11 +306,11 @@ impl SignalFd {
     /// # Errors
     /// Returns the errno of signalfd(2).
     pub fn new() -> Result<Self, Errno> {
-        let all = ALL;
-        let set = &raw const all;
+        let awaited = ALL;
+        let awaited_set = &raw const awaited;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: the kernel reads SET_SIZE bytes from `all`, which has this size and stays valid during the call.
-        let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, set, SET_SIZE, flags) };
+        // SAFETY: the kernel reads SET_SIZE bytes from `awaited`, which has this size and stays valid during the call.
+        let result = unsafe { libc::syscall(libc::SYS_signalfd4, -1, awaited_set, SET_SIZE, flags) };
         let fd = i32::try_from(cvt(result)?).map_err(|_| Errno::EBADF)?;
         // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))

@@ -57,7 +57,7 @@ fn is_shell(job_starter: i32) -> bool {
 /// - tcgetpgrp(3) returns 0, because the foreground process group is outside the PID namespace. rsup may then be in the
 ///   background.
 ///
-/// In these two cases rsup calls [`give_foreground`] only after SIGTTIN or SIGTTOU has stopped the command.
+/// If the result is false, rsup calls [`give_foreground`] only after SIGTTIN or SIGTTOU has stopped the command.
 #[must_use]
 pub fn wants_foreground() -> bool {
     foreground(standard_fd(STDIN)).is_ok_and(|group| group > 0) && !is_writable_pipe(STDOUT)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use rsup::config::{self, Inputs, Overrides};
+use rsup::config::{self, Machine, Overrides};
 
 const RUNS: usize = 50;
 /// The environment variable that names the file to a process that loads it.
@@ -20,7 +20,7 @@ pub(crate) fn is_requested() -> bool {
 pub(crate) fn load_once() {
     let file = env::var_os(FILE).expect("is_requested has returned true");
     let file = Path::new(&file);
-    let inputs = Inputs {
+    let inputs = Machine {
         environment: &[],
         non_utf8_env_names: &[],
         host: "host",

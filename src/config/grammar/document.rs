@@ -225,7 +225,7 @@ impl<'t> Document<'t> {
         for (key, value) in self.defaults().filter(|(key, _)| known_keys::is_known(key)) {
             match keys.iter_mut().find(|known| known.key == key) {
                 Some(known) => known.replace(value),
-                None => keys.push(DefaultKey { key, old_values: Vec::new(), last: value }),
+                None => keys.push(DefaultKey { key, old_values: Vec::new(), newest_value: value }),
             }
         }
         keys
@@ -242,12 +242,12 @@ struct DefaultKey<'a> {
     /// The values of this key that a later file has replaced, but that some sections keep. Each comes with the index
     /// of the file that has replaced it.
     old_values: Vec<(usize, Value<'a>)>,
-    last: Value<'a>,
+    newest_value: Value<'a>,
 }
 
 impl<'a> DefaultKey<'a> {
     fn replace(&mut self, value: Value<'a>) {
-        let old = std::mem::replace(&mut self.last, value);
+        let old = std::mem::replace(&mut self.newest_value, value);
         if old.location.file < value.location.file && old.here.is_some() && old.written.contains(HERE) {
             self.old_values.push((value.location.file, old));
         }
@@ -256,7 +256,7 @@ impl<'a> DefaultKey<'a> {
     /// Returns the value that a section inherits if its first header is in the file with the index `file`.
     fn value_for(&self, file: usize, directories: &'a [String]) -> Value<'a> {
         let first = self.old_values.partition_point(|(next, _)| *next <= file);
-        let value = self.old_values.get(first).map_or(self.last, |(_, value)| *value);
+        let value = self.old_values.get(first).map_or(self.newest_value, |(_, value)| *value);
         // supervisord copies a value with `%(here)s` to the section as soon as two files are read: the file that sets
         // the value, and the file with the section's first header. The directory of the later of these two files
         // replaces `%(here)s`.

@@ -8,7 +8,7 @@ use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
 use super::{group, ignored_sections, ordered_start, supervisord};
 use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::Document;
-use crate::config::model::{Config, Inputs, Loaded, Overrides, ProcessConfig};
+use crate::config::model::{Config, Loaded, Machine, Overrides, ProcessConfig};
 use crate::config::report::{Notice, Report};
 use crate::config::warnings;
 
@@ -17,7 +17,7 @@ use crate::config::warnings;
 pub(crate) fn assemble(
     document: &Document<'_>,
     overrides: &Overrides,
-    inputs: &Inputs<'_>,
+    machine: &Machine<'_>,
     here: &str,
     report: Report,
     notices: Vec<Notice>,
@@ -25,7 +25,7 @@ pub(crate) fn assemble(
     let mut context = Context {
         document,
         sections: &document.sections(),
-        inputs,
+        machine,
         overrides,
         here,
         report,
@@ -48,7 +48,7 @@ pub(crate) fn assemble(
 }
 
 fn read_sections(context: &mut Context<'_>) -> Option<Config> {
-    let mut variables = EnvMap::from(context.inputs.environment);
+    let mut variables = EnvMap::from(context.machine.environment);
     let supervisord = supervisord::read_section(context, &mut variables);
     let config = supervisord.map(|supervisord| {
         let defaults = ProgramDefaults {

@@ -21,7 +21,7 @@ use crate::policy::Level;
 /// Checks all sections that have no effect in rsup, and logs their names in one line when rsup starts.
 pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
     let vars = ExpansionVars {
-        non_utf8_env_names: context.inputs.non_utf8_env_names,
+        non_utf8_env_names: context.machine.non_utf8_env_names,
         ..ExpansionVars::with_env_only(variables)
     };
     let vars_with_here = context.base_vars(variables);

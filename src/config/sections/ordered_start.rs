@@ -78,8 +78,8 @@ pub(crate) fn read_keys(
     }
 }
 
-/// Subtracts from the memory limit the memory that `numprocs` processes need to wait for `name_count` programs each.
-/// Returns false if the limit is exceeded.
+/// Subtracts from the memory limit the size of the waits of `numprocs` processes, each of which waits for `name_count`
+/// programs. Returns false if the limit is exceeded.
 fn charge_waits(reader: &mut SectionReader<'_, '_>, name_count: usize, numprocs: i64) -> bool {
     let for_processes = usize::try_from(numprocs).unwrap_or(0).saturating_mul(size_of::<Dependency>());
     reader.context.charge_bytes(name_count.saturating_mul(for_processes.saturating_add(size_of::<Wait>())))

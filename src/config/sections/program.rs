@@ -92,7 +92,7 @@ pub(crate) fn add_processes<'a>(
     processes: &mut Vec<ProcessConfig>,
 ) {
     let vars = ExpansionVars {
-        host: Some(context.inputs.host),
+        host: Some(context.machine.host),
         program: Some(&source.program_name),
         group: Some(&source.group_name),
         ..context.base_vars(defaults.variables)

@@ -8,7 +8,7 @@ use super::wait_graph::ProgramWaits;
 use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
-use crate::config::model::{Inputs, Obstacle, Overrides, Socket, StartStep};
+use crate::config::model::{Machine, Obstacle, Overrides, Socket, StartStep};
 use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
 
@@ -17,7 +17,7 @@ pub(crate) struct Context<'a> {
     pub(crate) document: &'a Document<'a>,
     /// All sections of `document` except `[DEFAULT]`.
     pub(crate) sections: &'a [Section<'a>],
-    pub(crate) inputs: &'a Inputs<'a>,
+    pub(crate) machine: &'a Machine<'a>,
     pub(crate) overrides: &'a Overrides,
     /// The directory of the main configuration file, for `%(here)s`.
     pub(crate) here: &'a str,
@@ -56,7 +56,7 @@ impl<'a> Context<'a> {
     {
         ExpansionVars {
             here: Some(self.here),
-            non_utf8_env_names: self.inputs.non_utf8_env_names,
+            non_utf8_env_names: self.machine.non_utf8_env_names,
             ..ExpansionVars::with_env_only(environment)
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Context<'a> {
     /// Returns a message. If the user does not exist, it is the message that supervisord writes for this value.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
         if self.known_users.get(user).is_none() {
-            (self.inputs.check_user)(user)?;
+            (self.machine.check_user)(user)?;
             self.known_users.insert(user);
         }
         Ok(())
@@ -116,7 +116,7 @@ impl<'a> Context<'a> {
     /// For `--check`: tries to change to the user of `[supervisord]`. All later steps of the start are tried as this
     /// user.
     pub(crate) fn try_own_user(&mut self, user: &str) -> Option<Obstacle> {
-        let obstacle = self.inputs.try_step.and_then(|try_step| try_step(StartStep::OwnUser(user)).err());
+        let obstacle = self.machine.try_step.and_then(|try_step| try_step(StartStep::OwnUser(user)).err());
         self.own_user = Some(user.to_owned());
         self.can_change_to_own_user = obstacle.is_none();
         obstacle
@@ -139,7 +139,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
-        self.inputs.try_step.filter(|_| self.can_change_to_own_user)?(step).err()
+        self.machine.try_step.filter(|_| self.can_change_to_own_user)?(step).err()
     }
 
     pub(crate) fn reader<'c>(&'c mut self, section: &'a Section<'a>) -> SectionReader<'c, 'a> {

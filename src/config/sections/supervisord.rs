@@ -41,7 +41,7 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
     let overrides = context.overrides;
     let vars = context.base_vars(variables);
     // supervisord knows `%(host_node_name)s` in `environment`, but in no other key of this section.
-    let vars_for_environment = ExpansionVars { host: Some(context.inputs.host), ..vars };
+    let vars_for_environment = ExpansionVars { host: Some(context.machine.host), ..vars };
     let mut reader = context.reader(section);
     let nodaemon = reader.value("nodaemon", &vars, boolean);
     if nodaemon == Some(false) {
@@ -95,7 +95,7 @@ fn warn_foreground(reader: &mut SectionReader<'_, '_>) {
 fn check_user(reader: &mut SectionReader<'_, '_>, supervisord: &Supervisord) {
     let from_options = reader.context.overrides.user.as_deref();
     let Some(user) = from_options.or(supervisord.user.as_deref()) else { return };
-    let checked = (reader.context.inputs.check_user)(user).map_err(Obstacle::Error);
+    let checked = (reader.context.machine.check_user)(user).map_err(Obstacle::Error);
     let obstacle = checked.err().or_else(|| reader.context.try_own_user(user));
     match obstacle {
         Some(Obstacle::Error(why) | Obstacle::Warning(why)) if from_options.is_some() => {
