@@ -248,7 +248,7 @@ impl LineFormatter {
                 let (date_time, milliseconds) = self.stamp.now();
                 let mut line = LineWriter::append_to(out, MAX_LINE);
                 let written = write!(line, "{date_time},{milliseconds:03} {} {text}", level.tag());
-                line.finish(written);
+                line.mark_if_cut(written);
                 out.push(b'\n');
             }
             LogFormat::Json => {
@@ -257,7 +257,7 @@ impl LineFormatter {
                 let mut message = Vec::new();
                 let mut line = LineWriter::append_to(&mut message, MAX_LINE / 2 - 100);
                 let written = write!(line, "{text}");
-                line.finish(written);
+                line.mark_if_cut(written);
                 self.begin_json_with_time(out);
                 out.extend(format!(", \"level\": \"{}\", \"message\": ", level.tag()).bytes());
                 json_string::append(out, &message);
@@ -320,7 +320,7 @@ impl<'a> LineWriter<'a> {
     }
 
     /// Appends [`CUT`] if the text was too long.
-    fn finish(self, written: fmt::Result) {
+    fn mark_if_cut(self, written: fmt::Result) {
         if written.is_err() {
             self.out.extend(CUT);
         }

@@ -462,7 +462,7 @@ impl Walk {
             self.fakes[id].pid = None;
             // The next start repeats this one, so the interval between two starts does not apply.
             self.fakes[id].last_start = None;
-            self.apply(id, Event::UnopenedFifoFound);
+            self.apply(id, Event::FifoUnopenedByRsup);
         } else {
             self.fakes[id].leader = Some(Exec::Done);
             self.fakes[id].up_since = Some(self.now);
@@ -1092,8 +1092,8 @@ fn add_dependencies(specs: &mut [ProcessSpec], random: &mut fastrand::Rng) {
 fn state_name(state: ProcessState) -> &'static str {
     match state {
         ProcessState::Stopped => "STOPPED",
-        ProcessState::Starting { up_since: None } => "STARTING before the exec",
-        ProcessState::Starting { up_since: Some(_) } => "STARTING",
+        ProcessState::Starting { exec_succeeded_at: None } => "STARTING before the exec",
+        ProcessState::Starting { exec_succeeded_at: Some(_) } => "STARTING",
         ProcessState::Running => "RUNNING",
         ProcessState::Backoff { .. } => "BACKOFF",
         ProcessState::Stopping(StopStep::LeaderAsked { .. }) => "STOPPING",
@@ -1110,7 +1110,7 @@ fn event_name(event: Event) -> &'static str {
     match event {
         Event::ExecSucceeded => "spawned",
         Event::SpawnFailed => "spawn failed",
-        Event::UnopenedFifoFound => "spawn deferred",
+        Event::FifoUnopenedByRsup => "spawn deferred",
         Event::Exited { group_alive: false, .. } => "exited",
         Event::Exited { group_alive: true, .. } => "exited with group alive",
         Event::GroupEmpty => "group empty",

@@ -19,9 +19,9 @@ pub(crate) struct OptionSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionScope {
     /// The option may be given in both modes: with a command and without one.
-    BothModes,
+    WithOrWithoutCommand,
     /// The option may be given only without a command. With a command, the option is an error.
-    ConfigurationMode,
+    OnlyWithoutCommand,
     /// The option may be given with and without a command, and has no effect. rsup accepts it because supervisord has
     /// it.
     Ignored,
@@ -119,8 +119,12 @@ fn find_long(typed: &str, specs: &OptionTable) -> Result<OptionSpec, String> {
 /// Returns the whole long name for messages. An option that has no effect in rsup is written with `_`, as in
 /// supervisord's messages, unless the user wrote `-`.
 fn long_name_for_messages(spec: OptionSpec, typed: &str) -> String {
-    let uses_underscores = spec.scope == OptionScope::Ignored && !typed.contains('-');
-    if uses_underscores { format!("--{}", spec.long.replace('-', "_")) } else { format!("--{}", spec.long) }
+    let is_shown_with_underscores = spec.scope == OptionScope::Ignored && !typed.contains('-');
+    if is_shown_with_underscores {
+        format!("--{}", spec.long.replace('-', "_"))
+    } else {
+        format!("--{}", spec.long)
+    }
 }
 
 /// Reads a cluster of short options: `-n`, `-nc FILE` or `-cFILE`. The first option that takes a value gets the

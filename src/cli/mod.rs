@@ -20,7 +20,7 @@ use crate::config::{Overrides, repr};
 pub(crate) const SUPERVISORD_VERSION: &str = "4.3.0";
 
 /// The name of the command in the usage line of the help.
-const COMMAND_NAME: [&str; 1] = ["rsup"];
+const NAME_IN_USAGE: [&str; 1] = ["rsup"];
 
 /// A valid command line that does not ask for the help or the version.
 #[derive(Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ fn argh_argument(option: &ParsedOption) -> Result<Vec<String>, String> {
 /// Returns the message that argh makes for the first argument that it refuses.
 fn read(arguments: &[String]) -> Result<Options, String> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    Options::from_args(&COMMAND_NAME, &arguments).map_err(|exit| exit.output)
+    Options::from_args(&NAME_IN_USAGE, &arguments).map_err(|exit| exit.output)
 }
 
 /// Returns argh's error message without its prefix, which names the option and its value.
@@ -183,7 +183,7 @@ fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> 
         let lacks_command = line.has_separator && !as_supervisord;
         return if lacks_command { Err("no command after --".to_owned()) } else { Ok(()) };
     }
-    match line.options.iter().find(|option| option.spec.scope == OptionScope::ConfigurationMode) {
+    match line.options.iter().find(|option| option.spec.scope == OptionScope::OnlyWithoutCommand) {
         Some(option) => Err(format!("option {} cannot be used with a command", option.name_for_messages)),
         None => Ok(()),
     }
@@ -205,7 +205,7 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
 
 fn help() -> String {
     // argh returns the help as an error.
-    Options::from_args(&COMMAND_NAME, &["--help"]).err().map_or_else(String::new, |exit| exit.output)
+    Options::from_args(&NAME_IN_USAGE, &["--help"]).err().map_or_else(String::new, |exit| exit.output)
 }
 
 fn version(as_supervisord: bool) -> String {

@@ -171,9 +171,9 @@ fn spec(flag: &FlagInfo<'static>) -> OptionSpec {
         scope: if flag.hidden {
             OptionScope::Ignored
         } else if FOR_BOTH_MODES.contains(&long) {
-            OptionScope::BothModes
+            OptionScope::WithOrWithoutCommand
         } else {
-            OptionScope::ConfigurationMode
+            OptionScope::OnlyWithoutCommand
         },
     }
 }
@@ -197,7 +197,9 @@ mod tests {
     fn every_option_for_both_modes_is_declared() {
         for name in FOR_BOTH_MODES {
             assert!(
-                specs().iter().any(|spec| spec.long == name && spec.scope == OptionScope::BothModes),
+                specs()
+                    .iter()
+                    .any(|spec| spec.long == name && spec.scope == OptionScope::WithOrWithoutCommand),
                 "{name}"
             );
         }

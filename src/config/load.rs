@@ -204,7 +204,7 @@ impl<'a> Loader<'a> {
                 LogicalLine::CommentInsideQuotes(kept) => {
                     (Severity::Warning, comment_in_quotes_warning(kept))
                 }
-                LogicalLine::EntryLikeContinuation(name) if warnings::is_known_section_or_key(name) => {
+                LogicalLine::EntryLikeContinuation(name) if warnings::is_section_or_program_key(name) => {
                     (Severity::Warning, indented_entry_warning(name))
                 }
                 LogicalLine::EntryLikeContinuation(_) | LogicalLine::Header(_) | LogicalLine::Entry(..) => {

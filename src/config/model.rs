@@ -41,7 +41,7 @@ pub type TryStep<'a> = dyn Fn(StartStep<'_>) -> Result<(), Obstacle> + 'a;
 #[derive(Clone, Copy, Debug)]
 pub enum StartStep<'a> {
     /// rsup changes to the user of `[supervisord]`.
-    OwnUser(&'a str),
+    SupervisordUser(&'a str),
     /// A program changes to its user.
     ProgramUser {
         /// The user of `[supervisord] user`. rsup changes to this user before it starts a program or creates a socket.
@@ -233,7 +233,7 @@ pub enum Replacement {
     /// The listener starts programs in an order. rsup does this itself.
     OrderedStart,
     /// The listener supervisor_stdout prints the output of the programs with their names. rsup does this itself.
-    NamedOutput,
+    PrefixedOutput,
 }
 
 /// When a log file is rotated, and how many old files are kept.

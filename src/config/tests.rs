@@ -194,7 +194,7 @@ fn a_listener_that_names_the_output_is_replaced() {
         let config = config(command);
         let listener = config.replaced_listeners[0].listener.as_ref().unwrap();
         assert!(config.processes.is_empty());
-        assert_eq!(listener.replacement, Some(Replacement::NamedOutput));
+        assert_eq!(listener.replacement, Some(Replacement::PrefixedOutput));
     }
     for command in ["kill.py --log /log/supervisor_stdout.log", "/opt/supervisor_stdout/kill.py"] {
         assert!(config(command).replaced_listeners.is_empty(), "{command}");

@@ -56,7 +56,7 @@ fn suggestion(unknown_count: usize, nearest: impl FnOnce() -> Option<&'static st
 }
 
 /// Returns whether an indented line with this name was probably meant as a section header or a key.
-pub(crate) fn is_known_section_or_key(name: &str) -> bool {
+pub(crate) fn is_section_or_program_key(name: &str) -> bool {
     known_keys::of_section(name).is_some() || known_keys::is_program_key(name)
 }
 

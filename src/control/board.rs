@@ -34,7 +34,7 @@ const LONGEST_LINE: usize = 1 << 16;
 /// The largest number of processes that a client accepts. The limits exist because a forged board can claim any size.
 const MOST_PROCESSES: usize = 1 << 17;
 /// The number of bytes at the beginning of a board that contain the length of its lines.
-pub const START_LENGTH: usize = ALIGNMENT;
+pub const HEADER_START_LENGTH: usize = ALIGNMENT;
 /// A part of the padding of a line.
 const BLANKS: &str = "                                                                ";
 /// The number of bytes of a sequence number and of one tab. A line begins with the sequence number and a tab, and ends
@@ -81,13 +81,13 @@ pub struct Record<'a> {
     pub exit_expected: bool,
     /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL. Not
     /// set while the first start waits for other processes (`waiting`).
-    pub start_due: bool,
+    pub awaits_start: bool,
     /// How often the process has entered RUNNING.
     pub successful_starts: u32,
     /// How often a start has failed.
     pub failed_starts: u32,
     /// How many requests for this process rsup has served.
-    pub served: Served,
+    pub served: ServedCounts,
     pub autostart: bool,
     pub group_priority: i64,
     /// The priority of the process within its group.
@@ -103,7 +103,7 @@ pub struct Record<'a> {
 /// the same kind from another client. For a start or a stop, the client need not know which of the two it was. For a
 /// signal, the client may report success before its own signal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Served {
+pub struct ServedCounts {
     pub start_requests: u32,
     pub stop_requests: u32,
     pub signal_requests: u32,
@@ -166,8 +166,8 @@ pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize
     (FIXED_FIELDS_LENGTH + longest).next_multiple_of(ALIGNMENT)
 }
 
-/// Returns the length of the lines of a board, which is in the first [`START_LENGTH`] bytes of the board. Returns
-/// `None` if `start` contains no valid length, for example because rsup has not written the header yet.
+/// Returns the length of the lines of a board, which is in the first [`HEADER_START_LENGTH`] bytes of the board.
+/// Returns `None` if `start` contains no valid length, for example because rsup has not written the header yet.
 #[must_use]
 pub fn line_length_in(start: &[u8]) -> Option<usize> {
     let length: usize = number(str::from_utf8(start).ok()?.split('\t').nth(3)?.strip_prefix("line ")?)?;
@@ -215,7 +215,7 @@ impl Header {
 impl<'a> Record<'a> {
     /// Replaces `line` by the text of this record.
     pub fn render(&self, sequence_number: u32, line_length: usize, line: &mut String) {
-        let Served { start_requests, stop_requests: stops, signal_requests: signals } = self.served;
+        let ServedCounts { start_requests, stop_requests: stops, signal_requests: signals } = self.served;
         render_line(sequence_number, line_length, line, &|line| {
             // Writing to a String cannot fail.
             let _ = write!(
@@ -229,7 +229,7 @@ impl<'a> Record<'a> {
                 self.ended_at,
                 self.exit,
                 word_or_dash(self.exit_expected, "expected"),
-                word_or_dash(self.start_due, "due"),
+                word_or_dash(self.awaits_start, "due"),
                 self.successful_starts,
                 self.failed_starts,
                 word_or_dash(self.autostart, "auto"),
@@ -252,18 +252,18 @@ impl<'a> Record<'a> {
     fn from_fields(mut fields: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut next = || fields.next();
         Some(Self {
-            group: unescape(next()?),
-            name: unescape(next()?),
+            group: unescape_backslashes(next()?),
+            name: unescape_backslashes(next()?),
             state: State::from_name(next()?)?,
             pid: number(next()?)?,
             started_at: number(next()?)?,
             ended_at: number(next()?)?,
             exit: next()?.into(),
             exit_expected: next()? == "expected",
-            start_due: next()? == "due",
+            awaits_start: next()? == "due",
             successful_starts: number(next()?)?,
             failed_starts: number(next()?)?,
-            served: Served {
+            served: ServedCounts {
                 start_requests: number(next()?)?,
                 stop_requests: number(next()?)?,
                 signal_requests: number(next()?)?,
@@ -271,8 +271,8 @@ impl<'a> Record<'a> {
             autostart: next()? == "auto",
             group_priority: number(next()?)?,
             priority: number(next()?)?,
-            waits_for: unescape(next()?),
-            failure: unescape(next()?),
+            waits_for: unescape_backslashes(next()?),
+            failure: unescape_backslashes(next()?),
         })
     }
 }
@@ -355,7 +355,7 @@ fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns a text in the form in which the client shows and compares it. Control characters stay escaped.
-fn unescape(text: &str) -> Cow<'_, str> {
+fn unescape_backslashes(text: &str) -> Cow<'_, str> {
     if text.contains('\\') { text.replace(r"\x5c", r"\").into() } else { text.into() }
 }
 
@@ -372,10 +372,10 @@ impl Record<'static> {
             ended_at: 2000,
             exit: "".into(),
             exit_expected: false,
-            start_due: false,
+            awaits_start: false,
             successful_starts: 1,
             failed_starts: 0,
-            served: Served::default(),
+            served: ServedCounts::default(),
             autostart: true,
             group_priority: 999,
             priority: 999,
@@ -399,10 +399,10 @@ mod tests {
             ended_at: 1_790_000_001,
             exit: "exit status 1".into(),
             exit_expected: false,
-            start_due: false,
+            awaits_start: false,
             successful_starts: 3,
             failed_starts: u32::MAX,
-            served: Served { start_requests: 1, stop_requests: 2, signal_requests: 3 },
+            served: ServedCounts { start_requests: 1, stop_requests: 2, signal_requests: 3 },
             autostart: true,
             group_priority: -1,
             priority: 999,
@@ -436,7 +436,7 @@ mod tests {
             waits_for: "".into(),
             failure: "".into(),
             exit_expected: true,
-            start_due: true,
+            awaits_start: true,
             autostart: false,
             ..record()
         };
@@ -490,9 +490,13 @@ mod tests {
             ended_at: 99_999_999_999,
             exit: "terminated by SIGSTKFLT (core dumped)".into(),
             exit_expected: true,
-            start_due: true,
+            awaits_start: true,
             successful_starts: u32::MAX,
-            served: Served { start_requests: u32::MAX, stop_requests: u32::MAX, signal_requests: u32::MAX },
+            served: ServedCounts {
+                start_requests: u32::MAX,
+                stop_requests: u32::MAX,
+                signal_requests: u32::MAX,
+            },
             group_priority: i64::MIN,
             priority: i64::MIN,
             waits_for: "".into(),

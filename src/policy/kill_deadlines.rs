@@ -14,7 +14,7 @@ pub(super) const MAX_LATE_STOPWAIT_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopDeadline {
+pub struct ShutdownDeadlines {
     /// When rsup sends a request to stop to every process that has not got one yet. The time from then to `kill_at` is
     /// a third of `stop_timeout`, but at most 5 s.
     pub ask_at: Time,
@@ -22,7 +22,7 @@ pub struct StopDeadline {
     pub kill_at: Time,
 }
 
-impl StopDeadline {
+impl ShutdownDeadlines {
     /// The deadlines of a stop that begins now and may take this many seconds.
     #[must_use]
     pub fn from_timeout(now: Time, stop_timeout: u64) -> Self {
@@ -48,7 +48,7 @@ pub struct KillDeadlines {
 
 /// What rsup has to do at a deadline of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SweepStep {
+pub enum KillOrGiveUp {
     /// Send SIGKILL, and call [`KillDeadlines::note_killed`].
     Kill,
     /// Exit, although some processes did not die.
@@ -122,12 +122,12 @@ impl KillDeadlines {
 
     /// The step whose deadline has passed.
     #[must_use]
-    pub fn due(&self, now: Time) -> Option<SweepStep> {
+    pub fn due(&self, now: Time) -> Option<KillOrGiveUp> {
         let is_due = |deadline: Option<Time>| deadline.is_some_and(|deadline| now >= deadline);
         if is_due(self.kill_at) {
-            Some(SweepStep::Kill)
+            Some(KillOrGiveUp::Kill)
         } else {
-            is_due(self.give_up_at).then_some(SweepStep::GiveUp)
+            is_due(self.give_up_at).then_some(KillOrGiveUp::GiveUp)
         }
     }
 }
@@ -144,10 +144,10 @@ mod tests {
     fn sigkill_follows_sigterm_and_one_second_later_the_wait_ends() {
         let mut sweep = KillDeadlines::begin(at(0), 10, None);
         assert_eq!((sweep.deadline(), sweep.due(at(9))), (Some(at(10)), None));
-        assert_eq!(sweep.due(at(10)), Some(SweepStep::Kill));
+        assert_eq!(sweep.due(at(10)), Some(KillOrGiveUp::Kill));
         sweep.note_killed(at(10));
         assert_eq!((sweep.deadline(), sweep.due(at(10))), (Some(at(11)), None));
-        assert_eq!(sweep.due(at(11)), Some(SweepStep::GiveUp));
+        assert_eq!(sweep.due(at(11)), Some(KillOrGiveUp::GiveUp));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
     fn unreachable_processes_are_not_killed() {
         let mut sweep = KillDeadlines::with_kill_at(at(10));
         sweep.give_up_at(at(2));
-        assert_eq!((sweep.due(at(1)), sweep.due(at(2))), (None, Some(SweepStep::GiveUp)));
+        assert_eq!((sweep.due(at(1)), sweep.due(at(2))), (None, Some(KillOrGiveUp::GiveUp)));
     }
 
     #[test]
@@ -195,19 +195,19 @@ mod tests {
         let mut sweep = KillDeadlines::with_kill_at(at(10));
         sweep.note_killed(at(10));
         sweep.give_up_at(at(10));
-        assert_eq!(sweep.due(at(10)), Some(SweepStep::GiveUp));
+        assert_eq!(sweep.due(at(10)), Some(KillOrGiveUp::GiveUp));
     }
 
     #[test]
     fn a_third_of_stop_timeout_and_at_most_five_seconds_are_left_for_what_was_not_asked_before() {
         let milliseconds = |stop_timeout| {
-            let StopDeadline { ask_at, kill_at } = StopDeadline::from_timeout(at(7), stop_timeout);
+            let ShutdownDeadlines { ask_at, kill_at } = ShutdownDeadlines::from_timeout(at(7), stop_timeout);
             (ask_at.duration_since(at(7)).as_millis(), kill_at.duration_since(at(7)).as_millis())
         };
         assert_eq!(milliseconds(0), (0, 0));
         assert_eq!(milliseconds(1), (666, 1000));
         assert_eq!(milliseconds(9), (6000, 9000));
         assert_eq!(milliseconds(600), (595_000, 600_000));
-        assert_eq!(StopDeadline::from_timeout(at(7), u64::MAX).kill_at, Time::from_nanos(u64::MAX));
+        assert_eq!(ShutdownDeadlines::from_timeout(at(7), u64::MAX).kill_at, Time::from_nanos(u64::MAX));
     }
 }

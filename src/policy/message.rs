@@ -99,11 +99,11 @@ impl fmt::Display for DisplayedMessage<'_> {
             }
             ProcessMessage::SpawnError => write!(f, "spawnerr: {last_error}"),
             ProcessMessage::Sending { signal, to } => {
-                let target = match to {
+                let target_text = match to {
                     SignalTarget::Leader => "",
                     SignalTarget::Group => "process group ",
                 };
-                write!(f, "killing {name} (pid {pid}) {target}with signal {signal}")
+                write!(f, "killing {name} (pid {pid}) {target_text}with signal {signal}")
             }
             ProcessMessage::Killing => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
             ProcessMessage::MembersLeftBehind => {
@@ -125,7 +125,7 @@ pub enum SupervisorMessage {
     NothingToStart,
     /// No program has `autostart=true`, so rsup waits until a client requests a start. An event listener may have
     /// `autostart=true`.
-    AwaitingStart,
+    WaitingForStartRequest,
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
     LeftBehind,
@@ -181,7 +181,7 @@ impl SupervisorMessage {
                 (Level::Info, format!("waiting for {} to die", names.join(", ")))
             }
             Self::NothingToStart => (Level::Error, "no program to start".to_owned()),
-            Self::AwaitingStart => {
+            Self::WaitingForStartRequest => {
                 (Level::Info, "no program has autostart=true; waiting for `supervisorctl start`".to_owned())
             }
             Self::Reloading => (Level::Info, "rsup executes itself again: reload requested".to_owned()),

@@ -18,7 +18,7 @@ mod time;
 mod transition;
 
 pub use exit::ExitStatus;
-pub use kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, StopDeadline, SweepStep};
+pub use kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, KillOrGiveUp, ShutdownDeadlines};
 pub use level::Level;
 pub use message::{ExitCause, ProcessMessage, SupervisorMessage, describe};
 pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState, StopStep};

@@ -26,7 +26,7 @@ pub enum ProcessState {
     Starting {
         /// When the exec succeeded. `startsecs` counts from this time. None until rsup knows that the exec has
         /// succeeded.
-        up_since: Option<Time>,
+        exec_succeeded_at: Option<Time>,
     },
     /// The process stayed up for `startsecs`.
     Running,
@@ -119,7 +119,7 @@ pub enum Event {
     /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
     /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child. Unless rsup is stopping
     /// every process, rsup has also tried to open the FIFO.
-    UnopenedFifoFound,
+    FifoUnopenedByRsup,
     /// The last [`ProcessAction::Spawn`] was withdrawn before it was carried out, because rsup begins to stop every
     /// process.
     SpawnCancelled,
@@ -155,7 +155,7 @@ pub enum Event {
 /// What the caller of [`Process::handle`] has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessAction {
-    /// Start the program, and report [`Event::ExecSucceeded`], [`Event::SpawnFailed`] or [`Event::UnopenedFifoFound`].
+    /// Start the program, and report [`Event::ExecSucceeded`], [`Event::SpawnFailed`] or [`Event::FifoUnopenedByRsup`].
     Spawn,
     /// Send a signal.
     Send(Signal, SignalTarget),
@@ -168,7 +168,7 @@ pub enum ProcessAction {
 
 /// What the last request of a client still demands of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientRequest {
+enum RequestInEffect {
     /// There was no request, or rsup has carried it out.
     None,
     /// The process must be started. It has no leader yet, or its leader is still being stopped.
@@ -185,7 +185,7 @@ enum ClientRequest {
 pub struct Process {
     state: ProcessState,
     leftovers: Leftovers,
-    client_request: ClientRequest,
+    request_in_effect: RequestInEffect,
     /// The number of failed starts in a row.
     consecutive_failures: i64,
     /// How often the process has entered RUNNING. The number wraps around.
@@ -205,7 +205,7 @@ impl Default for Process {
         Self {
             state: ProcessState::Stopped,
             leftovers: Leftovers::None,
-            client_request: ClientRequest::None,
+            request_in_effect: RequestInEffect::None,
             consecutive_failures: 0,
             successful_starts: 0,
             total_failed_starts: 0,
@@ -230,7 +230,7 @@ impl Process {
 
     /// How often the process has entered RUNNING, and how often a start has failed. Both numbers wrap around.
     #[must_use]
-    pub fn start_counts(&self) -> (u32, u32) {
+    pub fn successful_and_failed_starts(&self) -> (u32, u32) {
         (self.successful_starts, self.total_failed_starts)
     }
 
@@ -259,7 +259,7 @@ impl Process {
             ProcessState::Stopped | ProcessState::Exited { .. } | ProcessState::Fatal => {
                 self.start_due_at().is_some()
             }
-            ProcessState::Stopping(_) => matches!(self.client_request, ClientRequest::Start { .. }),
+            ProcessState::Stopping(_) => matches!(self.request_in_effect, RequestInEffect::Start { .. }),
             ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => false,
         }
     }
@@ -267,9 +267,9 @@ impl Process {
     /// When the next start of a process without a leader is due. None if the process has a leader or will not be
     /// started again.
     fn start_due_at(&self) -> Option<Time> {
-        let requested = match self.client_request {
-            ClientRequest::Start { at } => Some(at),
-            ClientRequest::None | ClientRequest::Stop => None,
+        let requested = match self.request_in_effect {
+            RequestInEffect::Start { at } => Some(at),
+            RequestInEffect::None | RequestInEffect::Stop => None,
         };
         match self.state {
             ProcessState::Backoff { until } => Some(until),
@@ -283,7 +283,7 @@ impl Process {
     /// and may start it again.
     #[must_use]
     pub fn runs_or_may_restart(&self) -> bool {
-        self.has_leader_or_restart() || self.client_request == ClientRequest::Stop
+        self.has_leader_or_restart() || self.request_in_effect == RequestInEffect::Stop
     }
 
     /// Whether the process runs or may run again, or rsup waits for other members of its process group to exit.
@@ -316,7 +316,9 @@ impl Process {
     #[must_use]
     pub fn deadline(&self, spec: &ProcessSpec) -> Option<Time> {
         let leader_deadline = match self.state {
-            ProcessState::Starting { up_since } => up_since.map(|since| since.plus_secs(spec.startsecs)),
+            ProcessState::Starting { exec_succeeded_at } => {
+                exec_succeeded_at.map(|since| since.plus_secs(spec.startsecs))
+            }
             ProcessState::Stopping(
                 StopStep::LeaderAsked { kill_at } | StopStep::GroupAsked { kill_at, .. },
             ) => Some(kill_at),
@@ -341,8 +343,11 @@ impl Process {
     #[must_use]
     pub(super) fn can_receive(&self, event: Event) -> bool {
         match event {
-            Event::ExecSucceeded | Event::SpawnFailed | Event::UnopenedFifoFound | Event::SpawnCancelled => {
-                matches!(self.state, ProcessState::Starting { up_since: None } | ProcessState::Stopping(_))
+            Event::ExecSucceeded | Event::SpawnFailed | Event::FifoUnopenedByRsup | Event::SpawnCancelled => {
+                matches!(
+                    self.state,
+                    ProcessState::Starting { exec_succeeded_at: None } | ProcessState::Stopping(_)
+                )
             }
             Event::Exited { .. } => self.has_leader(),
             Event::Start
@@ -374,10 +379,10 @@ impl Process {
                 Starting { .. } | Running | Backoff { .. } | Stopping(_) | Exited { .. } | Fatal => {}
             },
             Event::ExecSucceeded => match self.state {
-                Starting { up_since: None } => self.exec_succeeded(spec, now, emit),
+                Starting { exec_succeeded_at: None } => self.exec_succeeded(spec, now, emit),
                 // The stop was requested while the exec was in progress.
                 Stopping(_) => emit(ProcessAction::Log(ProcessMessage::Spawned)),
-                Starting { up_since: Some(_) }
+                Starting { exec_succeeded_at: Some(_) }
                 | Stopped
                 | Running
                 | Backoff { .. }
@@ -396,17 +401,17 @@ impl Process {
                 }
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
-            Event::UnopenedFifoFound => self.unopened_fifo_found(now, emit),
+            Event::FifoUnopenedByRsup => self.fifo_unopened_by_rsup(now, emit),
             Event::SpawnCancelled => match self.state {
                 // A client may have requested the stop of a process whose start was not carried out yet.
                 Starting { .. } | Stopping(_) => self.state = Stopped,
                 Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
             },
             Event::Exited { exit, group_alive } => match self.state {
-                Starting { up_since } => {
+                Starting { exec_succeeded_at } => {
                     // rsup reaps children before it handles deadlines, so a leader can be reaped in STARTING although
                     // `startsecs` have elapsed. This exit is handled like an exit from RUNNING.
-                    if up_since.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
+                    if exec_succeeded_at.is_some_and(|since| now >= since.plus_secs(spec.startsecs)) {
                         self.successful_starts = self.successful_starts.wrapping_add(1);
                         self.exited_from_running(spec, exit, group_alive, now, emit);
                     } else {
@@ -429,7 +434,7 @@ impl Process {
                 Starting { .. } | Running | Stopping(_) => {}
             },
             Event::Tick => match self.state {
-                Starting { up_since: Some(since) } if now >= since.plus_secs(spec.startsecs) => {
+                Starting { exec_succeeded_at: Some(since) } if now >= since.plus_secs(spec.startsecs) => {
                     self.enter_running(spec, emit);
                 }
                 Stopping(step) => self.tick_stop(spec, step, now, emit),
@@ -441,7 +446,7 @@ impl Process {
             },
             Event::DisableStarts => {
                 self.starts_disabled = true;
-                self.client_request = ClientRequest::None;
+                self.request_in_effect = RequestInEffect::None;
                 match self.state {
                     Backoff { .. } => self.state = Fatal,
                     Exited { .. } => self.state = Exited { restart_at: None },
@@ -466,18 +471,23 @@ impl Process {
         }
     }
 
-    /// Starts the program again after [`Event::UnopenedFifoFound`], unless a stop was requested. A log file of the
+    /// Starts the program again after [`Event::FifoUnopenedByRsup`], unless a stop was requested. A log file of the
     /// program is a FIFO, and rsup has tried to open this FIFO since the last start.
-    fn unopened_fifo_found(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
+    fn fifo_unopened_by_rsup(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         match self.state {
-            Starting { up_since: None } if !self.starts_disabled => self.start(now, emit),
-            Starting { up_since: None } | Stopping(_) => {
+            Starting { exec_succeeded_at: None } if !self.starts_disabled => self.start(now, emit),
+            Starting { exec_succeeded_at: None } | Stopping(_) => {
                 emit(ProcessAction::Log(ProcessMessage::StoppedBeforeExec));
                 self.state = Stopped;
                 self.start_if_due(now, emit);
             }
-            Starting { up_since: Some(_) } | Stopped | Running | Backoff { .. } | Exited { .. } | Fatal => {}
+            Starting { exec_succeeded_at: Some(_) }
+            | Stopped
+            | Running
+            | Backoff { .. }
+            | Exited { .. }
+            | Fatal => {}
         }
     }
 
@@ -489,19 +499,19 @@ impl Process {
         if self.starts_disabled {
             return;
         }
-        let start = ClientRequest::Start { at: self.earliest_start(now) };
+        let start = RequestInEffect::Start { at: self.earliest_start(now) };
         match self.state {
             Stopped | Exited { .. } | Fatal => {
                 self.consecutive_failures = 0;
                 if self.start_due_at().is_none() {
-                    self.client_request = start;
+                    self.request_in_effect = start;
                 }
                 self.terminate_tolerated_leftovers(spec, now, emit);
                 self.start_if_due(now, emit);
             }
             Stopping(_) => {
                 self.consecutive_failures = 0;
-                self.client_request = start;
+                self.request_in_effect = start;
             }
             Starting { .. } | Running | Backoff { .. } => {}
         }
@@ -515,13 +525,13 @@ impl Process {
         }
         match self.state {
             Starting { .. } | Running => {
-                self.client_request = ClientRequest::Stop;
+                self.request_in_effect = RequestInEffect::Stop;
                 emit(ProcessAction::Log(ProcessMessage::WaitingForStop));
                 self.begin_stop(spec, now, emit);
             }
-            Stopping(_) => self.client_request = ClientRequest::Stop,
+            Stopping(_) => self.request_in_effect = RequestInEffect::Stop,
             Stopped | Backoff { .. } | Exited { .. } | Fatal if self.start_due_at().is_some() => {
-                self.client_request = ClientRequest::Stop;
+                self.request_in_effect = RequestInEffect::Stop;
                 self.state = Stopped;
             }
             // The process does not run and will not be started, so the request has no effect.
@@ -584,9 +594,9 @@ impl Process {
 
     fn start(&mut self, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         if !self.starts_disabled {
-            self.state = ProcessState::Starting { up_since: None };
+            self.state = ProcessState::Starting { exec_succeeded_at: None };
             self.leftovers = Leftovers::None;
-            self.client_request = ClientRequest::None;
+            self.request_in_effect = RequestInEffect::None;
             self.started_at = Some(now);
             emit(ProcessAction::Spawn);
         }
@@ -605,7 +615,7 @@ impl Process {
     }
 
     fn exec_succeeded(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
-        self.state = ProcessState::Starting { up_since: Some(now) };
+        self.state = ProcessState::Starting { exec_succeeded_at: Some(now) };
         emit(ProcessAction::Log(ProcessMessage::Spawned));
         // With `startsecs=0` the process enters RUNNING before any exit can be noticed, so no exit comes too early.
         if spec.startsecs <= 0 {
@@ -647,7 +657,7 @@ impl Process {
         self.last_exit = Some((exit, false));
         emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
         self.start_failed(spec, now, emit);
-        self.terminate_or_tolerate_leftovers(group_alive, OnLeaderExit::Terminate, spec, now, emit);
+        self.terminate_or_tolerate_leftovers(group_alive, OnUnrequestedExit::Terminate, spec, now, emit);
     }
 
     fn exited_from_running(
@@ -674,7 +684,7 @@ impl Process {
         let terminates_leftovers = restart_at.is_some() || self.starts_disabled;
         self.terminate_or_tolerate_leftovers(
             group_alive,
-            if terminates_leftovers { OnLeaderExit::Terminate } else { OnLeaderExit::Tolerate },
+            if terminates_leftovers { OnUnrequestedExit::Terminate } else { OnUnrequestedExit::Tolerate },
             spec,
             now,
             emit,
@@ -715,17 +725,17 @@ impl Process {
     fn terminate_or_tolerate_leftovers(
         &mut self,
         group_alive: bool,
-        on_exit: OnLeaderExit,
+        on_exit: OnUnrequestedExit,
         spec: &ProcessSpec,
         now: Time,
         emit: &mut impl FnMut(ProcessAction),
     ) {
         match on_exit {
-            OnLeaderExit::Terminate if group_alive => {
+            OnUnrequestedExit::Terminate if group_alive => {
                 self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), emit)
             }
-            OnLeaderExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
-            OnLeaderExit::Terminate | OnLeaderExit::Tolerate => self.leftovers = Leftovers::None,
+            OnUnrequestedExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
+            OnUnrequestedExit::Terminate | OnUnrequestedExit::Tolerate => self.leftovers = Leftovers::None,
         }
     }
 
@@ -869,7 +879,7 @@ fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
 
 /// What rsup does with the other members of the process group when the leader exits without a request to stop.
 #[derive(Clone, Copy)]
-enum OnLeaderExit {
+enum OnUnrequestedExit {
     Terminate,
     Tolerate,
 }

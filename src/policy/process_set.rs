@@ -1,7 +1,7 @@
 //! The state machine of all processes together: in which order they start and stop, which deadline is next, and when
 //! and with which exit code rsup exits.
 
-use super::kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, StopDeadline, SweepStep};
+use super::kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, KillOrGiveUp, ShutdownDeadlines};
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::{Signal, SignalTarget};
@@ -149,9 +149,9 @@ pub struct ProcessSet {
     /// The processes that have nothing left to wait for, but were not started yet.
     ready_to_start: VecDeque<ProcessIndex>,
     /// When the first signal that requests the stop was received.
-    first_stop_signal_at: Option<Time>,
+    first_shutdown_signal_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
-    stop_deadline: Option<StopDeadline>,
+    stop_deadline: Option<ShutdownDeadlines>,
     /// The received signals that were sent to the programs.
     logged_as_forwarded: Vec<Signal>,
     /// Whether rsup stays although no program runs: no program could be started at once when rsup started, and no
@@ -197,7 +197,7 @@ impl ProcessSet {
             fatals: 0,
             startup,
             ready_to_start: VecDeque::new(),
-            first_stop_signal_at: None,
+            first_shutdown_signal_at: None,
             stop_deadline: None,
             logged_as_forwarded: Vec::new(),
             awaits_first_start: false,
@@ -232,7 +232,7 @@ impl ProcessSet {
             }
             self.awaits_first_start = true;
             if waiting.is_empty() {
-                self.actions.push_back(Action::Log(SupervisorMessage::AwaitingStart));
+                self.actions.push_back(Action::Log(SupervisorMessage::WaitingForStartRequest));
             }
         }
         for id in waiting {
@@ -419,7 +419,7 @@ impl ProcessSet {
 
     /// Handles every deadline up to `now`, including a deadline that is set while another deadline is handled.
     pub fn tick(&mut self, now: Time) {
-        while !self.is_exiting() && (self.tick_process(now) || self.tick_phase(now)) {}
+        while !self.is_exiting() && (self.tick_first_due_process(now) || self.tick_phase(now)) {}
     }
 
     /// Whether the process [may run](Process::runs_or_may_restart) and rsup has not begun to stop every process.
@@ -517,10 +517,10 @@ impl ProcessSet {
         }
         self.actions.push_back(Action::Log(SupervisorMessage::ReceivedExitRequest(signal)));
         let decision = ExitDecision { cause: ExitCause::Signal(signal), code: 0 };
-        match self.first_stop_signal_at {
+        match self.first_shutdown_signal_at {
             _ if received.sender == Sender::Listener => self.stop(decision, now),
             None => {
-                self.first_stop_signal_at = Some(now);
+                self.first_shutdown_signal_at = Some(now);
                 self.stop(decision, now);
             }
             Some(first) if now >= first.plus_secs(SECOND_REQUEST_AFTER_SECS) => self.kill(now),
@@ -552,7 +552,7 @@ impl ProcessSet {
     }
 
     /// Begins the stop if `shutdown_on` names the new state of this process.
-    fn stop_if_shutdown_on(&mut self, id: ProcessIndex, now: Time) {
+    fn apply_shutdown_on(&mut self, id: ProcessIndex, now: Time) {
         match self.phase {
             Phase::Running => {}
             Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
@@ -586,7 +586,7 @@ impl ProcessSet {
             Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
         }
         self.stop_deadline =
-            self.settings.stop_timeout.map(|seconds| StopDeadline::from_timeout(now, seconds));
+            self.settings.stop_timeout.map(|seconds| ShutdownDeadlines::from_timeout(now, seconds));
         self.phase = Phase::Stopping {
             decision,
             first_stopping: self.processes.len(),
@@ -655,16 +655,20 @@ impl ProcessSet {
     /// exit of a program. `None` if no listener with these indices is active, or if no program has failed or has exited
     /// without a request to stop.
     fn listener_grace_end(&self, indices: Range<usize>) -> Option<Time> {
-        let died = self.last_unrequested_end?;
+        let ended_at = self.last_unrequested_end?;
         let mut grace_begins_at = None;
         for ManagedProcess { spec, process, .. } in self.processes.get(indices).unwrap_or_default() {
             if spec.is_listener && process.is_active() {
-                let can_act_from = if let ProcessState::Starting { up_since } = process.state() {
-                    up_since.unwrap_or(died).min(died).plus_secs(spec.startsecs).max(died)
+                let gets_event_at = if let ProcessState::Starting { exec_succeeded_at } = process.state() {
+                    exec_succeeded_at
+                        .unwrap_or(ended_at)
+                        .min(ended_at)
+                        .plus_secs(spec.startsecs)
+                        .max(ended_at)
                 } else {
-                    died
+                    ended_at
                 };
-                grace_begins_at = grace_begins_at.max(Some(can_act_from));
+                grace_begins_at = grace_begins_at.max(Some(gets_event_at));
             }
         }
         grace_begins_at.map(|begin| begin.plus_secs(LISTENER_GRACE_SECS))
@@ -778,7 +782,7 @@ impl ProcessSet {
     /// Passes an event to one process, and then updates the deadlines and the counts. Begins the stop if `shutdown_on`
     /// names the new state of the process.
     fn handle_one(&mut self, id: ProcessIndex, event: Event, now: Time) {
-        let counts_as_blocking = self.shutdown_has_reached(id);
+        let is_reached_by_shutdown = self.shutdown_has_reached(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
         let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
         let before = Before::new(process);
@@ -834,7 +838,7 @@ impl ProcessSet {
         }
         let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active_programs };
         update_count(active, active_before, process.is_active());
-        if counts_as_blocking {
+        if is_reached_by_shutdown {
             update_count(&mut self.blocking_stop, blocking_before, process.blocks_lower_priorities());
         }
         if process.state() != state_before {
@@ -842,7 +846,7 @@ impl ProcessSet {
                 let newly_reached = reached_goals(entered, spec, process);
                 self.note_reached(id, newly_reached);
             }
-            self.stop_if_shutdown_on(id, now);
+            self.apply_shutdown_on(id, now);
         }
     }
 
@@ -877,7 +881,7 @@ impl ProcessSet {
     }
 
     /// Handles one deadline of a process. Returns whether one was due.
-    fn tick_process(&mut self, now: Time) -> bool {
+    fn tick_first_due_process(&mut self, now: Time) -> bool {
         let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id);
         if let Some(id) = due {
             self.apply(id, Event::Tick, now);
@@ -888,7 +892,7 @@ impl ProcessSet {
     /// Handles one deadline of the phase. Returns whether one was due.
     fn tick_phase(&mut self, now: Time) -> bool {
         let is_due =
-            |time: fn(StopDeadline) -> Time| self.stop_deadline.is_some_and(|times| now >= time(times));
+            |time: fn(ShutdownDeadlines) -> Time| self.stop_deadline.is_some_and(|times| now >= time(times));
         let asks_now = is_due(|times| times.ask_at);
         let kills_now = is_due(|times| times.kill_at);
         match &mut self.phase {
@@ -905,18 +909,18 @@ impl ProcessSet {
             Phase::TerminatingRemaining { decision, kill_deadlines } => match kill_deadlines.due(now) {
                 // An action in the queue will send SIGTERM to processes that were not asked before. SIGKILL waits for
                 // that action, because `on_sigterm_sent` then gives these processes time.
-                Some(SweepStep::Kill)
+                Some(KillOrGiveUp::Kill)
                     if kill_deadlines.first_signal(now) == Signal::TERM
                         && contains_signal_remaining_action(&self.actions) =>
                 {
                     return false;
                 }
-                Some(SweepStep::Kill) => {
+                Some(KillOrGiveUp::Kill) => {
                     kill_deadlines.note_killed(now);
                     self.actions.push_back(Action::Log(SupervisorMessage::KillingRemaining));
                     self.actions.push_back(Action::SignalRemaining(Signal::KILL));
                 }
-                Some(SweepStep::GiveUp) => {
+                Some(KillOrGiveUp::GiveUp) => {
                     let decision = *decision;
                     self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
                     self.exit(decision);
@@ -968,7 +972,7 @@ fn reached_goals(entered: Entered, spec: &ProcessSpec, process: &Process) -> Goa
             }
         };
         if is_up {
-            reached.insert_up();
+            reached.insert_up_goal();
         }
     }
     reached

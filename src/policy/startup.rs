@@ -24,7 +24,7 @@ impl Goals {
         self.0 |= Goal::Reached(state).bit();
     }
 
-    pub(super) fn insert_up(&mut self) {
+    pub(super) fn insert_up_goal(&mut self) {
         self.0 |= Goal::Up.bit();
     }
 }
@@ -223,14 +223,18 @@ impl StartupOrder {
             for (_, missing) in condition.goals.iter_mut().filter(|(goal, _)| goal.bit() & new != 0) {
                 *missing = missing.saturating_sub(1);
             }
-            self.mark_if_satisfied(number, &mut changed_waiters);
+            self.mark_condition_if_satisfied(number, &mut changed_waiters);
         }
         changed_waiters
     }
 
     /// Marks a condition as satisfied if one of its goals is reached by all members, and if the previous condition is
     /// satisfied or not required. Then does the same with each next condition that requires the previous one.
-    fn mark_if_satisfied(&mut self, mut number: usize, progress: &mut Vec<(ProcessIndex, bool)>) {
+    fn mark_condition_if_satisfied(
+        &mut self,
+        mut number: usize,
+        changed_waiters: &mut Vec<(ProcessIndex, bool)>,
+    ) {
         let mut may_have_become_satisfied =
             self.previous_if_required(number).is_none_or(|before| before.is_satisfied);
         while may_have_become_satisfied && let Some(condition) = self.conditions.get_mut(number) {
@@ -243,7 +247,7 @@ impl StartupOrder {
                 entry.unsatisfied = entry.unsatisfied.saturating_sub(1);
                 if entry.is_waiting {
                     entry.is_waiting = entry.unsatisfied > 0;
-                    progress.push((*waiting, !entry.is_waiting));
+                    changed_waiters.push((*waiting, !entry.is_waiting));
                 }
             }
             number = number.saturating_add(1);
@@ -278,7 +282,9 @@ impl StartupOrder {
             let conditions =
                 self.entries.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
             for mut number in conditions {
-                if !self.has_unreached_goal(id, number) || !self.is_hopeless(number, &has_ended_for_good) {
+                if !self.has_unreached_goal(id, number)
+                    || !self.is_newly_hopeless(number, &has_ended_for_good)
+                {
                     continue;
                 }
                 while let Some(condition) = self.conditions.get_mut(number) {
@@ -312,7 +318,7 @@ impl StartupOrder {
 
     /// Whether a condition can never be satisfied: for each of its goals, there is a member that will never reach
     /// this goal. Returns false if the function [`Self::end`] has found this out before.
-    fn is_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcessIndex) -> bool) -> bool {
+    fn is_newly_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcessIndex) -> bool) -> bool {
         let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_known_hopeless;
         let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
         let never_reaches = |id: &ProcessIndex, goal: Goal| {
@@ -353,7 +359,7 @@ mod tests {
 
     fn up() -> Goals {
         let mut goals = Goals::default();
-        goals.insert_up();
+        goals.insert_up_goal();
         goals
     }
 

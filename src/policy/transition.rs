@@ -19,16 +19,16 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     pub(super) state: ProcessState,
-    /// The two results of [`Process::start_counts`]: how often the process has entered RUNNING, and how often a
-    /// start has failed.
-    successes: u32,
-    failures: u32,
+    /// The two results of [`Process::successful_and_failed_starts`]: how often the process has entered RUNNING, and how
+    /// often a start has failed.
+    successful_starts: u32,
+    failed_starts: u32,
 }
 
 impl Before {
     pub(super) fn new(process: &Process) -> Self {
-        let (successes, failures) = process.start_counts();
-        Self { state: process.state(), successes, failures }
+        let (successful_starts, failed_starts) = process.successful_and_failed_starts();
+        Self { state: process.state(), successful_starts, failed_starts }
     }
 }
 
@@ -37,11 +37,11 @@ pub(super) type Entered = [Option<StateName>; 3];
 
 /// Compares a process before and after an event.
 pub(super) fn entered_states(before: Before, event: Event, process: &Process) -> Entered {
-    let (successes, failures) = process.start_counts();
-    let start_succeeded = successes != before.successes;
-    let start_failed = failures != before.failures;
+    let (successes, failures) = process.successful_and_failed_starts();
+    let start_succeeded = successes != before.successful_starts;
+    let start_failed = failures != before.failed_starts;
     let was_stopping = matches!(before.state, ProcessState::Stopping(_));
-    let has_ended = matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::UnopenedFifoFound);
+    let has_ended = matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::FifoUnopenedByRsup);
     let has_entered_exited = matches!(event, Event::Exited { .. }) && !was_stopping && !start_failed;
     let [first, second] = if start_failed {
         [Some(StateName::Backoff), None]

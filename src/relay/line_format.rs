@@ -42,7 +42,7 @@ pub(super) fn append(
                 out.extend(text);
             }
             LineFormat::Json => append_json(out, stream, time, text),
-            LineFormat::SupervisorStdout => {
+            LineFormat::NameAndChannel => {
                 out.extend(format!("{} {} | ", stream.name, stream.channel.name()).bytes());
                 out.extend(text);
             }

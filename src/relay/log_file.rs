@@ -37,7 +37,7 @@ pub(super) enum Trouble {
     /// The file could not be opened. Later failures are not logged until the file has been opened.
     NotOpened(Errno),
     /// The file is open, after one or more attempts that have failed.
-    Opened,
+    OpenedAfterFailure,
     /// Lines are lost from now on.
     NotWritten(Errno),
     /// This number of lines was lost, and there is room again.
@@ -54,7 +54,7 @@ impl Trouble {
             Self::NotOpened(errno) => {
                 format!("can't open log file {path}: {errno:?}; it gets no output until it can")
             }
-            Self::Opened => format!("log file {path} is open now, and gets its output again"),
+            Self::OpenedAfterFailure => format!("log file {path} is open now, and gets its output again"),
             Self::NotWritten(errno) => {
                 format!("can't write log file {path}: {errno:?}; its lines are lost until it can")
             }
@@ -93,8 +93,8 @@ impl<'a> LogFile<'a> {
         let Some(OpenFile { file, .. }) = &mut self.open else { return false };
         match self.lines.write(bytes, |bytes| file.write(bytes).map_err(errno)) {
             Written::FirstFailure(errno) => report(Trouble::NotWritten(errno)),
-            Written::AllAfterLoss(lost) if lost > 0 => report(Trouble::Lost(lost)),
-            Written::AllAfterLoss(_) | Written::All | Written::NothingToReport => {}
+            Written::AllAfterFailure(lost) if lost > 0 => report(Trouble::Lost(lost)),
+            Written::AllAfterFailure(_) | Written::All | Written::NothingToReport => {}
         }
         // O_APPEND moves the position to the end of the file at each write.
         let length = file.stream_position().unwrap_or(0);
@@ -134,7 +134,7 @@ impl<'a> LogFile<'a> {
             Ok(open) => {
                 self.open = Some(open);
                 if mem::take(&mut self.retry_at) > 0 {
-                    report(Trouble::Opened);
+                    report(Trouble::OpenedAfterFailure);
                 }
                 true
             }
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(write(&mut log, b"a", 0), [Trouble::NotOpened(Errno::ENOENT)]);
         assert_eq!(write(&mut log, b"b", SECOND), []);
         fs::create_dir(dir.path().join("dir")).unwrap();
-        assert_eq!(write(&mut log, b"c", 2 * SECOND), [Trouble::Opened]);
+        assert_eq!(write(&mut log, b"c", 2 * SECOND), [Trouble::OpenedAfterFailure]);
         assert_eq!(fs::read_to_string(&plan.path).unwrap(), "c");
     }
 

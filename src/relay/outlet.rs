@@ -1,8 +1,8 @@
 //! One of rsup's own streams, to which the relay writes whole lines without waiting.
 
 use super::line_format::MAX_LINE;
-use super::whole_lines::MAX_INTERRUPTIONS;
-use crate::sys::{Errno, OutputStream, StagingPipe, UnfinishedWrite};
+use super::whole_lines::MAX_EINTR_RETRIES;
+use crate::sys::{Errno, OutputStream, StagingPipe, WriteJournal};
 use std::mem;
 use std::os::fd::AsFd;
 
@@ -18,7 +18,7 @@ pub(super) struct Outlet<'a> {
     is_staged: bool,
     /// The memory from which the next relay completes a line if this relay is killed. `None` if the stream is not a
     /// regular file.
-    journal: Option<&'a UnfinishedWrite>,
+    journal: Option<&'a WriteJournal>,
     /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are
     /// the bytes for which there was no room.
     pub(super) lines: Vec<u8>,
@@ -39,12 +39,12 @@ impl<'a> Outlet<'a> {
     pub(super) fn new(
         stream: OutputStream,
         staging: Option<&'a StagingPipe>,
-        journal: Option<&'a UnfinishedWrite>,
+        journal: Option<&'a WriteJournal>,
     ) -> Self {
         let is_terminal = stream.is_terminal();
         // An earlier relay may have left bytes in the pipe.
         let is_staged = staging.is_some();
-        let lines = journal.map(UnfinishedWrite::rest).unwrap_or_default();
+        let lines = journal.map(WriteJournal::rest).unwrap_or_default();
         Self {
             stream,
             staging,
@@ -66,7 +66,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// Whether the outlet can take lines.
-    pub(super) fn is_free(&self) -> bool {
+    pub(super) fn accepts_lines(&self) -> bool {
         !self.is_staged && self.lines.is_empty()
     }
 
@@ -126,7 +126,7 @@ impl<'a> Outlet<'a> {
                     self.has_failed = false;
                     written += count;
                 }
-                Err(Errno::EINTR) if interruptions < MAX_INTERRUPTIONS => interruptions += 1,
+                Err(Errno::EINTR) if interruptions < MAX_EINTR_RETRIES => interruptions += 1,
                 Err(_) => return self.give_up(written),
             }
         }
@@ -150,7 +150,7 @@ impl<'a> Outlet<'a> {
 
     /// Returns the number of lines that were lost, once, when the stream takes lines again.
     pub(super) fn take_lost(&mut self) -> u64 {
-        if self.is_free() && !self.has_failed { mem::take(&mut self.lost_lines) } else { 0 }
+        if self.accepts_lines() && !self.has_failed { mem::take(&mut self.lost_lines) } else { 0 }
     }
 }
 

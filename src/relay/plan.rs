@@ -2,7 +2,7 @@
 
 use crate::log::LogFormat;
 use crate::policy::Level;
-use crate::sys::{FdPassingSockets, InsideLineFlags, StagingPipe, UnfinishedWrite};
+use crate::sys::{FdPassingSockets, InsideLineFlags, StagingPipe, WriteJournal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub struct Plan {
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
     pub staging: [Option<StagingPipe>; 2],
     /// For stdout and stderr, the memory that holds these lines if the stream is a regular file.
-    pub journals: [Option<UnfinishedWrite>; 2],
+    pub journals: [Option<WriteJournal>; 2],
     /// The least severe level of the relay's own log lines. `None` if it writes none.
     pub threshold: Option<Level>,
     pub log_format: LogFormat,
@@ -42,17 +42,17 @@ pub struct StreamPlan {
     pub pipe: OwnedFd,
     /// The index of the process in the configuration.
     pub process: usize,
-    /// The name of the process: as supervisorctl prints it, or without the group if `replaces_supervisor_stdout`.
+    /// The name of the process: as supervisorctl prints it, or without the group if `prints_like_supervisor_stdout`.
     pub name: String,
     pub channel: Channel,
     /// Which of rsup's own streams receives the lines if there is no log file, if it cannot be opened, or if
-    /// `replaces_supervisor_stdout`. `None` if the lines are then discarded.
+    /// `prints_like_supervisor_stdout`. `None` if the lines are then discarded.
     pub outlet: Option<Channel>,
     /// The index of the log file in [`Plan::files`]. `None` if there is no log file.
     pub file: Option<usize>,
     /// Whether the lines go to rsup's own stdout as the event listener supervisor_stdout prints them: with the name of
     /// the process and the channel before each line. The lines then go there even if they also go to a log file.
-    pub replaces_supervisor_stdout: bool,
+    pub prints_like_supervisor_stdout: bool,
     /// Whether listeners receive each piece of output as an event.
     pub has_log_events: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode.
@@ -150,7 +150,7 @@ pub enum LineFormat {
     /// The line is the `message` of a JSON object.
     Json,
     /// The name of the process and the channel come before the line.
-    SupervisorStdout,
+    NameAndChannel,
 }
 
 impl Plan {

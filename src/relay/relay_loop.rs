@@ -22,7 +22,7 @@ const RECORDS_TAG: u64 = u64::MAX - 1;
 const LOG_TAG: u64 = u64::MAX - 2;
 /// The numbers that the poller reports when an outlet has room: this number for the first outlet, and the next one for
 /// the second.
-const OUTLET_TAG: u64 = u64::MAX - 4;
+const FIRST_OUTLET_TAG: u64 = u64::MAX - 4;
 
 /// How many bytes one read returns at most. A log file exceeds its maximum by less than this, as rotation takes place
 /// between two reads.
@@ -65,7 +65,7 @@ struct RelayLoop<'a> {
     /// Whether the relay has stopped reading rsup's log until stderr has room.
     log_awaits_room: bool,
     /// Whether no more log lines of rsup can come: rsup has exited, or there is no pipe for them.
-    log_is_closed: bool,
+    log_input_has_ended: bool,
     /// Whether the poller could not watch a descriptor. This relay then ends, and rsup forks a relay that watches all
     /// descriptors anew.
     watch_failed: bool,
@@ -76,11 +76,11 @@ struct RelayLoop<'a> {
     buffer: Vec<u8>,
     /// The streams that may hold an unfinished line, each with the time at which the relay checks whether the line has
     /// to be written.
-    unfinished: VecDeque<(u64, usize)>,
+    flush_queue: VecDeque<(u64, usize)>,
     /// The number of streams that are not at end of file.
     open_streams: usize,
     /// Whether more programs may be started.
-    programs_may_start: bool,
+    more_programs_may_start: bool,
 }
 
 /// The result of reading from a stream once.
@@ -101,11 +101,12 @@ impl<'a> RelayLoop<'a> {
         if let Some(log) = &plan.log {
             poller.add(log, LOG_TAG)?;
         }
-        let staging_and_journals = plan.staging.each_ref().map(Option::as_ref).into_iter();
-        let kept = staging_and_journals.zip(plan.journals.each_ref().map(Option::as_ref));
+        let staging_pipes = plan.staging.each_ref().map(Option::as_ref).into_iter();
+        let staging_and_journal_pairs = staging_pipes.zip(plan.journals.each_ref().map(Option::as_ref));
         let streams = [OutputStream::stdout(), OutputStream::stderr()].into_iter();
-        let outlets =
-            streams.zip(kept).map(|(stream, (staging, journal))| Outlet::new(stream, staging, journal));
+        let outlets = streams
+            .zip(staging_and_journal_pairs)
+            .map(|(stream, (staging, journal))| Outlet::new(stream, staging, journal));
         let outlets = outlets.take(if sys::stdout_is_stderr() { 1 } else { 2 }).collect();
         let stream = |(index, of_plan): (usize, &StreamPlan)| {
             Stream::new(plan.inside_line_flags.is_inside_line(index), of_plan.capture_maxbytes)
@@ -119,14 +120,14 @@ impl<'a> RelayLoop<'a> {
             outlets,
             log: Stream::new(plan.inside_line_flags.is_inside_line(plan.streams.len()), None),
             log_awaits_room: false,
-            log_is_closed: plan.log.is_none(),
+            log_input_has_ended: plan.log.is_none(),
             watch_failed: false,
             formatter: LineFormatter::new(plan.log_format),
             listeners: plan.listeners.as_ref().map(|listeners| Listeners::new(listeners, plan.threshold)),
             buffer: vec![0; READ_SIZE],
-            unfinished: VecDeque::new(),
+            flush_queue: VecDeque::new(),
             open_streams: plan.streams.len(),
-            programs_may_start: true,
+            more_programs_may_start: true,
         })
     }
 
@@ -142,7 +143,7 @@ impl<'a> RelayLoop<'a> {
                 return false;
             }
             let until_flush = self
-                .unfinished
+                .flush_queue
                 .front()
                 .map(|(at, _)| Duration::from_nanos(at.saturating_sub(sys::monotonic_nanos())));
             let until_tick = self.listeners.as_ref().and_then(Listeners::wait);
@@ -159,13 +160,13 @@ impl<'a> RelayLoop<'a> {
 
     /// Whether every byte is written, and no process can write another one.
     fn is_done(&mut self) -> bool {
-        if self.programs_may_start || self.open_streams > 0 {
+        if self.more_programs_may_start || self.open_streams > 0 {
             return false;
         }
         // rsup keeps the pipe of its log open until rsup exits. So the relay empties this pipe, and does not wait for
         // its end of file.
         while self.carry_log() == Read::Some && !self.log_awaits_room {}
-        self.log.length() == 0 && self.outlets.iter().all(Outlet::is_free)
+        self.log.length() == 0 && self.outlets.iter().all(Outlet::accepts_lines)
     }
 
     fn handle(&mut self, tag: u64) {
@@ -175,7 +176,7 @@ impl<'a> RelayLoop<'a> {
                 self.carry_log();
             }
             Poller::WAIT_FAILED => self.handle_everything(),
-            tag if tag >= OUTLET_TAG => self.continue_outlet(usize::from(tag > OUTLET_TAG)),
+            tag if tag >= FIRST_OUTLET_TAG => self.continue_outlet(usize::from(tag > FIRST_OUTLET_TAG)),
             tag if tag >= listeners::FIRST_TAG => {
                 if let Some(listeners) = &mut self.listeners {
                     listeners.read_and_flush(tag, &self.poller);
@@ -196,7 +197,7 @@ impl<'a> RelayLoop<'a> {
             self.relay_stream(index);
         }
         if let Some(listeners) = &mut self.listeners {
-            listeners.serve_all(&self.poller);
+            listeners.read_and_flush_all(&self.poller);
         }
     }
 
@@ -215,7 +216,7 @@ impl<'a> RelayLoop<'a> {
         let mut records = [0; 4096];
         let length = match sys::read_pipe(&self.plan.records, &mut records) {
             Ok(0) => {
-                self.programs_may_start = false;
+                self.more_programs_may_start = false;
                 return self.poller.remove(&self.plan.records);
             }
             Ok(length) => length,
@@ -270,7 +271,7 @@ impl<'a> RelayLoop<'a> {
         let has_ended = |stream: &Stream| stream.has_ended || stream.is_closed;
         let all_output_read = last != Read::Some && self.streams.get(index).is_some_and(has_ended);
         if all_output_read {
-            self.finish_capture(index);
+            self.write_held_by_capture(index);
         }
         if !self.write_lines(index, all_output_read) {
             return self.pause_stream(index);
@@ -280,7 +281,7 @@ impl<'a> RelayLoop<'a> {
             stream.stop_skipping();
             self.plan.inside_line_flags.set_inside_line(index, false);
         }
-        self.queue_unfinished(index);
+        self.schedule_flush(index);
     }
 
     /// Whether a stream may be read: its lines go only to a log file, or it has no outlet, or its outlet can take
@@ -288,7 +289,7 @@ impl<'a> RelayLoop<'a> {
     fn has_room(&self, index: usize) -> bool {
         let Some(plan) = self.plan.streams.get(index) else { return false };
         let outlet = plan.outlet.and_then(|outlet| self.outlets.get(outlet_index(outlet, &self.outlets)));
-        plan.file.is_some() && !plan.replaces_supervisor_stdout || outlet.is_none_or(Outlet::is_free)
+        plan.file.is_some() && !plan.prints_like_supervisor_stdout || outlet.is_none_or(Outlet::accepts_lines)
     }
 
     fn read(&mut self, index: usize) -> Read {
@@ -298,13 +299,13 @@ impl<'a> RelayLoop<'a> {
         let length = match self.plan.format {
             _ if plan.file.is_some() => READ_SIZE,
             LineFormat::Json => JSON_OUTLET_READ_SIZE,
-            LineFormat::Plain | LineFormat::Prefix { .. } | LineFormat::SupervisorStdout => OUTLET_READ_SIZE,
+            LineFormat::Plain | LineFormat::Prefix { .. } | LineFormat::NameAndChannel => OUTLET_READ_SIZE,
         };
         let mut buffer = mem::take(&mut self.buffer);
         // If the relay is killed during the read, the next relay does not know how much was read. So the stream
         // counts as inside a line until the read is over.
         let was_inside_line = stream.is_inside_line();
-        let tracks_inside_line = plan.file.is_none() || plan.replaces_supervisor_stdout;
+        let tracks_inside_line = plan.file.is_none() || plan.prints_like_supervisor_stdout;
         if tracks_inside_line {
             self.plan.inside_line_flags.set_inside_line(index, true);
         }
@@ -329,13 +330,13 @@ impl<'a> RelayLoop<'a> {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         let parts = capture.map(|capture| capture.read(bytes));
         let Some(parts) = parts else {
-            self.write_or_queue(index, bytes);
+            self.write_to_file_or_hold(index, bytes);
             return self.notify_listeners(index, bytes);
         };
         for part in parts {
             match part {
                 Part::Output(bytes) => {
-                    self.write_or_queue(index, &bytes);
+                    self.write_to_file_or_hold(index, &bytes);
                     self.notify_listeners(index, &bytes);
                 }
                 Part::Captured(bytes) => self.notify_listeners(index, &bytes),
@@ -359,16 +360,16 @@ impl<'a> RelayLoop<'a> {
     }
 
     /// Passes on the bytes that the capture mode holds back. The process has ended, so no more bytes follow.
-    fn finish_capture(&mut self, index: usize) {
+    fn write_held_by_capture(&mut self, index: usize) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         if let Some(held) = capture.map(|capture| capture.finish()) {
-            self.write_or_queue(index, &held);
+            self.write_to_file_or_hold(index, &held);
         }
     }
 
     /// Writes bytes to the log file of the stream. Adds them to the lines that wait for the outlet if there is no log
-    /// file, if the log file cannot be opened, or if `replaces_supervisor_stdout` is set.
-    fn write_or_queue(&mut self, index: usize, bytes: &[u8]) {
+    /// file, if the log file cannot be opened, or if `prints_like_supervisor_stdout` is set.
+    fn write_to_file_or_hold(&mut self, index: usize, bytes: &[u8]) {
         let file = self.plan.streams.get(index).and_then(|plan| plan.file);
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             let mut troubles = Vec::new();
@@ -379,7 +380,7 @@ impl<'a> RelayLoop<'a> {
                 self.log_line(Level::Warn, &trouble.log_text(path));
             }
             if file_is_open
-                && !self.plan.streams.get(index).is_some_and(|plan| plan.replaces_supervisor_stdout)
+                && !self.plan.streams.get(index).is_some_and(|plan| plan.prints_like_supervisor_stdout)
             {
                 return;
             }
@@ -403,15 +404,15 @@ impl<'a> RelayLoop<'a> {
         let number = plan.outlet.map(|outlet| outlet_index(outlet, &self.outlets));
         let Some(outlet) = number.and_then(|number| self.outlets.get_mut(number)) else { return true };
         let format =
-            if plan.replaces_supervisor_stdout { LineFormat::SupervisorStdout } else { self.plan.format };
+            if plan.prints_like_supervisor_stdout { LineFormat::NameAndChannel } else { self.plan.format };
         let in_colour = outlet.is_terminal && self.plan.may_colour;
-        let unfinished = match (include_unfinished, outlet.is_terminal, format) {
-            (true, _, _) => UnfinishedLine::IsLine,
+        let unfinished_line_rule = match (include_unfinished, outlet.is_terminal, format) {
+            (true, _, _) => UnfinishedLine::CountsAsLine,
             (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => UnfinishedLine::ShowsProgress,
-            (false, ..) => UnfinishedLine::Waits,
+            (false, ..) => UnfinishedLine::AwaitsNewline,
         };
         let formatter = &mut self.formatter;
-        let is_written = write_to(outlet, stream, unfinished, |lines, piece| {
+        let is_written = write_to(outlet, stream, unfinished_line_rule, |lines, piece| {
             line_format::append(lines, format, in_colour, plan, formatter, piece)
         });
         self.plan.inside_line_flags.set_inside_line(index, stream.is_inside_line());
@@ -438,7 +439,7 @@ impl<'a> RelayLoop<'a> {
     /// Wakes the relay when an outlet has room.
     fn watch_outlet(&mut self, number: usize) {
         let Some(outlet) = self.outlets.get(number) else { return };
-        let watched = self.poller.watch_writable(outlet.stream(), OUTLET_TAG + number as u64);
+        let watched = self.poller.watch_writable(outlet.stream(), FIRST_OUTLET_TAG + number as u64);
         // A regular file cannot be watched (EPERM), and is never full.
         self.watch_failed |= watched.is_err_and(|errno| errno != Errno::EPERM);
     }
@@ -448,7 +449,7 @@ impl<'a> RelayLoop<'a> {
     fn continue_outlet(&mut self, number: usize) {
         let Some(outlet) = self.outlets.get_mut(number) else { return };
         outlet.write();
-        if !outlet.is_free() {
+        if !outlet.accepts_lines() {
             return self.watch_outlet(number);
         }
         self.poller.remove(outlet.stream());
@@ -477,7 +478,9 @@ impl<'a> RelayLoop<'a> {
         if !self.write_log() {
             return Read::Some;
         }
-        let Some(log) = self.plan.log.as_ref().filter(|_| !self.log_is_closed) else { return Read::Nothing };
+        let Some(log) = self.plan.log.as_ref().filter(|_| !self.log_input_has_ended) else {
+            return Read::Nothing;
+        };
         let log_index = self.plan.streams.len();
         let was_inside_line = self.log.is_inside_line();
         self.plan.inside_line_flags.set_inside_line(log_index, true);
@@ -490,7 +493,7 @@ impl<'a> RelayLoop<'a> {
                 Read::Some
             }
             Ok(_) => {
-                self.log_is_closed = true;
+                self.log_input_has_ended = true;
                 self.poller.remove(log);
                 Read::Nothing
             }
@@ -508,7 +511,7 @@ impl<'a> RelayLoop<'a> {
     fn write_log(&mut self) -> bool {
         let number = outlet_index(Channel::Stderr, &self.outlets);
         let Some(outlet) = self.outlets.get_mut(number) else { return true };
-        let is_written = write_to(outlet, &mut self.log, UnfinishedLine::Waits, |lines, piece| {
+        let is_written = write_to(outlet, &mut self.log, UnfinishedLine::AwaitsNewline, |lines, piece| {
             lines.extend(piece.text);
             lines.push(b'\n');
             piece.text.len()
@@ -517,7 +520,9 @@ impl<'a> RelayLoop<'a> {
             self.watch_outlet(number);
         }
         let waited = mem::replace(&mut self.log_awaits_room, !is_written);
-        if let Some(log) = self.plan.log.as_ref().filter(|_| waited == is_written && !self.log_is_closed) {
+        if let Some(log) =
+            self.plan.log.as_ref().filter(|_| waited == is_written && !self.log_input_has_ended)
+        {
             if is_written {
                 self.watch_failed |= self.poller.add(log, LOG_TAG).is_err();
             } else {
@@ -538,30 +543,30 @@ impl<'a> RelayLoop<'a> {
 
     /// Sets the time at which the unfinished line of a stream is to be written. If the stream has no unfinished line,
     /// sets no time.
-    fn queue_unfinished(&mut self, index: usize) {
+    fn schedule_flush(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.flush_at = (stream.length() > 0).then(|| sys::monotonic_nanos() + FLUSH_AFTER);
-        if let Some(at) = stream.flush_at.filter(|_| !stream.is_queued) {
-            stream.is_queued = true;
-            self.unfinished.push_back((at, index));
+        if let Some(at) = stream.flush_at.filter(|_| !stream.is_queued_for_flush) {
+            stream.is_queued_for_flush = true;
+            self.flush_queue.push_back((at, index));
         }
     }
 
     /// Writes the unfinished lines whose time has come.
     fn flush_unfinished(&mut self) {
-        while let Some((at, index)) = self.unfinished.front().copied() {
+        while let Some((at, index)) = self.flush_queue.front().copied() {
             let now = sys::monotonic_nanos();
             if at > now {
                 return;
             }
-            self.unfinished.pop_front();
+            self.flush_queue.pop_front();
             let Some(stream) = self.streams.get_mut(index) else { continue };
-            stream.is_queued = false;
+            stream.is_queued_for_flush = false;
             match stream.flush_at {
                 // The stream was read again after it was queued, so its unfinished line is written at a later time.
                 Some(later) if later > now => {
-                    stream.is_queued = true;
-                    self.unfinished.push_back((later, index));
+                    stream.is_queued_for_flush = true;
+                    self.flush_queue.push_back((later, index));
                 }
                 Some(_) => {
                     stream.flush_at = None;
@@ -579,7 +584,7 @@ impl<'a> RelayLoop<'a> {
             if !self.write_lines(index, false) {
                 return self.pause_stream(index);
             }
-            return self.queue_unfinished(index);
+            return self.schedule_flush(index);
         }
         if !self.write_lines(index, true) {
             self.pause_stream(index);
@@ -619,18 +624,18 @@ fn outlet_index(channel: Channel, outlets: &[Outlet<'_>]) -> usize {
 fn write_to(
     outlet: &mut Outlet<'_>,
     stream: &mut Stream,
-    unfinished: UnfinishedLine,
+    unfinished_line_rule: UnfinishedLine,
     mut append: impl FnMut(&mut Vec<u8>, line_format::Piece<'_>) -> usize,
 ) -> bool {
-    while outlet.is_free() {
-        stream.take_lines(unfinished, |piece| {
+    while outlet.accepts_lines() {
+        stream.take_lines(unfinished_line_rule, |piece| {
             let before = outlet.lines.len();
-            let taken = append(&mut outlet.lines, piece);
+            let appended_length = append(&mut outlet.lines, piece);
             if before > 0 && outlet.lines.len() > MAX_LINE {
                 outlet.lines.truncate(before);
                 return None;
             }
-            Some(taken)
+            Some(appended_length)
         });
         if outlet.lines.is_empty() {
             return true;

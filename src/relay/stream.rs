@@ -18,7 +18,7 @@ pub(super) struct Stream {
     /// When an unfinished line is written, in nanoseconds of the monotonic clock. `None` if there is none.
     pub(super) flush_at: Option<u64>,
     /// Whether the relay's queue of unfinished lines contains this stream.
-    pub(super) is_queued: bool,
+    pub(super) is_queued_for_flush: bool,
     /// `None` if the stream has no capture mode.
     pub(super) capture: Option<Box<Capture>>,
 }
@@ -27,12 +27,12 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnfinishedLine {
     /// The bytes count as a line only if there are at least [`MAX_LINE`] of them.
-    Waits,
-    /// The same as [`UnfinishedLine::Waits`], except that bytes up to a carriage return are written at once. The output
-    /// goes to a terminal, on which a program shows its progress in this way.
+    AwaitsNewline,
+    /// The same as [`UnfinishedLine::AwaitsNewline`], except that bytes up to a carriage return are written at once.
+    /// The output goes to a terminal, on which a program shows its progress in this way.
     ShowsProgress,
     /// The bytes always count as a line. The process has ended, or it has written no more bytes for a second.
-    IsLine,
+    CountsAsLine,
 }
 
 /// The size in bytes to which the memory of a stream is reduced if the stream does not hold more bytes than this.
@@ -81,11 +81,13 @@ impl Stream {
     /// nothing more. A line of which only a part is taken is continued in a new line.
     pub(super) fn take_lines(
         &mut self,
-        unfinished: UnfinishedLine,
+        unfinished_line_rule: UnfinishedLine,
         mut write: impl FnMut(Piece<'_>) -> Option<usize>,
     ) {
         let mut at = 0;
-        while let Some((piece, separator)) = next_piece(self.held.get(at..).unwrap_or_default(), unfinished) {
+        while let Some((piece, separator)) =
+            next_piece(self.held.get(at..).unwrap_or_default(), unfinished_line_rule)
+        {
             let Some(taken) = write(piece) else { break };
             at += taken;
             if taken == piece.text.len() {
@@ -102,20 +104,20 @@ impl Stream {
 }
 
 /// The next piece of `held` to write, and the length of the newline after it. `None` if `held` has no whole line and
-/// `unfinished` does not permit to write what it has.
-fn next_piece(held: &[u8], unfinished: UnfinishedLine) -> Option<(Piece<'_>, usize)> {
+/// `unfinished_line_rule` does not permit to write what it has.
+fn next_piece(held: &[u8], unfinished_line_rule: UnfinishedLine) -> Option<(Piece<'_>, usize)> {
     if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
         return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));
     }
     let all_held = Piece { text: held, is_line: true };
-    match unfinished {
+    match unfinished_line_rule {
         _ if held.len() >= MAX_LINE => Some((all_held, 0)),
-        UnfinishedLine::Waits => None,
+        UnfinishedLine::AwaitsNewline => None,
         UnfinishedLine::ShowsProgress => {
             let last = held.iter().rposition(|byte| *byte == b'\r')?;
             Some((Piece { text: held.get(..=last)?, is_line: false }, 0))
         }
-        UnfinishedLine::IsLine => (!held.is_empty()).then_some((all_held, 0)),
+        UnfinishedLine::CountsAsLine => (!held.is_empty()).then_some((all_held, 0)),
     }
 }
 
@@ -123,9 +125,9 @@ fn next_piece(held: &[u8], unfinished: UnfinishedLine) -> Option<(Piece<'_>, usi
 mod tests {
     use super::*;
 
-    fn lines(stream: &mut Stream, unfinished: UnfinishedLine) -> Vec<(String, bool)> {
+    fn lines(stream: &mut Stream, unfinished_line_rule: UnfinishedLine) -> Vec<(String, bool)> {
         let mut lines = Vec::new();
-        stream.take_lines(unfinished, |piece| {
+        stream.take_lines(unfinished_line_rule, |piece| {
             lines.push((String::from_utf8_lossy(piece.text).into_owned(), piece.is_line));
             Some(piece.text.len())
         });
@@ -141,19 +143,19 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"a\n\nbc");
         assert!(stream.is_inside_line());
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("a"), line("")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("a"), line("")]);
         assert_eq!(stream.length(), 2);
         stream.push(b"d\n");
         assert!(!stream.is_inside_line());
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("bcd")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("bcd")]);
     }
 
     #[test]
     fn an_unfinished_line_counts_as_a_line_at_the_end() {
         let mut stream = Stream::default();
-        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), []);
+        assert_eq!(lines(&mut stream, UnfinishedLine::CountsAsLine), []);
         stream.push(b"a\nb");
-        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), [line("a"), line("b")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::CountsAsLine), [line("a"), line("b")]);
         assert_eq!(stream.length(), 0);
     }
 
@@ -171,7 +173,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"abcdef\ng\n");
         let mut taken = Vec::new();
-        stream.take_lines(UnfinishedLine::Waits, |piece| {
+        stream.take_lines(UnfinishedLine::AwaitsNewline, |piece| {
             let text = &piece.text[..piece.text.len().min(4)];
             taken.push(String::from_utf8_lossy(text).into_owned());
             Some(text.len())
@@ -184,11 +186,11 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(b"a\nb\nc\n");
         let mut room = 1;
-        stream.take_lines(UnfinishedLine::Waits, |piece| {
+        stream.take_lines(UnfinishedLine::AwaitsNewline, |piece| {
             room -= 1;
             (room >= 0).then_some(piece.text.len())
         });
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("b"), line("c")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("b"), line("c")]);
     }
 
     #[test]
@@ -197,7 +199,7 @@ mod tests {
         stream.push(b"rest");
         assert!(stream.is_inside_line());
         stream.push(b" of it\nwhole\n");
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("whole")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("whole")]);
     }
 
     #[test]
@@ -206,11 +208,11 @@ mod tests {
         stream.push(&vec![b'a'; MAX_LINE - 1]);
         assert!(stream.is_inside_line());
         stream.push(b"ab");
-        assert_eq!(lines(&mut stream, UnfinishedLine::IsLine), [line("b")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::CountsAsLine), [line("b")]);
         let mut stream = Stream::new(true, None);
         stream.stop_skipping();
         stream.push(b"next run\n");
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("next run")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("next run")]);
     }
 
     #[test]
@@ -219,6 +221,6 @@ mod tests {
         stream.push(b"a\nb");
         stream.insert_lines(b"own\n");
         stream.push(b"c\n");
-        assert_eq!(lines(&mut stream, UnfinishedLine::Waits), [line("a"), line("own"), line("bc")]);
+        assert_eq!(lines(&mut stream, UnfinishedLine::AwaitsNewline), [line("a"), line("own"), line("bc")]);
     }
 }

@@ -6,7 +6,7 @@ use crate::sys::Errno;
 use std::mem;
 
 /// How often a write is repeated after EINTR.
-pub(super) const MAX_INTERRUPTIONS: u32 = 10;
+pub(super) const MAX_EINTR_RETRIES: u32 = 10;
 
 /// What the earlier writes to one file have left: the rest of a line that has to follow, and a count of lost lines.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) enum Written {
     /// Everything is written.
     All,
     /// Everything is written now. This number of lines was lost before.
-    AllAfterLoss(u64),
+    AllAfterFailure(u64),
     /// The first of several writes in a row that failed.
     FirstFailure(Errno),
     /// A write has failed again, or `bytes` contained only the rest of an earlier line. The caller has nothing to
@@ -62,7 +62,7 @@ impl WholeLines {
             Ok(()) => {
                 self.is_inside_line = bytes.last().map_or(self.is_inside_line, |byte| *byte != b'\n');
                 if mem::take(&mut self.has_failed) {
-                    return Written::AllAfterLoss(mem::take(&mut self.lost_lines));
+                    return Written::AllAfterFailure(mem::take(&mut self.lost_lines));
                 }
                 Written::All
             }
@@ -134,7 +134,7 @@ fn write_all(
             Ok(0) => return Err((written, Errno::ENOSPC)),
             Ok(count) => written += count,
             // Some network file systems return EINTR although all signals are blocked.
-            Err(Errno::EINTR) if interruptions < MAX_INTERRUPTIONS => interruptions += 1,
+            Err(Errno::EINTR) if interruptions < MAX_EINTR_RETRIES => interruptions += 1,
             Err(errno) => return Err((written, errno)),
         }
     }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(lines.write(b"one\ntwo\nthree\n", |bytes| disk.write(bytes)), failure);
         assert_eq!(lines.write(b"four\nfi", |bytes| disk.write(bytes)), Written::NothingToReport);
         disk.room = 1000;
-        assert_eq!(lines.write(b"ve\nsix\n", |bytes| disk.write(bytes)), Written::AllAfterLoss(3));
+        assert_eq!(lines.write(b"ve\nsix\n", |bytes| disk.write(bytes)), Written::AllAfterFailure(3));
         assert_eq!(lines.write(b"seven\n", |bytes| disk.write(bytes)), Written::All);
         assert_eq!(disk.text(), "one\ntwo\nsix\nseven\n");
     }
@@ -205,7 +205,7 @@ mod tests {
                     if number * piece > 200 {
                         disk.room = 1000;
                     }
-                    if let Written::AllAfterLoss(count) = lines.write(bytes, |bytes| disk.write(bytes)) {
+                    if let Written::AllAfterFailure(count) = lines.write(bytes, |bytes| disk.write(bytes)) {
                         lost += count;
                     }
                 }

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Says why the step would fail, and what to do.
 pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
     match step {
-        StartStep::OwnUser(user) => try_user(None, user).map_err(|(why, errno)| {
+        StartStep::SupervisordUser(user) => try_user(None, user).map_err(|(why, errno)| {
             let advice = match errno {
                 Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
                 Errno::EPERM => ": start rsup as root or as this user, or remove this key",

@@ -5,7 +5,9 @@ use super::messages;
 use super::remaining::RemainingProcesses;
 use crate::error::Error;
 use crate::log::Escaped;
-use crate::policy::{ExitStatus, KILL_GRACE_SECS, KillDeadlines, Signal, StopDeadline, SweepStep, Time};
+use crate::policy::{
+    ExitStatus, KILL_GRACE_SECS, KillDeadlines, KillOrGiveUp, ShutdownDeadlines, Signal, Time,
+};
 use crate::sys::{
     self, ChildStatus, Errno, ExecFailure, ExecStep, OutputStream, Pid, RawSignal, SavedMask, SpawnError,
     WaitStatus, terminal,
@@ -64,7 +66,7 @@ struct RunningCommand {
     term_forwarded: bool,
     /// When the processes outside the command's process group are asked to stop, and when everything gets SIGKILL. The
     /// first SIGTERM sets these times if `stop_timeout` is set.
-    stop_deadline: Option<StopDeadline>,
+    stop_deadline: Option<ShutdownDeadlines>,
     /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
     /// `stop_deadline`.
     kill_deadlines: Option<KillDeadlines>,
@@ -98,13 +100,13 @@ impl RunningCommand {
                 && let Some(stop) = &mut self.kill_deadlines
             {
                 match stop.due(now()) {
-                    Some(SweepStep::Kill) => {
+                    Some(KillOrGiveUp::Kill) => {
                         stop.note_killed(now());
                         if self.kill_command() == Err(Errno::EPERM) {
                             return self.abandon(REFUSED);
                         }
                     }
-                    Some(SweepStep::GiveUp) => return self.abandon(LEFT_BEHIND),
+                    Some(KillOrGiveUp::GiveUp) => return self.abandon(LEFT_BEHIND),
                     None => {}
                 }
             }
@@ -220,7 +222,7 @@ impl RunningCommand {
         if signal == Signal::TERM {
             if self.kill_deadlines.is_none() {
                 self.stop_deadline =
-                    self.stop_timeout.map(|seconds| StopDeadline::from_timeout(now(), seconds));
+                    self.stop_timeout.map(|seconds| ShutdownDeadlines::from_timeout(now(), seconds));
                 self.kill_deadlines =
                     self.stop_deadline.map(|times| KillDeadlines::with_kill_at(times.kill_at));
             }
@@ -264,11 +266,11 @@ impl RunningCommand {
         let mut kill_deadlines = KillDeadlines::with_kill_at(kill_at);
         while self.reap_and_check_remaining() {
             match kill_deadlines.due(now()) {
-                Some(SweepStep::Kill) => {
+                Some(KillOrGiveUp::Kill) => {
                     self.remaining.signal(Signal::KILL);
                     kill_deadlines.note_killed(now());
                 }
-                Some(SweepStep::GiveUp) => return log_line(LEFT_BEHIND),
+                Some(KillOrGiveUp::GiveUp) => return log_line(LEFT_BEHIND),
                 None if self.remaining.only_refused_are_left() => return log_line(REFUSED),
                 None => {
                     let _ = sys::wait_for_signal(

@@ -116,7 +116,7 @@ fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcessIndex) -> Op
     let slot = slots.get(id.0)?;
     let process = processes.process(id)?;
     let ProcessSpec { autostart, group_priority, .. } = processes.spec(id)?;
-    let (successful_starts, failed_starts) = process.start_counts();
+    let (successful_starts, failed_starts) = process.successful_and_failed_starts();
     let (exit, exit_expected) = match process.last_exit() {
         Some((exit, expected)) => (Cow::Owned(exit.to_string()), expected),
         None => (Cow::Borrowed(""), false),
@@ -130,7 +130,7 @@ fn record<'a>(processes: &ProcessSet, slots: &'a [Slot], id: ProcessIndex) -> Op
         ended_at: slot.ended_at,
         exit,
         exit_expected,
-        start_due: process.awaits_start(),
+        awaits_start: process.awaits_start(),
         successful_starts,
         failed_starts,
         served: slot.served,

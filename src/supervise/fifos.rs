@@ -2,11 +2,11 @@
 //! gets end of file when the program exits.
 
 use crate::policy::ProcessIndex;
-use crate::sys::{self, Errno, Fifo, FifoCheck, LogFileErrors, Output, PipeId, SpawnSpec};
+use crate::sys::{self, Errno, Fifo, FifoHandling, FifoOpenErrors, Output, PipeId, SpawnSpec};
 use std::ffi::CStr;
 
 /// The FIFOs that rsup has open for writing. Each FIFO comes with the process whose log file it is.
-pub(super) struct Fifos {
+pub(super) struct OpenFifos {
     open: Vec<(ProcessIndex, Fifo)>,
     /// The pipes that are rsup's own stdout or stderr. rsup has them open anyway, so it need not open a log file that
     /// leads to one of them.
@@ -16,7 +16,7 @@ pub(super) struct Fifos {
     capacity: u64,
 }
 
-impl Fifos {
+impl OpenFifos {
     pub(super) fn new(capacity: u64) -> Self {
         Self { open: Vec::new(), own_output_pipes: sys::own_output_pipes(), capacity }
     }
@@ -24,13 +24,13 @@ impl Fifos {
     /// Returns what a child checks at a start of this process: whether a log file is a FIFO that rsup has not opened
     /// for this process. A FIFO that is open only for another process counts as not opened, because rsup may close it
     /// before this process ends.
-    pub(super) fn fifo_check_for(&self, id: ProcessIndex, program: &SpawnSpec) -> FifoCheck {
+    pub(super) fn fifo_handling_for(&self, id: ProcessIndex, program: &SpawnSpec) -> FifoHandling {
         let mut known = Vec::new();
         if program.log_files().next().is_some() {
             known.extend_from_slice(&self.own_output_pipes);
             known.extend(self.open.iter().filter(|(owner, _)| *owner == id).map(|(_, fifo)| fifo.id));
         }
-        FifoCheck::ReportUnopened(known)
+        FifoHandling::ExitIfUnopened(known)
     }
 
     /// Closes the FIFOs of the processes for which `keep` returns false.
@@ -46,7 +46,7 @@ impl Fifos {
         id: ProcessIndex,
         program: &SpawnSpec,
         mut no_descriptor: impl FnMut(&CStr),
-    ) -> LogFileErrors {
+    ) -> FifoOpenErrors {
         let mut opened = Vec::new();
         let mut open = |output: &Output| {
             let path = output.log_file()?;
@@ -58,7 +58,7 @@ impl Fifos {
             }
             None
         };
-        let errors = LogFileErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) };
+        let errors = FifoOpenErrors { stdout: open(&program.stdout), stderr: open(&program.stderr) };
         // The earlier descriptors of this process's FIFOs are closed only now, when the new descriptors are open. So
         // the reader of a FIFO that is opened again gets no end of file.
         self.retain(|owner| owner != id);

@@ -53,7 +53,7 @@ pub(super) struct SubscribedEvents {
     by_listeners: Vec<&'static str>,
     /// The events of the listener supervisor_stdout. rsup does not run this listener, and writes the names of the
     /// programs itself. Empty if the file does not have this listener.
-    by_supervisor_stdout: Vec<&'static str>,
+    by_supervisor_stdout_listener: Vec<&'static str>,
 }
 
 /// What event listeners need from one stream. A listener that rsup replaces counts too.
@@ -62,26 +62,28 @@ pub(super) struct ListenerNeeds {
     /// Whether listeners receive each piece of output as an event.
     pub(super) has_log_events: bool,
     /// Whether rsup does the work of supervisor_stdout for this stream: the name of the process comes before each line.
-    pub(super) replaces_supervisor_stdout: bool,
+    pub(super) supervisor_stdout_subscribes: bool,
     /// How many bytes between the tokens of the capture mode are kept. `None` if the stream has no capture mode, or if
     /// no listener subscribes to the events of the capture mode.
     pub(super) capture_maxbytes: Option<usize>,
 }
 
 impl ListenerNeeds {
-    pub(super) fn is_any(self) -> bool {
-        self.has_log_events || self.replaces_supervisor_stdout || self.capture_maxbytes.is_some()
+    pub(super) fn has_any_need(self) -> bool {
+        self.has_log_events || self.supervisor_stdout_subscribes || self.capture_maxbytes.is_some()
     }
 }
 
 impl SubscribedEvents {
     pub(super) fn new(config: &Config) -> Self {
-        let mut subscribed = Self { by_listeners: Vec::new(), by_supervisor_stdout: Vec::new() };
+        let mut subscribed = Self { by_listeners: Vec::new(), by_supervisor_stdout_listener: Vec::new() };
         for process in config.processes.iter().chain(&config.replaced_listeners) {
             let Some(listener) = &process.listener else { continue };
             match listener.replacement {
                 None => subscribed.by_listeners.extend(&listener.events),
-                Some(Replacement::NamedOutput) => subscribed.by_supervisor_stdout.extend(&listener.events),
+                Some(Replacement::PrefixedOutput) => {
+                    subscribed.by_supervisor_stdout_listener.extend(&listener.events)
+                }
                 Some(Replacement::OrderedStart) => {}
             }
         }
@@ -97,7 +99,7 @@ impl SubscribedEvents {
         let limit = usize::try_from(capture_maxbytes).unwrap_or(usize::MAX);
         ListenerNeeds {
             has_log_events: enabled && contains(&self.by_listeners, log),
-            replaces_supervisor_stdout: enabled && contains(&self.by_supervisor_stdout, log),
+            supervisor_stdout_subscribes: enabled && contains(&self.by_supervisor_stdout_listener, log),
             capture_maxbytes: (limit > 0 && contains(&self.by_listeners, communication)).then_some(limit),
         }
     }

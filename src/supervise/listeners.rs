@@ -101,7 +101,8 @@ impl Supervisor {
             return false;
         }
         let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
-        let has_group = |id: &ProcessIndex| self.slots.get(*id).is_some_and(|slot| slot.group == group);
-        group.is_none() || listeners.iter().any(has_group)
+        let has_same_process_group =
+            |id: &ProcessIndex| self.slots.get(*id).is_some_and(|slot| slot.group == group);
+        group.is_none() || listeners.iter().any(has_same_process_group)
     }
 }

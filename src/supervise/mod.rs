@@ -36,7 +36,7 @@ use crate::relay::ChangeRecord;
 use crate::sys::{self, Errno, Poller, RawSignal, SignalFd, SpawnDefaults, TooLowLimit, terminal};
 use clock::now;
 use control::Control;
-use fifos::Fifos;
+use fifos::OpenFifos;
 use pid_file::PidFile;
 use pid_map::PidMap;
 use prepare::{Preparer, Sockets};
@@ -126,7 +126,7 @@ struct Supervisor {
     /// The PIDs, the descriptors and the last error of every process.
     slots: Slots,
     defaults: SpawnDefaults,
-    fifos: Fifos,
+    fifos: OpenFifos,
     /// None if the status board or the request pipe could not be created.
     control: Option<Control>,
     /// `None` if neither a stream nor an event listener needs the relay, or if the relay could not be prepared.
@@ -212,7 +212,7 @@ impl Supervisor {
             ordered_startup: config.supervisord.startup == Startup::Ordered,
             notifies_listeners: relay.as_ref().is_some_and(|relay| relay.plan.listeners.is_some()),
         };
-        let fifos = Fifos::new(sys::soft_nofile_limit().saturating_sub(needed_descriptors));
+        let fifos = OpenFifos::new(sys::soft_nofile_limit().saturating_sub(needed_descriptors));
         Ok(Self {
             log,
             processes: ProcessSet::new(specs, settings),
@@ -271,8 +271,8 @@ impl Supervisor {
         if self.processes.has_actions() {
             return Some(Duration::ZERO);
         }
-        let relay_deadline = self.relay.as_ref().and_then(Relay::deadline);
-        let deadline = Time::earliest(self.processes.deadline(), relay_deadline);
+        let relay_start_due_at = self.relay.as_ref().and_then(Relay::deadline);
+        let deadline = Time::earliest(self.processes.deadline(), relay_start_due_at);
         let until_deadline = deadline.map(|deadline| deadline.duration_since(now()));
         if !self.reap_incomplete {
             return until_deadline;
@@ -424,7 +424,7 @@ impl Supervisor {
         }
         let refused_group = match target {
             SignalTarget::Leader if signal == Signal::KILL => {
-                self.remaining.note_refused(receiver);
+                self.remaining.note_kill_refused(receiver);
                 slot.group.filter(|group| sys::killpg(*group, 0) == Err(Errno::EPERM))
             }
             SignalTarget::Leader => None,

@@ -40,7 +40,7 @@ impl Supervisor {
         match watched {
             Ok(child) => {
                 self.remaining.set_relay(Some(child.pid()));
-                if let Some(stream) = relay.unused_log_stream.take() {
+                if let Some(stream) = relay.unused_log_writer.take() {
                     self.log.redirect(stream);
                 }
                 relay.fork_failed = false;
@@ -109,7 +109,7 @@ impl Supervisor {
             // The relay has died and has left bytes in the pipes, so another relay must write them.
             self.ensure_relay_runs();
         }
-        self.end_or_leave_relay(is_finished || now() < end);
+        self.kill_or_leave_relay(is_finished || now() < end);
     }
 
     /// Makes sure that a relay runs while rsup exits: continues it if it is stopped, or starts one.
@@ -140,12 +140,12 @@ impl Supervisor {
 
     /// Kills the relay if it still runs and must not outlive rsup. Then writes the log lines that are left. If
     /// `is_in_time` is false, logs that the relay has not finished.
-    fn end_or_leave_relay(&mut self, is_in_time: bool) {
+    fn kill_or_leave_relay(&mut self, is_in_time: bool) {
         let Some(relay) = &mut self.relay else { return };
         // If rsup is not PID 1 and does not execute itself again, other processes may outlive rsup and continue to
         // write. The relay then stays, to carry their output.
-        let must_end = self.context.is_pid1 || self.processes.will_reload();
-        if let Some(child) = relay.child.take_if(|_| must_end) {
+        let relay_must_end = self.context.is_pid1 || self.processes.will_reload();
+        if let Some(child) = relay.child.take_if(|_| relay_must_end) {
             kill_and_reap(&child);
         }
         relay.redirect_log_to_stderr(&mut self.log);
@@ -160,8 +160,8 @@ impl Relay {
     /// Makes rsup write its log lines itself, because perhaps no relay reads them. If the last relay has written only
     /// a part of a line, rsup's next log line follows directly after this part.
     fn redirect_log_to_stderr(&mut self, log: &mut Log) {
-        if self.plan.log.is_some() && self.unused_log_stream.is_none() {
-            self.unused_log_stream = Some(log.redirect(OutputStream::stderr()));
+        if self.plan.log.is_some() && self.unused_log_writer.is_none() {
+            self.unused_log_writer = Some(log.redirect(OutputStream::stderr()));
         }
     }
 }

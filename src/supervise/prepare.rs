@@ -179,9 +179,10 @@ impl Preparer {
             self.supervisord_variable_names.iter().any(|configured| configured == name)
                 || process.environment.iter().any(|(configured, _)| configured == name)
         };
-        let descriptions = supervisor_variables.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let defined_variables =
+            supervisor_variables.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let configured = process.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        descriptions.filter(move |(name, _)| !is_configured(name)).chain(configured)
+        defined_variables.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }
 
     /// Returns where a stream of a program goes. A log file such as `/dev/stdout` means rsup's own stdout or stderr.

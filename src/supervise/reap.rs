@@ -15,8 +15,8 @@ const REAP_BATCH: u32 = 1024;
 
 impl Supervisor {
     /// Reaps children, and then looks for empty process groups. The order matters: a zombie is still a member of its
-    /// process group. One call reaps at most [`REAP_BATCH`] children, and may end earlier for a pause. If zombies may be
-    /// left, `reap_incomplete` is true afterwards, and the main loop calls this function again.
+    /// process group. One call reaps at most [`REAP_BATCH`] children, and may end earlier for a pause. If zombies may
+    /// be left, `reap_incomplete` is true afterwards, and the main loop calls this function again.
     pub(super) fn reap(&mut self, now: Time) {
         // An incomplete pass does not call `on_reaped`, although it may have reaped children. `any_child_changed` is
         // therefore true from the start if the last pass was incomplete, so that this pass reports the children of the
@@ -29,7 +29,7 @@ impl Supervisor {
             match sys::wait_any() {
                 Ok(Some(child)) => {
                     any_child_changed = true;
-                    leader_statuses.extend(self.unregister_child(child).map(|id| (id, child)));
+                    leader_statuses.extend(self.unregister_if_exited(child).map(|id| (id, child)));
                 }
                 Ok(None) => {
                     self.reap_incomplete = false;
@@ -69,20 +69,21 @@ impl Supervisor {
         }
     }
 
-    /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. Normally every
-    /// child keeps rsup from exiting. If all programs have ended and only event listeners run, only an adopted orphan
-    /// does. To find an orphan, rsup needs the kernel's list of its children. Without this list the result is false.
+    /// Whether one of rsup's children keeps rsup from exiting. Call this function only if rsup has a child. Normally
+    /// every child keeps rsup from exiting. If all programs have ended and only event listeners run, only an adopted
+    /// orphan does. To find an orphan, rsup needs the kernel's list of its children. Without this list the result is
+    /// false.
     fn has_child_preventing_exit(&self) -> bool {
         if !self.processes.only_listeners_run() {
             return true;
         }
         let is_leader = |pid: &Pid| self.leaders.get(*pid).is_some();
-        self.remaining.children().is_some_and(|children| !children.iter().all(is_leader))
+        self.remaining.children_except_relay().is_some_and(|children| !children.iter().all(is_leader))
     }
 
     /// Returns the process of the configuration that `child` was forked for, or `None` for an orphan. A child that has
     /// exited is removed from every table, because its PID is free from now on.
-    fn unregister_child(&mut self, child: ChildStatus) -> Option<ProcessIndex> {
+    fn unregister_if_exited(&mut self, child: ChildStatus) -> Option<ProcessIndex> {
         let id = match child.status {
             WaitStatus::Stopped(_) => self.leaders.get(child.pid).copied(),
             WaitStatus::Exited(_) | WaitStatus::Signaled { .. } | WaitStatus::Other => {
@@ -140,7 +141,7 @@ impl Supervisor {
                     };
                     slot.tried_fifos = Some(self.fifos.open_fifos(id, program, warn));
                 }
-                Event::UnopenedFifoFound
+                Event::FifoUnopenedByRsup
             }
             (Some(failure), Ok(program)) => {
                 let text = messages::failed_step(program, &self.defaults, failure, &slot.interpreter);

@@ -27,7 +27,7 @@ pub(super) struct ReapPacer {
     /// The processor time that rsup had used at the last call of [`ReapPacer::pause_after_sample`] in the current pass.
     last_sample: Option<Duration>,
     /// The number of pauses since a pass last reaped every zombie.
-    pauses: u32,
+    consecutive_pauses: u32,
 }
 
 impl ReapPacer {
@@ -48,16 +48,16 @@ impl ReapPacer {
         let processor_time_used = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
         self.last_sample = Some(processor_time);
         let excess = processor_time_used.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);
-        if excess.is_zero() || self.pauses >= MAX_PAUSES || !more_exits_pending() {
+        if excess.is_zero() || self.consecutive_pauses >= MAX_PAUSES || !more_exits_pending() {
             return None;
         }
-        self.pauses += 1;
+        self.consecutive_pauses += 1;
         Some(MAX_PAUSE.min(excess.saturating_mul(PAUSE_PER_EXCESS_TIME)))
     }
 
     /// Notes that a pass has reaped every zombie.
     pub(super) fn note_all_reaped(&mut self) {
-        self.pauses = 0;
+        self.consecutive_pauses = 0;
     }
 }
 

@@ -7,8 +7,8 @@ use crate::log::LogFormat;
 use crate::policy::{Level, Time};
 use crate::relay::{Channel, FilePlan, LineFormat, Plan, StreamPlan};
 use crate::sys::{
-    self, Errno, FdPassingSockets, InsideLineFlags, Output, OutputStream, RelayChild, StagingPipe,
-    StreamPipe, UnfinishedWrite,
+    self, Errno, FdPassingSockets, InsideLineFlags, Output, OutputStream, RelayChild, RelayPipe, StagingPipe,
+    WriteJournal,
 };
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -63,11 +63,11 @@ pub(super) struct RelayBuilder {
 }
 
 struct SharedPipes {
-    records: StreamPipe,
+    records: RelayPipe,
     listeners: Option<FdPassingSockets>,
-    log: Option<StreamPipe>,
+    log: Option<RelayPipe>,
     staging: [Option<StagingPipe>; 2],
-    journals: [Option<UnfinishedWrite>; 2],
+    journals: [Option<WriteJournal>; 2],
     inside_line_flags: InsideLineFlags,
 }
 
@@ -76,15 +76,15 @@ impl SharedPipes {
         let mode = config.supervisord.output;
         let log = match mode {
             OutputMode::Direct => None,
-            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(StreamPipe::nonblocking()?),
+            OutputMode::Lines | OutputMode::Prefix | OutputMode::Json => Some(RelayPipe::nonblocking()?),
         };
         Ok(Self {
-            records: StreamPipe::nonblocking()?,
+            records: RelayPipe::nonblocking()?,
             listeners: config.has_listeners().then(FdPassingSockets::new).transpose()?,
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
-            journals: [sys::STDOUT, sys::STDERR].map(UnfinishedWrite::new),
+            journals: [sys::STDOUT, sys::STDERR].map(WriteJournal::new),
             // Two streams for each process, and rsup's own log.
             inside_line_flags: InsideLineFlags::new(2 * config.processes.len() + 1)?,
         })
@@ -143,25 +143,25 @@ impl RelayBuilder {
             Channel::Stderr => config.stderr_rotation,
         };
         let listener_needs = self.subscribed.stream(config, channel);
-        let is_direct = self.mode == OutputMode::Direct && !listener_needs.is_any();
+        let is_direct = self.mode == OutputMode::Direct && !listener_needs.has_any_need();
         let (outlet, file) = match &direct {
-            Output::File(file) if rotation.max_bytes > 0 || listener_needs.is_any() => {
+            Output::File(file) if rotation.max_bytes > 0 || listener_needs.has_any_need() => {
                 (Some(channel), Some(self.file(&file.path, rotation)))
             }
             Output::File(_) if !is_direct => (Some(channel), None),
             Output::Inherit { fd: sys::STDOUT, .. } if !is_direct => (Some(Channel::Stdout), None),
             Output::Inherit { .. } if !is_direct => (Some(Channel::Stderr), None),
-            Output::Discard if listener_needs.is_any() => (None, None),
+            Output::Discard if listener_needs.has_any_need() => (None, None),
             _ => return direct,
         };
         // With `output=prefix` and `output=json`, each line has the name of its process anyway.
-        let replaces_supervisor_stdout = listener_needs.replaces_supervisor_stdout
+        let prints_like_supervisor_stdout = listener_needs.supervisor_stdout_subscribes
             && matches!(self.mode, OutputMode::Direct | OutputMode::Lines);
-        let outlet = if replaces_supervisor_stdout { Some(Channel::Stdout) } else { outlet };
+        let outlet = if prints_like_supervisor_stdout { Some(Channel::Stdout) } else { outlet };
         if self.shared.is_none() {
             return direct;
         }
-        let StreamPipe { reader, writer } = match StreamPipe::with_nonblocking_reader() {
+        let RelayPipe { reader, writer } = match RelayPipe::with_nonblocking_reader() {
             Ok(pipe) => pipe,
             Err(errno) => {
                 self.failure = self.failure.or(Some(errno));
@@ -172,18 +172,18 @@ impl RelayBuilder {
         self.streams.push(StreamPlan {
             pipe: reader,
             process: index,
-            name: if replaces_supervisor_stdout { config.name.clone() } else { shown_name(config) },
+            name: if prints_like_supervisor_stdout { config.name.clone() } else { shown_name(config) },
             channel,
             outlet,
             file,
-            replaces_supervisor_stdout,
+            prints_like_supervisor_stdout,
             has_log_events: listener_needs.has_log_events,
             capture_maxbytes: listener_needs.capture_maxbytes,
         });
         self.writers.push(writer);
         match direct {
             Output::File(direct) => Output::File(sys::LogFile {
-                rotation_pipe: file.map(|_| pipe),
+                relay_pipe: file.map(|_| pipe),
                 fallback: (!is_direct).then_some(pipe),
                 ..direct
             }),
@@ -207,7 +207,7 @@ impl RelayBuilder {
         let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
         let SharedPipes { records, listeners, log, staging, journals, inside_line_flags } =
             self.shared.filter(is_needed)?;
-        let (log_reader, unused_log_stream) =
+        let (log_reader, unused_log_writer) =
             log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
         let shown = self.streams.iter().filter(|stream| stream.file.is_none());
         let width = shown.map(|stream| stream.name.chars().count()).max().unwrap_or(0);
@@ -235,7 +235,7 @@ impl RelayBuilder {
             writers: self.writers,
             records: Some(records.writer),
             lost_records: 0,
-            unused_log_stream,
+            unused_log_writer,
             child: None,
             start_due_at: None,
             fork_failed: false,
@@ -272,7 +272,7 @@ pub(super) struct Relay {
     pub(super) lost_records: u64,
     /// The stream that leads to the relay, for rsup's own log lines. `None` while the log writes to it. Always `None`
     /// with `output=direct`, because the relay then writes no log lines of rsup.
-    pub(super) unused_log_stream: Option<OutputStream>,
+    pub(super) unused_log_writer: Option<OutputStream>,
     /// `None` if no relay runs.
     pub(super) child: Option<RelayChild>,
     /// When the relay may be started again. `None` if it was never started.

@@ -98,7 +98,7 @@ impl RemainingProcesses {
     }
 
     /// The children of rsup except the relay, in ascending order. `None` if the kernel does not list them.
-    pub(super) fn children(&self) -> Option<Vec<Pid>> {
+    pub(super) fn children_except_relay(&self) -> Option<Vec<Pid>> {
         let mut children = sys::children()?;
         children.retain(|pid| Some(*pid) != self.relay);
         children.sort_unstable();
@@ -155,7 +155,7 @@ impl RemainingProcesses {
     /// asked before. Returns whether a child was asked, or `None` if the kernel does not list the children.
     fn send_term_to_children(&mut self, must_get_term: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
         let mut any_term_sent = false;
-        for child in self.children()? {
+        for child in self.children_except_relay()? {
             if !self.sent(child).term_sent && must_get_term(self, child) {
                 self.send_term_to_process(child);
                 any_term_sent = true;
@@ -169,7 +169,7 @@ impl RemainingProcesses {
     /// child of rsup. Returns false if /proc does not list the processes.
     pub(super) fn send_term_to_matching(&mut self, must_get_term: impl Fn(Pid, Pid, bool) -> bool) -> bool {
         let Some(processes) = self.processes() else { return false };
-        let children = self.children().unwrap_or_default();
+        let children = self.children_except_relay().unwrap_or_default();
         for pid in processes {
             if self.sent(pid).term_sent {
                 continue;
@@ -249,7 +249,7 @@ impl RemainingProcesses {
     /// call has sent SIGKILL to a child, and `None` if the kernel does not list the children.
     fn kill_children(&mut self) -> Option<bool> {
         let mut any_killed = false;
-        for child in self.children()? {
+        for child in self.children_except_relay()? {
             if !self.sent(child).killed {
                 self.kill_process(child);
                 any_killed = true;
@@ -276,12 +276,12 @@ impl RemainingProcesses {
     fn kill_process(&mut self, pid: Pid) {
         self.sent.insert(pid, SentSignals { killed: true, ..self.sent(pid) });
         if sys::kill(pid, Signal::KILL.number()) == Err(Errno::EPERM) {
-            self.note_refused(pid);
+            self.note_kill_refused(pid);
         }
     }
 
     /// Notes that rsup has no permission to send SIGKILL to a child.
-    pub(super) fn note_refused(&mut self, child: Pid) {
+    pub(super) fn note_kill_refused(&mut self, child: Pid) {
         self.sent.insert(child, SentSignals { kill_refused: true, ..self.sent(child) });
     }
 
@@ -306,7 +306,8 @@ impl RemainingProcesses {
             self.sent(*child).kill_refused
                 || group().is_some_and(|group| self.refused_groups.contains(&group))
         };
-        self.children().is_some_and(|children| !children.is_empty() && children.iter().all(kill_was_refused))
+        self.children_except_relay()
+            .is_some_and(|children| !children.is_empty() && children.iter().all(kill_was_refused))
     }
 
     /// Forgets a child that has been reaped, because the next process with its PID has not been sent a signal.

@@ -1,7 +1,7 @@
 //! Keeps the status board up to date, and serves the requests of clients.
 
 use super::{Supervisor, messages};
-use crate::control::board::Served;
+use crate::control::board::ServedCounts;
 use crate::control::request::Request;
 use crate::policy::{Level, Process, ProcessIndex, Signal, Time};
 
@@ -63,7 +63,8 @@ impl Supervisor {
         // The index comes from a client, so it may be too large.
         let Some(slot) = self.slots.0.get_mut(index) else { return };
         let id = ProcessIndex(index);
-        let Served { start_requests, stop_requests: stops, signal_requests: signals } = &mut slot.served;
+        let ServedCounts { start_requests, stop_requests: stops, signal_requests: signals } =
+            &mut slot.served;
         match request {
             Request::Start(_) => {
                 *start_requests = start_requests.wrapping_add(1);

@@ -1,9 +1,9 @@
 //! The PIDs, the descriptors and the last error of each process.
 
 use super::pid_map::PidMap;
-use crate::control::board::Served;
+use crate::control::board::ServedCounts;
 use crate::policy::{ProcessIndex, Signal};
-use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, LogFileErrors, Pid, SpawnSpec};
+use crate::sys::{self, Errno, ExecFailure, ExecStatusPipe, ExecStep, FifoOpenErrors, Pid, SpawnSpec};
 use std::os::fd::OwnedFd;
 
 /// The PIDs, the descriptors and the last error of one process. The state of the process is in `ProcessSet`, at the
@@ -34,7 +34,7 @@ pub(super) struct Slot {
     /// The errors of rsup's attempt to open the log files that are FIFOs, until the next fork. The next child does not
     /// open a file that has an error, and reports the error instead. `None` if rsup has made no attempt since the last
     /// fork.
-    pub(super) tried_fifos: Option<LogFileErrors>,
+    pub(super) tried_fifos: Option<FifoOpenErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,
     /// When the last start was attempted, in seconds since 1970. 0 if there was none.
@@ -42,7 +42,7 @@ pub(super) struct Slot {
     /// When the last child exited, in seconds since 1970. 0 if there was none.
     pub(super) ended_at: u64,
     /// The numbers of client requests for this process that rsup has served.
-    pub(super) served: Served,
+    pub(super) served: ServedCounts,
 }
 
 impl Slot {
@@ -68,7 +68,7 @@ impl Slot {
             stdin_writer: None,
             started_at: 0,
             ended_at: 0,
-            served: Served::default(),
+            served: ServedCounts::default(),
         }
     }
 

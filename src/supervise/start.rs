@@ -3,7 +3,7 @@
 use super::clock::now;
 use super::{Supervisor, messages};
 use crate::policy::{Event, Level, ProcessIndex, Time};
-use crate::sys::{self, Child, ExecReport, FifoCheck, WallTime};
+use crate::sys::{self, Child, FailureReport, FifoHandling, WallTime};
 
 impl Supervisor {
     /// Forks a program. The result of its exec arrives later through the exec status pipe. If no child can be created,
@@ -13,9 +13,9 @@ impl Supervisor {
         slot.started_at = WallTime::now().seconds();
         let spawned = match slot.program {
             Ok(program) => {
-                let tried = slot.tried_fifos.take().map(FifoCheck::OpenTried);
-                let check = tried.unwrap_or_else(|| self.fifos.fifo_check_for(id, program));
-                sys::spawn(program, &mut self.defaults, check)
+                let tried = slot.tried_fifos.take().map(FifoHandling::OpenTried);
+                let fifo_handling = tried.unwrap_or_else(|| self.fifos.fifo_handling_for(id, program));
+                sys::spawn(program, &mut self.defaults, fifo_handling)
                     .map_err(|error| messages::spawn_error(&slot.name, error))
             }
             Err(text) => Err(text.clone()),
@@ -64,13 +64,13 @@ impl Supervisor {
         let log = &mut self.log;
         let interpreter = &mut slot.interpreter;
         let is_complete = status.read(|report| match report {
-            ExecReport::Failure(report) if report.step.failure_allows_exec() => {
+            FailureReport::Failure(report) if report.step.failure_allows_exec() => {
                 if let Ok(program) = program {
                     log.line(Level::Warn, messages::unusable_log_file(name, program, report));
                 }
             }
-            ExecReport::Failure(report) => *failure = Some(report),
-            ExecReport::UnusableInterpreter(path) => *interpreter = String::from_utf8_lossy(&path).into(),
+            FailureReport::Failure(report) => *failure = Some(report),
+            FailureReport::UnusableInterpreter(path) => *interpreter = String::from_utf8_lossy(&path).into(),
         });
         if !is_complete {
             if let Err(errno) = self.poller.rearm(status, id.0 as u64) {

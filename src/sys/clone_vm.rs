@@ -46,7 +46,7 @@
 )]
 
 use super::errno::Errno;
-use super::exec_status::{ExecFailure, ExecReport, FailureReader, failure_pipe, report_failure};
+use super::exec_status::{ExecFailure, FailureReader, FailureReport, failure_pipe, report_failure};
 use super::fork::{MAY_SHARE_MEMORY, SpawnError, is_clone_vm_refused, raw_fork, set_process_group};
 use super::kill::Pid;
 use std::cell::UnsafeCell;
@@ -286,7 +286,7 @@ impl<S> ExecStatusPipe<S> {
     /// the exec has failed if a report was about a step that is not [harmless](super::ExecStep::failure_allows_exec).
     /// Otherwise the exec has succeeded, or a signal has killed the child.
     #[must_use]
-    pub fn read(&mut self, receive: impl FnMut(ExecReport)) -> bool {
+    pub fn read(&mut self, receive: impl FnMut(FailureReport)) -> bool {
         self.failures.read(receive)
     }
 

@@ -28,10 +28,12 @@ impl MemoryFile {
         // MFD_NOEXEC_SEAL is set because `vm.memfd_noexec` may forbid memory files without it. Kernels before 6.3
         // return EINVAL for it.
         let created =
-            Self::with_flags(name, libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).or_else(|errno| match errno {
-                Errno::EINVAL => Self::with_flags(name, libc::MFD_CLOEXEC),
-                errno => Err(errno),
-            });
+            Self::create_memfd(name, libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).or_else(
+                |errno| match errno {
+                    Errno::EINVAL => Self::create_memfd(name, libc::MFD_CLOEXEC),
+                    errno => Err(errno),
+                },
+            );
         let fd = created?;
         // With this mode, other processes of rsup's user can open the file only for reading. Their writes could damage
         // the file. An error is ignored, because rsup also works without this mode.
@@ -39,7 +41,7 @@ impl MemoryFile {
         Ok(Self(fd.into()))
     }
 
-    fn with_flags(name: &CStr, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
+    fn create_memfd(name: &CStr, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
         // SAFETY: memfd_create(2) reads a string that ends in NUL, and a `CStr` ends in NUL.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
         cvt(fd.into())?;

@@ -119,8 +119,8 @@ pub(super) fn set_credentials(credentials: &Credentials) -> Result<(), (Credenti
     changed.map_err(|errno| (CredentialStep::Uid, errno))?;
     let checks = [
         (CredentialStep::Groups, has_exactly_groups(&credentials.groups)),
-        (CredentialStep::Gid, has_gid(credentials.gid)),
-        (CredentialStep::Uid, has_uid(credentials.uid)),
+        (CredentialStep::Gid, has_only_gid(credentials.gid)),
+        (CredentialStep::Uid, has_only_uid(credentials.uid)),
     ];
     match checks.into_iter().find(|(_, has_worked)| !has_worked) {
         Some((step, _)) => Err((step, Errno::EPERM)),
@@ -144,12 +144,12 @@ fn has_exactly_groups(wanted: &[u32]) -> bool {
 }
 
 /// Returns whether the real, the effective and the saved group ID are all `wanted`.
-fn has_gid(wanted: u32) -> bool {
+fn has_only_gid(wanted: u32) -> bool {
     getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Gid::from_raw(wanted); 3])
 }
 
 /// Returns whether the real, the effective and the saved user ID are all `wanted`.
-fn has_uid(wanted: u32) -> bool {
+fn has_only_uid(wanted: u32) -> bool {
     getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [Uid::from_raw(wanted); 3])
 }
 
@@ -229,7 +229,7 @@ mod tests {
         assert!(has_exactly_groups(&groups));
         groups.push(UNUSED);
         assert!(!has_exactly_groups(&groups));
-        assert!(!has_gid(UNUSED));
-        assert!(!has_uid(UNUSED));
+        assert!(!has_only_gid(UNUSED));
+        assert!(!has_only_uid(UNUSED));
     }
 }

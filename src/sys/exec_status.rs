@@ -95,7 +95,7 @@ impl ExecStep {
 
 /// What a child writes into the pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExecReport {
+pub enum FailureReport {
     Failure(ExecFailure),
     /// The path of the interpreter because of which the exec fails. A report of the failure, with [`ExecStep::Exec`],
     /// follows this report.
@@ -153,16 +153,16 @@ pub(super) fn failure_pipe() -> Result<(FailureReader, OwnedFd), Errno> {
 
 impl FailureReader {
     /// Passes every report that has arrived to `receive`. Returns whether the pipe is at end of file.
-    pub(super) fn read(&mut self, mut receive: impl FnMut(ExecReport)) -> bool {
+    pub(super) fn read(&mut self, mut receive: impl FnMut(FailureReport)) -> bool {
         let mut bytes = [0; ExecFailure::SIZE];
         while !self.at_eof {
             match nix::unistd::read(&self.pipe, &mut bytes) {
                 Ok(0) => self.at_eof = true,
                 Ok(ExecFailure::SIZE) => {
                     if let [INTERPRETER, length, ..] = bytes {
-                        receive(ExecReport::UnusableInterpreter(self.read_path(length.into())));
+                        receive(FailureReport::UnusableInterpreter(self.read_path(length.into())));
                     } else if let Some(failure) = ExecFailure::from_bytes(bytes) {
-                        receive(ExecReport::Failure(failure));
+                        receive(FailureReport::Failure(failure));
                     }
                 }
                 // A read returns 0 or `ExecFailure::SIZE` bytes, because every child writes each report with
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    fn read_all(reader: &mut FailureReader) -> (Vec<ExecReport>, bool) {
+    fn read_all(reader: &mut FailureReader) -> (Vec<FailureReport>, bool) {
         let mut reports = Vec::new();
         let at_eof = reader.read(|report| reports.push(report));
         (reports, at_eof)
@@ -272,7 +272,7 @@ mod tests {
         report_failure(status.as_fd(), second);
         assert_eq!(
             read_all(&mut reader),
-            (vec![first, second].into_iter().map(ExecReport::Failure).collect(), false)
+            (vec![first, second].into_iter().map(FailureReport::Failure).collect(), false)
         );
         assert!(!reader.is_at_eof());
 
@@ -293,7 +293,7 @@ mod tests {
             report_failure(status.as_fd(), failure);
             drop(status);
             let reports =
-                vec![ExecReport::UnusableInterpreter(arrives.to_vec()), ExecReport::Failure(failure)];
+                vec![FailureReport::UnusableInterpreter(arrives.to_vec()), FailureReport::Failure(failure)];
             assert_eq!(read_all(&mut reader), (reports, true));
         }
     }

@@ -66,7 +66,7 @@ impl Fifo {
 }
 
 /// Returns whether one of `paths` leads to a FIFO whose ID is not in `opened_pipes`. Async-signal-safe.
-pub(super) fn has_unopened_fifo<'a>(
+pub(super) fn has_fifo_unopened_by_rsup<'a>(
     mut paths: impl Iterator<Item = &'a CStr>,
     opened_pipes: &[PipeId],
 ) -> bool {

@@ -206,7 +206,7 @@ mod tests {
         assert!(!is_text(c"/"));
     }
 
-    fn unusable(bytes: &[u8]) -> Option<CString> {
+    fn unusable_interpreter_path(bytes: &[u8]) -> Option<CString> {
         unusable_interpreter(&File::new(bytes).name()).map(|interpreter| interpreter.path().to_owned())
     }
 
@@ -224,7 +224,7 @@ mod tests {
             (b"echo\n", None),
         ];
         for (text, want) in table {
-            assert_eq!(unusable(text).as_deref(), want, "{text:02x?}");
+            assert_eq!(unusable_interpreter_path(text).as_deref(), want, "{text:02x?}");
         }
     }
 
@@ -233,9 +233,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let inner = File::new(b"#!/there/is/none\n");
         let outer = [b"#!", inner.name().as_bytes(), b"\n"].concat();
-        assert_eq!(unusable(&outer), Some(inner.name()));
+        assert_eq!(unusable_interpreter_path(&outer), Some(inner.name()));
         std::fs::set_permissions(&inner.path, PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(unusable(&outer).as_deref(), Some(c"/there/is/none"));
+        assert_eq!(unusable_interpreter_path(&outer).as_deref(), Some(c"/there/is/none"));
     }
 
     #[test]
@@ -272,11 +272,11 @@ mod tests {
     #[test]
     fn the_loader_of_a_program_is_found() {
         for (layout, class) in [(&ELF64, libc::ELFCLASS64), (&ELF32, libc::ELFCLASS32)] {
-            let found = unusable(&program(layout, class, b"/lib/ld-none.so.1\0"));
+            let found = unusable_interpreter_path(&program(layout, class, b"/lib/ld-none.so.1\0"));
             assert_eq!(found.as_deref(), Some(c"/lib/ld-none.so.1"), "{class}");
-            assert_eq!(unusable(&program(layout, class, b"/bin/sh\0")), None);
-            assert_eq!(unusable(&program(layout, class, &[b'x'; HEAD_SIZE + 1])), None);
+            assert_eq!(unusable_interpreter_path(&program(layout, class, b"/bin/sh\0")), None);
+            assert_eq!(unusable_interpreter_path(&program(layout, class, &[b'x'; HEAD_SIZE + 1])), None);
         }
-        assert_eq!(unusable(b"\x7fELF\x02"), None);
+        assert_eq!(unusable_interpreter_path(b"\x7fELF\x02"), None);
     }
 }

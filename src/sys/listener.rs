@@ -15,7 +15,7 @@ pub struct ListenerPipes {
 
 /// The listener's ends of its stdin and its stdout.
 #[derive(Debug)]
-pub(super) struct ListenerEnds {
+pub(super) struct ListenerStdio {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
 }
@@ -25,13 +25,13 @@ impl ListenerPipes {
     ///
     /// # Errors
     /// Returns the errno of pipe2(2) or fcntl(2).
-    pub(super) fn new() -> Result<(Self, ListenerEnds), Errno> {
+    pub(super) fn new() -> Result<(Self, ListenerStdio), Errno> {
         let (listener_stdin, stdin) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout, listener_stdout) = pipe2(OFlag::O_CLOEXEC)?;
         for end in [&stdin, &stdout] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        Ok((Self { stdin, stdout }, ListenerEnds { stdin: listener_stdin, stdout: listener_stdout }))
+        Ok((Self { stdin, stdout }, ListenerStdio { stdin: listener_stdin, stdout: listener_stdout }))
     }
 
     /// Writes to the stdin of the listener, without waiting. Returns the number of bytes written.
@@ -46,8 +46,8 @@ impl ListenerPipes {
 /// A pair of connected sockets. rsup keeps both, so that the next relay gets what the last one has not received.
 #[derive(Debug)]
 pub struct FdPassingSockets {
-    sender: OwnedFd,
-    receiver: OwnedFd,
+    sending_socket: OwnedFd,
+    receiving_socket: OwnedFd,
 }
 
 impl FdPassingSockets {
@@ -61,14 +61,14 @@ impl FdPassingSockets {
         // SAFETY: socketpair(2) writes two ints to `sockets`, which has room for two.
         cvt(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, sockets.as_mut_ptr()) }.into())?;
         // SAFETY: the kernel has just created these descriptors, so nothing else owns them.
-        let [sender, receiver] = sockets.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Self { sender, receiver })
+        let [sending_socket, receiving_socket] = sockets.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { sending_socket, receiving_socket })
     }
 
     /// The descriptor from which the relay receives.
     #[must_use]
     pub fn receiver(&self) -> RawFd {
-        self.receiver.as_raw_fd()
+        self.receiving_socket.as_raw_fd()
     }
 
     /// Sends the pipes of a listener. `pid` is the PID of the listener.
@@ -79,9 +79,9 @@ impl FdPassingSockets {
     pub fn send(&self, pid: i32, pipes: &ListenerPipes) -> Result<(), Errno> {
         let mut bytes = pid.to_ne_bytes();
         let descriptors = [pipes.stdin.as_raw_fd(), pipes.stdout.as_raw_fd()];
-        with_message(&mut bytes, descriptors, &|message| {
-            // SAFETY: `with_message` gives a valid message, which the kernel only reads.
-            unsafe { libc::sendmsg(self.sender.as_raw_fd(), message, libc::MSG_NOSIGNAL) }
+        transfer_descriptors(&mut bytes, descriptors, &|message| {
+            // SAFETY: `transfer_descriptors` gives a valid message, which the kernel only reads.
+            unsafe { libc::sendmsg(self.sending_socket.as_raw_fd(), message, libc::MSG_NOSIGNAL) }
         })
         .map(drop)
     }
@@ -90,9 +90,10 @@ impl FdPassingSockets {
     #[must_use]
     pub fn receive(&self) -> Option<(i32, ListenerPipes)> {
         let mut bytes = [0; 4];
-        let received = with_message(&mut bytes, [-1, -1], &|message| {
-            // SAFETY: `with_message` gives a valid message, and the kernel writes at most as much as it has room for.
-            unsafe { libc::recvmsg(self.receiver.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
+        let received = transfer_descriptors(&mut bytes, [-1, -1], &|message| {
+            // SAFETY: `transfer_descriptors` gives a valid message, and the kernel writes at most as much as it has
+            // room for.
+            unsafe { libc::recvmsg(self.receiving_socket.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
         });
         // The message contains two descriptors. If this process has room for only one more, the kernel creates only
         // the first one, and the second one stays -1. The first one is then closed again.
@@ -117,7 +118,7 @@ struct ControlMessage {
 ///
 /// # Errors
 /// Returns the errno of the call.
-fn with_message(
+fn transfer_descriptors(
     bytes: &mut [u8; 4],
     descriptors: [RawFd; 2],
     transfer: &dyn Fn(*mut libc::msghdr) -> libc::ssize_t,
@@ -148,7 +149,7 @@ mod tests {
     fn pipes_arrive_in_order_with_their_pids() {
         let socket = FdPassingSockets::new().unwrap();
         assert!(socket.receive().is_none());
-        let ends: Vec<ListenerEnds> = [7, 70_000]
+        let ends: Vec<ListenerStdio> = [7, 70_000]
             .map(|pid| {
                 let (pipes, ends) = ListenerPipes::new().unwrap();
                 socket.send(pid, &pipes).unwrap();

@@ -31,8 +31,8 @@ mod system;
 pub mod terminal;
 mod time_zone;
 mod try_in_child;
-mod unfinished_write;
 mod wait;
+mod write_journal;
 
 pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallTime, monotonic_nanos, processor_time};
@@ -40,7 +40,7 @@ pub use control::{MemoryFile, RequestPipe, RequestWriter, open_regular, set_dump
 pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
 pub use directory::list_directory;
 pub use errno::Errno;
-pub use exec_status::{ExecFailure, ExecReport, ExecStep};
+pub use exec_status::{ExecFailure, ExecStep, FailureReport};
 pub use execute_again::execute_again;
 pub use fifo::{Fifo, PipeId, own_output_pipes};
 pub use fork::SpawnError;
@@ -50,7 +50,7 @@ pub use output_stream::OutputStream;
 pub use poll::{Poller, sleep};
 pub use processes::{leave_group_of, process_group, processes};
 pub use relay::{
-    InsideLineFlags, RelayChild, StagingPipe, StreamPipe, fork_relay, open_log_file, read_pipe, write_record,
+    InsideLineFlags, RelayChild, RelayPipe, StagingPipe, fork_relay, open_log_file, read_pipe, write_record,
 };
 pub use rlimit::{TooLowLimit, raise_limits, raise_nofile_for, soft_nofile_limit};
 pub use signals::{
@@ -60,7 +60,8 @@ pub use signals::{
 pub use socket::{check_listen_unix, listen_tcp, listen_unix};
 pub use spawn_command::spawn_command;
 pub use spawn_program::{
-    Child, ExecStatusPipe, FifoCheck, LogFile, LogFileErrors, Output, SpawnDefaults, SpawnSpec, Stdin, spawn,
+    Child, ExecStatusPipe, FifoHandling, FifoOpenErrors, LogFile, Output, SpawnDefaults, SpawnSpec, Stdin,
+    spawn,
 };
 pub use stdio::{
     STDERR, STDOUT, is_writable_pipe, open_standard_fds, read_stdin_byte, stdout_is_stderr, write_out,
@@ -71,5 +72,5 @@ pub use system::{
 };
 pub use time_zone::TimeZone;
 pub use try_in_child::{try_create_socket, try_user};
-pub use unfinished_write::UnfinishedWrite;
 pub use wait::{ChildStatus, WaitStatus, children, wait_any};
+pub use write_journal::WriteJournal;

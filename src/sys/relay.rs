@@ -23,12 +23,12 @@ use std::time::Duration;
 /// A pipe between rsup or a program on one side, and the relay on the other. rsup keeps both ends open, so neither side
 /// notices when the other one dies.
 #[derive(Debug)]
-pub struct StreamPipe {
+pub struct RelayPipe {
     pub reader: OwnedFd,
     pub writer: OwnedFd,
 }
 
-impl StreamPipe {
+impl RelayPipe {
     /// Creates a pipe whose reading end does not wait.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ pub fn open_log_file(path: &Path, truncate: bool) -> Result<File, Errno> {
 /// has to be a pipe too. The kernel keeps the rest of a line that was moved in part, so the next relay can complete the
 /// line if this relay is killed.
 #[derive(Debug)]
-pub struct StagingPipe(StreamPipe);
+pub struct StagingPipe(RelayPipe);
 
 impl StagingPipe {
     /// How many bytes an empty pipe takes at once.
@@ -91,7 +91,7 @@ impl StagingPipe {
     /// # Errors
     /// Returns the errno of pipe2(2) or fcntl(2). Returns EPERM if the kernel gives this user only small pipes.
     pub fn new() -> Result<Self, Errno> {
-        let pipe = StreamPipe::nonblocking()?;
+        let pipe = RelayPipe::nonblocking()?;
         match fcntl(&pipe.reader, FcntlArg::F_GETPIPE_SZ)? {
             size if usize::try_from(size).is_ok_and(|size| size >= Self::CAPACITY) => Ok(Self(pipe)),
             _ => Err(Errno::EPERM),

@@ -252,9 +252,8 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let awaited = ALL;
     let awaited_set = &raw const awaited;
     // rsup makes a raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an
-    // interruption.
-    // SAFETY: the kernel reads SET_SIZE bytes from `awaited` and a timespec from `timespec` (unless null), and writes one
-    // siginfo to `info`. All three have these sizes and stay valid during the call.
+    // interruption. SAFETY: the kernel reads SET_SIZE bytes from `awaited` and a timespec from `timespec` (unless
+    // null), and writes one siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal = unsafe {
         libc::syscall(libc::SYS_rt_sigtimedwait, awaited_set, info.as_mut_ptr(), timespec, SET_SIZE)
     };

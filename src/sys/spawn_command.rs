@@ -38,7 +38,7 @@ pub fn spawn_command(
     let words: Vec<CString> = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
     let candidates = command_candidates(&words);
     let argv: CStrArray<'_> = words.iter().map(CString::as_c_str).collect();
-    let mut shell = Shell::new(&words);
+    let mut script_shell = ScriptShell::new(&words);
     let mut envp = CStrArray::environment();
     let listen_pid_index = if has_own_listen_pid() { envp.position(LISTEN_PID_KEY) } else { None };
     let mut listen_pid = [0; LISTEN_PID_SIZE];
@@ -55,7 +55,7 @@ pub fn spawn_command(
         let mask_failed = |errno| ExecFailure { step: ExecStep::Exec, candidate: 0, errno };
         let Err(failure) = restored
             .map_err(mask_failed)
-            .and_then(|()| exec_first_candidate(&candidates, &argv, &mut shell, &envp));
+            .and_then(|()| exec_first_candidate(&candidates, &argv, &mut script_shell, &envp));
         // With `stty tostop`, a background process that writes an error message to the terminal gets SIGTTOU, which
         // stops the process. Signals are blocked to prevent this stop, because rsup cannot notice it while vfork
         // suspends rsup.
@@ -101,13 +101,13 @@ fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE]) -> &CStr {
 }
 
 /// The shell that runs a script without a `#!` line, as POSIX requires of `execvp`.
-struct Shell<'a> {
+struct ScriptShell<'a> {
     argv: CStrArray<'a>,
     /// The index of the script's path in `argv`.
     script: usize,
 }
 
-impl<'a> Shell<'a> {
+impl<'a> ScriptShell<'a> {
     const PATH: &'static CStr = c"/bin/sh";
 
     /// Prepares the arguments of the shell before the fork. The path of the script is not known yet.
@@ -139,7 +139,7 @@ impl<'a> Shell<'a> {
 fn exec_first_candidate<'a>(
     candidates: &'a [CString],
     argv: &CStrArray<'_>,
-    shell: &mut Shell<'a>,
+    shell: &mut ScriptShell<'a>,
     envp: &CStrArray<'_>,
 ) -> Result<Infallible, ExecFailure> {
     let mut failure = ExecFailure { step: ExecStep::NotFound, candidate: 0, errno: Errno::ENOENT };
@@ -176,7 +176,7 @@ mod tests {
 
     fn shell_arguments(words: &[&CStr]) -> Vec<CString> {
         let words: Vec<CString> = words.iter().copied().map(CStr::to_owned).collect();
-        let mut shell = Shell::new(&words);
+        let mut shell = ScriptShell::new(&words);
         shell.argv.replace(shell.script, c"SCRIPT");
         shell.argv.strings().map(CStr::to_owned).collect()
     }

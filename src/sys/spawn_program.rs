@@ -17,7 +17,7 @@ use super::credentials::{Credentials, needs_no_change, set_credentials};
 use super::errno::{Errno, cvt};
 use super::exec::{CStrArray, exec, path_candidates};
 use super::exec_status::{ExecFailure, ExecStep, report_failure, report_interpreter};
-use super::fifo::{PipeId, has_unopened_fifo};
+use super::fifo::{PipeId, has_fifo_unopened_by_rsup};
 use super::fork::SpawnError;
 use super::interpreter::unusable_interpreter;
 use super::kill::Pid;
@@ -177,7 +177,7 @@ pub struct LogFile {
     /// The pipe to the relay, if the relay writes the file. The relay writes the file if the file is rotated, or if
     /// event listeners need the output. The child opens the file nevertheless, so that the file exists and an error is
     /// reported. The child uses the pipe only if the file is regular: a FIFO or a device cannot be rotated.
-    pub rotation_pipe: Option<RawFd>,
+    pub relay_pipe: Option<RawFd>,
     /// The pipe that the program gets if the file cannot be opened. If `None`, it gets rsup's own stream.
     pub fallback: Option<RawFd>,
 }
@@ -186,7 +186,7 @@ impl LogFile {
     /// A file to which the program itself appends.
     #[must_use]
     pub fn direct(path: CString) -> Self {
-        Self { path, rotation_pipe: None, fallback: None }
+        Self { path, relay_pipe: None, fallback: None }
     }
 }
 
@@ -207,10 +207,10 @@ impl Output {
 
     /// Clears O_NONBLOCK of the pipe to the relay. An earlier run of the program may have set it, and the writes of a
     /// program that does not expect it would fail.
-    fn clear_nonblock(&self) {
+    fn make_relay_pipe_blocking(&self) {
         let pipe = match self {
             Self::Relay(pipe) => Some(*pipe),
-            Self::File(file) => file.rotation_pipe.or(file.fallback),
+            Self::File(file) => file.relay_pipe.or(file.fallback),
             Self::Inherit { .. } | Self::RefusedFd(_) | Self::Discard => None,
             Self::SameAsStdout | Self::Listener => None,
         };
@@ -243,20 +243,20 @@ pub struct Child {
 
 /// What a child does about log files that are FIFOs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FifoCheck {
+pub enum FifoHandling {
     /// This list holds the FIFOs that rsup has open for this program. It also holds rsup's own stdout and stderr, if
     /// they are pipes. If a log file is a FIFO that is not in the list, the child reports [`ExecStep::UnopenedFifo`]
     /// and exits.
-    ReportUnopened(Vec<PipeId>),
+    ExitIfUnopened(Vec<PipeId>),
     /// rsup has already tried to open the log files that are FIFOs, so the child does not look for unopened FIFOs. If
     /// there is an error for a log file, the child reports the error and does not open the file.
-    OpenTried(LogFileErrors),
+    OpenTried(FifoOpenErrors),
 }
 
 /// The errors of rsup's own attempt to open the log files of a program that are FIFOs. If there is an error for a file,
 /// the child does not open this file, and reports this error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogFileErrors {
+pub struct FifoOpenErrors {
     pub stdout: Option<Errno>,
     pub stderr: Option<Errno>,
 }
@@ -268,7 +268,7 @@ pub struct LogFileErrors {
 pub fn spawn(
     program: &'static SpawnSpec,
     defaults: &mut SpawnDefaults,
-    fifos: FifoCheck,
+    fifos: FifoHandling,
 ) -> Result<Child, SpawnError> {
     let mut stdin_writer = None;
     let mut listener = None;
@@ -288,7 +288,7 @@ pub fn spawn(
         }
     };
     for output in [&program.stdout, &program.stderr] {
-        output.clear_nonblock();
+        output.make_relay_pipe_blocking();
     }
     let stderr = reopen_inherited(&program.stderr);
     let streams = PreopenedStreams {
@@ -356,7 +356,7 @@ pub struct PreparedExec {
     /// The user that the child has to become; `None` if the child keeps rsup's user.
     credentials: Option<&'static Credentials>,
     nofile_soft_limit: Option<u64>,
-    fifos: FifoCheck,
+    fifos: FifoHandling,
     streams: PreopenedStreams,
     candidates: Vec<CString>,
     argv: CStrArray<'static>,
@@ -368,7 +368,7 @@ impl PreparedExec {
         program: &'static SpawnSpec,
         defaults: &SpawnDefaults,
         streams: PreopenedStreams,
-        fifos: FifoCheck,
+        fifos: FifoHandling,
     ) -> Self {
         let credentials = program.credentials.as_deref();
         Self {
@@ -398,11 +398,13 @@ impl ChildSetup for PreparedExec {
         let log_file_errors = match &self.fifos {
             // rsup must open the FIFO before the program does. Otherwise the FIFO's reader would get end of file if the
             // program exited before rsup opened the FIFO. EAGAIN has no meaning, because rsup does not use the errno.
-            FifoCheck::ReportUnopened(open) if has_unopened_fifo(self.program.log_files(), open) => {
+            FifoHandling::ExitIfUnopened(open)
+                if has_fifo_unopened_by_rsup(self.program.log_files(), open) =>
+            {
                 return Err(failed(ExecStep::UnopenedFifo)(Errno::EAGAIN));
             }
-            FifoCheck::ReportUnopened(_) => LogFileErrors::default(),
-            FifoCheck::OpenTried(errors) => *errors,
+            FifoHandling::ExitIfUnopened(_) => FifoOpenErrors::default(),
+            FifoHandling::OpenTried(errors) => *errors,
         };
         install_stdio(self.program, &self.streams, log_file_errors, status)
             .map_err(failed(ExecStep::Streams))?;
@@ -460,7 +462,7 @@ fn resolve_executable<'a>(
 fn install_stdio(
     program: &SpawnSpec,
     streams: &PreopenedStreams,
-    errors: LogFileErrors,
+    errors: FifoOpenErrors,
     status: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
     // stdout and stderr are both opened before descriptor 1 or 2 is replaced, because the program's stdout may be
@@ -502,7 +504,7 @@ fn open_output(
         Output::Inherit { fd, .. } => {
             return match preopened {
                 Some(reopened) => Ok(Some(reopened)),
-                None => dup_inherited(*fd, to).map(Some),
+                None => dup_unless_equal(*fd, to).map(Some),
             };
         }
         Output::File(file) => error.map_or_else(|| open_log_or_pipe(file), Err),
@@ -519,7 +521,7 @@ fn open_output(
 fn open_log_or_pipe(file: &LogFile) -> Result<RawFd, Errno> {
     let opened = open_for_writing(file.path.as_c_str(), OFlag::O_CREAT | OFlag::O_APPEND)?;
     let is_regular = stream_kind(opened.as_fd()) == StreamKind::RegularFile;
-    Ok(file.rotation_pipe.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
+    Ok(file.relay_pipe.filter(|_| is_regular).unwrap_or_else(|| opened.into_raw_fd()))
 }
 
 /// Returns the descriptor that replaces a log file that cannot be opened: the pipe to the relay, or rsup's own stream.
@@ -534,7 +536,7 @@ fn fallback(output: &Output, to: RawFd) -> RawFd {
 /// Returns a descriptor for the stream `fd`, which is one of rsup's own. The caller puts the result in the place of
 /// `to`. If `fd` and `to` are equal, the result is `fd` itself. Otherwise the result is a duplicate, because the
 /// caller may replace `fd` before it uses the result.
-fn dup_inherited(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
+fn dup_unless_equal(fd: RawFd, to: RawFd) -> Result<RawFd, Errno> {
     if fd == to {
         return Ok(to);
     }

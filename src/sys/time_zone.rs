@@ -63,7 +63,7 @@ impl TimeZone {
         let name = value.as_bytes().strip_prefix(b":").unwrap_or(value.as_bytes());
         let path = Path::new(database).join(OsStr::from_bytes(name));
         let variable =
-            if is_zone_file(&path) { Cow::Owned(tz_value_for_file(path)) } else { posix_string(name) };
+            if is_zone_file(&path) { Cow::Owned(tz_value_for_file(path)) } else { to_posix_tz(name) };
         Self { variable: CString::new([b"TZ=", &*variable].concat()).ok(), is_utc: false }
     }
 
@@ -121,7 +121,7 @@ fn tz_value_for_file(path: PathBuf) -> Vec<u8> {
 
 /// Returns the POSIX string for the time zone that glibc uses if `TZ` is `value` and names no file. Appends
 /// [`DEFAULT_RULES`] if `value` names summer time without rules. Returns UTC if `value` is not a POSIX string.
-fn posix_string(value: &[u8]) -> Cow<'_, [u8]> {
+fn to_posix_tz(value: &[u8]) -> Cow<'_, [u8]> {
     let with_rules = || Cow::Owned([value.strip_suffix(b",").unwrap_or(value), DEFAULT_RULES].concat());
     match after_abbreviation(value).and_then(after_offset) {
         None => Cow::Borrowed(b"UTC0"),
@@ -247,17 +247,17 @@ mod tests {
     fn a_posix_string_with_summer_time_and_without_rules_gets_the_default_rules() {
         for value in ["EST5EDT", "EST5EDT4", "EST+5:00:00EDT-4:30", "<-05>5<-04>", "EST5EDT,"] {
             let expected = format!("{},M3.2.0,M11.1.0", value.trim_end_matches(','));
-            assert_eq!(*posix_string(value.as_bytes()), *expected.as_bytes());
+            assert_eq!(*to_posix_tz(value.as_bytes()), *expected.as_bytes());
         }
         for value in ["EST5", "EST+5:30", "EST5EDT,M3.2.0,M11.1.0"] {
-            assert_eq!(*posix_string(value.as_bytes()), *value.as_bytes());
+            assert_eq!(*to_posix_tz(value.as_bytes()), *value.as_bytes());
         }
     }
 
     #[test]
     fn what_is_neither_a_file_nor_a_posix_string_is_utc() {
         for value in ["", "UTC", "Europe/Berlin", "<-05", "5EST", "ESTEDT", "EST5E", "iso3166.tab"] {
-            assert_eq!(*posix_string(value.as_bytes()), *b"UTC0");
+            assert_eq!(*to_posix_tz(value.as_bytes()), *b"UTC0");
         }
     }
 }

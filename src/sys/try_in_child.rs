@@ -3,7 +3,7 @@
 
 use super::credentials::{CredentialStep, Credentials, drop_privileges};
 use super::errno::Errno;
-use super::exec_status::{ExecFailure, ExecReport, ExecStep, failure_pipe, report_failure};
+use super::exec_status::{ExecFailure, ExecStep, FailureReport, failure_pipe, report_failure};
 use super::fork::raw_fork;
 use std::io;
 use std::os::fd::AsFd;
@@ -31,18 +31,18 @@ pub fn try_user(own: Option<&Credentials>, user: &Credentials) -> Result<(), (Cr
 }
 
 /// Tries in a child to create a socket. `own` is the user that rsup itself changes to at its start; if `own` is given,
-/// the child changes to `own` first. `create` may change the working directory, because only the child runs it.
+/// the child changes to `own` first. `create_socket` may change the working directory, because only the child runs it.
 ///
 /// # Errors
-/// Returns the errno of the system call that failed, or EINVAL if `create` fails without one, such as for a path with a
-/// NUL byte.
+/// Returns the errno of the system call that failed, or EINVAL if `create_socket` fails without one, such as for a path
+/// with a NUL byte.
 pub fn try_create_socket(
     own: Option<&Credentials>,
-    create: impl Fn() -> io::Result<()>,
+    create_socket: impl Fn() -> io::Result<()>,
 ) -> Result<(), Errno> {
     let failure = in_child(&|| {
         change_user(own)?;
-        create().map_err(|error| {
+        create_socket().map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw);
             ExecFailure { step: ExecStep::Streams, candidate: 0, errno }
         })
@@ -74,7 +74,7 @@ fn in_child(steps: &dyn Fn() -> Result<(), ExecFailure>) -> Option<ExecFailure> 
     while unsafe { libc::waitpid(child.number(), null_mut(), 0) } == -1 && Errno::last() == Errno::EINTR {}
     let mut failed = None;
     reader.read(|report| {
-        if let ExecReport::Failure(failure) = report {
+        if let FailureReport::Failure(failure) = report {
             failed = Some(failure);
         }
     });

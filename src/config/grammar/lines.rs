@@ -28,8 +28,13 @@ pub(crate) enum LogicalLine<'a> {
 
 /// Passes every logical line of a file to `on_line`, with the number of its first physical line.
 pub(crate) fn read<'a>(text: &'a str, on_line: impl FnMut(usize, LogicalLine<'a>)) {
-    let mut reader =
-        LineReader { on_line, in_section: false, missing_header_reported: false, pending: None, indent: 0 };
+    let mut reader = LineReader {
+        on_line,
+        in_section: false,
+        missing_header_reported: false,
+        pending: None,
+        base_indent: 0,
+    };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, number) in physical_lines(text).zip(1..) {
         reader.read_line(line, number);
@@ -114,7 +119,7 @@ struct LineReader<'a, F> {
     pending: Option<PendingEntry<'a>>,
     /// The indentation, in characters, of the last line that did not continue a value. Empty lines and comment lines do
     /// not count.
-    indent: usize,
+    base_indent: usize,
 }
 
 impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
@@ -133,7 +138,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
         }
         let indent = line.chars().take_while(|c| is_space(*c)).count();
         match &mut self.pending {
-            Some(pending) if indent > self.indent => {
+            Some(pending) if indent > self.base_indent => {
                 pending.append_line(stripped);
                 let name = header_name(stripped).or_else(|| split_entry(stripped).map(|(key, _)| key));
                 if let Some(name) = name {
@@ -141,7 +146,7 @@ impl<'a, F: FnMut(usize, LogicalLine<'a>)> LineReader<'a, F> {
                 }
             }
             _ => {
-                self.indent = indent;
+                self.base_indent = indent;
                 self.read_header_or_entry(line, stripped, number);
             }
         }

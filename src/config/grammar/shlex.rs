@@ -88,7 +88,7 @@ enum LexerState {
     Quote(char),
     /// After a backslash, inside double quotes or outside quotes.
     Escape {
-        quoted: bool,
+        is_in_double_quotes: bool,
     },
 }
 
@@ -132,7 +132,7 @@ fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Res
         let Some(c) = remaining.next() else { break };
         state = match state {
             LexerState::Quote(quote) => read_in_quotes(c, quote, &mut token),
-            LexerState::Escape { quoted } => read_escaped(c, quoted, &mut token),
+            LexerState::Escape { is_in_double_quotes } => read_escaped(c, is_in_double_quotes, &mut token),
             LexerState::BetweenTokens | LexerState::Word if WHITESPACE.contains(&c) => {
                 token.finish(out);
                 LexerState::BetweenTokens
@@ -160,7 +160,7 @@ fn split_tokens(text: &str, rules: &WordRules, out: &mut dyn FnMut(&str)) -> Res
 fn read_in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
     match c {
         _ if c == quote => LexerState::Word,
-        '\\' if quote == '"' => LexerState::Escape { quoted: true },
+        '\\' if quote == '"' => LexerState::Escape { is_in_double_quotes: true },
         _ => {
             token.text.push(c);
             LexerState::Quote(quote)
@@ -170,12 +170,12 @@ fn read_in_quotes(c: char, quote: char, token: &mut Token) -> LexerState {
 
 /// Reads the character after a backslash. Inside double quotes, the backslash stays in the token unless the character
 /// is a double quote or a backslash.
-fn read_escaped(c: char, quoted: bool, token: &mut Token) -> LexerState {
-    if quoted && !matches!(c, '"' | '\\') {
+fn read_escaped(c: char, is_in_double_quotes: bool, token: &mut Token) -> LexerState {
+    if is_in_double_quotes && !matches!(c, '"' | '\\') {
         token.text.push('\\');
     }
     token.text.push(c);
-    if quoted { LexerState::Quote('"') } else { LexerState::Word }
+    if is_in_double_quotes { LexerState::Quote('"') } else { LexerState::Word }
 }
 
 fn read_unquoted(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn FnMut(&str)) -> LexerState {
@@ -184,7 +184,7 @@ fn read_unquoted(c: char, rules: &WordRules, token: &mut Token, out: &mut dyn Fn
             token.has_quotes = true;
             LexerState::Quote(c)
         }
-        '\\' => LexerState::Escape { quoted: false },
+        '\\' => LexerState::Escape { is_in_double_quotes: false },
         _ if (rules.is_word_char)(c) => {
             token.text.push(c);
             LexerState::Word

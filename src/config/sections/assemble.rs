@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::program::{ProgramDefaults, estimated_memory};
-use super::section_reader::{Context, MAX_PROCESSES, MAX_TEXT_BYTES};
+use super::section_reader::{Context, MAX_PROCESSES, MAX_TOTAL_TEXT_BYTES};
 use super::{group, ignored_sections, ordered_start, supervisord};
 use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::Document;
@@ -31,7 +31,7 @@ pub(crate) fn assemble(
         report,
         notices,
         processes_left: MAX_PROCESSES,
-        text_bytes_left: Some(MAX_TEXT_BYTES),
+        text_bytes_left: Some(MAX_TOTAL_TEXT_BYTES),
         known_users: NameIndex::default(),
         own_user: None,
         can_change_to_own_user: true,

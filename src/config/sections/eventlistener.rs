@@ -56,7 +56,7 @@ const REPLACED: [(&str, Replacement); 4] = [
     ("supervisord-dependent-startup", Replacement::OrderedStart),
     // The command of the package ordered-startup-supervisord.
     (ORDERED_STARTUP, Replacement::OrderedStart),
-    ("supervisor_stdout", Replacement::NamedOutput),
+    ("supervisor_stdout", Replacement::PrefixedOutput),
 ];
 const ORDERED_STARTUP: &str = "ordered-startup-listener";
 

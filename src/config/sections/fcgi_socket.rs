@@ -10,7 +10,7 @@
 //! Source: supervisord's documentation, "`[fcgi-program:x]` Section Settings".
 
 use super::section_reader::SectionReader;
-use super::value::{octal, socket_address, socket_backlog};
+use super::value::{fcgi_socket_address, octal, socket_backlog};
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::model::Socket;
 
@@ -42,7 +42,7 @@ pub(crate) fn read_socket(
         }
     };
     let has_unix_only_keys = owner.is_some() || mode.is_some();
-    let address = socket_address(&text, has_unix_only_keys)
+    let address = fcgi_socket_address(&text, has_unix_only_keys)
         .map_err(|why| reader.error("socket", format!("{why} in [{section}] socket")))
         .ok()?;
     Some(Socket { address, owner, mode: mode.unwrap_or(0o700), backlog })

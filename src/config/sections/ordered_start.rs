@@ -129,7 +129,7 @@ struct Program<'a> {
     processes: Rc<[ProcessIndex]>,
     /// The waits that the program's section sets. `None` if the program waits for nothing and has neither
     /// `dependent_startup` nor `startup_wait=exited` (set or by default).
-    waiting_program: Option<ProgramWaits<'a>>,
+    wait_settings: Option<ProgramWaits<'a>>,
     /// The indices of the programs that the program waits for, in the order of the waits in `source`.
     targets: Vec<usize>,
     /// The least of the program's own `priority` and the priorities that it inherits.
@@ -142,7 +142,7 @@ struct Program<'a> {
     steps: Option<(Step, Step)>,
     /// The last step that contains a process of this program, or of a program that it waits for directly or
     /// indirectly. Only processes with `autostart` belong to steps.
-    last_needed_step: Option<Step>,
+    last_step_including_targets: Option<Step>,
 }
 
 /// The group priority and the priority of a process. With `startup=ordered`, each pair is one step.
@@ -157,11 +157,11 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
     }
     let mut index = NameIndex::default();
     let mut programs = programs_of(processes, &mut index);
-    for waiting_program in waiting {
-        let program = index.get(&waiting_program.name).and_then(|place| programs.get_mut(place));
+    for wait_settings in waiting {
+        let program = index.get(&wait_settings.name).and_then(|place| programs.get_mut(place));
         // If two groups list the same program, its section was read twice.
-        if let Some(program) = program.filter(|program| program.waiting_program.is_none()) {
-            program.waiting_program = Some(waiting_program);
+        if let Some(program) = program.filter(|program| program.wait_settings.is_none()) {
+            program.wait_settings = Some(wait_settings);
             find_targets(context, &index, program);
         }
     }
@@ -175,7 +175,7 @@ pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &m
     }
     rank_dependent_startup(&programs, processes);
     if startup == Startup::Ordered {
-        warn_endless_steps(context, &programs, processes);
+        warn_endless_startup_steps(context, &programs, processes);
     }
     for program in &programs {
         set_dependencies(context, program, &programs, processes);
@@ -197,13 +197,13 @@ fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Pr
         let specs = || members.iter().filter_map(|id| Some(&processes.get(id.0)?.spec));
         let steps = || specs().filter(|spec| spec.autostart).map(|spec| (spec.group_priority, spec.priority));
         Program {
-            waiting_program: None,
+            wait_settings: None,
             targets: Vec::new(),
             priority: specs().next().map_or(0, |spec| spec.priority),
             wait_depth: 0,
             has_dependent_startup: specs().any(|spec| spec.dependent_startup),
             steps: steps().min().zip(steps().max()),
-            last_needed_step: steps().max(),
+            last_step_including_targets: steps().max(),
             processes: members.into(),
         }
     };
@@ -212,9 +212,9 @@ fn programs_of<'a>(processes: &[ProcessConfig], index: &mut NameIndex) -> Vec<Pr
 
 /// Looks up the names that a program waits for. Removes the unknown ones from its waits, with a warning.
 fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut Program<'a>) {
-    let Program { waiting_program: Some(waiting_program), targets, .. } = program else { return };
-    let section = waiting_program.section;
-    waiting_program.waits.retain(|wait| {
+    let Program { wait_settings: Some(wait_settings), targets, .. } = program else { return };
+    let section = wait_settings.section;
+    wait_settings.waits.retain(|wait| {
         let target = index.get(&wait.name);
         if target.is_none() {
             let why = format!("ignored unknown program {}", repr(&wait.name));
@@ -228,7 +228,7 @@ fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut 
 /// Reports that each of these programs waits for the next, and the last for the first.
 fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: &[usize]) {
     let waiting_program =
-        |place: &usize| programs.get(*place).and_then(|program| program.waiting_program.as_ref());
+        |place: &usize| programs.get(*place).and_then(|program| program.wait_settings.as_ref());
     let Some(first) = cycle.first().and_then(waiting_program) else { return };
     let mut others: Vec<_> =
         cycle.iter().skip(1).filter_map(waiting_program).map(|waiting| &*waiting.name).collect();
@@ -239,23 +239,23 @@ fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: 
     context.reader(first.section).error(key, why);
 }
 
-/// Updates a program from the programs that it waits for: its `wait_depth`, its `last_needed_step` and, with
+/// Updates a program from the programs that it waits for: its `wait_depth`, its `last_step_including_targets` and, with
 /// `dependent_startup_inherit_priority`, its `priority`. The programs that it waits for must be updated before.
 fn update_from_targets(programs: &mut [Program<'_>], place: usize) {
     let Some(program) = programs.get(place) else { return };
-    let inherits_priority = program.waiting_program.as_ref().is_some_and(|waiting| waiting.inherits_priority);
+    let inherits_priority = program.wait_settings.as_ref().is_some_and(|waiting| waiting.inherits_priority);
     let mut priority = program.priority;
     let mut wait_depth = 0;
-    let mut last_needed_step = program.last_needed_step;
+    let mut last_step_including_targets = program.last_step_including_targets;
     for target in program.targets.iter().filter_map(|target| programs.get(*target)) {
         priority = priority.min(if inherits_priority { target.priority } else { priority });
         wait_depth = wait_depth.max(target.wait_depth.saturating_add(1));
-        last_needed_step = last_needed_step.max(target.last_needed_step);
+        last_step_including_targets = last_step_including_targets.max(target.last_step_including_targets);
     }
     if let Some(program) = programs.get_mut(place) {
         program.priority = priority;
         program.wait_depth = wait_depth;
-        program.last_needed_step = last_needed_step;
+        program.last_step_including_targets = last_step_including_targets;
     }
 }
 
@@ -267,7 +267,7 @@ fn rank_dependent_startup(programs: &[Program<'_>], processes: &mut [ProcessConf
     let mut dependent_startup_programs: Vec<_> =
         programs.iter().filter(|program| program.has_dependent_startup).collect();
     dependent_startup_programs.sort_unstable_by_key(|program| {
-        let name = program.waiting_program.as_ref().map(|waiting| &*waiting.name);
+        let name = program.wait_settings.as_ref().map(|waiting| &*waiting.name);
         (program.priority == DEFAULT_PRIORITY, program.priority, program.wait_depth, name)
     });
     for (rank, program) in (0..i64::MAX).rev().zip(dependent_startup_programs.iter().rev()) {
@@ -282,13 +282,17 @@ fn rank_dependent_startup(programs: &[Program<'_>], processes: &mut [ProcessConf
 /// Warns about each program that keeps a step of `startup=ordered` from ending, so that the next step never begins.
 /// Also warns if a program with `startup_wait=exited` must run for `startsecs`, because a shorter run is a failed
 /// start.
-fn warn_endless_steps<'a>(context: &mut Context<'a>, programs: &[Program<'a>], processes: &[ProcessConfig]) {
+fn warn_endless_startup_steps<'a>(
+    context: &mut Context<'a>,
+    programs: &[Program<'a>],
+    processes: &[ProcessConfig],
+) {
     let last_step = programs.iter().filter_map(|program| program.steps).map(|(_, last)| last).max();
     for program in programs {
-        let (Some(source), Some((step, _))) = (&program.waiting_program, program.steps) else { continue };
+        let (Some(source), Some((step, _))) = (&program.wait_settings, program.steps) else { continue };
         let mut reader = context.reader(source.section);
         for (wait, target) in source.waits.iter().zip(&program.targets) {
-            if programs.get(*target).is_some_and(|target| target.last_needed_step > Some(step)) {
+            if programs.get(*target).is_some_and(|target| target.last_step_including_targets > Some(step)) {
                 let name = &wait.name;
                 let why = format!(
                     "this program waits for {name}, and startup=ordered starts {name} only when this program is up"
@@ -334,7 +338,7 @@ fn set_dependencies<'a>(
     programs: &[Program<'a>],
     processes: &mut [ProcessConfig],
 ) {
-    let Some(source) = &program.waiting_program else { return };
+    let Some(source) = &program.wait_settings else { return };
     let mut dependencies = Vec::new();
     for (wait, target) in source.waits.iter().zip(&program.targets) {
         let Some(target) = programs.get(*target) else { continue };

@@ -46,7 +46,7 @@ pub(crate) struct Context<'a> {
 pub(crate) const MAX_PROCESSES: i64 = 131_072;
 /// Limit on the bytes of text that are read and kept for all sections. Every section inherits the keys of `[DEFAULT]`,
 /// so a small file can expand to gigabytes.
-pub(crate) const MAX_TEXT_BYTES: usize = 64 << 20;
+pub(crate) const MAX_TOTAL_TEXT_BYTES: usize = 64 << 20;
 
 impl<'a> Context<'a> {
     /// Returns the variables that most sections may use: `here`, and `ENV_*` with the values of `environment`.
@@ -116,7 +116,8 @@ impl<'a> Context<'a> {
     /// For `--check`: tries to change to the user of `[supervisord]`. All later steps of the start are tried as this
     /// user.
     pub(crate) fn try_own_user(&mut self, user: &str) -> Option<Obstacle> {
-        let obstacle = self.machine.try_step.and_then(|try_step| try_step(StartStep::OwnUser(user)).err());
+        let obstacle =
+            self.machine.try_step.and_then(|try_step| try_step(StartStep::SupervisordUser(user)).err());
         self.own_user = Some(user.to_owned());
         self.can_change_to_own_user = obstacle.is_none();
         obstacle

@@ -240,7 +240,7 @@ pub(crate) fn unix_url(path: &str) -> String {
 
 /// Parses `[fcgi-program:x] socket`. Two of supervisord's messages are the text of a Python tuple, by a mistake in
 /// supervisord.
-pub(crate) fn socket_address(text: &str, has_unix_only_keys: bool) -> Result<Address, String> {
+pub(crate) fn fcgi_socket_address(text: &str, has_unix_only_keys: bool) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') {
             Ok(Address::Unix(path.to_owned()))
@@ -404,9 +404,11 @@ mod tests {
         assert_eq!(error(check_inet_http_port("host:")), "no port number specified in ''");
         assert_eq!(error(check_inet_http_port(":0")), "0 is below lower bound (1)");
         assert_eq!(unix_url("/run/x/../y.sock"), "unix:///run/y.sock");
-        assert_eq!(socket_address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
-        assert_eq!(socket_address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
-        assert_eq!(error(socket_address("foo", false)), "('Bad socket format %s', 'foo')");
-        assert!(error(socket_address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params"));
+        assert_eq!(fcgi_socket_address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
+        assert_eq!(fcgi_socket_address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
+        assert_eq!(error(fcgi_socket_address("foo", false)), "('Bad socket format %s', 'foo')");
+        assert!(
+            error(fcgi_socket_address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params")
+        );
     }
 }

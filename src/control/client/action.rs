@@ -1,7 +1,7 @@
 //! Derives the result of a request from the line that the status board has for the process. This file makes no system
 //! call.
 
-use crate::control::board::{Phase, Record, Served, State};
+use crate::control::board::{Phase, Record, ServedCounts, State};
 use crate::control::request::Request;
 
 /// What a command does with each of the processes that it names.
@@ -66,7 +66,7 @@ pub(super) struct Before {
     pid: i32,
     successful_starts: u32,
     failed_starts: u32,
-    served: Served,
+    served: ServedCounts,
 }
 
 impl Before {
@@ -83,7 +83,7 @@ impl Action {
         match self {
             Self::Start => !runs,
             // A process that will start without a request must not start after `stop`.
-            Self::Stop => runs || record.start_due || !record.waits_for.is_empty(),
+            Self::Stop => runs || record.awaits_start || !record.waits_for.is_empty(),
             Self::Signal(_) => matches!(record.state, State::Starting | State::Running | State::Stopping),
         }
     }
@@ -150,7 +150,7 @@ fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outco
 
 /// Whether the process has no child, and rsup will not start one without a request.
 fn is_at_rest(record: &Record<'_>) -> bool {
-    matches!(record.state, State::Stopped | State::Exited | State::Fatal) && !record.start_due
+    matches!(record.state, State::Stopped | State::Exited | State::Fatal) && !record.awaits_start
 }
 
 /// Returns the outcome of a start that failed for this reason.
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn record(state: State) -> Record<'static> {
-        let served = Served { start_requests: 5, stop_requests: 5, signal_requests: 5 };
+        let served = ServedCounts { start_requests: 5, stop_requests: 5, signal_requests: 5 };
         Record { successful_starts: 5, failed_starts: 5, served, ..Record::example("x", "x", state) }
     }
 
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(Action::Signal(Some(0)).immediate_outcome(&record), nothing_sent, "{state:?}");
         }
         for state in [State::Stopped, State::Stopping, State::Exited, State::Fatal] {
-            let due = Record { start_due: true, ..record(state) };
+            let due = Record { awaits_start: true, ..record(state) };
             assert_eq!(Action::Stop.immediate_outcome(&due), None, "{state:?}");
             assert_eq!(Action::Start.immediate_outcome(&due), None, "{state:?}");
         }
@@ -220,7 +220,7 @@ mod tests {
     fn a_start_ends_with_running_with_the_first_failure_or_at_rest() {
         let running = Phase::Running;
         let served = |state| Record {
-            served: Served { start_requests: 6, stop_requests: 5, signal_requests: 5 },
+            served: ServedCounts { start_requests: 6, stop_requests: 5, signal_requests: 5 },
             ..record(state)
         };
         for state in STATES {
@@ -237,7 +237,7 @@ mod tests {
             let is_at_rest = matches!(state, State::Stopped | State::Exited | State::Fatal);
             let ended = Some(Outcome::AbnormalTermination);
             assert_eq!(start(served(state), running), ended.filter(|_| is_at_rest), "{state:?}");
-            assert_eq!(start(Record { start_due: true, ..served(state) }, running), None, "{state:?}");
+            assert_eq!(start(Record { awaits_start: true, ..served(state) }, running), None, "{state:?}");
             assert_eq!(start(record(state), Phase::ShuttingDown), ended, "{state:?}");
         }
         // The numbers wrap around.
@@ -274,7 +274,7 @@ mod tests {
     fn a_stop_ends_when_the_process_has_ended() {
         let stopped = Some(Outcome::Stopped);
         let served = |state, pid| Record {
-            served: Served { start_requests: 5, stop_requests: 6, signal_requests: 5 },
+            served: ServedCounts { start_requests: 5, stop_requests: 6, signal_requests: 5 },
             pid,
             ..record(state)
         };
@@ -289,8 +289,8 @@ mod tests {
             // The process had another PID when the request was served, and still runs.
             (served(State::Stopping, 8), None),
             (served(State::Running, 7), None),
-            (Record { start_due: true, ..served(State::Stopping, 7) }, None),
-            (Record { start_due: true, ..served(State::Exited, 7) }, None),
+            (Record { awaits_start: true, ..served(State::Stopping, 7) }, None),
+            (Record { awaits_start: true, ..served(State::Exited, 7) }, None),
             (record(State::Stopped), None),
             (Record { pid: 8, ..record(State::Running) }, None),
         ] {
@@ -311,7 +311,7 @@ mod tests {
         let before = Before::of(&record(State::Running));
         let outcome = |now: &Record<'_>, phase| Action::Signal(Some(1)).outcome(&before, now, phase);
         let served = Record {
-            served: Served { start_requests: 5, stop_requests: 5, signal_requests: 6 },
+            served: ServedCounts { start_requests: 5, stop_requests: 5, signal_requests: 6 },
             ..record(State::Exited)
         };
         assert_eq!(outcome(&record(State::Running), Phase::Running), None);

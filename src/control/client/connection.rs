@@ -2,7 +2,9 @@
 
 use super::failure::Failure;
 use crate::config::StableSort;
-use crate::control::board::{Header, Phase, Record, START_LENGTH, Unreadable, is_whole, line_length_in};
+use crate::control::board::{
+    HEADER_START_LENGTH, Header, Phase, Record, Unreadable, is_whole, line_length_in,
+};
 use crate::control::request::Request;
 use crate::sys::{Errno, RequestWriter, monotonic_nanos, open_regular, sleep};
 use std::fs::File;
@@ -36,7 +38,7 @@ impl Rsup {
         let Ok(board) = open_regular(path) else { return Ok(None) };
         let mut rsup = Self { pid, run: 0, board, processes: 0, line_length: 0, request_fd: 0 };
         let header = until_whole(pid, deadline, || {
-            let mut start = [0; START_LENGTH];
+            let mut start = [0; HEADER_START_LENGTH];
             rsup.board.read_exact_at(&mut start, 0).map_err(|_| Unreadable::Torn)?;
             rsup.line_length = line_length_in(&start).ok_or(Unreadable::Torn)?;
             rsup.read_lines(0, 1)?.header.ok_or(Unreadable::Torn)

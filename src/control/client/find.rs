@@ -119,8 +119,8 @@ fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
                 continue;
             }
         }
-        let is_writable = |link: fs::Metadata| link.mode() & WRITABLE != 0;
-        if fs::symlink_metadata(&path).is_ok_and(is_writable)
+        let is_open_for_writing = |link: fs::Metadata| link.mode() & WRITABLE != 0;
+        if fs::symlink_metadata(&path).is_ok_and(is_open_for_writing)
             && let Some(rsup) = Rsup::open(pid, &path, deadline)?
         {
             return Ok(Some(rsup));

@@ -13,14 +13,14 @@ pub(super) struct Invocation<'a> {
     pub(super) options: Options,
     pub(super) config_loaders: &'a ConfigLoaders<'a>,
     /// Whether the client asks the user before it sends `shutdown` or `reload`.
-    pub(super) asks: bool,
+    pub(super) asks_user: bool,
     /// The exit status. Some results set it, and nothing sets it back to 0. The prompt ignores it.
     pub(super) status: u8,
 }
 
 impl<'a> Invocation<'a> {
     pub(super) fn new(options: Options, config_loaders: &'a ConfigLoaders<'a>) -> Self {
-        Self { asks: options.interactive, options, config_loaders, status: 0 }
+        Self { asks_user: options.interactive, options, config_loaders, status: 0 }
     }
 
     /// Writes bytes to stdout.
@@ -47,7 +47,7 @@ impl<'a> Invocation<'a> {
 
     /// Returns true if no question is needed, or if the user's answer begins with `y` or `Y`.
     pub(super) fn confirms(&self, question: &str) -> Result<bool, Failure> {
-        if !self.asks {
+        if !self.asks_user {
             return Ok(true);
         }
         self.write(question.as_bytes())?;

@@ -33,13 +33,13 @@ const USE_RELOAD_TEXT: &str =
 
 /// A line of input, split into the command and the text after the command.
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
+struct InputLine {
     text: String,
     /// The number of bytes of `text` that are the command: letters, digits and underscores.
     command_length: usize,
 }
 
-impl Line {
+impl InputLine {
     fn new(input: &str) -> Self {
         let input = input.trim_ascii();
         let text = match input.strip_prefix('?') {
@@ -73,7 +73,7 @@ pub(super) fn run_prompt(invocation: &mut Invocation<'_>) {
 
 /// Carries out one line. Returns whether the prompt may read another one.
 pub(super) fn run(invocation: &mut Invocation<'_>, input: &str) -> bool {
-    let line = Line::new(input);
+    let line = InputLine::new(input);
     if line.text.is_empty() {
         return true;
     }
@@ -92,7 +92,7 @@ fn is_end(command: &str) -> bool {
     ["quit", "exit", "EOF"].contains(&command)
 }
 
-fn execute(invocation: &mut Invocation<'_>, line: &Line) -> Result<(), Failure> {
+fn execute(invocation: &mut Invocation<'_>, line: &InputLine) -> Result<(), Failure> {
     let argument = line.argument();
     let command = line.command();
     if command == "help" {
@@ -216,10 +216,10 @@ mod tests {
             ("ä b", "", "ä b"),
             ("", "", ""),
         ] {
-            let line = Line::new(input);
+            let line = InputLine::new(input);
             assert_eq!((line.command(), line.argument()), (command, argument), "{input:?}");
         }
-        assert_eq!(Line::new(" nosuch web ").text, "nosuch web");
+        assert_eq!(InputLine::new(" nosuch web ").text, "nosuch web");
     }
 
     #[test]

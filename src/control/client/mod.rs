@@ -58,7 +58,7 @@ fn run_commands(mut options: Options, config_loaders: &ConfigLoaders<'_>) -> u8 
         line::run(&mut invocation, &words);
         return invocation.status;
     }
-    invocation.asks = true;
+    invocation.asks_user = true;
     line::run_prompt(&mut invocation);
     0
 }

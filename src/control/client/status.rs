@@ -46,13 +46,13 @@ pub(super) fn health(
     invocation.write(table(&unhealthy).as_bytes())
 }
 
-/// Whether the process should run now. A STOPPING or STOPPED process should run only if `start_due` is set, or if its
-/// first start waits for other processes. An EXITED process should run only if `start_due` is set, or if its exit was
-/// not expected. Every other process should run.
+/// Whether the process should run now. A STOPPING or STOPPED process should run only if `awaits_start` is set, or if
+/// its first start waits for other processes. An EXITED process should run only if `awaits_start` is set, or if its
+/// exit was not expected. Every other process should run.
 fn is_meant_to_run(record: &Record<'_>) -> bool {
     match record.state {
-        State::Stopping | State::Stopped => record.start_due || !record.waits_for.is_empty(),
-        State::Exited => record.start_due || !record.exit_expected,
+        State::Stopping | State::Stopped => record.awaits_start || !record.waits_for.is_empty(),
+        State::Exited => record.awaits_start || !record.exit_expected,
         State::Starting | State::Running | State::Backoff | State::Fatal => true,
     }
 }
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_process_that_was_stopped_or_is_done_is_not_meant_to_run() {
-        let meant = |state, start_due, exit_expected| {
-            is_meant_to_run(&Record { start_due, exit_expected, ..record("x", "x", state) })
+        let meant = |state, awaits_start, exit_expected| {
+            is_meant_to_run(&Record { awaits_start, exit_expected, ..record("x", "x", state) })
         };
         for (state, want) in [
             (State::Stopped, [false, true, false, true]),

@@ -32,11 +32,11 @@ struct Arguments<'a> {
     name: &'a str,
     /// `stdout` or `stderr`.
     channel: &'static str,
-    part: Part,
+    part: ShownPart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum ShownPart {
     /// The last N bytes. 0 means the whole file. -N means everything after the first N bytes.
     Last(i64),
     Follow,
@@ -66,21 +66,23 @@ pub(super) fn tail(
     let wanted = Name::parse(name);
     let is_process = matches!(wanted, Name::Process { .. });
     let is_known = is_process && board.records()?.iter().any(|record| wanted.matches(record));
-    let log = if is_known { open_log_file(invocation, rsup, wanted, channel)? } else { Log::NoProcess };
+    let log = if is_known { open_log_file(invocation, rsup, wanted, channel)? } else { LogLookup::NoProcess };
     match (part, log) {
-        (Part::Last(count), Log::Open(file, _)) => show(invocation, &file, count),
-        (Part::Follow, Log::Open(file, path)) => {
+        (ShownPart::Last(count), LogLookup::Open(file, _)) => show(invocation, &file, count),
+        (ShownPart::Follow, LogLookup::Open(file, path)) => {
             invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
             follow(invocation, rsup, file, Path::new(&path))
         }
-        (Part::Last(_), Log::NoProcess) => {
+        (ShownPart::Last(_), LogLookup::NoProcess) => {
             invocation.error(1, format_args!("{name}: ERROR (no such process name)"))
         }
-        (Part::Last(_), Log::NoFile) => invocation.error(1, format_args!("{name}: ERROR (no log file)")),
-        (_, Log::Unreadable) => {
+        (ShownPart::Last(_), LogLookup::NoFile) => {
+            invocation.error(1, format_args!("{name}: ERROR (no log file)"))
+        }
+        (_, LogLookup::Unreadable) => {
             invocation.error(1, format_args!("{name}: ERROR (unknown error reading log)"))
         }
-        (Part::Follow, Log::NoProcess | Log::NoFile) => {
+        (ShownPart::Follow, LogLookup::NoProcess | LogLookup::NoFile) => {
             invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
             let url = invocation.settings().server_url;
             let text = format!("{url}/logtail/{name}/{channel} Cannot read, status code 404\n");
@@ -106,10 +108,10 @@ fn arguments<'a>(words: &[&'a str]) -> Result<Arguments<'a>, WrongArguments> {
         return error(&format!("bad channel {}", repr(&typed)), false);
     };
     let part = match modifier.strip_prefix('-') {
-        None => Part::Last(LENGTH),
-        Some("f") => Part::Follow,
+        None => ShownPart::Last(LENGTH),
+        Some("f") => ShownPart::Follow,
         Some(number) => match value::integer(number) {
-            Ok(count) => Part::Last(count),
+            Ok(count) => ShownPart::Last(count),
             Err(_) => return error(&format!("bad argument {modifier}"), false),
         },
     };
@@ -117,7 +119,7 @@ fn arguments<'a>(words: &[&'a str]) -> Result<Arguments<'a>, WrongArguments> {
 }
 
 /// The log file of a process.
-enum Log {
+enum LogLookup {
     /// The open file and its path.
     Open(File, String),
     /// No process has the name.
@@ -134,7 +136,7 @@ fn open_log_file(
     rsup: &Rsup,
     name: Name<'_>,
     channel: &str,
-) -> Result<Log, Failure> {
+) -> Result<LogLookup, Failure> {
     let launch = read_launch(rsup);
     let home = launch.environment.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
     // A path may be relative to rsup's working directory. If the client cannot enter this directory, only absolute
@@ -147,25 +149,25 @@ fn open_log_file(
         Name::Group(_) => false,
     };
     let Some(process) = config.processes.iter().chain(&config.replaced_listeners).find(is_wanted) else {
-        return Ok(Log::NoFile);
+        return Ok(LogLookup::NoFile);
     };
     let file = if channel == "stdout" { &process.stdout_logfile } else { &process.stderr_logfile };
-    let LogFile::Path(path) = file else { return Ok(Log::NoFile) };
+    let LogFile::Path(path) = file else { return Ok(LogLookup::NoFile) };
     let path = expand_home(path, home.as_deref().and_then(OsStr::to_str));
     let can_resolve_path = is_inside || Path::new(&path).is_absolute();
-    Ok(if can_resolve_path { open(path) } else { Log::Unreadable })
+    Ok(if can_resolve_path { open(path) } else { LogLookup::Unreadable })
 }
 
 /// Opens a log file. A path such as `/dev/stdout` leads to another file in each process, so the client cannot open
 /// rsup's.
-fn open(path: String) -> Log {
+fn open(path: String) -> LogLookup {
     if descriptor_of_path(&path).is_some() || path.starts_with("/proc/") {
-        return Log::Unreadable;
+        return LogLookup::Unreadable;
     }
     match sys::open_regular(Path::new(&path)) {
-        Ok(file) => Log::Open(file, path),
-        Err(_) if fs::metadata(&path).is_err() => Log::NoFile,
-        Err(_) => Log::Unreadable,
+        Ok(file) => LogLookup::Open(file, path),
+        Err(_) if fs::metadata(&path).is_err() => LogLookup::NoFile,
+        Err(_) => LogLookup::Unreadable,
     }
 }
 
@@ -173,7 +175,7 @@ fn open(path: String) -> Log {
 fn read_launch(rsup: &Rsup) -> Launch {
     let directory = format!("/proc/{}", rsup.pid);
     let directory = Path::new(&directory);
-    let strings = |file: &str| {
+    let read_strings = |file: &str| {
         let bytes = fs::read(directory.join(file)).unwrap_or_default();
         let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
         let strings = bytes.split(|byte| *byte == 0).map(|text| OsStr::from_bytes(text).to_owned());
@@ -181,8 +183,8 @@ fn read_launch(rsup: &Rsup) -> Launch {
     };
     Launch {
         executable: fs::read_link(directory.join("exe")).unwrap_or_default(),
-        arguments: strings("cmdline"),
-        environment: strings("environ").iter().filter_map(|text| variable(text)).collect(),
+        arguments: read_strings("cmdline"),
+        environment: read_strings("environ").iter().filter_map(|text| variable(text)).collect(),
     }
 }
 
@@ -256,12 +258,12 @@ mod tests {
         let ok = |name, channel, part| Ok(Arguments { name, channel, part });
         let error = |why: &str, shows_help| Err(WrongArguments { why: why.to_owned(), shows_help });
         for (line, want) in [
-            ("web", ok("web", "stdout", Part::Last(1600))),
-            ("web StdErr", ok("web", "stderr", Part::Last(1600))),
-            ("-100 web", ok("web", "stdout", Part::Last(100))),
-            ("-0 web stderr", ok("web", "stderr", Part::Last(0))),
-            ("--5 web", ok("web", "stdout", Part::Last(-5))),
-            ("-f web", ok("web", "stdout", Part::Follow)),
+            ("web", ok("web", "stdout", ShownPart::Last(1600))),
+            ("web StdErr", ok("web", "stderr", ShownPart::Last(1600))),
+            ("-100 web", ok("web", "stdout", ShownPart::Last(100))),
+            ("-0 web stderr", ok("web", "stderr", ShownPart::Last(0))),
+            ("--5 web", ok("web", "stdout", ShownPart::Last(-5))),
+            ("-f web", ok("web", "stdout", ShownPart::Follow)),
             ("", error("too few arguments", true)),
             ("-f a stdout b", error("too many arguments", true)),
             ("-f", error("tail requires process name", false)),
@@ -278,12 +280,12 @@ mod tests {
     fn only_a_regular_file_is_a_log_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap().to_owned();
-        assert!(matches!(open(path), Log::Open(..)));
-        assert!(matches!(open("/dev/null".into()), Log::Open(..)));
-        assert!(matches!(open("/nowhere".into()), Log::NoFile));
-        assert!(matches!(open("".into()), Log::NoFile));
+        assert!(matches!(open(path), LogLookup::Open(..)));
+        assert!(matches!(open("/dev/null".into()), LogLookup::Open(..)));
+        assert!(matches!(open("/nowhere".into()), LogLookup::NoFile));
+        assert!(matches!(open("".into()), LogLookup::NoFile));
         for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/2", "/dev", "/dev/zero"] {
-            assert!(matches!(open(path.into()), Log::Unreadable), "{path}");
+            assert!(matches!(open(path.into()), LogLookup::Unreadable), "{path}");
         }
     }
 

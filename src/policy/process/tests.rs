@@ -44,8 +44,8 @@ fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -
 }
 
 fn process_word(process: &Process) -> String {
-    let Process { state, leftovers, client_request, .. } = process;
-    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*client_request))
+    let Process { state, leftovers, request_in_effect, .. } = process;
+    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*request_in_effect))
 }
 
 fn seconds(time: Time) -> u64 {
@@ -58,8 +58,8 @@ fn seconds(time: Time) -> u64 {
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),
-        ProcessState::Starting { up_since: None } => "STARTING".to_owned(),
-        ProcessState::Starting { up_since: Some(since) } => format!("STARTING@{}", seconds(since)),
+        ProcessState::Starting { exec_succeeded_at: None } => "STARTING".to_owned(),
+        ProcessState::Starting { exec_succeeded_at: Some(since) } => format!("STARTING@{}", seconds(since)),
         ProcessState::Running => "RUNNING".to_owned(),
         ProcessState::Backoff { until } => format!("BACKOFF@{}", seconds(until)),
         ProcessState::Stopping(StopStep::LeaderAsked { kill_at }) => format!("STOPPING@{}", seconds(kill_at)),
@@ -85,18 +85,18 @@ fn leftovers_word(leftovers: Leftovers) -> String {
     }
 }
 
-fn demand_word(demand: ClientRequest) -> String {
+fn demand_word(demand: RequestInEffect) -> String {
     match demand {
-        ClientRequest::None => String::new(),
-        ClientRequest::Start { at } => format!(">start@{}", seconds(at)),
-        ClientRequest::Stop => ">stop".to_owned(),
+        RequestInEffect::None => String::new(),
+        RequestInEffect::Start { at } => format!(">start@{}", seconds(at)),
+        RequestInEffect::Stop => ">stop".to_owned(),
     }
 }
 
 const STATES: [ProcessState; 12] = [
     ProcessState::Stopped,
-    ProcessState::Starting { up_since: None },
-    ProcessState::Starting { up_since: Some(at(0)) },
+    ProcessState::Starting { exec_succeeded_at: None },
+    ProcessState::Starting { exec_succeeded_at: Some(at(0)) },
     ProcessState::Running,
     ProcessState::Backoff { until: at(10) },
     ProcessState::Stopping(StopStep::LeaderAsked { kill_at: at(10) }),
@@ -126,7 +126,7 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("start", Event::Start, EARLY),
         ("spawned", Event::ExecSucceeded, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
-        ("spawn deferred", Event::UnopenedFifoFound, EARLY),
+        ("spawn deferred", Event::FifoUnopenedByRsup, EARLY),
         ("spawn cancelled", Event::SpawnCancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
         ("exit 0, group alive", exited(EXIT_0, true), EARLY),
@@ -151,16 +151,16 @@ fn events() -> Vec<(&'static str, Event, u64)> {
 }
 
 /// What a client may demand of a process in this state.
-fn demands(state: ProcessState) -> &'static [ClientRequest] {
-    const START: ClientRequest = ClientRequest::Start { at: at(10) };
+fn demands(state: ProcessState) -> &'static [RequestInEffect] {
+    const START: RequestInEffect = RequestInEffect::Start { at: at(10) };
     match state {
         ProcessState::Stopped | ProcessState::Stopping(_) => {
-            &[ClientRequest::None, START, ClientRequest::Stop]
+            &[RequestInEffect::None, START, RequestInEffect::Stop]
         }
-        ProcessState::Exited { restart_at: None } | ProcessState::Fatal => &[ClientRequest::None, START],
-        ProcessState::Exited { restart_at: Some(_) } => &[ClientRequest::None],
+        ProcessState::Exited { restart_at: None } | ProcessState::Fatal => &[RequestInEffect::None, START],
+        ProcessState::Exited { restart_at: Some(_) } => &[RequestInEffect::None],
         ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Backoff { .. } => {
-            &[ClientRequest::None]
+            &[RequestInEffect::None]
         }
     }
 }
@@ -175,7 +175,7 @@ fn starting_points() -> Vec<Process> {
             points.extend(
                 demands(state)
                     .iter()
-                    .map(|demand| Process { client_request: *demand, ..process(state, *leftovers) }),
+                    .map(|demand| Process { request_in_effect: *demand, ..process(state, *leftovers) }),
             );
         }
     }
@@ -208,7 +208,7 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
     let every_state = STATES.map(state_word).join(" ");
     for (name, event, _) in events() {
         let expected = match event {
-            Event::ExecSucceeded | Event::SpawnFailed | Event::UnopenedFifoFound | Event::SpawnCancelled => {
+            Event::ExecSucceeded | Event::SpawnFailed | Event::FifoUnopenedByRsup | Event::SpawnCancelled => {
                 "STARTING STOPPING@10 STOPPING@10/@25 STOPPING!/@15 STOPPING!/!"
             }
             Event::Exited { .. } => {
@@ -349,7 +349,7 @@ fn autorestart_and_exitcodes_decide_whether_an_exit_leads_to_a_restart() {
 
 #[test]
 fn no_process_is_started_once_starts_are_disabled() {
-    let starting = ProcessState::Starting { up_since: Some(at(0)) };
+    let starting = ProcessState::Starting { exec_succeeded_at: Some(at(0)) };
     for (state, expected) in [(starting, "FATAL 'exited:'"), (ProcessState::Running, "EXITED 'exited:'")] {
         let mut process = process(state, Leftovers::None);
         outcome(&mut process, &spec(), Event::DisableStarts, at(EARLY));
@@ -358,9 +358,9 @@ fn no_process_is_started_once_starts_are_disabled() {
     let mut stopped = process(ProcessState::Stopped, Leftovers::None);
     outcome(&mut stopped, &spec(), Event::DisableStarts, at(EARLY));
     assert_eq!(outcome(&mut stopped, &spec(), Event::Start, at(EARLY)), "STOPPED");
-    let mut deferred = process(ProcessState::Starting { up_since: None }, Leftovers::None);
+    let mut deferred = process(ProcessState::Starting { exec_succeeded_at: None }, Leftovers::None);
     outcome(&mut deferred, &spec(), Event::DisableStarts, at(EARLY));
-    assert_eq!(outcome(&mut deferred, &spec(), Event::UnopenedFifoFound, at(EARLY)), "STOPPED 'stopped:'");
+    assert_eq!(outcome(&mut deferred, &spec(), Event::FifoUnopenedByRsup, at(EARLY)), "STOPPED 'stopped:'");
     // The remaining members are terminated, because rsup is stopping every process.
     let mut running = process(ProcessState::Running, Leftovers::None);
     outcome(&mut running, &spec(), Event::DisableStarts, at(EARLY));
@@ -529,8 +529,8 @@ fn a_requested_start_terminates_what_an_earlier_leader_has_left_running() {
 #[test]
 fn a_process_that_exits_after_startsecs_has_passed_running() {
     for (second, successes) in [(9, 0), (10, 1)] {
-        let mut process = process(ProcessState::Starting { up_since: Some(at(0)) }, Leftovers::None);
+        let mut process = process(ProcessState::Starting { exec_succeeded_at: Some(at(0)) }, Leftovers::None);
         outcome(&mut process, &spec(), exited(EXIT_0, false), at(second));
-        assert_eq!(process.start_counts().0, successes, "{second}");
+        assert_eq!(process.successful_and_failed_starts().0, successes, "{second}");
     }
 }

@@ -36,7 +36,7 @@ impl<'a> Listener<'a> {
 
     /// Notes that a child was forked for the listener, and takes the relay's ends of its pipes. With `None`, notes
     /// that the child has exited and that everything it has written was read.
-    pub(super) fn set_pipes(&mut self, pipes: Option<ListenerPipes>) {
+    pub(super) fn reset_with_pipes(&mut self, pipes: Option<ListenerPipes>) {
         self.protocol = Protocol::default();
         self.unsent = Vec::new();
         self.pipes = pipes;

@@ -62,8 +62,8 @@ impl<'a> Listeners<'a> {
     /// Applies a record of rsup.
     pub(super) fn apply(&mut self, record: ChangeRecord, poller: &Poller) {
         match record {
-            ChangeRecord::Ended { process } => self.end(process, poller),
-            ChangeRecord::Forked { process, pid } => self.begin(process, pid, poller),
+            ChangeRecord::Ended { process } => self.note_ended(process, poller),
+            ChangeRecord::Forked { process, pid } => self.note_forked(process, pid, poller),
             ChangeRecord::Changed { process, pid, transition } => {
                 self.note_transition(process, pid, transition)
             }
@@ -135,7 +135,7 @@ impl<'a> Listeners<'a> {
         self.listeners.iter().position(|listener| listener.plan.process == process)
     }
 
-    fn begin(&mut self, process: usize, pid: i32, poller: &Poller) {
+    fn note_forked(&mut self, process: usize, pid: i32, poller: &Poller) {
         if let Some(known) = self.pids.get_mut(process) {
             *known = pid;
         }
@@ -152,11 +152,11 @@ impl<'a> Listeners<'a> {
             let _ = poller.add(stdout, tag);
             let _ = poller.watch_writable(stdin, tag);
         }
-        listener.set_pipes(pipes);
+        listener.reset_with_pipes(pipes);
     }
 
     /// Reads the last output of a listener.
-    fn end(&mut self, process: usize, poller: &Poller) {
+    fn note_ended(&mut self, process: usize, poller: &Poller) {
         let Some(number) = self.listener_index(process) else { return };
         for _ in 0..MAX_READS_AFTER_EXIT {
             if !self.read(number, poller) {
@@ -164,7 +164,7 @@ impl<'a> Listeners<'a> {
             }
         }
         if let Some(listener) = self.listeners.get_mut(number) {
-            listener.set_pipes(None);
+            listener.reset_with_pipes(None);
         }
     }
 
@@ -176,7 +176,7 @@ impl<'a> Listeners<'a> {
     }
 
     /// Calls [`Self::read_and_flush`] for every listener, because any of them may be ready.
-    pub(super) fn serve_all(&mut self, poller: &Poller) {
+    pub(super) fn read_and_flush_all(&mut self, poller: &Poller) {
         for number in 0..self.listeners.len() as u64 {
             self.read_and_flush(FIRST_TAG + number, poller);
         }

@@ -23,12 +23,12 @@ pub(super) struct Pool<'a> {
     plan: &'a PoolPlan,
     /// The events that wait, the oldest first.
     buffer: VecDeque<PoolEvent>,
-    next_serial: u64,
+    next_pool_serial: u64,
 }
 
 impl<'a> Pool<'a> {
     pub(super) fn new(plan: &'a PoolPlan) -> Self {
-        Self { plan, buffer: VecDeque::new(), next_serial: 0 }
+        Self { plan, buffer: VecDeque::new(), next_pool_serial: 0 }
     }
 
     pub(super) fn name(&self) -> &'a str {
@@ -45,8 +45,8 @@ impl<'a> Pool<'a> {
     /// such a name.
     pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, log_lines: &mut PendingLogLines) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
-        let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_serial };
-        self.next_serial += u64::from(times > 0);
+        let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_pool_serial };
+        self.next_pool_serial += u64::from(times > 0);
         for time in 0..times {
             if time > 0 {
                 self.log_rebuffering(&taken, log_lines);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 /// relays share this memory. The next relay finds out from the position of the file how much is written, and writes
 /// the rest.
 #[derive(Debug)]
-pub struct UnfinishedWrite {
+pub struct WriteJournal {
     file: BorrowedFd<'static>,
     /// How lseek(2) finds the position at which the next write begins.
     next: Whence,
@@ -28,13 +28,13 @@ struct SharedLines {
     start: AtomicI64,
     /// The number of bytes of the lines. 0 if nothing is being written.
     length: AtomicUsize,
-    bytes: UnsafeCell<[u8; UnfinishedWrite::CAPACITY]>,
+    bytes: UnsafeCell<[u8; WriteJournal::CAPACITY]>,
 }
 
 // SAFETY: rsup has one thread, and rsup and the relays are processes of their own.
 unsafe impl Sync for SharedLines {}
 
-impl UnfinishedWrite {
+impl WriteJournal {
     /// How many bytes the journal can hold.
     const CAPACITY: usize = 64 * 1024;
 
