@@ -101,6 +101,25 @@ fn a_client_sees_the_wait_and_a_start_ends_it() {
 }
 
 #[test]
+fn a_client_shows_the_beginning_of_a_long_list_of_waits() {
+    let names: Vec<_> = (0..40).map(|number| format!("database-{number}")).collect();
+    let mut conf = program("web", "sleep 1000") + "depends_on=" + &names.join(",") + "\n";
+    for name in &names {
+        conf += &(program(name, "sleep 1000") + "startsecs=1000\n");
+    }
+    let mut rsup = rsup(&conf).start();
+    rsup.expect("spawned: 'database-39'");
+    let status = ctl(&rsup, &["status"]);
+    assert!(
+        status.contains("STOPPED   waiting for database-0 (RUNNING), database-1 (RUNNING), "),
+        "{status}"
+    );
+    assert_eq!(status.lines().count(), 41, "{status}");
+    assert_eq!(ctl(&rsup, &["start", "web"]), "web: started\n");
+    assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
 fn a_stop_while_a_process_waits_starts_nothing() {
     let conf =
         program("db", "sleep 1000") + "startsecs=1000\n" + &program("web", "sleep 1000") + "depends_on=db\n";
