@@ -130,15 +130,21 @@ impl<'a> Outlet<'a> {
                 Err(_) => return self.give_up(written),
             }
         }
-        self.begins_inside_line &= written == 0;
+        self.begins_inside_line = self.is_inside_line(written);
         self.lines.drain(..written);
+    }
+
+    /// Whether the stream has taken only the beginning of a line when it has taken `written` bytes of `lines`.
+    fn is_inside_line(&self, written: usize) -> bool {
+        let last = written.checked_sub(1).and_then(|at| self.lines.get(at));
+        last.map_or(self.begins_inside_line, |byte| *byte != b'\n')
     }
 
     /// After an error: if the stream has taken only the beginning of a line, keeps the rest of this line. Loses all
     /// other lines in `lines[written..]`.
     fn give_up(&mut self, written: usize) {
-        let (before, left) = self.lines.split_at(written.min(self.lines.len()));
-        let is_inside_line = before.last().map_or(self.begins_inside_line, |byte| *byte != b'\n');
+        let is_inside_line = self.is_inside_line(written);
+        let left = self.lines.get(written..).unwrap_or_default();
         let rest_length =
             left.iter().position(|byte| *byte == b'\n').filter(|_| is_inside_line).map_or(0, |at| at + 1);
         let (rest, others) = left.split_at(rest_length);
@@ -164,4 +170,25 @@ fn take_all(staging: &StagingPipe) -> Vec<u8> {
     let length = staging.take(&mut lines);
     lines.truncate(length);
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::RelayPipe;
+
+    #[test]
+    fn the_rest_of_a_line_is_kept_if_the_reader_ends_after_a_part_of_the_line() {
+        let RelayPipe { reader, writer } = RelayPipe::nonblocking().unwrap();
+        let mut outlet = Outlet::new(OutputStream::pipe(writer), None, None);
+        let line = ["x".repeat(50_000), "\n".to_owned()].concat();
+        outlet.lines = line.repeat(2).into();
+        outlet.send();
+        let left = outlet.lines.clone();
+        assert!((1..line.len()).contains(&left.len()), "{}", left.len());
+        drop(reader);
+        outlet.lines.extend(b"the next line\n");
+        outlet.write();
+        assert_eq!((outlet.rest, outlet.lost_lines), (left, 1));
+    }
 }
