@@ -1,7 +1,7 @@
 //! The program's entry point: arguments in, exit code out.
 //!
-//! This is a C `main`, because Rust's own start-up code changes the disposition of SIGPIPE and aborts where /dev/null
-//! is missing.
+//! This is a C `main`, because Rust's own start-up code changes the disposition of SIGPIPE. That code also aborts if a
+//! standard descriptor is closed and /dev/null cannot be opened.
 #![no_main]
 #![allow(unsafe_code, reason = "a C main is called by the C library, which Rust cannot check")]
 

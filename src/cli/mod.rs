@@ -176,8 +176,8 @@ fn invalid_value(option: &ParsedOption, reason: &str) -> String {
     format!("invalid value for {} {}: {reason}", option.name_for_messages, repr(&value))
 }
 
-/// Refuses a `--` without a command (but not under the name `supervisord`), and a command together with an option that
-/// may be given only without a command.
+/// Refuses a `--` without a command, except under the name `supervisord`. Also refuses a command together with an
+/// option that may be given only without a command.
 fn check_command(line: &ParsedArgs, as_supervisord: bool) -> Result<(), String> {
     if line.words.is_empty() {
         let lacks_command = line.has_separator && !as_supervisord;

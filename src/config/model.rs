@@ -58,8 +58,9 @@ pub enum StartStep<'a> {
         /// The program's user.
         user: Option<&'a str>,
     },
-    /// rsup starts an event listener with these words as its command. The step fails if the command is Python itself or
-    /// a Python script, and this Python is not found.
+    /// rsup starts an event listener with these words as its command. If the first word is a Python interpreter, the
+    /// step fails if this interpreter is not found. If the first word is a Python script, the step fails if PATH has
+    /// neither `python3` nor `python`.
     ListenerCommand(&'a [String]),
 }
 
@@ -168,7 +169,8 @@ pub struct ProcessConfig {
     pub umask: Option<u32>,
     /// The priority of the process. The group's priority is in `spec`.
     pub priority: i64,
-    /// `None` if the key is not set. The value that has effect is in `spec`.
+    /// The value of the key for `--print-config`. `None` if the key is not set. For all else, rsup uses `startup_wait`
+    /// in `spec`, which also has the default.
     pub startup_wait: Option<StartupWait>,
     pub user: Option<String>,
     /// The variables of the process's own section, which override those of `[supervisord]`. The variables are in the
@@ -197,8 +199,8 @@ pub enum LogFile {
     Auto,
     /// `NONE` or `off`, which discard the output.
     None,
-    /// `syslog`, or `NONE` with `stdout_syslog=true` or `stderr_syslog=true`. The process inherits rsup's own stdout or
-    /// stderr.
+    /// `syslog`, or `NONE` with `stdout_syslog=true` or `stderr_syslog=true`. The output goes to rsup's own stdout or
+    /// stderr, as with [`LogFile::Auto`].
     Syslog,
     /// A path, which may be `/dev/stdout` or similar. A `~` in it is not expanded yet. An empty path discards the
     /// output, as in supervisord.
@@ -271,8 +273,9 @@ pub enum Startup {
     Ordered,
 }
 
-/// Returns the N of a path such as `/dev/fd/N`; for `/dev/stdout`, N is 1, and for `/dev/stderr`, N is 2. Such a path
-/// names descriptor N of the process that opens the path. `/proc/1/fd/N` always names descriptor N of PID 1.
+/// Returns the N of `/dev/fd/N`, `/proc/self/fd/N` or `/proc/1/fd/N`. For `/dev/stdout`, N is 1, and for `/dev/stderr`,
+/// N is 2. `/proc/1/fd/N` names descriptor N of PID 1. Each of the other paths names descriptor N of the process that
+/// opens the path.
 #[must_use]
 pub fn descriptor_of_path(path: &str) -> Option<&str> {
     let folders = ["/dev/fd/", "/proc/self/fd/", "/proc/1/fd/"];
@@ -283,8 +286,8 @@ pub fn descriptor_of_path(path: &str) -> Option<&str> {
     }
 }
 
-/// Replaces `~` in the path `~/x` of a log file by `home`, rsup's own HOME, as supervisord does. Without `home`, the
-/// path stays as it is.
+/// Replaces `~` in the path `~/x` of a log file or of the `pidfile` by `home`, rsup's own HOME, as supervisord does.
+/// Without `home`, the path stays as it is.
 #[must_use]
 pub fn expand_home(path: &str, home: Option<&str>) -> String {
     match (path.strip_prefix("~/"), home) {

@@ -80,7 +80,8 @@ impl Report {
     }
 
     /// Returns a line for each error, and also for each warning if `warnings` is true, sorted by file and line. If two
-    /// groups list the same program, its section is read twice, so equal lines are returned only once.
+    /// groups list the same program, its section is read twice, so equal lines are returned only once. If errors or
+    /// warnings were left out because of `MAX_SIZE`, the last line says how many.
     pub fn lines(&self, warnings: bool) -> impl Iterator<Item = String> {
         self.rendered(warnings, &NO_COLOURS)
     }

@@ -3,14 +3,15 @@
 //!
 //! The board consists of lines of one length, which is a multiple of `ALIGNMENT` bytes. The first line is the
 //! [`Header`]; the others are [`Record`]s, one for each process, in the order in which rsup starts the processes. The
-//! fields of a line are separated by tabs. In the group, the name, `waiting` and `failure`, a control character or a
+//! fields of a line are separated by tabs. In the group, the name, `waits_for` and `failure`, a control character or a
 //! backslash is written as `\xNN`. No other field contains one. The client shows a control character in this form too,
 //! because a terminal could act on the character itself.
 //!
 //! A line is written with one call of pwrite(2). A reader may still get the beginning of the new line and the end of
 //! the old line. So the sequence number of the line, a number that changes with every write, is both its first and its
-//! last field. A reader that finds two different sequence numbers reads again. A mixed line can have two equal sequence
-//! numbers only if, while one line is copied, the reader overtakes the writer and the writer also overtakes the reader.
+//! last field. A reader that finds two different sequence numbers reads again. If a line that was read is a mixture of
+//! two versions, its two sequence numbers are equal only if the reader and the writer have overtaken each other within
+//! this line.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -26,8 +27,8 @@ pub const LINK: &str = "/memfd:rsup (deleted)";
 const FORMAT: &str = "rsup-board-1";
 /// The length of a line is a multiple of this number of bytes.
 const ALIGNMENT: usize = 64;
-/// The bytes of a line for all fields except the names. The two texts at the end of a record, `waits_for` and `failure`,
-/// get the bytes that the other fields do not need. A longer text is cut.
+/// The bytes of a line for all fields except the names. The two texts at the end of a record, `waits_for` and
+/// `failure`, get the bytes that the other fields do not need. A longer text is cut.
 const FIXED_FIELDS_LENGTH: usize = 384;
 /// The longest line that a client accepts.
 const LONGEST_LINE: usize = 1 << 16;
@@ -75,12 +76,13 @@ pub struct Record<'a> {
     pub started_at: u64,
     /// When the most recent child exited, in seconds since 1970. 0 if no child has exited.
     pub ended_at: u64,
-    /// How the last child ended, in supervisord's words, such as `exit status 1`. Empty if no child has ended.
+    /// How the last child ended, in supervisord's words, such as `exit status 1`. A child that could not execute the
+    /// program does not count. Empty if no other child has ended.
     pub exit: Cow<'a, str>,
-    /// Whether the last exit was expected (`exitcodes`).
+    /// Whether the last exit was expected: `exitcodes` lists the exit code, and the exit was not a failed start.
     pub exit_expected: bool,
     /// Whether rsup will start this process without a new request. Only set in STOPPED, STOPPING, EXITED or FATAL. Not
-    /// set while the first start waits for other processes (`waiting`).
+    /// set while the first start waits for other processes (`waits_for`).
     pub awaits_start: bool,
     /// How often the process has entered RUNNING.
     pub successful_starts: u32,
@@ -100,8 +102,8 @@ pub struct Record<'a> {
 
 /// The numbers of served requests of one process. Every number wraps around at 2³². Before a request, a client reads
 /// the counter for that kind of request. A changed counter means that rsup has served this request, or a request of
-/// the same kind from another client. For a start or a stop, the client need not know which of the two it was. For a
-/// signal, the client may report success before its own signal is sent.
+/// the same kind from another client. The client cannot tell these two cases apart. For a start or a stop, the
+/// difference does not matter. For a signal, the client may report success before its own signal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServedCounts {
     pub start_requests: u32,

@@ -29,7 +29,8 @@ pub enum Request {
 }
 
 impl Request {
-    /// Returns the text of this request to the run with this number ([`super::board::Header`]).
+    /// Returns the text of this request. `run` is the number of the run ([`super::board::Header`]) to which the request
+    /// is sent.
     #[must_use]
     pub fn render(&self, run: u64) -> String {
         let mut line = format!("\n{FORMAT} {run:016x} ");

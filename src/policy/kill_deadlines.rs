@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
-/// The longest time in seconds between SIGTERM and SIGKILL for a process that gets SIGTERM late. SIGTERM is late if it
-/// comes after the stop signal of the process group's leader, shortly before the stop deadline, or after the final
-/// sweep has begun.
+/// The longest time in seconds between SIGTERM and SIGKILL for a process that gets SIGTERM late. SIGTERM is late in
+/// three cases: the leader of the process group got its stop signal earlier; the stop deadline is near; the final sweep
+/// has already begun.
 pub(super) const MAX_LATE_STOPWAIT_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
@@ -35,7 +35,8 @@ impl ShutdownDeadlines {
 /// The deadlines of a sweep, in which rsup first sends SIGTERM to processes and later SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub struct KillDeadlines {
-    /// When SIGKILL is due. `None` once SIGKILL has been sent, or if rsup cannot send SIGKILL.
+    /// When SIGKILL is due. `None` after SIGKILL has been sent, or if rsup cannot send SIGKILL. If rsup sends SIGTERM
+    /// to further processes, [`KillDeadlines::note_asked`] can set a new time.
     kill_at: Option<Time>,
     /// When rsup stops waiting for the processes to exit. `None` while `kill_at` is set.
     give_up_at: Option<Time>,

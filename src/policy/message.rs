@@ -37,7 +37,8 @@ pub enum ProcessMessage {
     GaveUp,
     /// rsup could not execute the program: the fork, the exec or a step before the exec failed.
     SpawnError,
-    /// A client has requested the stop of the process, or rsup restarts the process, which is an event listener.
+    /// rsup stops a STARTING or RUNNING process, because a client has requested it or because rsup restarts an event
+    /// listener.
     WaitingForStop,
     /// rsup sends `stopsignal` or SIGKILL to the process.
     Sending { signal: Signal, to: SignalTarget },

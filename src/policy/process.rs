@@ -43,7 +43,7 @@ pub enum ProcessState {
         /// requested another start.
         restart_at: Option<Time>,
     },
-    /// The process could not be started, and will not be started again.
+    /// The process could not be started. rsup starts the process again only if a client requests the start.
     Fatal,
 }
 
@@ -109,12 +109,13 @@ pub enum Leftovers {
 /// An input of [`Process::handle`]: what has happened to the process, or what rsup has decided about the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The first start that no client has requested is due: the process has `autostart` or `dependent_startup`, and
-    /// waits for no other process any more.
+    /// rsup starts a process with `autostart` or `dependent_startup` for the first time. No client has requested this
+    /// start, and the process waits for no other process any more.
     Start,
     /// The exec of the last [`ProcessAction::Spawn`] succeeded.
     ExecSucceeded,
-    /// The fork or the exec of the last [`ProcessAction::Spawn`] failed. If there was a child, rsup has reaped it.
+    /// The last [`ProcessAction::Spawn`] failed. Either rsup could not create a child, or the child failed before its
+    /// exec or in its exec. If there was a child, rsup has reaped it.
     SpawnFailed,
     /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
     /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child. Unless rsup is stopping
@@ -137,9 +138,9 @@ pub enum Event {
     DisableStarts,
     /// rsup requests the process to stop, because rsup is stopping every process.
     Stop,
-    /// A client requests the start of the process.
+    /// A client requests the start of the process, or rsup restarts the process, which is an event listener.
     StartRequested,
-    /// A client requests the stop of the process.
+    /// A client requests the stop of the process, or rsup restarts the process, which is an event listener.
     StopRequested,
     /// The deadline of `stop_timeout` is near. The caller sends SIGTERM to those members of the process group that were
     /// not asked to stop yet.
@@ -169,7 +170,8 @@ pub enum ProcessAction {
 /// What the last request of a client still demands of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestInEffect {
-    /// There was no request, or rsup has carried it out.
+    /// There was no request that had an effect, or rsup has carried out the requested start, or rsup is stopping every
+    /// process.
     None,
     /// The process must be started. It has no leader yet, or its leader is still being stopped.
     Start {
@@ -293,8 +295,8 @@ impl Process {
     }
 
     /// Whether rsup has to wait for this process before it stops the processes with a lower group priority. The wait
-    /// ends when all of these have exited or were sent SIGKILL: the leader, and the other members of its process group
-    /// that rsup waits for.
+    /// ends when the leader has exited or was sent SIGKILL, and when the other members of its process group that rsup
+    /// waits for have also exited or were sent SIGKILL.
     #[must_use]
     pub fn blocks_lower_priorities(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
@@ -491,9 +493,10 @@ impl Process {
         }
     }
 
-    /// Starts a process that does not run, as soon as that is possible: not within `MIN_START_INTERVAL_SECS` after the
-    /// last start, not before the leader of a STOPPING process has exited, and not before the other members of its
-    /// process group have exited. Failed starts are counted from zero again.
+    /// Starts a process that is STOPPED, STOPPING, EXITED or FATAL, as soon as that is possible: not within
+    /// `MIN_START_INTERVAL_SECS` after the last start, not before the leader of a STOPPING process has exited, and not
+    /// before the other members of its process group have exited. Failed starts are counted from zero again. In the
+    /// other states the request has no effect.
     fn start_requested(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         if self.starts_disabled {

@@ -24,7 +24,7 @@ const SECOND_REQUEST_AFTER_SECS: i64 = 1;
 /// unrequested exit of a program. In this time, a listener can act on the event about that program. A listener receives
 /// no event while the listener is STARTING, so the time of such a listener begins when its `startsecs` have elapsed.
 const LISTENER_GRACE_SECS: i64 = 1;
-/// The capacity that the queue of actions keeps when it is empty.
+/// The capacity that the queue of actions and the list of changed processes keep when they are empty.
 const MIN_QUEUE_CAPACITY: usize = 64;
 
 /// What the caller has to do next.
@@ -637,9 +637,9 @@ impl ProcessSet {
             let same_priority = |managed: &&ManagedProcess| managed.spec.group_priority == priority;
             let count = not_requested.iter().rev().take_while(same_priority).count();
             let first = first_stopping - count;
-            // While rsup waits for this time, the time is not computed again. It gives a STARTING listener
-            // `LISTENER_GRACE_SECS` seconds after the listener enters RUNNING. A time that is computed when the
-            // listener is RUNNING could be earlier.
+            // rsup does not compute `stop_listeners_at` again before this time has come. The time includes the
+            // `startsecs` of a STARTING listener. If the time were computed again after this listener has entered
+            // RUNNING, `startsecs` would be left out, and the new time could be earlier.
             if self.stop_listeners_at.is_none() {
                 self.stop_listeners_at =
                     self.listener_grace_end(first..first_stopping).filter(|at| now < *at);

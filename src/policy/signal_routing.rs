@@ -3,8 +3,8 @@
 
 use super::signal::Signal;
 
-/// A received signal and the kind of its sender. The kernel reports only the PID of the sender, and whether the signal
-/// comes from the kernel itself. `supervise` finds out the kind.
+/// A received signal and the kind of its sender. The kernel reports the PID of the sender, and whether the signal comes
+/// from the kernel itself. `supervise` finds out the kind.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalInfo {
     pub signal: Signal,
@@ -45,7 +45,7 @@ pub struct SignalContext {
 pub enum SignalAction {
     /// Stop every program, then exit.
     Shutdown,
-    /// Reap the children that have exited.
+    /// Log the signal. rsup has reaped the children that have exited before it calls [`route_signal`].
     Reap,
     /// Send the signal to the process groups of the programs.
     Forward,
@@ -101,7 +101,7 @@ mod tests {
     const PID1: SignalContext =
         SignalContext { is_pid1: true, has_terminal: false, is_shell_job: false, hup_ignored: false };
     const PID1_WITH_TERMINAL: SignalContext = SignalContext { has_terminal: true, ..PID1 };
-    /// Started by another program without a terminal, for example by `docker run --init`.
+    /// rsup is not PID 1 and has no controlling terminal, for example with `docker run --init`.
     const SERVICE: SignalContext = SignalContext { is_pid1: false, ..PID1 };
     /// rsup leads the session of its terminal, or an init has started rsup on a terminal.
     const ON_TERMINAL: SignalContext = SignalContext { has_terminal: true, ..SERVICE };

@@ -90,7 +90,8 @@ pub struct ProcessSpec {
     /// Whether rsup starts the process although it has no `autostart`: `dependent_startup=true`.
     pub dependent_startup: bool,
     /// The place among processes that may be started at the same moment: a smaller number is started first, then the
-    /// smaller [`ProcessIndex`].
+    /// smaller [`ProcessIndex`]. When rsup starts, the number of a process with `autostart` is not used: these
+    /// processes are started before the others.
     pub start_rank: i64,
     /// Whether the process is an event listener. It waits for no process, no process waits for it, and rsup does not
     /// stay because of it.

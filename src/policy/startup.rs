@@ -38,7 +38,8 @@ impl Goal {
     }
 }
 
-/// One thing that processes wait for. It is satisfied once there is one goal that all members have reached.
+/// One thing that processes wait for. Its members are the processes that have to reach a goal. The condition is
+/// satisfied once there is one goal that all members have reached.
 #[derive(Debug)]
 struct Condition {
     /// Whether the condition before this one in the list must be satisfied first. This is true for every condition of
@@ -330,7 +331,7 @@ impl StartupOrder {
         condition.goals.iter().all(|(goal, _)| condition.members.iter().any(|id| never_reaches(id, *goal)))
     }
 
-    /// Whether no process waits for another.
+    /// Whether there are no conditions at all. Conditions that are satisfied count too.
     pub(super) fn is_empty(&self) -> bool {
         self.conditions.is_empty()
     }

@@ -16,11 +16,11 @@ pub(super) struct Outlet<'a> {
     staging: Option<&'a StagingPipe>,
     /// Whether the staging pipe may contain bytes.
     is_staged: bool,
-    /// The memory from which the next relay completes a line if this relay is killed. `None` if the stream is not a
-    /// regular file.
+    /// The memory from which the next relay writes the rest of the lines if this relay is killed. `None` if the stream
+    /// is not a regular file, or if the memory could not be created.
     journal: Option<&'a WriteJournal>,
-    /// The bytes that are still to be written. Before [`Outlet::send`], these are the next lines. After it, these are
-    /// the bytes for which there was no room.
+    /// The bytes that are still to be written, except those in the staging pipe. Before [`Outlet::send`], these are the
+    /// next lines. After it, these are the bytes for which there was no room.
     pub(super) lines: Vec<u8>,
     /// After an error in the middle of a line: the rest of this line, which is written before the next lines.
     rest: Vec<u8>,

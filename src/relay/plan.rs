@@ -26,9 +26,11 @@ pub struct Plan {
     /// For each stream, whether the relay has read only the beginning of a line. The last entry is for rsup's own
     /// log.
     pub inside_line_flags: InsideLineFlags,
-    /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe.
+    /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe,
+    /// or if the staging pipe could not be created.
     pub staging: [Option<StagingPipe>; 2],
-    /// For stdout and stderr, the memory that holds these lines if the stream is a regular file.
+    /// For stdout and stderr, the memory that holds the lines that are being written. `None` if the stream is not a
+    /// regular file, or if the memory could not be created.
     pub journals: [Option<WriteJournal>; 2],
     /// The least severe level of the relay's own log lines. `None` if it writes none.
     pub threshold: Option<Level>,

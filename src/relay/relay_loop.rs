@@ -30,7 +30,8 @@ const READ_SIZE: usize = 32 * 1024;
 /// How many bytes one read returns at most for a stream without a log file. Its bytes go to one of rsup's own
 /// streams: they are copied twice more, and each copy uses memory.
 const OUTLET_READ_SIZE: usize = READ_SIZE / 2;
-/// How many bytes such a read returns at most if the lines become JSON objects, which are about twice as long.
+/// How many bytes one read returns at most for a stream without a log file if its lines become JSON objects. The JSON
+/// objects are about twice as long as the lines.
 const JSON_OUTLET_READ_SIZE: usize = OUTLET_READ_SIZE / 2;
 /// How many reads in a row one stream gets after its process has ended. These reads empty a full pipe of 64 KiB,
 /// except if each of them returns at most [`JSON_OUTLET_READ_SIZE`] bytes.
@@ -240,8 +241,9 @@ impl<'a> RelayLoop<'a> {
                 if let Some(stream) = self.streams.get_mut(index) {
                     stream.has_ended = true;
                 }
-                // The next run of the process may have begun already, and the pipe may contain its output. As in
-                // supervisord, this output goes to the file that the path leads to now.
+                // The file is closed before the rest of the pipe is read, because the next run of the process may have
+                // begun, and the pipe may contain the output of the next run. As in supervisord, the output of the next
+                // run goes to the file that the path leads to now.
                 if let Some(file) = plan.file.and_then(|file| self.files.get_mut(file)) {
                     file.close();
                 }
@@ -392,8 +394,8 @@ impl<'a> RelayLoop<'a> {
         }
     }
 
-    /// Writes the lines of a stream to its outlet. With `is_last`, an unfinished line counts as a line. Returns false
-    /// if the outlet has no room for all of them.
+    /// Writes the lines of a stream to its outlet. With `include_unfinished`, an unfinished line counts as a line.
+    /// Returns false if the outlet has no room for all lines.
     fn write_lines(&mut self, index: usize, include_unfinished: bool) -> bool {
         let (Some(plan), Some(stream)) = (self.plan.streams.get(index), self.streams.get_mut(index)) else {
             return true;
@@ -440,7 +442,7 @@ impl<'a> RelayLoop<'a> {
     fn watch_outlet(&mut self, number: usize) {
         let Some(outlet) = self.outlets.get(number) else { return };
         let watched = self.poller.watch_writable(outlet.stream(), FIRST_OUTLET_TAG + number as u64);
-        // A regular file cannot be watched (EPERM), and is never full.
+        // epoll_ctl(2) returns EPERM for a regular file. A write to a regular file never returns EAGAIN.
         self.watch_failed |= watched.is_err_and(|errno| errno != Errno::EPERM);
     }
 

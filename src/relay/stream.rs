@@ -72,7 +72,7 @@ impl Stream {
         self.held.len()
     }
 
-    /// Whether the last byte that was read is in the middle of a line.
+    /// Whether `held` ends in the middle of a line, or the rest of a line is being skipped.
     pub(super) fn is_inside_line(&self) -> bool {
         self.skipped.is_active() || self.held.last().is_some_and(|byte| *byte != b'\n')
     }

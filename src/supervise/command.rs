@@ -64,8 +64,9 @@ struct RunningCommand {
     stop_timeout: Option<u64>,
     /// Whether rsup has received SIGTERM and forwarded it to the command's process group.
     term_forwarded: bool,
-    /// When the processes outside the command's process group are asked to stop, and when everything gets SIGKILL. The
-    /// first SIGTERM sets these times if `stop_timeout` is set.
+    /// `ask_at` is the time at which the processes outside the command's process group get SIGTERM if rsup is PID 1 and
+    /// the command still runs. `kill_at` is the time of SIGKILL for the command, and for the processes that remain
+    /// after the command has ended. The first SIGTERM sets these times if `stop_timeout` is set.
     stop_deadline: Option<ShutdownDeadlines>,
     /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
     /// `stop_deadline`.
@@ -182,10 +183,11 @@ impl RunningCommand {
         let by_key = signal == Signal::TSTP.number() && terminal::either_group_is_foreground(self.pid);
         let has_terminal = terminal::has_controlling_tty();
         let is_shell_job = !self.is_pid1 && has_terminal && terminal::is_shell_job();
-        // This variable is used only if rsup has no controlling terminal. If SIGSTOP has stopped the command and rsup's
-        // parent is PID 1, rsup does not stop: PID 1 may be an init, which does not react when rsup stops. If another
-        // process then continued only the command, rsup would stay stopped for good. After any other stop signal rsup
-        // stops too: an init may have forwarded this signal to rsup, and such an init forwards SIGCONT to rsup as well.
+        // This variable is used only if rsup has no controlling terminal. If rsup's parent is PID 1, the parent may be
+        // an init that does not react when rsup stops. SIGSTOP cannot be forwarded, so a process has sent SIGSTOP
+        // directly to the command. That process may send SIGCONT only to the command, and rsup would then stay stopped
+        // for good. After any other stop signal rsup stops. rsup may have got that signal from an init and forwarded it
+        // to the command, and an init that forwards stop signals to rsup also forwards SIGCONT to rsup.
         let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
         // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
         // when SIGTTIN or SIGTTOU has stopped the command.
@@ -251,9 +253,10 @@ impl RunningCommand {
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. SIGKILL follows 1 s later, or at
-    /// `stop_deadline` if that is set. Returns in one of three cases: no process is left; 1 s has passed since SIGKILL;
-    /// rsup has no permission to send SIGKILL to any process that is left.
+    /// Calls `send_term_to_remaining`. SIGKILL follows at `kill_at` of `stop_deadline` if that is set, and otherwise
+    /// after 1 s. If `send_term_to_remaining` has returned false, SIGKILL follows after 1 s at the earliest. Returns in
+    /// one of three cases: no process is left; 1 s has passed since SIGKILL; rsup has no permission to send SIGKILL to
+    /// any process that is left.
     fn terminate_remaining(&mut self) {
         if !self.reap_and_check_remaining() {
             return;
@@ -286,10 +289,11 @@ impl RunningCommand {
         }
     }
 
-    /// Sends SIGTERM to every remaining process that has not been sent SIGTERM before. Returns false if SIGTERM was
-    /// forwarded, rsup is PID 1, and rsup cannot list the processes. In this case one kill(2) sends SIGTERM to all
-    /// processes. Those outside the command's process group were not sent SIGTERM before, so the caller must give them
-    /// time before SIGKILL.
+    /// Sends SIGTERM to the remaining processes that were not sent SIGTERM before. If SIGTERM was forwarded to the
+    /// command's process group, a member of this group gets SIGTERM only if the member is a child of rsup. Returns
+    /// false if SIGTERM was forwarded, rsup is PID 1, and rsup cannot list the processes. In this case one kill(2)
+    /// sends SIGTERM to all processes. The processes outside the command's process group were not sent SIGTERM before,
+    /// so the caller must give them time before SIGKILL.
     fn send_term_to_remaining(&mut self) -> bool {
         if !self.term_forwarded {
             self.remaining.signal(Signal::TERM);

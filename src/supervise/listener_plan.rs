@@ -4,7 +4,8 @@ use crate::config::{Config, ProcessConfig, Replacement, StreamEvents};
 use crate::relay::{Channel, FilePlan, ListenerPlan, ListenersPlan, PoolPlan, ProcessName, is_subscribed};
 use crate::sys::FdPassingSockets;
 
-/// The longest buffer of a pool. supervisord has no limit, and a pool whose listeners do not answer fills its buffer.
+/// The largest number of events in the buffer of a pool. supervisord has no maximum for the key `buffer_size`. rsup has
+/// one, because the buffer of a pool whose listeners do not answer becomes full.
 const MAX_BUFFER_SIZE: usize = 100_000;
 
 /// Collects the pools and the listeners while the programs are prepared.
@@ -29,7 +30,7 @@ impl ListenersBuilder {
         self.listeners.push(ListenerPlan { process: index, pool, log });
     }
 
-    /// Returns the plan. `pipes` is the socket for the pipes of the listeners.
+    /// Returns the plan. `pipes` is the pair of sockets through which rsup passes the listeners' pipes to the relay.
     pub(super) fn build(self, config: &Config, pipes: FdPassingSockets) -> ListenersPlan {
         let name = |process: &ProcessConfig| ProcessName {
             process: process.name.clone(),

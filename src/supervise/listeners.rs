@@ -52,7 +52,8 @@ impl Supervisor {
         if let Some(pipes) = pipes {
             listeners.pipes.send(pid.number(), pipes)?;
         }
-        // A relay that is forked later does not read the record that is written below. It gets the PID from the plan.
+        // A relay that is forked later gets the PID from the plan, because an earlier relay may have read the record
+        // that is written below.
         if let Some(known) = listeners.pids.get_mut(id.0) {
             *known = pid.number();
         }
@@ -64,8 +65,9 @@ impl Supervisor {
     pub(super) fn restart_listeners(&mut self, now: Time) {
         let unix_time = WallTime::now().seconds();
         for id in self.listeners() {
-            // The end of the relay closes the stdin of a listener, and the listener may then exit. rsup may notice the
-            // exit of the listener before the end of the relay. So rsup also starts a listener that has just exited.
+            // When the relay dies, the stdin of the listener is closed, and the listener may then exit. rsup may notice
+            // that the listener has exited before it notices that the relay has died. So rsup also starts a listener
+            // that has just exited.
             let has_just_exited = self.slots.get(id).is_some_and(|slot| slot.ended_at + 1 >= unix_time);
             self.processes.restart(id, has_just_exited, now);
         }

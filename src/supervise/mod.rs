@@ -57,10 +57,10 @@ enum ExitOrReload {
 }
 
 /// Supervises the programs of `config` until no process is left to run. Returns rsup's exit code. If a client requests
-/// a reload, executes rsup again with these arguments, which include the program's name.
+/// a reload, executes rsup again with `arguments`, which include rsup's own argv[0].
 ///
 /// # Errors
-/// Returns an error before the first program is started, or if rsup cannot be executed again.
+/// Returns an error if a step before the start of the first program fails, or if rsup cannot be executed again.
 pub fn run(name: &str, config: Config, notices: Vec<Notice>, arguments: &[OsString]) -> Result<u8, Error> {
     let hup_ignored = sys::reset_dispositions();
     sys::close_inherited();
@@ -148,8 +148,8 @@ struct Supervisor {
     reap_delay: Duration,
     /// Whether rsup has stopped its programs and itself with SIGSTOP, and has not been continued yet.
     suspended: bool,
-    /// The processes that get SIGTERM and then SIGKILL after all programs have been stopped, and the signals that they
-    /// were sent already.
+    /// The processes that get SIGTERM and then SIGKILL when the programs have ended or were asked to stop, and the
+    /// signals that they were sent already.
     remaining: RemainingProcesses,
 }
 
@@ -283,8 +283,9 @@ impl Supervisor {
 
     /// Turns what has happened into events, in this order:
     /// 1. The results of execs, because a program has started before it exits.
-    /// 2. Every exited child, even if its SIGCHLD has not been read yet. Reaping also finds the process groups that are
-    ///    empty now. The kernel may use the numbers of empty groups for other processes, which must not get signals
+    /// 2. Every exited child, if a signal can be read, a deadline is due, or the last pass of reaping was incomplete.
+    ///    The child is reaped even if its SIGCHLD has not been read yet. Reaping also finds the process groups that
+    ///    are empty now. The kernel may use the numbers of empty groups for other processes, which must not get signals
     ///    from rsup.
     /// 3. Signals, then the requests of clients, and then deadlines. They come after the exits. Otherwise a program
     ///    that has exited could become RUNNING because of a deadline.

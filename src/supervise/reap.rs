@@ -134,7 +134,8 @@ impl Supervisor {
         }
         let event = match (slot.failure.take(), slot.program) {
             (Some(ExecFailure { step: ExecStep::UnopenedFifo, .. }), Ok(program)) => {
-                // During the stop there is no next start, and opening a file could block.
+                // rsup opens the FIFOs only for a next start. If there is none, rsup does not open them, because
+                // stat(2) and open(2) can wait for a file system that does not answer.
                 if self.processes.may_start_again(id) {
                     let warn = |path: &CStr| {
                         self.log.line(Level::Warn, messages::no_descriptor_for_fifo(&slot.name, path));

@@ -15,7 +15,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The longest name in bytes that [`shown_name`] returns. A line has little room for a longer one.
+/// The longest name in bytes that [`shown_name`] returns. A longer name is cut, because the name takes room in every
+/// line, and a line has at most 64 KiB.
 const MAX_NAME: usize = 1000;
 
 /// The number of descriptors that rsup needs for the relay as a whole: its pipes, the pipe that shows that it has

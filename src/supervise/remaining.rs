@@ -7,8 +7,9 @@ use crate::policy::Signal;
 use crate::sys::{self, Errno, Pid};
 use std::mem;
 
-/// The processes that rsup signals when the programs have been stopped, and the signals that they were sent already.
-/// rsup avoids a second SIGTERM to a process, because many programs treat a second SIGTERM differently.
+/// The processes that rsup signals when the programs have ended or were asked to stop, and the signals that these
+/// processes were sent already. rsup avoids a second SIGTERM to a process, because many programs treat a second SIGTERM
+/// differently.
 pub(super) struct RemainingProcesses {
     target: Target,
     /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
@@ -37,7 +38,8 @@ struct SentSignals {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Target {
-    /// Every process of the PID namespace except rsup. This is the target if rsup is PID 1.
+    /// Every process of the PID namespace except rsup. This is the target if rsup is PID 1 and will not execute itself
+    /// again.
     Namespace,
     /// The children of rsup, including the orphans that rsup adopts later.
     Children,

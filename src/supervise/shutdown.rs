@@ -18,11 +18,11 @@ impl Supervisor {
         }
     }
 
-    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `members_of` lists, in ascending
-    /// order, the programs of which rsup has asked only the leader (the child that rsup has forked). The other members
-    /// of the process groups of these programs get the signals. A process that belongs to no process group of rsup's
-    /// programs gets the signals too. If rsup is not PID 1, or if rsup will execute itself again, such a process must
-    /// be a child of rsup.
+    /// Sends SIGTERM and SIGCONT to the processes that no request to stop has reached. `only_leader_asked` lists, in
+    /// ascending order, the programs of which rsup has asked only the leader (the child that rsup has forked). The
+    /// other members of the process groups of these programs get the signals. A process that belongs to no process
+    /// group of rsup's programs gets the signals too. If rsup is not PID 1, or if rsup will execute itself again, such
+    /// a process must be a child of rsup.
     pub(super) fn send_term_to_remaining(&mut self, only_leader_asked: &[ProcessIndex]) {
         self.drop_empty_groups(now());
         let groups = self.slots.process_groups();
@@ -57,8 +57,9 @@ impl Supervisor {
             .send_term_to_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
     }
 
-    /// Sends a signal to every process that is still alive and was not sent this signal before. Then reaps the children
-    /// that have exited.
+    /// Sends a signal to every process of the target of `remaining` that is still alive and was not sent this signal
+    /// before. If rsup will execute itself again, the target is rsup's children. Then reaps the children that have
+    /// exited.
     pub(super) fn signal_remaining(&mut self, signal: Signal) {
         if self.processes.will_reload() {
             self.remaining.limit_to_children();

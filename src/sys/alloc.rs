@@ -13,7 +13,7 @@ pub struct RetryingAllocator;
 
 static PROGRAM_WAS_STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes every later allocation wait until it succeeds. Called when the first program has been started.
+/// Makes every later allocation wait until it succeeds. Called after every start of a program of a configuration file.
 pub(super) fn retry_allocations_forever() {
     PROGRAM_WAS_STARTED.store(true, Relaxed);
 }

@@ -23,8 +23,8 @@
 //!   `signals::reset_dispositions` therefore installs a handler for each signal whose default action is a core dump.
 //!   The handler exits.
 //! - **It must not use thread-local variables other than errno.** The child has its own errno in [`FakeTcb`],
-//!   so that a system call that fails in the child does not change rsup's errno. `FakeTcb` contains nothing
-//!   else.
+//!   so that a system call that fails in the child does not change rsup's errno. `FakeTcb` contains no other
+//!   thread-local variable.
 //! - **It reads only memory that no process changes meanwhile:** values that are never freed, its
 //!   [`ChildBlock`], and the heap memory that the block points to. [`ExecStatusPipe`] prevents rsup's access
 //!   to the block until the pipe is at end of file.

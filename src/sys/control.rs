@@ -35,8 +35,9 @@ impl MemoryFile {
                 },
             );
         let fd = created?;
-        // With this mode, other processes of rsup's user can open the file only for reading. Their writes could damage
-        // the file. An error is ignored, because rsup also works without this mode.
+        // A write of another process could damage the file. With this mode, other processes of rsup's user can open the
+        // file only for reading, unless they have CAP_DAC_OVERRIDE. An error is ignored, because rsup also works
+        // without this mode.
         let _ = fchmod(&fd, Mode::S_IRUSR);
         Ok(Self(fd.into()))
     }
@@ -144,12 +145,13 @@ fn open_kind(path: &Path, kind: libc::mode_t, flags: OFlag) -> Result<OwnedFd, E
 pub struct RequestWriter(OwnedFd);
 
 impl RequestWriter {
-    /// Opens the pipe at a path below /proc/PID/fd.
+    /// Opens the pipe at a path below /proc/PID/fd. The client reads the descriptor number in this path from a status
+    /// board. A forged status board could contain the number of any descriptor, and the descriptor could lead to any
+    /// file that the client may write. So this function checks that the file is an unnamed pipe.
     ///
     /// # Errors
     /// Returns the errno of open(2): ENOENT if rsup has ended. Returns ENXIO if the file is not an unnamed pipe, or if
-    /// the pipe has no reader. The check is needed because a forged board could name any file that the client may
-    /// write.
+    /// the pipe has no reader.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         open_kind(path, libc::S_IFIFO, OFlag::O_WRONLY).map(Self)
     }

@@ -44,7 +44,8 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// Opens a FIFO for writing. Returns `None` for any other kind of file.
+    /// Opens a FIFO for writing. Returns `None` if the file is not a FIFO, or if stat(2) or fstat(2) fails, for example
+    /// because the file does not exist.
     ///
     /// # Errors
     /// Returns EMFILE for a FIFO if `has_free_fd` is false. Returns the errno of open(2): ENXIO if no process has the

@@ -84,9 +84,10 @@ fn lead_group_and_run(run_child: impl FnOnce() -> u8) -> c_int {
     run_child().into()
 }
 
-/// Makes a process the leader of its own process group; the number 0 means the caller. Both the parent and
-/// the child call this function, so that a signal to the group reaches the child, no matter which of the two
-/// processes runs first. Async-signal-safe.
+/// Makes a process the leader of its own process group; the number 0 means the caller. After a fork, or a clone(2)
+/// without `CLONE_VFORK`, both the parent and the child call this function, so that a signal to the group reaches the
+/// child, no matter which of the two processes runs first. After a vfork, only the child calls this function, because
+/// the parent is suspended until the child's exec or exit. Async-signal-safe.
 pub(super) fn set_process_group(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     // setpgid(2) fails in the parent if the child has already executed its program. In that case the child

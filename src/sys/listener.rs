@@ -86,7 +86,8 @@ impl FdPassingSockets {
         .map(drop)
     }
 
-    /// Receives the pipes of a listener and its PID. Returns `None` if there are none.
+    /// Receives the pipes and the PID of a listener. Returns `None` if no message has arrived, or if this process has
+    /// too few free descriptors for the pipes.
     #[must_use]
     pub fn receive(&self) -> Option<(i32, ListenerPipes)> {
         let mut bytes = [0; 4];
@@ -114,7 +115,7 @@ struct ControlMessage {
 }
 
 /// Calls `transfer`, which is sendmsg(2) or recvmsg(2), with a message of four bytes and two descriptors. Returns the
-/// descriptors that the message contains then.
+/// descriptors that the message contains after the call.
 ///
 /// # Errors
 /// Returns the errno of the call.

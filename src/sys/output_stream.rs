@@ -144,7 +144,8 @@ fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Er
     Err(Errno::EAGAIN)
 }
 
-/// Writes only if poll(2) reports room. The write can still wait, if another writer takes the room first.
+/// Writes only if poll(2) reports room. The write can still wait, if there is room for only a part of `bytes`, or if
+/// another writer takes the room first.
 fn write_if_ready(stream: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     if poll_writable(stream, PollTimeout::ZERO) { write(stream, bytes) } else { Err(Errno::EAGAIN) }
 }

@@ -1,8 +1,8 @@
 //! Waiting for descriptors and for time to pass.
 //!
 //! If rsup runs the programs of a configuration file, it waits in [`Poller::wait`]. If rsup runs one command
-//! (one-command mode), it waits in `signals::wait_for_signal`. [`poll_writable`] waits for room in stdout or stderr,
-//! and [`sleep`] waits for a fixed time.
+//! (one-command mode), it waits in `signals::wait_for_signal`. [`poll_writable`] waits for room in one stream, such as
+//! stdout or the request pipe, and [`sleep`] waits for a fixed time.
 
 use super::errno::{Errno, cvt};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -6,9 +6,9 @@ use nix::unistd::{getpgid, getpgrp, setpgid};
 use std::fs;
 use std::path::Path;
 
-/// Lists the processes of rsup's PID namespace, except rsup and PID 1, which a [`Pid`] cannot be. Returns `None` where
-/// /proc does not list them: it is missing, it cannot be read, or it belongs to another PID namespace, in which the
-/// processes have other numbers.
+/// Lists the processes of rsup's PID namespace, except rsup and PID 1. (A [`Pid`] cannot represent PID 1.) Returns
+/// `None` if /proc is missing, cannot be read, or belongs to another PID namespace. In another PID namespace, the
+/// processes have other PIDs.
 #[must_use]
 pub fn processes() -> Option<Vec<Pid>> {
     let own = i32::try_from(std::process::id()).ok()?;
@@ -24,7 +24,8 @@ pub fn processes() -> Option<Vec<Pid>> {
 }
 
 /// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the
-/// ID is 0 or 1, which a [`Pid`] cannot be. The ID is 0 if the group is outside rsup's PID namespace.
+/// ID is 0 or 1, because a [`Pid`] cannot represent these numbers. The ID is 0 if the group is outside rsup's PID
+/// namespace.
 #[must_use]
 pub fn process_group(pid: Pid) -> Option<Pid> {
     let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number()))).ok()?;

@@ -66,8 +66,8 @@ pub(super) fn set_nofile_soft_limit(soft: u64) {
 /// setrlimit(2).
 fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: prlimit(2) reads one rlimit from `limit`, and the null pointer says that it is to write none. PID 0 means
-    // the calling process.
+    // SAFETY: prlimit(2) reads one rlimit from `limit`. The null pointer means that prlimit(2) does not write the
+    // former limit. PID 0 means the calling process.
     cvt(unsafe { libc::prlimit(0, resource as _, &raw const limit, ptr::null_mut()) }.into()).map(drop)
 }
 

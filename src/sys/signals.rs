@@ -185,7 +185,7 @@ impl KernelSigaction {
     /// `handler` is SIG_DFL, SIG_IGN or a function that does not return. The function runs with every signal blocked,
     /// because the stack of a child has no space for several handlers at once.
     fn new(handler: usize) -> Self {
-        /// The field `restorer` is set (asm/signal.h). x86-64 runs no handler without this flag.
+        /// The flag that says that `restorer` is set (asm/signal.h). x86-64 runs no handler without this flag.
         const SA_RESTORER: c_ulong = 0x0400_0000;
         Self {
             handler,

@@ -10,9 +10,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-/// Listens on a TCP port of an IPv4 address, as supervisord does. The only host name that `host` may be is `localhost`,
-/// because a query to a name server has no time limit. Without `backlog`, the standard library chooses the length of
-/// the queue.
+/// Listens on a TCP port of an IPv4 address, as supervisord does. `host` is an IPv4 address or `localhost`. Other host
+/// names are not looked up, because a query to a name server has no time limit. Without `backlog`, the standard library
+/// chooses the length of the queue.
 ///
 /// # Errors
 /// Returns EADDRNOTAVAIL if `host` is neither an IPv4 address nor `localhost`, and otherwise the errno of socket(2),

@@ -73,8 +73,7 @@ pub fn spawn_command(
 fn command_candidates(words: &[CString]) -> Vec<CString> {
     let word = words.first().map_or(&b""[..], |word| word.as_bytes());
     if word.is_empty() {
-        // An empty command name is not looked up in PATH. A directory of PATH with an empty name appended is the
-        // directory itself.
+        // An empty command name is not looked up in PATH, because each candidate path would be a directory of PATH.
         return Vec::new();
     }
     let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsString::into_vec);

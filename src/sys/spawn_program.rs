@@ -156,8 +156,8 @@ pub enum Output {
     /// A log file.
     File(LogFile),
     /// A path such as /dev/fd/3, which names a descriptor other than 1 and 2. rsup reports EBADF instead of opening the
-    /// path: rsup has closed all inherited descriptors above 2, so a descriptor of this number is now one of rsup's
-    /// own.
+    /// path. rsup has closed all inherited descriptors above 2, so a descriptor of such a number is now one of rsup's
+    /// own. A path of descriptor 0, rsup's own stdin, is refused too.
     RefusedFd(CString),
     /// /dev/null.
     Discard,

@@ -39,7 +39,7 @@ pub struct TimeZone {
     /// `TZ=` and a value. With this value, musl uses the same time zone that glibc uses with rsup's own `TZ`. `None` if
     /// rsup's own `TZ` is unset or empty, because musl and glibc then use the same time zone anyway.
     variable: Option<CString>,
-    /// Whether this is Coordinated Universal Time. The C library needs no variable for it.
+    /// Whether [`TimeZone::utc`] has made this value. gmtime_r(3) then converts the time, and reads no variable.
     is_utc: bool,
 }
 

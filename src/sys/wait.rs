@@ -19,6 +19,7 @@ pub enum WaitStatus {
     /// This signal has stopped the child, which is still alive.
     Stopped(i32),
     /// Any other status, such as that of a continued child. rsup does not ask the kernel to report such a status.
+    /// `RelayChild::reap` returns this value if waitpid(2) fails.
     Other,
 }
 

@@ -1,4 +1,5 @@
-//! The lines that are being written to a regular file, kept for the case that the process is killed meanwhile.
+//! Records the lines that a relay is writing to a regular file. If the relay is killed during the write, the next
+//! relay writes the rest of these lines.
 
 use super::relay::map_shared;
 use super::stdio::{StreamKind, standard_fd, stream_kind};
@@ -35,11 +36,11 @@ struct SharedLines {
 unsafe impl Sync for SharedLines {}
 
 impl WriteJournal {
-    /// How many bytes the journal can hold.
+    /// The maximum number of bytes of the recorded lines.
     const CAPACITY: usize = 64 * 1024;
 
-    /// Returns an empty journal for a standard descriptor, or `None` if the descriptor is not a regular file. The
-    /// memory is never unmapped.
+    /// Maps memory for the lines that are written to a standard descriptor. The memory is never unmapped. Returns
+    /// `None` if the descriptor is not a regular file, or if fcntl(2) or mmap(2) fails.
     #[must_use]
     pub fn new(fd: RawFd) -> Option<Self> {
         let file = standard_fd(fd);
@@ -49,8 +50,8 @@ impl WriteJournal {
         let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
         let next = if flags.contains(OFlag::O_APPEND) { Whence::SeekEnd } else { Whence::SeekCur };
         let memory = map_shared(size_of::<SharedLines>()).ok()?;
-        // SAFETY: the mapping begins at a page, is as long as a `Lines`, and is never unmapped. The kernel has set it
-        // to zero, which is valid for each field.
+        // SAFETY: the mapping begins at a page, is as long as a `SharedLines`, and is never unmapped. The kernel has
+        // set it to zero, which is valid for each field.
         Some(Self { file, next, lines: unsafe { &*memory.cast() } })
     }
 
@@ -64,14 +65,14 @@ impl WriteJournal {
             unsafe {
                 self.lines.bytes.get().cast::<u8>().copy_from_nonoverlapping(lines.as_ptr(), lines.len())
             };
-            // If this relay is killed before this moment, the next one finds an empty journal.
+            // If this relay is killed before this store, the next relay finds the length 0 and writes nothing.
             self.lines.length.store(lines.len(), Ordering::Release);
         }
     }
 
     /// Returns the bytes that an earlier relay has recorded and that the file does not contain yet. These bytes are the
-    /// last part of the recorded lines. The result is wrong if another process has written to the file meanwhile. Such
-    /// a write tears the line in any case.
+    /// last part of the recorded lines. The result is wrong if another process has written to the file meanwhile. In
+    /// that case, the bytes of the other process may be in the middle of a line anyway.
     #[must_use]
     pub fn rest(&self) -> Vec<u8> {
         let length = self.lines.length.load(Ordering::Acquire);

@@ -39,8 +39,9 @@ impl SourceLocation {
 pub(crate) struct Value<'a> {
     written: &'a str,
     pub(crate) location: SourceLocation,
-    /// The directory for `%(here)s`. If the main file has an `[include]`, supervisord replaces `%(here)s` first, and
-    /// expands all other `%(name)s` later. Otherwise this field is `None`, and `%(here)s` is expanded like the others.
+    /// The directory that replaces `%(here)s` in the value. If the main file has an `[include]`, supervisord replaces
+    /// `%(here)s` before it expands the other `%(name)s`. If the main file has no `[include]`, this field is `None`,
+    /// and `%(here)s` is expanded together with the others.
     here: Option<&'a str>,
 }
 

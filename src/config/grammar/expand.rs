@@ -140,9 +140,9 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: &dyn Display
     })
 }
 
-/// Returns a text to append to the message about a syntax error in an expanded value. A text that the expansion
-/// inserted may have caused the error. So the returned text names the first `%(name)s` of the unexpanded `value` that
-/// inserts a character which can cause the error. If there is none, the returned text is empty.
+/// Returns a text to append to the message about a syntax error in an expanded value. A character that a `%(name)s`
+/// inserted may have caused the error. The returned text names the first `%(name)s` of the unexpanded `value` that
+/// inserts such a character. If no `%(name)s` inserts such a character, the returned text is empty.
 pub(crate) fn describe_expansion_cause(
     value: &str,
     vars: &ExpansionVars<'_>,
@@ -248,8 +248,8 @@ impl<'a> Formatter<'a> {
         Ok(())
     }
 
-    /// Reads a width or a precision. A `*` is always an error: the `*` takes the only argument of the field, and so no
-    /// argument is left for the conversion.
+    /// Reads a width or a precision. A `*` is always an error. A `*` needs an integer, and takes the only argument of
+    /// the field. So even if this argument is an integer, no argument is left for the conversion.
     fn read_size(&mut self, too_big_message: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
             return match self.take_argument()? {
@@ -307,7 +307,7 @@ impl<'a> Formatter<'a> {
             'o' | 'x' | 'X' => format!("%{conversion} format: an integer is required, not {kind}"),
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => format!("must be real number, not {kind}"),
             'c' => "%c requires int or char".to_owned(),
-            // Python prints the whole dictionary here, which is never intended.
+            // Python prints the whole dictionary here. A user never intends that, so rsup reports an error.
             's' | 'r' | 'a' => {
                 format!("%{conversion} needs a name, as in %(here){conversion}; write %% for a percent sign")
             }

@@ -1,5 +1,5 @@
 //! The text functions of Python that `[include] files` needs: `fnmatch.fnmatch`, `glob.has_magic`, `os.path.join` and
-//! `os.path.normpath`. `load.rs` reads the directories.
+//! `os.path.normpath`. `load.rs` finds the files that match.
 
 /// `os.path.join`: an absolute `path` replaces the directory.
 pub(crate) fn join(directory: &str, path: &str) -> String {
@@ -34,8 +34,9 @@ pub(crate) fn has_wildcards(pattern: &str) -> bool {
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut pattern = pattern;
     let mut name = name;
-    // The pattern after the last `*`, and the rest of the name, which this pattern must match. After a mismatch, the
-    // `*` also takes the first character of this rest.
+    // The pattern after the last `*`, and the part of the name at which this pattern was tried last. If the pattern
+    // does not match there, the `*` takes the first character of this part, and the pattern is tried at the next
+    // character.
     let mut last_star: Option<(&str, &str)> = None;
     loop {
         if let Some(after_star) = pattern.strip_prefix('*') {

@@ -27,8 +27,8 @@ pub(crate) fn strip_end(text: &str) -> &str {
 }
 
 /// `int(text, radix)` for radix 10 and 8. The text may have white space around the number, a sign, `_` between digits,
-/// and for radix 8 the prefix `0o`. Python's integers have no limit. Here a number outside the range of `i64` becomes
-/// the nearest number in that range, because no key needs a larger one.
+/// and for radix 8 the prefix `0o`. Python's integers have no limit. Here a number above `i64::MAX` becomes `i64::MAX`,
+/// and a number below `-i64::MAX` becomes `-i64::MAX`, because no key needs a larger one.
 pub(crate) fn int(text: &str, radix: u8) -> Option<i64> {
     // For ASCII text, int() strips only the white space of C's isspace().
     let is_stripped = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));

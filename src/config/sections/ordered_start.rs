@@ -130,7 +130,7 @@ struct Program<'a> {
     /// The waits that the program's section sets. `None` if the program waits for nothing and has neither
     /// `dependent_startup` nor `startup_wait=exited` (set or by default).
     wait_settings: Option<ProgramWaits<'a>>,
-    /// The indices of the programs that the program waits for, in the order of the waits in `source`.
+    /// The indices of the programs that the program waits for, in the order of the waits in `waiting_program`.
     targets: Vec<usize>,
     /// The least of the program's own `priority` and the priorities that it inherits.
     priority: i64,

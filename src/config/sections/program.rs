@@ -233,7 +233,7 @@ fn process_spec(
     // jobs that end, so such a process counts as up only when it has exited.
     let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
     let is_listener = source.kind == SectionKind::EventListener;
-    // The value of `[supervisord]` is meant for the programs.
+    // `[supervisord] shutdown_on` is the default of the programs, but not of the event listeners.
     let default_shutdown_on = if is_listener { ShutdownOn::Never } else { defaults.shutdown_on };
     ProcessSpec {
         autostart: reader.value_or("autostart", vars, true, boolean),

@@ -5,7 +5,7 @@ use crate::config::tests::load_text;
 use crate::config::{Loaded, Notice};
 use crate::policy::Level;
 
-/// A valid section of each kind with known keys.
+/// A valid section of each kind that allows only certain keys (`known_keys::of_section`).
 const SECTIONS: [(&str, &str); 8] = [
     ("supervisord", ""),
     ("program:x", "command=c\n"),

@@ -144,7 +144,7 @@ pub(crate) fn startup_wait(text: &str) -> Result<StartupWait, String> {
     }
 }
 
-/// Parses the name of a state that `dependent_startup_wait_for` accepts, in any case.
+/// Parses the name of a state for `dependent_startup_wait_for`, in upper, lower or mixed case. STOPPED is not accepted.
 pub(crate) fn awaited_state(text: &str) -> Option<StateName> {
     let mut awaited = StateName::ALL.into_iter().filter(|state| *state != StateName::Stopped);
     awaited.find(|state| state.name().eq_ignore_ascii_case(text))
@@ -178,8 +178,9 @@ pub(crate) fn comma_list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(strip).collect() }
 }
 
-/// Strips white space around the name of a program, a group or a process. Refuses the characters that separate names in
-/// `supervisorctl` and in supervisord's log file names.
+/// Strips white space around the name of a program, a group or a process. Refuses a name with a space, a colon or a
+/// slash. supervisord refuses these characters because they would break the protocol of the event listeners and the
+/// URLs of the web interface.
 pub(crate) fn checked_name(text: &str) -> Result<String, String> {
     let name = strip(text);
     match [' ', ':', '/'].iter().find(|separator| name.contains(**separator)) {

@@ -148,7 +148,8 @@ fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outco
     (is_served && has_ended).then_some(Outcome::Stopped)
 }
 
-/// Whether the process has no child, and rsup will not start one without a request.
+/// Whether the process has no child, and rsup will not start one without a request. This function does not check
+/// `waits_for`, because a served start or stop request and a shutdown end the wait for the first start.
 fn is_at_rest(record: &Record<'_>) -> bool {
     matches!(record.state, State::Stopped | State::Exited | State::Fatal) && !record.awaits_start
 }

@@ -69,8 +69,8 @@ pub(super) fn confirm_and_send(
     written
 }
 
-/// Carries out the action for one word after the other, and waits for its processes before the next word. If `all` is
-/// among the words, the others are ignored.
+/// Carries out the action for one word after the other. Waits for the processes of each word before it handles the next
+/// word. If `all` is among the words, the other words are ignored.
 fn carry_out(
     invocation: &mut Invocation<'_>,
     rsup: &Rsup,

@@ -66,7 +66,8 @@ impl<'a> Invocation<'a> {
 /// Reads a line from stdin. Returns `None` at the end of the input, and after an error.
 pub(super) fn read_line() -> Option<String> {
     let mut bytes = vec![sys::read_stdin_byte()?];
-    // The bytes after the line stay in the pipe, for a program that reads from the pipe after the client.
+    // The client reads only one byte at a time. So the bytes after the line stay in the pipe, and a program that reads
+    // from the pipe after the client gets them.
     while bytes.last() != Some(&b'\n')
         && let Some(byte) = sys::read_stdin_byte()
     {

@@ -8,7 +8,8 @@ use crate::control::board::{Record, State};
 use crate::sys::{LocalTime, TimeZone, WallTime};
 use std::fmt::Write as _;
 
-/// The smallest width of a name in the first column of `status`. Three blanks follow the longest name.
+/// The smallest width of the name column of `status`. A longer name makes the column wider. Three blanks follow the
+/// column.
 const NAME_WIDTH: usize = 30;
 const DAY: u64 = 86_400;
 const MONTHS: [&str; 12] =
@@ -94,7 +95,8 @@ pub(super) fn avail(invocation: &Invocation<'_>, board: &BoardLines) -> Result<(
     invocation.write(lines.as_bytes())
 }
 
-/// rsup reads its file only at start, so each process of the file is in use.
+/// Returns the line of `avail` for a process. rsup reads its file only at start, so every process of the board is
+/// `in use`.
 fn avail_line(record: &Record<'_>) -> String {
     let start = if record.autostart { "auto" } else { "manual" };
     let name = names::of(record);
@@ -102,7 +104,8 @@ fn avail_line(record: &Record<'_>) -> String {
 }
 
 fn in_order_of_names(board: &BoardLines) -> Result<Vec<Record<'_>>, Failure> {
-    // No name contains a NUL byte, so the group decides first.
+    // NUL sorts before every other character, and no name contains a NUL. So the processes are sorted by group, and
+    // within a group by name.
     board.records_sorted_by(|record| [&*record.group, "\0", &*record.name].concat())
 }
 
@@ -161,7 +164,8 @@ fn description(record: &Record<'_>, now: u64, zone: &TimeZone) -> String {
         }
         State::Backoff | State::Fatal => record.failure.clone().into_owned(),
         State::Stopped if !record.waits_for.is_empty() => format!("waiting for {}", record.waits_for),
-        // supervisord shows 1970 for a process whose starts have all failed before there was a child.
+        // If every start of a process has failed before there was a child, the process has no end time. supervisord
+        // then shows the beginning of 1970 as the end time. The client shows `Not started`.
         State::Stopped | State::Exited if record.started_at == 0 || record.ended_at == 0 => {
             "Not started".to_owned()
         }

@@ -124,9 +124,9 @@ enum LogLookup {
     Open(File, String),
     /// No process has the name.
     NoProcess,
-    /// The output goes to no file, or the file does not exist.
+    /// The output goes to no file, the file does not exist, or the configuration does not define the process.
     NoFile,
-    /// The path does not name a regular file, or the file cannot be opened.
+    /// The path names neither a regular file nor /dev/null, or the client cannot open rsup's file of this path.
     Unreadable,
 }
 

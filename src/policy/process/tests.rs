@@ -19,8 +19,8 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
 }
 
 /// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, what a
-/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`, and a log message is
-/// shortened to its first word.
+/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`. A log message is
+/// shortened to its first word, and a `ProcessMessage::Sending` is left out.
 fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
     process.handle(spec, event, now, &mut |action| {
@@ -52,9 +52,10 @@ fn seconds(time: Time) -> u64 {
     time.duration_since(at(0)).as_secs()
 }
 
-/// The state as in supervisord's log, with `@` and the second that the state contains. `STOPPING!` means that the
+/// The name of the state. A number after `@` is a time that the state contains, in seconds. `STOPPING!` means that the
 /// leader was sent SIGKILL. The part from `/` on is about the other members of the process group. `/@` means that they
-/// were asked to stop, and the second after it is when SIGKILL is due for them. `/!` means that they were sent SIGKILL.
+/// were asked to stop, and is followed by the time when SIGKILL is due for them. `/!` means that they were sent
+/// SIGKILL.
 fn state_word(state: ProcessState) -> String {
     match state {
         ProcessState::Stopped => "STOPPED".to_owned(),

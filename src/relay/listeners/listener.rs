@@ -14,7 +14,7 @@ pub(super) struct Listener<'a> {
     pub(super) is_running: bool,
     /// The event that the listener was sent and has not answered.
     pub(super) event: Option<PoolEvent>,
-    /// `None` if no child of the listener runs.
+    /// `None` if no child of the listener runs, or if the relay has not received the pipes of the child.
     pub(super) pipes: Option<ListenerPipes>,
     /// The part of the event for which the pipe had no room.
     unsent: Vec<u8>,
@@ -34,8 +34,9 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Notes that a child was forked for the listener, and takes the relay's ends of its pipes. With `None`, notes
-    /// that the child has exited and that everything it has written was read.
+    /// Notes that a child was forked for the listener, and takes the relay's ends of its pipes. With `None`, notes that
+    /// the child has exited and that everything it has written was read, or that the relay has not received the pipes
+    /// of a new child.
     pub(super) fn reset_with_pipes(&mut self, pipes: Option<ListenerPipes>) {
         self.protocol = Protocol::default();
         self.unsent = Vec::new();

@@ -148,14 +148,15 @@ impl<'a> Listeners<'a> {
         let pipes = received_pipes.next().map(|(_, pipes)| pipes);
         if let Some(ListenerPipes { stdin, stdout }) = &pipes {
             let tag = FIRST_TAG + number as u64;
-            // A listener that cannot be watched gets no events, like one that never writes READY.
+            // If the relay cannot watch `stdout`, the listener gets no events, like one that never writes READY. If the
+            // relay cannot watch `stdin`, an event that does not fit into the pipe may never be sent completely.
             let _ = poller.add(stdout, tag);
             let _ = poller.watch_writable(stdin, tag);
         }
         listener.reset_with_pipes(pipes);
     }
 
-    /// Reads the last output of a listener.
+    /// Reads the last output of a listener whose child has exited. Then closes the relay's ends of the pipes.
     fn note_ended(&mut self, process: usize, poller: &Poller) {
         let Some(number) = self.listener_index(process) else { return };
         for _ in 0..MAX_READS_AFTER_EXIT {

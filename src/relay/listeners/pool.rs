@@ -12,7 +12,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug)]
 pub(super) struct PoolEvent {
     pub(super) event: Rc<Event>,
-    /// The number of the event among all events that a pool has taken.
+    /// The number of the event among the events that at least one pool has taken.
     pub(super) serial: u64,
     /// The number of the event among the events of this pool.
     pool_serial: u64,
@@ -21,7 +21,7 @@ pub(super) struct PoolEvent {
 #[derive(Debug)]
 pub(super) struct Pool<'a> {
     plan: &'a PoolPlan,
-    /// The events that wait, the oldest first.
+    /// The events that wait. The first one is sent next.
     buffer: VecDeque<PoolEvent>,
     next_pool_serial: u64,
 }
@@ -40,9 +40,9 @@ impl<'a> Pool<'a> {
         self.plan.events.iter().any(|subscribed| is_subscribed(subscribed, name))
     }
 
-    /// Adds an event to the buffer, once for each name in the key `events` that is the name of the event or of a family
-    /// that contains the event. As in supervisord, the copies have equal serial numbers. Returns whether `events` has
-    /// such a name.
+    /// Adds an event to the buffer. The key `events` may contain the name of the event and the names of families that
+    /// contain the event. The buffer gets one copy of the event for each of these names. As in supervisord, the copies
+    /// have equal serial numbers. Returns whether the buffer got a copy.
     pub(super) fn take(&mut self, event: &Rc<Event>, serial: u64, log_lines: &mut PendingLogLines) -> bool {
         let times = self.plan.events.iter().filter(|name| is_subscribed(name, &event.name)).count();
         let taken = PoolEvent { event: Rc::clone(event), serial, pool_serial: self.next_pool_serial };
@@ -57,7 +57,7 @@ impl<'a> Pool<'a> {
         times > 0
     }
 
-    /// Takes an event again that was not sent or was rejected. It is the next one that is sent.
+    /// Takes an event back that no listener has accepted. This event is the next one that is sent.
     pub(super) fn put_back(&mut self, event: PoolEvent, messages: &mut PendingLogLines) {
         self.log_rebuffering(&event, messages);
         self.make_room(messages);

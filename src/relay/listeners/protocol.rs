@@ -72,7 +72,7 @@ pub(super) struct Protocol {
     state: State,
     /// The bytes that were not interpreted yet.
     input: Vec<u8>,
-    /// `None` if no result line was read since the last event.
+    /// The answer that is being read. `None` before the result line, and after the last byte of the answer.
     answer: Option<Answer>,
 }
 
