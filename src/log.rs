@@ -278,7 +278,7 @@ impl LineFormatter {
 /// each line, and the rest once per second.
 #[derive(Debug, Default)]
 struct Stamp {
-    /// The time zone. It is UTC for JSON. For text, it is `None` until the first line is logged.
+    /// The time zone: UTC for JSON, otherwise the local one. `None` for the local one until the first line is logged.
     zone: Option<TimeZone>,
     shown_second: Option<u64>,
     text: String,

@@ -1123,7 +1123,7 @@ fn event_name(event: Event) -> &'static str {
         | Event::StartRequested
         | Event::StopRequested
         | Event::MembersAsked
-        | Event::Kill => "created by ProcessSet itself",
+        | Event::KillNow => "created by ProcessSet itself",
     }
 }
 

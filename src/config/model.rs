@@ -217,7 +217,8 @@ pub struct StreamEvents {
     pub capture_maxbytes: u64,
 }
 
-/// The keys of an `[eventlistener:x]` that a program does not have.
+/// What an event listener has in addition to what every program has: the keys `events` and `buffer_size`, and what rsup
+/// derives from the command of the listener and from the sections of the HTTP servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The names that `events` lists: event types, such as `TICK_5`, and families of event types, such as `TICK`.

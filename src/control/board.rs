@@ -255,8 +255,8 @@ impl<'a> Record<'a> {
     fn from_fields(mut fields: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut next = || fields.next();
         Some(Self {
-            group: unescape_backslashes(next()?),
-            name: unescape_backslashes(next()?),
+            group: restore_backslashes(next()?),
+            name: restore_backslashes(next()?),
             state: State::from_name(next()?)?,
             pid: number(next()?)?,
             started_at: number(next()?)?,
@@ -274,9 +274,9 @@ impl<'a> Record<'a> {
             autostart: next()? == "auto",
             group_priority: number(next()?)?,
             priority: number(next()?)?,
-            waits_for: unescape_backslashes(next()?),
+            waits_for: restore_backslashes(next()?),
             // The line has no room for this field if `waits_for` is long.
-            failure: unescape_backslashes(next().unwrap_or_default()),
+            failure: restore_backslashes(next().unwrap_or_default()),
         })
     }
 }
@@ -359,7 +359,7 @@ fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns a text in the form in which the client shows and compares it. Control characters stay escaped.
-fn unescape_backslashes(text: &str) -> Cow<'_, str> {
+fn restore_backslashes(text: &str) -> Cow<'_, str> {
     if text.contains('\\') { text.replace(r"\x5c", r"\").into() } else { text.into() }
 }
 

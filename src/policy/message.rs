@@ -38,8 +38,8 @@ pub enum ProcessMessage {
     /// rsup could not execute the program: the fork, the exec or a step before the exec failed.
     SpawnError,
     /// rsup stops a STARTING or RUNNING process, because a client has requested it or because rsup restarts an event
-    /// listener.
-    WaitingForStop,
+    /// listener. Not logged when rsup stops every process.
+    StopRequested,
     /// rsup sends `stopsignal` or SIGKILL to the process.
     Sending { signal: Signal, to: SignalTarget },
     /// rsup sends SIGKILL, because the process did not stop in time or because rsup has to kill every process now.
@@ -58,7 +58,7 @@ impl ProcessMessage {
             Self::Killing | Self::MembersLeftBehind => Level::Warn,
             Self::Sending { .. } => Level::Debug,
             Self::Spawned | Self::SpawnError | Self::Success { .. } | Self::GaveUp => Level::Info,
-            Self::StoppedBeforeExec | Self::WaitingForStop => Level::Info,
+            Self::StoppedBeforeExec | Self::StopRequested => Level::Info,
             Self::Exited { expected: true, .. } | Self::Stopped { expected: true, .. } => Level::Info,
         }
     }
@@ -94,7 +94,7 @@ impl fmt::Display for DisplayedMessage<'_> {
             }
             ProcessMessage::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
             ProcessMessage::StoppedBeforeExec => write!(f, "stopped: {name} (before its exec)"),
-            ProcessMessage::WaitingForStop => write!(f, "waiting for {name} to stop"),
+            ProcessMessage::StopRequested => write!(f, "waiting for {name} to stop"),
             ProcessMessage::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }

@@ -147,7 +147,7 @@ pub enum Event {
     MembersAsked,
     /// SIGKILL must be sent now to the leader and to the other members of its process group, because of a second
     /// request to stop or because `stop_timeout` has elapsed.
-    Kill,
+    KillNow,
     /// The kernel refused a signal to the process group with EPERM: rsup has no permission to signal any of its
     /// members.
     GroupSignalNotPermitted,
@@ -360,7 +360,7 @@ impl Process {
             | Event::StartRequested
             | Event::StopRequested
             | Event::MembersAsked
-            | Event::Kill
+            | Event::KillNow
             | Event::GroupSignalNotPermitted => true,
         }
     }
@@ -468,7 +468,7 @@ impl Process {
             Event::StartRequested => self.start_requested(spec, now, emit),
             Event::StopRequested => self.stop_requested(spec, now, emit),
             Event::MembersAsked => self.members_asked(spec, now),
-            Event::Kill => self.kill_now(now, emit),
+            Event::KillNow => self.kill_now(now, emit),
             Event::GroupSignalNotPermitted => self.group_signal_not_permitted(now, emit),
         }
     }
@@ -495,8 +495,8 @@ impl Process {
 
     /// Starts a process that is STOPPED, STOPPING, EXITED or FATAL, as soon as that is possible: not within
     /// `MIN_START_INTERVAL_SECS` after the last start, not before the leader of a STOPPING process has exited, and not
-    /// before the other members of its process group have exited. Failed starts are counted from zero again. In the
-    /// other states the request has no effect.
+    /// while rsup waits for other members of its process group to exit. Members that were allowed to run on are sent
+    /// SIGTERM now. Failed starts are counted from zero again. In the other states the request has no effect.
     fn start_requested(&mut self, spec: &ProcessSpec, now: Time, emit: &mut impl FnMut(ProcessAction)) {
         use ProcessState::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
         if self.starts_disabled {
@@ -529,7 +529,7 @@ impl Process {
         match self.state {
             Starting { .. } | Running => {
                 self.request_in_effect = RequestInEffect::Stop;
-                emit(ProcessAction::Log(ProcessMessage::WaitingForStop));
+                emit(ProcessAction::Log(ProcessMessage::StopRequested));
                 self.begin_stop(spec, now, emit);
             }
             Stopping(_) => self.request_in_effect = RequestInEffect::Stop,

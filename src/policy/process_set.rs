@@ -623,8 +623,9 @@ impl ProcessSet {
     }
 
     /// Requests the processes to stop, one group priority after another. The highest number comes first. Returns as
-    /// soon as a process [blocks the stop](Process::blocks_lower_priorities). After the lowest number, terminates
-    /// everything that is still alive.
+    /// soon as a process [blocks the stop](Process::blocks_lower_priorities), or if event listeners of the next
+    /// priority still have time to act on the last failure or unrequested exit of a program. After the lowest number,
+    /// sends SIGTERM to everything that is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
             && self.blocking_stop == 0
@@ -724,7 +725,7 @@ impl ProcessSet {
         kill_deadlines.note_forced_kill(now);
         self.phase = Phase::TerminatingRemaining { decision, kill_deadlines };
         for id in self.ids(0) {
-            self.handle(id, Event::Kill, now);
+            self.handle(id, Event::KillNow, now);
         }
         self.actions.push_back(Action::SignalRemaining(Signal::KILL));
     }

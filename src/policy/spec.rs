@@ -87,7 +87,8 @@ pub struct ProcessSpec {
     /// What the process waits for before its first start. Empty if the process has neither `autostart` nor
     /// `dependent_startup`.
     pub dependencies: Vec<Dependency>,
-    /// Whether rsup starts the process although it has no `autostart`: `dependent_startup=true`.
+    /// Whether rsup starts the process although `autostart` is false, because the section sets
+    /// `dependent_startup=true`. Always false if `autostart` is true, which is the default.
     pub dependent_startup: bool,
     /// The place among processes that may be started at the same moment: a smaller number is started first, then the
     /// smaller [`ProcessIndex`]. When rsup starts, the number of a process with `autostart` is not used: these

@@ -212,11 +212,11 @@ impl StartupOrder {
     /// Notes the goals that a process has reached. Returns the waiting processes that wait for less than before.
     /// Each comes with the answer whether it may start now.
     pub(super) fn note_reached(&mut self, id: ProcessIndex, goals: Goals) -> Vec<(ProcessIndex, bool)> {
-        let mut changed_waiters = Vec::new();
-        let Some(member) = self.entries.get_mut(id.0) else { return changed_waiters };
+        let mut advanced_waiters = Vec::new();
+        let Some(member) = self.entries.get_mut(id.0) else { return advanced_waiters };
         let new = goals.0 & !member.reached.0;
         if new == 0 {
-            return changed_waiters;
+            return advanced_waiters;
         }
         member.reached.0 |= new;
         for number in member.member_of.clone() {
@@ -224,9 +224,9 @@ impl StartupOrder {
             for (_, missing) in condition.goals.iter_mut().filter(|(goal, _)| goal.bit() & new != 0) {
                 *missing = missing.saturating_sub(1);
             }
-            self.mark_condition_if_satisfied(number, &mut changed_waiters);
+            self.mark_condition_if_satisfied(number, &mut advanced_waiters);
         }
-        changed_waiters
+        advanced_waiters
     }
 
     /// Marks a condition as satisfied if one of its goals is reached by all members, and if the previous condition is
@@ -234,7 +234,7 @@ impl StartupOrder {
     fn mark_condition_if_satisfied(
         &mut self,
         mut number: usize,
-        changed_waiters: &mut Vec<(ProcessIndex, bool)>,
+        advanced_waiters: &mut Vec<(ProcessIndex, bool)>,
     ) {
         let mut may_have_become_satisfied =
             self.previous_if_required(number).is_none_or(|before| before.is_satisfied);
@@ -248,7 +248,7 @@ impl StartupOrder {
                 entry.unsatisfied = entry.unsatisfied.saturating_sub(1);
                 if entry.is_waiting {
                     entry.is_waiting = entry.unsatisfied > 0;
-                    changed_waiters.push((*waiting, !entry.is_waiting));
+                    advanced_waiters.push((*waiting, !entry.is_waiting));
                 }
             }
             number = number.saturating_add(1);

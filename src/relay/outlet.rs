@@ -13,7 +13,7 @@ pub(super) struct Outlet<'a> {
     /// The pipe through which the lines go if the stream is a pipe. If this relay is killed while the stream has taken
     /// only a part of a line, the next relay completes the line. `None` if the stream is not a pipe, if this pipe could
     /// not be created, or if splice(2) cannot be used.
-    staging: Option<&'a StagingPipe>,
+    staging_pipe: Option<&'a StagingPipe>,
     /// Whether the staging pipe may contain bytes.
     is_staged: bool,
     /// The memory from which the next relay writes the rest of the lines if this relay is killed. `None` if the stream
@@ -38,16 +38,16 @@ pub(super) struct Outlet<'a> {
 impl<'a> Outlet<'a> {
     pub(super) fn new(
         stream: OutputStream,
-        staging: Option<&'a StagingPipe>,
+        staging_pipe: Option<&'a StagingPipe>,
         journal: Option<&'a WriteJournal>,
     ) -> Self {
         let is_terminal = stream.is_terminal();
         // An earlier relay may have left bytes in the pipe.
-        let is_staged = staging.is_some();
+        let is_staged = staging_pipe.is_some();
         let lines = journal.map(WriteJournal::rest).unwrap_or_default();
         Self {
             stream,
-            staging,
+            staging_pipe,
             is_staged,
             journal,
             begins_inside_line: !lines.is_empty(),
@@ -73,10 +73,10 @@ impl<'a> Outlet<'a> {
     /// Writes `lines`, at most [`MAX_LINE`] bytes, without waiting. The outlet is free afterwards, or the stream has no
     /// room.
     pub(super) fn send(&mut self) {
-        debug_assert!(self.lines.len() <= MAX_LINE || self.staging.is_none());
+        debug_assert!(self.lines.len() <= MAX_LINE || self.staging_pipe.is_none());
         self.begins_inside_line = !self.rest.is_empty();
         self.lines.splice(..0, self.rest.drain(..));
-        if let Some(staging) = self.staging
+        if let Some(staging) = self.staging_pipe
             && let Ok(count) = staging.put(&self.lines)
         {
             self.lines.drain(..count);
@@ -90,7 +90,7 @@ impl<'a> Outlet<'a> {
 
     /// Writes the lines for which the stream had no room before.
     pub(super) fn write(&mut self) {
-        while let Some(staging) = self.staging.filter(|_| self.is_staged) {
+        while let Some(staging) = self.staging_pipe.filter(|_| self.is_staged) {
             match staging.move_to(self.stream.as_fd()) {
                 Ok(Some(_)) => self.has_failed = false,
                 Ok(None) => self.is_staged = false,
@@ -106,7 +106,7 @@ impl<'a> Outlet<'a> {
                     lines.append(&mut self.lines);
                     self.lines = lines;
                     self.is_staged = false;
-                    self.staging = None;
+                    self.staging_pipe = None;
                 }
             }
         }

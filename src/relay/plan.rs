@@ -28,7 +28,7 @@ pub struct Plan {
     pub inside_line_flags: InsideLineFlags,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe,
     /// or if the staging pipe could not be created.
-    pub staging: [Option<StagingPipe>; 2],
+    pub staging_pipes: [Option<StagingPipe>; 2],
     /// For stdout and stderr, the memory that holds the lines that are being written. `None` if the stream is not a
     /// regular file, or if the memory could not be created.
     pub journals: [Option<WriteJournal>; 2],
@@ -167,8 +167,8 @@ impl Plan {
         if let Some(listeners) = &self.listeners {
             descriptors.push(listeners.pipes.receiver());
         }
-        for staging in self.staging.iter().flatten() {
-            descriptors.extend(staging.descriptors());
+        for staging_pipe in self.staging_pipes.iter().flatten() {
+            descriptors.extend(staging_pipe.descriptors());
         }
         descriptors
     }

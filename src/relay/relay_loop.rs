@@ -102,7 +102,7 @@ impl<'a> RelayLoop<'a> {
         if let Some(log) = &plan.log {
             poller.add(log, LOG_TAG)?;
         }
-        let staging_pipes = plan.staging.each_ref().map(Option::as_ref).into_iter();
+        let staging_pipes = plan.staging_pipes.each_ref().map(Option::as_ref).into_iter();
         let staging_and_journal_pairs = staging_pipes.zip(plan.journals.each_ref().map(Option::as_ref));
         let streams = [OutputStream::stdout(), OutputStream::stderr()].into_iter();
         let outlets = streams

@@ -39,12 +39,12 @@ pub(super) enum UnfinishedLine {
 const MIN_CAPACITY: usize = 128;
 
 impl Stream {
-    /// Creates a stream. `is_inside_line` says whether an earlier relay may have read the beginning of a line. The
+    /// Creates a stream. `starts_inside_line` says whether an earlier relay may have read the beginning of a line. The
     /// rest of this line is then skipped. `capture_maxbytes` is the limit of the capture mode.
-    pub(super) fn new(is_inside_line: bool, capture_maxbytes: Option<usize>) -> Self {
+    pub(super) fn new(starts_inside_line: bool, capture_maxbytes: Option<usize>) -> Self {
         let mut stream =
             Self { capture: capture_maxbytes.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };
-        if is_inside_line {
+        if starts_inside_line {
             stream.skipped.begin();
         }
         stream

@@ -64,9 +64,10 @@ struct RunningCommand {
     stop_timeout: Option<u64>,
     /// Whether rsup has received SIGTERM and forwarded it to the command's process group.
     term_forwarded: bool,
-    /// `ask_at` is the time at which the processes outside the command's process group get SIGTERM if rsup is PID 1 and
-    /// the command still runs. `kill_at` is the time of SIGKILL for the command, and for the processes that remain
-    /// after the command has ended. The first SIGTERM sets these times if `stop_timeout` is set.
+    /// The deadlines that `stop_timeout` sets when rsup receives its first SIGTERM. `None` before that, and if
+    /// `stop_timeout` is not set. At `ask_at`, if rsup is PID 1 and the command still runs, rsup sends SIGTERM to the
+    /// processes outside the command's process group. At `kill_at`, rsup sends SIGKILL to the command, or to the
+    /// processes that remain after the command has ended.
     stop_deadline: Option<ShutdownDeadlines>,
     /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
     /// `stop_deadline`.

@@ -57,7 +57,7 @@ enum ExitOrReload {
 }
 
 /// Supervises the programs of `config` until no process is left to run. Returns rsup's exit code. If a client requests
-/// a reload, executes rsup again with `arguments`, which include rsup's own argv[0].
+/// a reload, executes rsup again with `arguments`, which include rsup's own `argv[0]`.
 ///
 /// # Errors
 /// Returns an error if a step before the start of the first program fails, or if rsup cannot be executed again.

@@ -226,7 +226,7 @@ impl RelayBuilder {
             records: records.reader,
             listeners: listeners.map(|pipes| self.listeners.build(config, pipes)),
             inside_line_flags,
-            staging,
+            staging_pipes: staging,
             journals,
             threshold,
             log_format,
@@ -269,7 +269,8 @@ pub(super) struct Relay {
     /// The writing end of the pipe of [`crate::relay::ChangeRecord`]. rsup closes it before it exits, and the field is
     /// `None` then.
     pub(super) records: Option<OwnedFd>,
-    /// The number of records that were lost and not reported, because the pipe was full.
+    /// How many records were lost since a record was last written, because the pipe was full. The next record that is
+    /// written sets this number back to 0, and rsup logs the number if there are event listeners.
     pub(super) lost_records: u64,
     /// The stream that leads to the relay, for rsup's own log lines. `None` while the log writes to it. Always `None`
     /// with `output=direct`, because the relay then writes no log lines of rsup.

@@ -27,13 +27,14 @@ pub(super) struct Slot {
     pub(super) exec_status: Option<ExecStatusPipe>,
     /// The step that failed in the child. The child exits next.
     pub(super) failure: Option<ExecFailure>,
-    /// The interpreter because of which the exec failed; empty if there is none.
+    /// The path of the interpreter because of which the last exec failed: that of a script, or the dynamic loader of a
+    /// program. Empty if the exec has not failed, or failed for another reason.
     pub(super) interpreter: Box<str>,
     /// Why the most recent failed start failed.
     pub(super) last_error: Box<str>,
-    /// The errors of rsup's attempt to open the log files that are FIFOs, until the next fork. The next child does not
-    /// open a file that has an error, and reports the error instead. `None` if rsup has made no attempt since the last
-    /// fork.
+    /// The result of rsup's own attempt to open the log files that are FIFOs. The next fork takes it. If it has an
+    /// error for a file, the child does not open this file, and reports the error instead. `None` if rsup has made no
+    /// attempt since the last fork.
     pub(super) tried_fifos: Option<FifoOpenErrors>,
     /// The write end of the leader's stdin. The leader reads no end of file while this descriptor is open.
     pub(super) stdin_writer: Option<OwnedFd>,

@@ -132,7 +132,8 @@ fn write_to_socket(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno>
 }
 
 /// A terminal accepts one writer at a time, and returns EAGAIN to the others although it has room. The other writer
-/// needs little time, so rsup yields the processor and tries again.
+/// needs little time. So if poll(2) reports room after EAGAIN, rsup yields the processor and tries again, up to `TRIES`
+/// times in all.
 fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     const TRIES: u32 = 100;
     for _ in 0..TRIES {

@@ -124,7 +124,7 @@ impl<'a> ScriptShell<'a> {
 
     /// Executes the shell with the script at `path`, if the file at `path` is text. Returns only if the file is not
     /// text or the exec fails. Async-signal-safe.
-    fn exec(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
+    fn exec_script(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
         if is_text(path) {
             self.argv.replace(self.script, path);
             exec(Self::PATH, &self.argv, envp);
@@ -145,7 +145,7 @@ fn exec_first_candidate<'a>(
     for (candidate, path) in (0..=u16::MAX).zip(candidates) {
         let errno = exec(path, argv, envp);
         if errno == Errno::ENOEXEC {
-            shell.exec(path, envp);
+            shell.exec_script(path, envp);
         }
         match errno {
             // execve(2) also fails with ENOENT for a script that exists, if the script's interpreter does not exist.

@@ -167,7 +167,7 @@ enum Argument<'a> {
     /// The whole dictionary, which Python uses as long as no `(name)` has been read.
     Dictionary,
     Item(VarValue<'a>),
-    /// A conversion or a `*` has already used the argument. The next conversion needs a `(name)` of its own.
+    /// A conversion has already used the argument. The next conversion needs a `(name)` of its own.
     Used,
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
     }
     let command = reader.raw("command").map(Value::text).unwrap_or_default();
     let words = shlex::split(&command).unwrap_or_default();
-    let replaced = REPLACED.iter().find(|(name, _)| words.iter().any(|word| names(word, name)));
+    let replaced = REPLACED.iter().find(|(name, _)| words.iter().any(|word| is_word_of(word, name)));
     if let Some((name, _)) = replaced {
         warn_replaced(reader, name);
     } else if let Some(obstacle) = reader.context.try_step(StartStep::ListenerCommand(&words)) {
@@ -135,7 +135,7 @@ fn warn_replaced(reader: &mut SectionReader<'_, '_>, name: &str) {
 }
 
 /// Whether a word of a command names this program or Python module, possibly with a path before it.
-fn names(word: &str, program: &str) -> bool {
+fn is_word_of(word: &str, program: &str) -> bool {
     let (_, last) = word.rsplit_once('/').unwrap_or(("", word));
     last.strip_suffix(".py").unwrap_or(last) == program
 }

@@ -294,8 +294,8 @@ fn set_per_process_values(
     let vars = ExpansionVars { program_environment: &environment, ..vars };
     process.directory = reader.owned_text("directory", &vars);
     reject_nul(reader, "directory", process.directory.as_deref());
-    process.stdout_logfile = log_file_of(reader, &vars, &STDOUT_KEYS);
-    process.stderr_logfile = log_file_of(reader, &vars, &STDERR_KEYS);
+    process.stdout_logfile = log_destination_of(reader, &vars, &STDOUT_KEYS);
+    process.stderr_logfile = log_destination_of(reader, &vars, &STDERR_KEYS);
     if process.redirect_stderr {
         if matches!(process.stderr_logfile, LogFile::Path(_)) {
             warnings::warn_ignored_stderr_logfile(reader);
@@ -365,8 +365,13 @@ fn read_stream_events(
     }
 }
 
-/// Reads the keys about the log file of stdout or stderr. Like supervisord, rsup expands `*_logfile` twice.
-fn log_file_of(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>, keys: &StreamKeys) -> LogFile {
+/// Reads where the log of stdout or stderr goes: the keys `*_logfile` and `*_syslog`. Like supervisord, rsup expands
+/// `*_logfile` twice.
+fn log_destination_of(
+    reader: &mut SectionReader<'_, '_>,
+    vars: &ExpansionVars<'_>,
+    keys: &StreamKeys,
+) -> LogFile {
     let expand_again_and_parse = |text: &str| expand(text, vars, &keys.logfile).map(|text| log_file(&text));
     let file = reader.value_or(keys.logfile, vars, LogFile::Auto, expand_again_and_parse);
     let syslog = reader.value_or(keys.syslog, vars, false, boolean);

@@ -1,9 +1,9 @@
 //! The commands that change something: `start`, `stop`, `restart`, `signal`, `shutdown` and `reload`.
 
 use super::action::{Action, Before, Outcome};
+use super::client_run::ClientRun;
 use super::connection::{BoardLines, RequestSender, Rsup};
 use super::failure::Failure;
-use super::invocation::Invocation;
 use super::names::{self, Name};
 use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
@@ -19,32 +19,32 @@ const MAX_SINGLE_LINE_READS: usize = 16;
 
 /// Carries out `start`, `stop` or `signal` for the processes that the words name.
 pub(super) fn start_stop_or_signal(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     rsup: &Rsup,
     action: Action,
     words: &[&str],
 ) -> Result<(), Failure> {
     let why = "requires a process name";
     match action {
-        _ if !words.is_empty() => carry_out(invocation, rsup, action, words),
-        Action::Start => invocation.usage_error(2, "start", why),
-        Action::Stop => invocation.usage_error(1, "stop", why),
-        Action::Signal(_) => invocation.usage_error(1, "signal", "requires a signal name and a process name"),
+        _ if !words.is_empty() => carry_out(client_run, rsup, action, words),
+        Action::Start => client_run.usage_error(2, "start", why),
+        Action::Stop => client_run.usage_error(1, "stop", why),
+        Action::Signal(_) => client_run.usage_error(1, "signal", "requires a signal name and a process name"),
     }
 }
 
-pub(super) fn restart(invocation: &mut Invocation<'_>, rsup: &Rsup, words: &[&str]) -> Result<(), Failure> {
+pub(super) fn restart(client_run: &mut ClientRun<'_>, rsup: &Rsup, words: &[&str]) -> Result<(), Failure> {
     if words.is_empty() {
-        return invocation.usage_error(1, "restart", "requires a process name");
+        return client_run.usage_error(1, "restart", "requires a process name");
     }
-    carry_out(invocation, rsup, Action::Stop, words)?;
-    carry_out(invocation, rsup, Action::Start, words)
+    carry_out(client_run, rsup, Action::Stop, words)?;
+    carry_out(client_run, rsup, Action::Start, words)
 }
 
 /// Asks the user if necessary, writes `success_text`, and sends `request`. If rsup is already shutting down, does not
 /// write `success_text`, sends `request` only if it is a shutdown, and returns `ShuttingDown`.
 pub(super) fn confirm_and_send(
-    invocation: &Invocation<'_>,
+    client_run: &ClientRun<'_>,
     rsup: &Rsup,
     request: Request,
     question: &str,
@@ -53,12 +53,12 @@ pub(super) fn confirm_and_send(
     // The pipe is opened before the question. If rsup executes itself again before the user answers, the request cannot
     // reach the new run.
     let request_pipe = rsup.open_request_pipe()?;
-    if !invocation.confirms(question)? {
+    if !client_run.confirms(question)? {
         return Ok(());
     }
     let is_running = rsup.phase()? == Phase::Running;
     let written =
-        if is_running { invocation.line(format_args!("{success_text}")) } else { Err(Failure::ShuttingDown) };
+        if is_running { client_run.line(format_args!("{success_text}")) } else { Err(Failure::ShuttingDown) };
     // A shutdown during a reload turns the reload into an exit.
     if is_running || request == Request::Shutdown {
         // rsup soon sends SIGTERM to every process of the container, and then exits. `docker exec` reports the exit
@@ -72,7 +72,7 @@ pub(super) fn confirm_and_send(
 /// Carries out the action for one word after the other. Waits for the processes of each word before it handles the next
 /// word. If `all` is among the words, the other words are ignored.
 fn carry_out(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     rsup: &Rsup,
     action: Action,
     words: &[&str],
@@ -81,7 +81,7 @@ fn carry_out(
     if words.contains(&"all") {
         let board = rsup.read_unless_shutting_down()?;
         let targets = applicable(&board, action, None)?;
-        return request_and_wait(invocation, rsup, &request_sender, action, &board, targets);
+        return request_and_wait(client_run, rsup, &request_sender, action, &board, targets);
     }
     for word in words {
         let name = Name::parse(word);
@@ -91,17 +91,17 @@ fn carry_out(
             (Name::Group(group), None) => {
                 let status = if action == Action::Start { 2 } else { 1 };
                 // A write error is ignored, for the reason that is given at `report`.
-                let _ = invocation.error(status, format_args!("{group}: ERROR (no such group)"));
+                let _ = client_run.error(status, format_args!("{group}: ERROR (no such group)"));
             }
             (Name::Group(_), Some(_)) => {
                 let targets = applicable(&board, action, Some(name))?;
-                request_and_wait(invocation, rsup, &request_sender, action, &board, targets)?;
+                request_and_wait(client_run, rsup, &request_sender, action, &board, targets)?;
             }
             (Name::Process { group, name }, None) => {
-                report(invocation, &names::shown(group, name), Outcome::NoSuchProcess);
+                report(client_run, &names::shown(group, name), Outcome::NoSuchProcess);
             }
             (Name::Process { .. }, Some(index)) => {
-                request_and_wait(invocation, rsup, &request_sender, action, &board, vec![index])?;
+                request_and_wait(client_run, rsup, &request_sender, action, &board, vec![index])?;
             }
         }
     }
@@ -137,7 +137,7 @@ struct Pending {
 /// Reports the processes that need no request. Sends a request for each other process. Then waits for all of them, and
 /// writes each result when the board shows it.
 fn request_and_wait(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     rsup: &Rsup,
     request_sender: &RequestSender,
     action: Action,
@@ -149,7 +149,7 @@ fn request_and_wait(
         let record = board.record(index)?;
         let name = names::of(&record);
         match action.immediate_outcome(&record) {
-            Some(outcome) => report(invocation, &name, outcome),
+            Some(outcome) => report(client_run, &name, outcome),
             None => {
                 if action == Action::Stop {
                     // The program itself may have started this client. When rsup stops a program, it also ends the
@@ -177,7 +177,7 @@ fn request_and_wait(
                 rsup.process(process.index, look)?
             };
             match outcome {
-                Some(outcome) => report(invocation, &process.name, outcome),
+                Some(outcome) => report(client_run, &process.name, outcome),
                 None => waiting.push(process),
             }
         }
@@ -197,9 +197,9 @@ fn request_and_wait(
 
 /// Writes the line of a process. A write error is ignored: a program that restarts itself may be the only reader of
 /// this output, and the stop ends this reader. Even then, `restart` must go on and request the start.
-fn report(invocation: &mut Invocation<'_>, name: &str, outcome: Outcome) {
+fn report(client_run: &mut ClientRun<'_>, name: &str, outcome: Outcome) {
     if let Some(status) = outcome.exit_status() {
-        invocation.status = status;
+        client_run.status = status;
     }
-    let _ = invocation.line(format_args!("{name}: {}", outcome.text()));
+    let _ = client_run.line(format_args!("{name}: {}", outcome.text()));
 }

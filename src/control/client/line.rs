@@ -1,9 +1,9 @@
 //! Carries out one line of input, from the command line or from the prompt.
 
 use super::action::Action;
+use super::client_run::{ClientRun, read_line};
 use super::failure::Failure;
 use super::find::find;
-use super::invocation::{Invocation, read_line};
 use super::{control, help, status, tail};
 use crate::cli::SUPERVISORD_VERSION;
 use crate::config::value::signal;
@@ -62,28 +62,28 @@ impl InputLine {
 
 /// Shows the state of all processes. Then carries out lines from stdin until `quit`, `exit`, the end of input or a
 /// write error.
-pub(super) fn run_prompt(invocation: &mut Invocation<'_>) {
-    let prompt = format!("{}> ", invocation.settings().prompt);
-    let mut goes_on = run(invocation, "status");
-    while goes_on && invocation.write(prompt.as_bytes()).is_ok() {
+pub(super) fn run_prompt(client_run: &mut ClientRun<'_>) {
+    let prompt = format!("{}> ", client_run.settings().prompt);
+    let mut goes_on = run(client_run, "status");
+    while goes_on && client_run.write(prompt.as_bytes()).is_ok() {
         let input = read_line();
-        goes_on = run(invocation, input.as_deref().unwrap_or("EOF"));
+        goes_on = run(client_run, input.as_deref().unwrap_or("EOF"));
     }
 }
 
 /// Carries out one line. Returns whether the prompt may read another one.
-pub(super) fn run(invocation: &mut Invocation<'_>, input: &str) -> bool {
+pub(super) fn run(client_run: &mut ClientRun<'_>, input: &str) -> bool {
     let line = InputLine::new(input);
     if line.text.is_empty() {
         return true;
     }
     let command = line.command();
-    let result = match execute(invocation, &line) {
-        Err(failure) => report(invocation, command, failure),
+    let result = match execute(client_run, &line) {
+        Err(failure) => report(client_run, command, failure),
         Ok(()) => Ok(()),
     };
     if result.is_err() {
-        invocation.status = 1;
+        client_run.status = 1;
     }
     result.is_ok() && !is_end(command)
 }
@@ -92,39 +92,39 @@ fn is_end(command: &str) -> bool {
     ["quit", "exit", "EOF"].contains(&command)
 }
 
-fn execute(invocation: &mut Invocation<'_>, line: &InputLine) -> Result<(), Failure> {
+fn execute(client_run: &mut ClientRun<'_>, line: &InputLine) -> Result<(), Failure> {
     let argument = line.argument();
     let command = line.command();
     if command == "help" {
-        return show_help(invocation, argument);
+        return show_help(client_run, argument);
     }
     if is_end(command) {
-        return invocation.write(b"\n");
+        return client_run.write(b"\n");
     }
     if let Some((_, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == command) {
-        return invocation.error(1, format_args!("ERROR: {instead}"));
+        return client_run.error(1, format_args!("ERROR: {instead}"));
     }
     if help::of(command).is_none() {
-        return invocation.error(1, format_args!("*** Unknown syntax: {}", line.text));
+        return client_run.error(1, format_args!("*** Unknown syntax: {}", line.text));
     }
     if ["version", "avail", "shutdown", "reload"].contains(&command) && !argument.is_empty() {
-        return invocation.usage_error(1, command, "accepts no arguments");
+        return client_run.usage_error(1, command, "accepts no arguments");
     }
     let rsup = find()?;
     let board = if command == "shutdown" { rsup.read() } else { rsup.read_unless_shutting_down() }?;
     let words: Vec<&str> = argument.split_ascii_whitespace().collect();
     match command {
-        "status" => status::status(invocation, &board, &words),
-        "health" => status::health(invocation, &board, &words),
-        "pid" => status::pid(invocation, rsup.pid, &board, &words),
-        "avail" => status::avail(invocation, &board),
-        "start" => control::start_stop_or_signal(invocation, &rsup, Action::Start, &words),
-        "stop" => control::start_stop_or_signal(invocation, &rsup, Action::Stop, &words),
-        "restart" => control::restart(invocation, &rsup, &words),
+        "status" => status::status(client_run, &board, &words),
+        "health" => status::health(client_run, &board, &words),
+        "pid" => status::pid(client_run, rsup.pid, &board, &words),
+        "avail" => status::avail(client_run, &board),
+        "start" => control::start_stop_or_signal(client_run, &rsup, Action::Start, &words),
+        "stop" => control::start_stop_or_signal(client_run, &rsup, Action::Stop, &words),
+        "restart" => control::restart(client_run, &rsup, &words),
         "signal" => {
             let number = words.first().and_then(|name| signal(name).ok()).map(|signal| signal.number());
             control::start_stop_or_signal(
-                invocation,
+                client_run,
                 &rsup,
                 Action::Signal(number),
                 words.get(1..).unwrap_or_default(),
@@ -132,31 +132,31 @@ fn execute(invocation: &mut Invocation<'_>, line: &InputLine) -> Result<(), Fail
         }
         "shutdown" => {
             let question = "Really shut the remote supervisord process down y/N? ";
-            control::confirm_and_send(invocation, &rsup, Request::Shutdown, question, "Shut down")
+            control::confirm_and_send(client_run, &rsup, Request::Shutdown, question, "Shut down")
         }
         "reload" => {
             let question = "Really restart the remote supervisord process y/N? ";
-            control::confirm_and_send(invocation, &rsup, Request::Reload, question, "Restarted supervisord")
+            control::confirm_and_send(client_run, &rsup, Request::Reload, question, "Restarted supervisord")
         }
-        "tail" => tail::tail(invocation, &rsup, &board, &words),
-        _ => invocation.line(format_args!("{SUPERVISORD_VERSION}")),
+        "tail" => tail::tail(client_run, &rsup, &board, &words),
+        _ => client_run.line(format_args!("{SUPERVISORD_VERSION}")),
     }
 }
 
-fn show_help(invocation: &Invocation<'_>, topic: &str) -> Result<(), Failure> {
+fn show_help(client_run: &ClientRun<'_>, topic: &str) -> Result<(), Failure> {
     match help::of(topic) {
-        _ if topic.is_empty() => invocation.write(help::LISTING.as_bytes()),
-        Some(text) => invocation.write(text.as_bytes()),
-        None => invocation.line(format_args!("*** No help on {topic}")),
+        _ if topic.is_empty() => client_run.write(help::LISTING.as_bytes()),
+        Some(text) => client_run.write(text.as_bytes()),
+        None => client_run.line(format_args!("*** No help on {topic}")),
     }
 }
 
 /// Writes why a command could not be carried out, and sets the exit status.
-fn report(invocation: &mut Invocation<'_>, command: &str, failure: Failure) -> Result<(), Failure> {
+fn report(client_run: &mut ClientRun<'_>, command: &str, failure: Failure) -> Result<(), Failure> {
     match failure {
         Failure::OutputClosed => Err(failure),
-        Failure::Other(why) => invocation.error(1, format_args!("error: {why}")),
-        Failure::RsupNotFound => report_rsup_not_found(invocation, command),
+        Failure::Other(why) => client_run.error(1, format_args!("error: {why}")),
+        Failure::RsupNotFound => report_rsup_not_found(client_run, command),
         Failure::ShuttingDown => {
             let text = match command {
                 "shutdown" | "reload" => "ERROR: already shutting down",
@@ -165,26 +165,26 @@ fn report(invocation: &mut Invocation<'_>, command: &str, failure: Failure) -> R
                 _ => "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>",
             };
             // rsup exits, which is what `shutdown` requests, so this is no failure.
-            let status = if command == "shutdown" { invocation.status } else { 1 };
-            invocation.error(status, format_args!("{text}"))
+            let status = if command == "shutdown" { client_run.status } else { 1 };
+            client_run.error(status, format_args!("{text}"))
         }
     }
 }
 
 /// Writes what supervisorctl writes if it cannot connect to its server.
-fn report_rsup_not_found(invocation: &mut Invocation<'_>, command: &str) -> Result<(), Failure> {
-    let url = invocation.settings().server_url;
+fn report_rsup_not_found(client_run: &mut ClientRun<'_>, command: &str) -> Result<(), Failure> {
+    let url = client_run.settings().server_url;
     let is_missing = url.strip_prefix("unix://").is_some_and(|path| !Path::new(path).exists());
     let why = if is_missing { "no such file" } else { "refused connection" };
     match command {
-        "shutdown" => invocation.error(1, format_args!("ERROR: {url} {why} (already shut down?)")),
+        "shutdown" => client_run.error(1, format_args!("ERROR: {url} {why} (already shut down?)")),
         "reload" | "avail" => {
             let error = if is_missing {
                 "<class 'FileNotFoundError'>, [Errno 2] No such file or directory"
             } else {
                 "<class 'ConnectionRefusedError'>, [Errno 111] Connection refused"
             };
-            invocation.error(1, format_args!("error: {error}"))
+            client_run.error(1, format_args!("error: {error}"))
         }
         _ => {
             let status = match command {
@@ -193,7 +193,7 @@ fn report_rsup_not_found(invocation: &mut Invocation<'_>, command: &str) -> Resu
                 _ if is_missing => 7,
                 _ => 4,
             };
-            invocation.error(status, format_args!("{url} {why}"))
+            client_run.error(status, format_args!("{url} {why}"))
         }
     }
 }

@@ -5,13 +5,13 @@
 //! supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise.
 
 mod action;
+mod client_run;
 mod config_loaders;
 mod connection;
 mod control;
 mod failure;
 mod find;
 mod help;
-mod invocation;
 mod line;
 mod names;
 mod options;
@@ -20,7 +20,7 @@ mod tail;
 
 pub use config_loaders::{ConfigLoaders, Launch, Load};
 
-use self::invocation::Invocation;
+use self::client_run::ClientRun;
 use self::options::Options;
 use crate::cli::EarlyExit;
 use crate::log::Escaped;
@@ -53,12 +53,12 @@ pub fn run(program: &str, arguments: &[OsString], config_loaders: &ConfigLoaders
 
 fn run_commands(mut options: Options, config_loaders: &ConfigLoaders<'_>) -> u8 {
     let words = options.words.take();
-    let mut invocation = Invocation::new(options, config_loaders);
+    let mut client_run = ClientRun::new(options, config_loaders);
     if let Some(words) = words {
-        line::run(&mut invocation, &words);
-        return invocation.status;
+        line::run(&mut client_run, &words);
+        return client_run.status;
     }
-    invocation.asks_user = true;
-    line::run_prompt(&mut invocation);
+    client_run.asks_user = true;
+    line::run_prompt(&mut client_run);
     0
 }

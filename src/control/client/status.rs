@@ -1,8 +1,8 @@
 //! The commands that only read the board: `status`, `pid` and `avail`, and rsup's own `health`.
 
+use super::client_run::ClientRun;
 use super::connection::BoardLines;
 use super::failure::Failure;
-use super::invocation::Invocation;
 use super::names::{self, Name};
 use crate::control::board::{Record, State};
 use crate::sys::{LocalTime, TimeZone, WallTime};
@@ -16,17 +16,17 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 pub(super) fn status(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
-    let shown = find_named_records(invocation, &records, words, 4)?;
-    invocation.write(table(&shown).as_bytes())?;
+    let shown = find_named_records(client_run, &records, words, 4)?;
+    client_run.write(table(&shown).as_bytes())?;
     let is_in_stopped_states =
         |record: &&Record<'_>| matches!(record.state, State::Stopped | State::Exited | State::Fatal);
     if shown.iter().any(is_in_stopped_states) {
-        invocation.status = 3;
+        client_run.status = 3;
     }
     Ok(())
 }
@@ -34,17 +34,17 @@ pub(super) fn status(
 /// Shows each process that is meant to run and is not RUNNING. Sets the exit status to 1 if there is such a process, or
 /// if a word names no process.
 pub(super) fn health(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
-    let mut unhealthy = find_named_records(invocation, &records, words, 1)?;
+    let mut unhealthy = find_named_records(client_run, &records, words, 1)?;
     unhealthy.retain(|record| record.state != State::Running && is_meant_to_run(record));
     if !unhealthy.is_empty() {
-        invocation.status = 1;
+        client_run.status = 1;
     }
-    invocation.write(table(&unhealthy).as_bytes())
+    client_run.write(table(&unhealthy).as_bytes())
 }
 
 /// Whether the process should run now. A STOPPING or STOPPED process should run only if `awaits_start` is set, or if
@@ -60,18 +60,18 @@ fn is_meant_to_run(record: &Record<'_>) -> bool {
 
 /// Shows the PIDs of the processes that the words name; without words, rsup's own.
 pub(super) fn pid(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     own: i32,
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
     let records = in_order_of_names(board)?;
     if words.is_empty() {
-        return invocation.line(format_args!("{own}"));
+        return client_run.line(format_args!("{own}"));
     }
     if words.contains(&"all") {
         for record in &records {
-            invocation.line(format_args!("{}", record.pid))?;
+            client_run.line(format_args!("{}", record.pid))?;
         }
         return Ok(());
     }
@@ -79,20 +79,20 @@ pub(super) fn pid(
         let name = Name::parse(word);
         let is_process = matches!(name, Name::Process { .. });
         match records.iter().find(|record| is_process && name.matches(record)) {
-            Some(record) if record.pid == 0 => invocation.error(7, format_args!("0"))?,
-            Some(record) => invocation.line(format_args!("{}", record.pid))?,
-            None => invocation.error(1, format_args!("No such process {word}"))?,
+            Some(record) if record.pid == 0 => client_run.error(7, format_args!("0"))?,
+            Some(record) => client_run.line(format_args!("{}", record.pid))?,
+            None => client_run.error(1, format_args!("No such process {word}"))?,
         }
     }
     Ok(())
 }
 
-pub(super) fn avail(invocation: &Invocation<'_>, board: &BoardLines) -> Result<(), Failure> {
+pub(super) fn avail(client_run: &ClientRun<'_>, board: &BoardLines) -> Result<(), Failure> {
     let mut lines = String::new();
     for record in board.records_sorted_by(|record| record.name.clone().into_owned())? {
         lines.push_str(&avail_line(&record));
     }
-    invocation.write(lines.as_bytes())
+    client_run.write(lines.as_bytes())
 }
 
 /// Returns the line of `avail` for a process. rsup reads its file only at start, so every process of the board is
@@ -112,7 +112,7 @@ fn in_order_of_names(board: &BoardLines) -> Result<Vec<Record<'_>>, Failure> {
 /// Returns the processes that the words name, in the order of the words; without words, all processes. If a word
 /// names no process, reports an error with the exit status `status`.
 fn find_named_records<'a>(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     records: &'a [Record<'a>],
     words: &[&str],
     status: u8,
@@ -129,9 +129,9 @@ fn find_named_records<'a>(
             continue;
         }
         match name {
-            Name::Group(group) => invocation.error(status, format_args!("{group}: ERROR (no such group)"))?,
+            Name::Group(group) => client_run.error(status, format_args!("{group}: ERROR (no such group)"))?,
             Name::Process { .. } => {
-                invocation.error(status, format_args!("{word}: ERROR (no such process)"))?
+                client_run.error(status, format_args!("{word}: ERROR (no such process)"))?
             }
         }
     }

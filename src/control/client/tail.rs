@@ -3,11 +3,11 @@
 //! The client reads the file itself. It takes the path of the log file from the configuration. It changes into rsup's
 //! working directory, because relative paths start there, and stays in it.
 
+use super::client_run::ClientRun;
 use super::config_loaders::Launch;
 use super::connection::{BoardLines, Rsup};
 use super::failure::Failure;
 use super::help;
-use super::invocation::Invocation;
 use super::names::Name;
 use crate::config::{LogFile, ProcessConfig, descriptor_of_path, expand_home, repr, value};
 use crate::sys;
@@ -50,7 +50,7 @@ struct WrongArguments {
 }
 
 pub(super) fn tail(
-    invocation: &mut Invocation<'_>,
+    client_run: &mut ClientRun<'_>,
     rsup: &Rsup,
     board: &BoardLines,
     words: &[&str],
@@ -58,33 +58,33 @@ pub(super) fn tail(
     let Arguments { name, channel, part } = match arguments(words) {
         Ok(arguments) => arguments,
         Err(WrongArguments { why, shows_help }) => {
-            invocation.error(1, format_args!("Error: {why}"))?;
+            client_run.error(1, format_args!("Error: {why}"))?;
             let help = help::of("tail").filter(|_| shows_help).unwrap_or_default();
-            return invocation.write(help.as_bytes());
+            return client_run.write(help.as_bytes());
         }
     };
     let wanted = Name::parse(name);
     let is_process = matches!(wanted, Name::Process { .. });
     let is_known = is_process && board.records()?.iter().any(|record| wanted.matches(record));
-    let log = if is_known { open_log_file(invocation, rsup, wanted, channel)? } else { LogLookup::NoProcess };
+    let log = if is_known { open_log_file(client_run, rsup, wanted, channel)? } else { LogLookup::NoProcess };
     match (part, log) {
-        (ShownPart::Last(count), LogLookup::Open(file, _)) => show(invocation, &file, count),
+        (ShownPart::Last(count), LogLookup::Open(file, _)) => show(client_run, &file, count),
         (ShownPart::Follow, LogLookup::Open(file, path)) => {
-            invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
-            follow(invocation, rsup, file, Path::new(&path))
+            client_run.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            follow(client_run, rsup, file, Path::new(&path))
         }
         (ShownPart::Last(_), LogLookup::NoProcess) => {
-            invocation.error(1, format_args!("{name}: ERROR (no such process name)"))
+            client_run.error(1, format_args!("{name}: ERROR (no such process name)"))
         }
         (ShownPart::Last(_), LogLookup::NoFile) => {
-            invocation.error(1, format_args!("{name}: ERROR (no log file)"))
+            client_run.error(1, format_args!("{name}: ERROR (no log file)"))
         }
         (_, LogLookup::Unreadable) => {
-            invocation.error(1, format_args!("{name}: ERROR (unknown error reading log)"))
+            client_run.error(1, format_args!("{name}: ERROR (unknown error reading log)"))
         }
         (ShownPart::Follow, LogLookup::NoProcess | LogLookup::NoFile) => {
-            invocation.line(format_args!("==> Press Ctrl-C to exit <=="))?;
-            let url = invocation.settings().server_url;
+            client_run.line(format_args!("==> Press Ctrl-C to exit <=="))?;
+            let url = client_run.settings().server_url;
             let text = format!("{url}/logtail/{name}/{channel} Cannot read, status code 404\n");
             // An error of this write cannot be reported anywhere.
             let _ = sys::write_out(sys::STDERR, text.as_bytes());
@@ -132,7 +132,7 @@ enum LogLookup {
 
 /// Opens the log file of a process.
 fn open_log_file(
-    invocation: &Invocation<'_>,
+    client_run: &ClientRun<'_>,
     rsup: &Rsup,
     name: Name<'_>,
     channel: &str,
@@ -142,7 +142,7 @@ fn open_log_file(
     // A path may be relative to rsup's working directory. If the client cannot enter this directory, only absolute
     // paths work.
     let is_inside = env::set_current_dir(format!("/proc/{}/cwd", rsup.pid)).is_ok();
-    let config = (invocation.config_loaders.load)(invocation.options.configuration.as_deref(), launch);
+    let config = (client_run.config_loaders.load)(client_run.options.configuration.as_deref(), launch);
     let config = config.map_err(Failure::other)?;
     let is_wanted = |process: &&ProcessConfig| match name {
         Name::Process { group, name } => process.group == group && process.name == name,
@@ -196,33 +196,33 @@ fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
 }
 
 /// Shows the end of a file, and then a newline.
-fn show(invocation: &Invocation<'_>, file: &File, count: i64) -> Result<(), Failure> {
+fn show(client_run: &ClientRun<'_>, file: &File, count: i64) -> Result<(), Failure> {
     let size = file.metadata().map_or(0, |found| found.len());
     let begin = match count {
         0 => 0,
         1.. => size.saturating_sub(count.unsigned_abs()),
         _ => count.unsigned_abs(),
     };
-    copy(invocation, file, begin)?;
-    invocation.write(b"\n")
+    copy(client_run, file, begin)?;
+    client_run.write(b"\n")
 }
 
 /// Writes the bytes from this offset until the end of the file or a read error. Returns the offset reached.
-fn copy(invocation: &Invocation<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
+fn copy(client_run: &ClientRun<'_>, file: &File, mut offset: u64) -> Result<u64, Failure> {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         let length = file.read_at(&mut buffer, offset).unwrap_or(0);
         if length == 0 {
             return Ok(offset);
         }
-        invocation.write(buffer.get(..length).unwrap_or_default())?;
+        client_run.write(buffer.get(..length).unwrap_or_default())?;
         offset = offset.saturating_add(u64::try_from(length).unwrap_or(0));
     }
 }
 
 /// Shows the end of a file and everything that is appended to it, until rsup ends. If another file takes its place,
 /// that file is followed from its beginning.
-fn follow(invocation: &Invocation<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
+fn follow(client_run: &ClientRun<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
     let request_pipe = rsup.open_request_pipe()?;
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     let size = |file: &File| file.metadata().map_or(0, |found| found.len());
@@ -233,11 +233,11 @@ fn follow(invocation: &Invocation<'_>, rsup: &Rsup, mut file: File, path: &Path)
         let named_file = fs::metadata(path).ok().map(identity);
         let is_replaced = named_file.is_some() && named_file != open_file;
         if size(&file) < offset {
-            invocation.line(format_args!("==> File truncated <=="))?;
+            client_run.line(format_args!("==> File truncated <=="))?;
             offset = 0;
         }
         // The rest of the old file is shown before the new file is followed.
-        offset = copy(invocation, &file, offset)?;
+        offset = copy(client_run, &file, offset)?;
         if is_replaced && let Ok(other) = sys::open_regular(path) {
             file = other;
             offset = 0;

@@ -145,7 +145,7 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("stop requested", Event::StopRequested, EARLY),
         ("ask members", Event::MembersAsked, EARLY),
         ("ask members late", Event::MembersAsked, LATE),
-        ("kill", Event::Kill, EARLY),
+        ("kill", Event::KillNow, EARLY),
         ("group refused", Event::GroupSignalNotPermitted, EARLY),
         ("group refused late", Event::GroupSignalNotPermitted, LATE),
     ]
@@ -223,7 +223,7 @@ fn an_event_that_needs_a_leader_or_a_pending_exec_can_happen_in_these_states_onl
             | Event::StartRequested
             | Event::StopRequested
             | Event::MembersAsked
-            | Event::Kill
+            | Event::KillNow
             | Event::GroupSignalNotPermitted => &every_state,
         };
         assert_eq!(possible(event), expected, "{name}");

@@ -8,8 +8,8 @@ use crate::config::ClientSettings;
 use crate::sys;
 use std::fmt;
 
-/// One invocation of the client.
-pub(super) struct Invocation<'a> {
+/// One run of the client. From the prompt, one run may carry out many commands.
+pub(super) struct ClientRun<'a> {
     pub(super) options: Options,
     pub(super) config_loaders: &'a ConfigLoaders<'a>,
     /// Whether the client asks the user before it sends `shutdown` or `reload`.
@@ -18,7 +18,7 @@ pub(super) struct Invocation<'a> {
     pub(super) status: u8,
 }
 
-impl<'a> Invocation<'a> {
+impl<'a> ClientRun<'a> {
     pub(super) fn new(options: Options, config_loaders: &'a ConfigLoaders<'a>) -> Self {
         Self { asks_user: options.interactive, options, config_loaders, status: 0 }
     }
