@@ -67,13 +67,13 @@ fn error_text(error: &Error) -> String {
 
 /// Carries out the task that the command line gives to rsup.
 fn run_mode(cli: &Cli, arguments: &[OsString], inherited_mask: sys::SavedMask) -> Result<u8, Error> {
-    if matches!(cli.mode, Mode::EchoConfig | Mode::PrintConfig | Mode::Check | Mode::Control(_)) {
+    if matches!(cli.mode, Mode::PrintSampleConfig | Mode::PrintConfig | Mode::Check | Mode::Control(_)) {
         // These modes start no program, so a signal may end them at once. A failure to restore the signal mask is
         // harmless.
         let _ = inherited_mask.restore();
     }
     match &cli.mode {
-        Mode::EchoConfig => print(config::SAMPLE),
+        Mode::PrintSampleConfig => print(config::SAMPLE),
         Mode::PrintConfig => {
             let loaded = load(cli, arguments, &|_| Ok(()), None)?;
             let (config, _) = config_or_errors(loaded)?;

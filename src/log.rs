@@ -326,7 +326,7 @@ impl<'a> LineWriter<'a> {
         }
     }
 
-    fn put(&mut self, text: &str) -> fmt::Result {
+    fn append_within_limit(&mut self, text: &str) -> fmt::Result {
         if self.out.len() + text.len() > self.limit {
             return Err(fmt::Error);
         }
@@ -341,10 +341,10 @@ impl Write for LineWriter<'_> {
         // This test is fast, and may find more than the control characters. In UTF-8, byte 0xC2 begins the control
         // characters U+0080 to U+009F, but also some printable characters.
         let may_be_control = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
-        if !text.bytes().any(may_be_control) && self.put(text).is_ok() {
+        if !text.bytes().any(may_be_control) && self.append_within_limit(text).is_ok() {
             return Ok(());
         }
-        put_escaped(text, &mut |text| self.put(text))
+        put_escaped(text, &mut |text| self.append_within_limit(text))
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rsup::policy::{
     Action, AutoRestart, Dependency, Event, ExitStatus, Process, ProcessAction, ProcessIndex, ProcessMessage,
-    ProcessSet, ProcessSpec, ProcessState, Sender, Settings, ShutdownOn, Signal, SignalContext, SignalInfo,
-    SignalTarget, StartupWait, StateName, StopStep, SupervisorMessage, Time, Transition,
+    ProcessSet, ProcessSpec, ProcessState, ReceivedSignal, Sender, Settings, ShutdownOn, Signal,
+    SignalContext, SignalTarget, StartupWait, StateName, StopStep, SupervisorMessage, Time, Transition,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -218,7 +218,7 @@ impl Walk {
 
     /// Runs until rsup exits. Fails if rsup is still running long after a stop signal.
     fn run(&mut self) {
-        self.processes.start_autostart(self.time());
+        self.processes.begin_first_starts(self.time());
         self.run_actions();
         for turn in 0..2_000 {
             if self.exit_code.is_some() {
@@ -255,7 +255,7 @@ impl Walk {
             true => *self.random.choice(&requests).unwrap(),
             false => Signal::from_number(self.random.choice(others.collect::<Vec<_>>()).unwrap()).unwrap(),
         };
-        let senders = [Sender::Kernel, Sender::Outside, Sender::Pid1, Sender::OtherProcess];
+        let senders = [Sender::Kernel, Sender::OutsidePidNamespace, Sender::Pid1, Sender::OtherProcess];
         let sender = *self.random.choice(&senders).unwrap();
         let from_terminal =
             self.context.has_terminal && (sender == Sender::Kernel || self.context.is_shell_job);
@@ -267,7 +267,7 @@ impl Walk {
             self.stop_began.get_or_insert(self.now);
         }
         self.coverage.steps += 1;
-        self.processes.receive(SignalInfo { signal, sender }, self.context, self.time());
+        self.processes.receive(ReceivedSignal { signal, sender }, self.context, self.time());
         self.run_actions();
     }
 

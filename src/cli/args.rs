@@ -80,13 +80,13 @@ pub(crate) fn parse(argv: &[OsString], specs: &OptionTable) -> Result<ParsedArgs
 
 /// Reads `--name`, `--name VALUE` or `--name=VALUE`.
 fn long_option<'a>(
-    bytes: &[u8],
+    option_text: &[u8],
     remaining: &mut impl Iterator<Item = &'a OsString>,
     specs: &OptionTable,
 ) -> Result<ParsedOption, String> {
-    let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => (bytes.get(..at).unwrap_or(bytes), bytes.get(at.saturating_add(1)..)),
-        None => (bytes, None),
+    let (name, attached) = match option_text.iter().position(|byte| *byte == b'=') {
+        Some(at) => (option_text.get(..at).unwrap_or(option_text), option_text.get(at.saturating_add(1)..)),
+        None => (option_text, None),
     };
     let typed = String::from_utf8_lossy(name);
     let spec = find_long(&typed, specs)?;

@@ -45,7 +45,7 @@ pub enum Mode {
     /// Print the resulting configuration as JSON, and start nothing (`--print-config`).
     PrintConfig,
     /// Print a sample configuration file (`--echo-config`).
-    EchoConfig,
+    PrintSampleConfig,
     /// Run one command, given as its words.
     Command(Vec<OsString>),
     /// Do what supervisorctl does with this command line, which comes without the program's name (`--ctl`, or the name
@@ -193,7 +193,7 @@ fn mode(options: &Options, words: Vec<OsString>) -> Mode {
     if !words.is_empty() {
         Mode::Command(words)
     } else if options.echo_config {
-        Mode::EchoConfig
+        Mode::PrintSampleConfig
     } else if options.print_config {
         Mode::PrintConfig
     } else if options.check {
@@ -298,7 +298,7 @@ mod tests {
             ("rsup", Mode::Supervise),
             ("rsup --check", Mode::Check),
             ("rsup --print-config -c f", Mode::PrintConfig),
-            ("rsup --echo", Mode::EchoConfig),
+            ("rsup --echo", Mode::PrintSampleConfig),
             ("rsup ls -l", command(&["ls", "-l"])),
             ("rsup -s -- -x --check", command(&["-x", "--check"])),
             ("rsup help", command(&["help"])),

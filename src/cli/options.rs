@@ -15,7 +15,7 @@ pub(super) const VERSION: &str = "version";
 pub(super) const CTL: &str = "ctl";
 /// The options that have an effect together with a command. The options with `hidden_help` are accepted with a command
 /// too, but have no effect.
-const FOR_BOTH_MODES: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
+const WITH_OR_WITHOUT_COMMAND: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.
 // `_version` is not needed, because `super::read_options` finds `--version` by its name. `_command` is not needed,
@@ -170,7 +170,7 @@ fn spec(flag: &FlagInfo<'static>) -> OptionSpec {
         takes_value: matches!(flag.kind, FlagInfoKind::Option { .. }),
         scope: if flag.hidden {
             OptionScope::Ignored
-        } else if FOR_BOTH_MODES.contains(&long) {
+        } else if WITH_OR_WITHOUT_COMMAND.contains(&long) {
             OptionScope::WithOrWithoutCommand
         } else {
             OptionScope::OnlyWithoutCommand
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_option_for_both_modes_is_declared() {
-        for name in FOR_BOTH_MODES {
+        for name in WITH_OR_WITHOUT_COMMAND {
             assert!(
                 specs()
                     .iter()

@@ -1,6 +1,6 @@
 //! The configuration as JSON, for `--print-config`.
 
-use super::model::{Config, LogFile, OutputMode, ProcessConfig, SectionKind, Startup, Supervisord};
+use super::model::{Config, LogFile, OutputMode, ProcessConfig, ProcessKind, Startup, Supervisord};
 use crate::config::grammar::collections::{EnvMap, StableSort};
 use crate::json_string;
 use crate::policy::{AutoRestart, Dependency, ShutdownOn, StartupWait, StateName};
@@ -122,11 +122,11 @@ fn environment(pairs: &[(String, String)]) -> String {
     json.finish()
 }
 
-fn kind(kind: SectionKind) -> &'static str {
+fn kind(kind: ProcessKind) -> &'static str {
     match kind {
-        SectionKind::Program => "program",
-        SectionKind::EventListener => "eventlistener",
-        SectionKind::FcgiProgram => "fcgi",
+        ProcessKind::Program => "program",
+        ProcessKind::EventListener => "eventlistener",
+        ProcessKind::FcgiProgram => "fcgi",
     }
 }
 

@@ -46,9 +46,9 @@ pub(crate) use grammar::collections::StableSort;
 pub use grammar::python::repr;
 pub use load::{client_settings, find_config_file, load};
 pub use model::{
-    Address, ClientSettings, Config, ListDirectory, Loaded, LogFile, Machine, Obstacle, OutputMode,
-    Overrides, ProcessConfig, Replacement, Rotation, SectionKind, Socket, StartStep, Startup, StreamEvents,
-    Supervisord, TryStep, descriptor_of_path, expand_home,
+    ClientSettings, Config, ListDirectory, Loaded, LogFile, Machine, Obstacle, OutputMode, Overrides,
+    ProcessConfig, ProcessKind, Replacement, Rotation, RsupStartStep, Socket, SocketAddress, Startup,
+    StreamEvents, Supervisord, TryStep, descriptor_of_path, expand_home,
 };
 pub use report::{Notice, Report};
 pub use sample::SAMPLE;

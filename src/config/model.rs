@@ -35,11 +35,11 @@ pub struct Machine<'a> {
 pub type ListDirectory = dyn Fn(&Path) -> Box<dyn Iterator<Item = OsString>>;
 
 /// A function that tries a step of rsup's start. If the step fails, the function returns why.
-pub type TryStep<'a> = dyn Fn(StartStep<'_>) -> Result<(), Obstacle> + 'a;
+pub type TryStep<'a> = dyn Fn(RsupStartStep<'_>) -> Result<(), Obstacle> + 'a;
 
 /// A step of rsup's start that may fail because of the machine, or because of the user that rsup runs as.
 #[derive(Clone, Copy, Debug)]
-pub enum StartStep<'a> {
+pub enum RsupStartStep<'a> {
     /// rsup changes to the user of `[supervisord]`.
     SupervisordUser(&'a str),
     /// A program changes to its user.
@@ -64,7 +64,7 @@ pub enum StartStep<'a> {
     ListenerCommand(&'a [String]),
 }
 
-/// What a failed [`StartStep`] means. The text says why the step fails, and what to do.
+/// What a failed [`RsupStartStep`] means. The text says why the step fails, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// rsup cannot start.
@@ -143,9 +143,9 @@ impl Config {
 }
 
 /// The kind of section that defines a process. If a `[group:g]` lists an `[fcgi-program:x]`, the kind of the
-/// program's processes is [`SectionKind::Program`], because supervisord runs them without the socket.
+/// program's processes is [`ProcessKind::Program`], because supervisord runs them without the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SectionKind {
+pub enum ProcessKind {
     Program,
     EventListener,
     FcgiProgram,
@@ -155,7 +155,7 @@ pub enum SectionKind {
 /// machine.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
-    pub kind: SectionKind,
+    pub kind: ProcessKind,
     /// The name of the program: `x` of `[program:x]`.
     pub program: Rc<str>,
     pub group: String,
@@ -236,7 +236,7 @@ pub enum Replacement {
     /// The listener starts programs in an order. rsup does this itself.
     OrderedStart,
     /// The listener supervisor_stdout prints the output of the programs with their names. rsup does this itself.
-    PrefixedOutput,
+    SupervisorStdoutListener,
 }
 
 /// When a log file is rotated, and how many old files are kept.
@@ -300,7 +300,7 @@ pub fn expand_home(path: &str, home: Option<&str>) -> String {
 /// The socket of an `[fcgi-program:x]`, which is the stdin of each of its processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
-    pub address: Address,
+    pub address: SocketAddress,
     /// `socket_owner`: `user` or `user:group`. If `None`, the socket belongs to the program's `user`.
     pub owner: Option<String>,
     /// `socket_mode`, for Unix sockets.
@@ -311,14 +311,14 @@ pub struct Socket {
 
 /// The address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum SocketAddress {
     /// The host and the port of `tcp://host:port`.
     Tcp(String, u16),
     /// The absolute path of `unix:///path`.
     Unix(String),
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host, port) => write!(f, "tcp://{host}:{port}"),

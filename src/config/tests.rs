@@ -194,7 +194,7 @@ fn a_listener_that_names_the_output_is_replaced() {
         let config = config(command);
         let listener = config.replaced_listeners[0].listener.as_ref().unwrap();
         assert!(config.processes.is_empty());
-        assert_eq!(listener.replacement, Some(Replacement::PrefixedOutput));
+        assert_eq!(listener.replacement, Some(Replacement::SupervisorStdoutListener));
     }
     for command in ["kill.py --log /log/supervisor_stdout.log", "/opt/supervisor_stdout/kill.py"] {
         assert!(config(command).replaced_listeners.is_empty(), "{command}");
@@ -205,7 +205,7 @@ fn a_listener_that_names_the_output_is_replaced() {
 fn the_socket_of_an_fcgi_program_is_read() {
     let text = "[fcgi-program:f]\ncommand=c\nsocket=unix:///run/%(program_name)s.sock\nsocket_mode=0770\nsocket_backlog=9\n";
     let socket = config(text).processes.remove(0).socket.unwrap();
-    let address = Address::Unix("/run/f.sock".to_owned());
+    let address = SocketAddress::Unix("/run/f.sock".to_owned());
     assert_eq!(socket, Socket { address, owner: None, mode: 0o770, backlog: Some(9) });
 }
 

@@ -23,35 +23,36 @@ const DOCKER_STOP_TIMEOUT_SECS: i64 = 10;
 /// Warns about every unknown section and key. Also adds a line with their number to the lines that rsup logs when it
 /// starts.
 pub(crate) fn warn_unknown_names(context: &mut Context<'_>) {
-    let mut unknown_count = 0_usize;
+    let mut unknown_name_count = 0_usize;
     for section in context.sections {
         let keys = known_keys::of_section(section.name);
         if keys.is_none() {
-            unknown_count = unknown_count.saturating_add(1);
-            let hint = suggestion(unknown_count, || known_keys::nearest_section(section.name));
+            unknown_name_count = unknown_name_count.saturating_add(1);
+            let hint = suggestion(unknown_name_count, || known_keys::nearest_section(section.name));
             context.reader(section).warn("", format!("unknown section{hint}"));
         }
         for (key, place) in &section.unknown_keys {
-            unknown_count = unknown_count.saturating_add(1);
+            unknown_name_count = unknown_name_count.saturating_add(1);
             let hint = if key.starts_with('[') {
                 ", a section header ends with ]".to_owned()
             } else {
-                suggestion(unknown_count, || known_keys::nearest_key(key, keys.flatten()?))
+                suggestion(unknown_name_count, || known_keys::nearest_key(key, keys.flatten()?))
             };
             let subject = SectionKey { section: section.name, key };
             context.report.add(Severity::Warning, Some(*place), subject, format!("unknown key{hint}"));
         }
     }
-    if unknown_count > 0 {
-        let plural = if unknown_count == 1 { "" } else { "s" };
-        let text =
-            format!("ignored {unknown_count} unknown key{plural} or section{plural}; --check lists them");
+    if unknown_name_count > 0 {
+        let plural = if unknown_name_count == 1 { "" } else { "s" };
+        let text = format!(
+            "ignored {unknown_name_count} unknown key{plural} or section{plural}; --check lists them"
+        );
         context.log_at_start(Level::Warn, text);
     }
 }
 
-fn suggestion(unknown_count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String {
-    let known = (unknown_count <= MAX_SUGGESTIONS).then(nearest).flatten();
+fn suggestion(unknown_name_count: usize, nearest: impl FnOnce() -> Option<&'static str>) -> String {
+    let known = (unknown_name_count <= MAX_SUGGESTIONS).then(nearest).flatten();
     known.map_or_else(String::new, |known| format!(", did you mean {known}?"))
 }
 

@@ -29,7 +29,7 @@ const FORMAT: &str = "rsup-board-1";
 const ALIGNMENT: usize = 64;
 /// The bytes of a line for all fields except the names. The two texts at the end of a record, `waits_for` and
 /// `failure`, get the bytes that the other fields do not need. A longer text is cut.
-const FIXED_FIELDS_LENGTH: usize = 384;
+const LENGTH_WITHOUT_NAMES: usize = 384;
 /// The longest line that a client accepts.
 const LONGEST_LINE: usize = 1 << 16;
 /// The largest number of processes that a client accepts. The limits exist because a forged board can claim any size.
@@ -165,7 +165,7 @@ impl Phase {
 #[must_use]
 pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
     let longest = names.map(|(group, name)| escape(group).len() + escape(name).len()).max().unwrap_or(0);
-    (FIXED_FIELDS_LENGTH + longest).next_multiple_of(ALIGNMENT)
+    (LENGTH_WITHOUT_NAMES + longest).next_multiple_of(ALIGNMENT)
 }
 
 /// Returns the length of the lines of a board, which is in the first [`HEADER_START_LENGTH`] bytes of the board.
@@ -173,7 +173,8 @@ pub fn line_length<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> usize
 #[must_use]
 pub fn line_length_in(start: &[u8]) -> Option<usize> {
     let length: usize = number(str::from_utf8(start).ok()?.split('\t').nth(3)?.strip_prefix("line ")?)?;
-    let is_valid = (FIXED_FIELDS_LENGTH..=LONGEST_LINE).contains(&length) && length.is_multiple_of(ALIGNMENT);
+    let is_valid =
+        (LENGTH_WITHOUT_NAMES..=LONGEST_LINE).contains(&length) && length.is_multiple_of(ALIGNMENT);
     is_valid.then_some(length)
 }
 

@@ -129,7 +129,7 @@ pub enum SupervisorMessage {
     WaitingForStartRequest,
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
-    LeftBehind,
+    ChildrenLeftBehind,
     /// After all programs had ended, rsup sent SIGTERM to the remaining processes. Some of them did not exit in time,
     /// and rsup sends them SIGKILL.
     KillingRemaining,
@@ -186,7 +186,7 @@ impl SupervisorMessage {
                 (Level::Info, "no program has autostart=true; waiting for `supervisorctl start`".to_owned())
             }
             Self::Reloading => (Level::Info, "rsup executes itself again: reload requested".to_owned()),
-            Self::LeftBehind => (Level::Warn, "processes left behind".to_owned()),
+            Self::ChildrenLeftBehind => (Level::Warn, "processes left behind".to_owned()),
             Self::KillingRemaining => (Level::Warn, "killing all other processes with SIGKILL".to_owned()),
             Self::Dropped(signal) => (Level::Debug, format!("received {signal}, which has no effect here")),
             Self::Forwarding(signal) => (Level::Info, format!("passing {signal} on to the programs")),

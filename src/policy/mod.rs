@@ -24,7 +24,7 @@ pub use message::{ExitCause, ProcessMessage, SupervisorMessage, describe};
 pub use process::{Event, Leftovers, Process, ProcessAction, ProcessState, StopStep};
 pub use process_set::{Action, ProcessSet, Settings};
 pub use signal::{Signal, SignalTarget};
-pub use signal_routing::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
+pub use signal_routing::{ReceivedSignal, Sender, SignalAction, SignalContext, route_signal};
 pub use spec::{AutoRestart, Dependency, ProcessIndex, ProcessSpec, ShutdownOn, StartupWait};
 pub use startup::WaitReason;
 pub use state_name::StateName;

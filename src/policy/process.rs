@@ -269,14 +269,14 @@ impl Process {
     /// When the next start of a process without a leader is due. None if the process has a leader or will not be
     /// started again.
     fn start_due_at(&self) -> Option<Time> {
-        let requested = match self.request_in_effect {
+        let requested_start_at = match self.request_in_effect {
             RequestInEffect::Start { at } => Some(at),
             RequestInEffect::None | RequestInEffect::Stop => None,
         };
         match self.state {
             ProcessState::Backoff { until } => Some(until),
-            ProcessState::Exited { restart_at } => restart_at.or(requested),
-            ProcessState::Stopped | ProcessState::Fatal => requested,
+            ProcessState::Exited { restart_at } => restart_at.or(requested_start_at),
+            ProcessState::Stopped | ProcessState::Fatal => requested_start_at,
             ProcessState::Starting { .. } | ProcessState::Running | ProcessState::Stopping(_) => None,
         }
     }
@@ -660,7 +660,7 @@ impl Process {
         self.last_exit = Some((exit, false));
         emit(ProcessAction::Log(ProcessMessage::Exited { exit, expected: false }));
         self.start_failed(spec, now, emit);
-        self.terminate_or_tolerate_leftovers(group_alive, OnUnrequestedExit::Terminate, spec, now, emit);
+        self.terminate_or_tolerate_leftovers(group_alive, LeftoverHandling::Terminate, spec, now, emit);
     }
 
     fn exited_from_running(
@@ -687,7 +687,7 @@ impl Process {
         let terminates_leftovers = restart_at.is_some() || self.starts_disabled;
         self.terminate_or_tolerate_leftovers(
             group_alive,
-            if terminates_leftovers { OnUnrequestedExit::Terminate } else { OnUnrequestedExit::Tolerate },
+            if terminates_leftovers { LeftoverHandling::Terminate } else { LeftoverHandling::Tolerate },
             spec,
             now,
             emit,
@@ -728,17 +728,17 @@ impl Process {
     fn terminate_or_tolerate_leftovers(
         &mut self,
         group_alive: bool,
-        on_exit: OnUnrequestedExit,
+        leftovers_treatment: LeftoverHandling,
         spec: &ProcessSpec,
         now: Time,
         emit: &mut impl FnMut(ProcessAction),
     ) {
-        match on_exit {
-            OnUnrequestedExit::Terminate if group_alive => {
+        match leftovers_treatment {
+            LeftoverHandling::Terminate if group_alive => {
                 self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), emit)
             }
-            OnUnrequestedExit::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
-            OnUnrequestedExit::Terminate | OnUnrequestedExit::Tolerate => self.leftovers = Leftovers::None,
+            LeftoverHandling::Tolerate if group_alive => self.leftovers = Leftovers::Tolerated,
+            LeftoverHandling::Terminate | LeftoverHandling::Tolerate => self.leftovers = Leftovers::None,
         }
     }
 
@@ -882,7 +882,7 @@ fn earliest_member_kill(spec: &ProcessSpec, now: Time) -> Time {
 
 /// What rsup does with the other members of the process group when the leader exits without a request to stop.
 #[derive(Clone, Copy)]
-enum OnUnrequestedExit {
+enum LeftoverHandling {
     Terminate,
     Tolerate,
 }

@@ -5,7 +5,7 @@ use super::kill_deadlines::{KILL_GRACE_SECS, KillDeadlines, KillOrGiveUp, Shutdo
 use super::message::{ExitCause, SupervisorMessage};
 use super::process::{Event, Process, ProcessAction, ProcessState};
 use super::signal::{Signal, SignalTarget};
-use super::signal_routing::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
+use super::signal_routing::{ReceivedSignal, Sender, SignalAction, SignalContext, route_signal};
 use super::spec::{ProcessIndex, ProcessSpec, ShutdownOn, StartupWait};
 use super::startup::{Goals, StartupOrder, WaitReason};
 use super::state_name::StateName;
@@ -117,7 +117,7 @@ struct ManagedProcess {
     /// if the process has not entered FATAL.
     fatal_order: u64,
     /// Whether the process is in `ProcessSet::changed`.
-    changed: bool,
+    is_listed_as_changed: bool,
 }
 
 /// All processes, in the order in which rsup starts them.
@@ -156,7 +156,7 @@ pub struct ProcessSet {
     logged_as_forwarded: Vec<Signal>,
     /// Whether rsup stays although no program runs: no program could be started at once when rsup started, and no
     /// client has requested a start yet.
-    awaits_first_start: bool,
+    stays_without_programs: bool,
     /// Whether rsup will execute itself again after the stop.
     will_reload: bool,
     /// The processes whose state may have changed since the caller last took them.
@@ -180,7 +180,7 @@ impl ProcessSet {
             process: Process::default(),
             exit_order: 0,
             fatal_order: 0,
-            changed: false,
+            is_listed_as_changed: false,
         };
         let startup = StartupOrder::new(&specs, settings.ordered_startup);
         Self {
@@ -200,7 +200,7 @@ impl ProcessSet {
             first_shutdown_signal_at: None,
             stop_deadline: None,
             logged_as_forwarded: Vec::new(),
-            awaits_first_start: false,
+            stays_without_programs: false,
             will_reload: false,
             changed: Vec::new(),
             actions: VecDeque::new(),
@@ -208,7 +208,7 @@ impl ProcessSet {
     }
 
     /// Starts every process that has `autostart` or `dependent_startup`, as soon as it need not wait for another one.
-    pub fn start_autostart(&mut self, now: Time) {
+    pub fn begin_first_starts(&mut self, now: Time) {
         let mut starting: Vec<(i64, ProcessIndex)> = Vec::new();
         for (index, ManagedProcess { spec, .. }) in self.processes.iter().enumerate() {
             if spec.autostart || spec.dependent_startup {
@@ -230,7 +230,7 @@ impl ProcessSet {
                 let decision = ExitDecision { cause: ExitCause::NothingToStart, code: 2 };
                 return self.terminate_remaining(decision, now);
             }
-            self.awaits_first_start = true;
+            self.stays_without_programs = true;
             if waiting.is_empty() {
                 self.actions.push_back(Action::Log(SupervisorMessage::WaitingForStartRequest));
             }
@@ -262,7 +262,7 @@ impl ProcessSet {
     }
 
     /// Applies a signal that rsup has received.
-    pub fn receive(&mut self, received: SignalInfo, context: SignalContext, now: Time) {
+    pub fn receive(&mut self, received: ReceivedSignal, context: SignalContext, now: Time) {
         let signal = received.signal;
         match route_signal(received, context) {
             SignalAction::Shutdown => self.shutdown(received, now),
@@ -279,7 +279,9 @@ impl ProcessSet {
             SignalAction::Suspend => self.actions.extend([Action::Forward(Signal::STOP), Action::Suspend]),
             SignalAction::Drop => self.actions.push_back(Action::Log(SupervisorMessage::Dropped(signal))),
             // The caller has reaped the children before it applies a received signal, so rsup only logs SIGCHLD here.
-            SignalAction::Reap => self.actions.push_back(Action::Log(SupervisorMessage::SigchldReceived)),
+            SignalAction::LogSigchld => {
+                self.actions.push_back(Action::Log(SupervisorMessage::SigchldReceived))
+            }
         }
     }
 
@@ -287,7 +289,7 @@ impl ProcessSet {
     /// process.
     pub fn request_start(&mut self, id: ProcessIndex, now: Time) {
         if self.accepts_requests() {
-            self.awaits_first_start = false;
+            self.stays_without_programs = false;
             self.startup.cancel_wait(id);
             self.apply(id, Event::StartRequested, now);
         }
@@ -362,7 +364,9 @@ impl ProcessSet {
     /// listeners do not count.
     pub fn on_reaped(&mut self, any_child_changed: bool, any_child_left: bool, now: Time) {
         match self.phase {
-            Phase::Running if self.active_programs == 0 && !any_child_left && !self.awaits_first_start => {
+            Phase::Running
+                if self.active_programs == 0 && !any_child_left && !self.stays_without_programs =>
+            {
                 let decision = self.decision_when_all_ended();
                 if self.active_listeners > 0 {
                     self.stop(decision, now);
@@ -475,7 +479,7 @@ impl ProcessSet {
             return None;
         };
         if let Some(managed) = managed_mut(&mut self.processes, id) {
-            managed.changed = false;
+            managed.is_listed_as_changed = false;
         }
         Some(id)
     }
@@ -509,7 +513,7 @@ impl ProcessSet {
     /// seconds after the first one, makes rsup kill every process. A signal of an event listener begins the stop too,
     /// but counts neither as the first nor as the later signal: a listener may send a signal whenever a program stops,
     /// so it may send one for each program that rsup stops.
-    fn shutdown(&mut self, received: SignalInfo, now: Time) {
+    fn shutdown(&mut self, received: ReceivedSignal, now: Time) {
         let signal = received.signal;
         self.cancel_reload(ExitDecision { cause: ExitCause::Signal(signal), code: 0 });
         if self.is_exiting() {
@@ -785,7 +789,7 @@ impl ProcessSet {
     fn handle_one(&mut self, id: ProcessIndex, event: Event, now: Time) {
         let is_reached_by_shutdown = self.shutdown_has_reached(id);
         let Some(managed) = managed_mut(&mut self.processes, id) else { return };
-        let ManagedProcess { spec, process, exit_order, fatal_order, changed } = managed;
+        let ManagedProcess { spec, process, exit_order, fatal_order, is_listed_as_changed } = managed;
         let before = Before::new(process);
         let state_before = before.state;
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
@@ -809,7 +813,7 @@ impl ProcessSet {
                 self.actions.insert(at, Action::NotifyProcessState(id, transition));
             }
         }
-        if !mem::replace(changed, true) {
+        if !mem::replace(is_listed_as_changed, true) {
             self.changed.push(id);
         }
         let deadline = process.deadline(spec);
@@ -863,7 +867,7 @@ impl ProcessSet {
             if may_start {
                 released.push((managed.spec.start_rank, waiting));
             }
-            if !mem::replace(&mut managed.changed, true) {
+            if !mem::replace(&mut managed.is_listed_as_changed, true) {
                 self.changed.push(waiting);
             }
         }
@@ -892,10 +896,10 @@ impl ProcessSet {
 
     /// Handles one deadline of the phase. Returns whether one was due.
     fn tick_phase(&mut self, now: Time) -> bool {
-        let is_due =
+        let is_shutdown_deadline_due =
             |time: fn(ShutdownDeadlines) -> Time| self.stop_deadline.is_some_and(|times| now >= time(times));
-        let asks_now = is_due(|times| times.ask_at);
-        let kills_now = is_due(|times| times.kill_at);
+        let asks_now = is_shutdown_deadline_due(|times| times.ask_at);
+        let kills_now = is_shutdown_deadline_due(|times| times.kill_at);
         match &mut self.phase {
             Phase::Stopping { .. } if self.stop_listeners_at.is_some_and(|at| now >= at) => {
                 self.stop_listeners_at = None;
@@ -923,7 +927,7 @@ impl ProcessSet {
                 }
                 Some(KillOrGiveUp::GiveUp) => {
                     let decision = *decision;
-                    self.actions.push_back(Action::Log(SupervisorMessage::LeftBehind));
+                    self.actions.push_back(Action::Log(SupervisorMessage::ChildrenLeftBehind));
                     self.exit(decision);
                 }
                 None => return false,

@@ -6,7 +6,7 @@ use super::signal::Signal;
 /// A received signal and the kind of its sender. The kernel reports the PID of the sender, and whether the signal comes
 /// from the kernel itself. `supervise` finds out the kind.
 #[derive(Clone, Copy, Debug)]
-pub struct SignalInfo {
+pub struct ReceivedSignal {
     pub signal: Signal,
     pub sender: Sender,
 }
@@ -16,7 +16,7 @@ pub enum Sender {
     /// The kernel (`SI_KERNEL`), for example the terminal driver.
     Kernel,
     /// A process outside rsup's PID namespace, for example the container engine when rsup is PID 1.
-    Outside,
+    OutsidePidNamespace,
     /// PID 1 of rsup's PID namespace.
     Pid1,
     /// A process in the process group of an event listener. If there are event listeners, a sender that has exited
@@ -46,7 +46,7 @@ pub enum SignalAction {
     /// Stop every program, then exit.
     Shutdown,
     /// Log the signal. rsup has reaped the children that have exited before it calls [`route_signal`].
-    Reap,
+    LogSigchld,
     /// Send the signal to the process groups of the programs.
     Forward,
     /// Send SIGSTOP to the process groups of the programs, then stop rsup itself.
@@ -57,14 +57,14 @@ pub enum SignalAction {
 
 /// What rsup does with `received` when it runs in `context`.
 #[must_use]
-pub fn route_signal(received: SignalInfo, context: SignalContext) -> SignalAction {
+pub fn route_signal(received: ReceivedSignal, context: SignalContext) -> SignalAction {
     let SignalContext { is_pid1, has_terminal, is_shell_job, hup_ignored } = context;
     let from_kernel = received.sender == Sender::Kernel;
     // If PID 1 is an init that started rsup, the init receives signals and forwards them to rsup. The terminal may be
     // the origin of such a signal.
     let from_init = received.sender == Sender::Pid1 && !is_pid1 && !is_shell_job;
     match received.signal {
-        Signal::CHLD => SignalAction::Reap,
+        Signal::CHLD => SignalAction::LogSigchld,
         Signal::TERM | Signal::INT | Signal::QUIT => SignalAction::Shutdown,
         // rsup is started with `nohup` so that it survives the SIGHUP that the kernel or the shell sends to every job
         // when the terminal is closed.
@@ -85,7 +85,7 @@ pub fn route_signal(received: SignalInfo, context: SignalContext) -> SignalActio
         // SIGWINCH of a resized terminal. The client of `docker run -it` also sends SIGWINCH to PID 1. If rsup is PID
         // 1, this signal comes from outside the PID namespace. Otherwise the init that is PID 1 forwards it to rsup.
         Signal::WINCH if from_kernel => SignalAction::Drop,
-        Signal::WINCH if has_terminal && (from_init || received.sender == Sender::Outside) => {
+        Signal::WINCH if has_terminal && (from_init || received.sender == Sender::OutsidePidNamespace) => {
             SignalAction::Drop
         }
         _ => SignalAction::Forward,
@@ -94,8 +94,8 @@ pub fn route_signal(received: SignalInfo, context: SignalContext) -> SignalActio
 
 #[cfg(test)]
 mod tests {
-    use super::SignalAction::{Drop, Forward, Reap, Shutdown, Suspend};
-    use super::{Sender, SignalAction, SignalContext, SignalInfo, route_signal};
+    use super::SignalAction::{Drop, Forward, LogSigchld, Shutdown, Suspend};
+    use super::{ReceivedSignal, Sender, SignalAction, SignalContext, route_signal};
     use crate::policy::signal::Signal;
 
     const PID1: SignalContext =
@@ -110,17 +110,18 @@ mod tests {
     const NOHUP_PID1: SignalContext = SignalContext { hup_ignored: true, ..PID1_WITH_TERMINAL };
     const CONTEXTS: [SignalContext; 7] =
         [PID1, PID1_WITH_TERMINAL, SERVICE, ON_TERMINAL, SHELL_JOB, NOHUP, NOHUP_PID1];
-    const SENDERS: [Sender; 4] = [Sender::OtherProcess, Sender::Pid1, Sender::Kernel, Sender::Outside];
+    const SENDERS: [Sender; 4] =
+        [Sender::OtherProcess, Sender::Pid1, Sender::Kernel, Sender::OutsidePidNamespace];
 
     /// The actions in the order of `CONTEXTS`, for each sender in the order of `SENDERS`.
     fn actions_for(signal: Signal) -> [[SignalAction; 7]; 4] {
-        SENDERS.map(|sender| CONTEXTS.map(|context| route_signal(SignalInfo { signal, sender }, context)))
+        SENDERS.map(|sender| CONTEXTS.map(|context| route_signal(ReceivedSignal { signal, sender }, context)))
     }
 
     #[test]
     fn some_signals_have_the_same_action_in_every_context() {
         let rows = [
-            (Signal::CHLD, Reap),
+            (Signal::CHLD, LogSigchld),
             (Signal::TERM, Shutdown),
             (Signal::INT, Shutdown),
             (Signal::QUIT, Shutdown),
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn sighup_stays_ignored_without_a_terminal_too() {
         let context = SignalContext { hup_ignored: true, ..SERVICE };
-        let received = SignalInfo { signal: Signal::HUP, sender: Sender::OtherProcess };
+        let received = ReceivedSignal { signal: Signal::HUP, sender: Sender::OtherProcess };
         assert_eq!(route_signal(received, context), Drop);
     }
 

@@ -127,16 +127,16 @@ impl StartupOrder {
     /// all processes of the previous steps are up.
     fn add_steps(&mut self, specs: &[ProcessSpec]) {
         let step = |(id, spec): (usize, &ProcessSpec)| (spec.group_priority, spec.priority, ProcessIndex(id));
-        let mut members: Vec<_> = specs
+        let mut all_step_members: Vec<_> = specs
             .iter()
             .enumerate()
             .filter(|(_, spec)| spec.autostart && !spec.is_listener)
             .map(step)
             .collect();
-        members.sort_unstable();
+        all_step_members.sort_unstable();
         let mut before: Option<Rc<[ProcessIndex]>> = None;
         let mut requires_previous_condition = false;
-        for step in members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+        for step in all_step_members.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let step: Vec<ProcessIndex> = step.iter().map(|member| member.2).collect();
             if let Some(before) = before.replace(step.as_slice().into()) {
                 self.add_condition(
@@ -284,7 +284,7 @@ impl StartupOrder {
                 self.entries.get(id.0).map(|member| member.member_of.clone()).unwrap_or_default();
             for mut number in conditions {
                 if !self.has_unreached_goal(id, number)
-                    || !self.is_newly_hopeless(number, &has_ended_for_good)
+                    || !self.is_condition_newly_hopeless(number, &has_ended_for_good)
                 {
                     continue;
                 }
@@ -319,7 +319,11 @@ impl StartupOrder {
 
     /// Whether a condition can never be satisfied: for each of its goals, there is a member that will never reach
     /// this goal. Returns false if the function [`Self::end`] has found this out before.
-    fn is_newly_hopeless(&self, number: usize, has_ended_for_good: &impl Fn(ProcessIndex) -> bool) -> bool {
+    fn is_condition_newly_hopeless(
+        &self,
+        number: usize,
+        has_ended_for_good: &impl Fn(ProcessIndex) -> bool,
+    ) -> bool {
         let is_open = |condition: &&Condition| !condition.is_satisfied && !condition.is_known_hopeless;
         let Some(condition) = self.conditions.get(number).filter(is_open) else { return false };
         let never_reaches = |id: &ProcessIndex, goal: Goal| {

@@ -19,7 +19,7 @@ pub(super) struct Piece<'a> {
     /// The text, without the newline at its end.
     pub(super) text: &'a [u8],
     /// Whether a newline is written after the text. The unfinished line of a progress bar gets no newline.
-    pub(super) is_line: bool,
+    pub(super) gets_newline: bool,
 }
 
 /// Appends as much of `piece` as fits into one line. Returns the number of bytes of its text that were appended. `time`
@@ -47,7 +47,7 @@ pub(super) fn append(
                 out.extend(text);
             }
         }
-        if piece.is_line {
+        if piece.gets_newline {
             out.push(b'\n');
         }
         let excess = (out.len() - start).saturating_sub(MAX_LINE);

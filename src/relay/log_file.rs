@@ -41,7 +41,7 @@ pub(super) enum Trouble {
     /// Lines are lost from now on.
     NotWritten(Errno),
     /// This number of lines was lost, and there is room again.
-    Lost(u64),
+    LinesLost(u64),
     /// The file could not be rotated, and grows until a rotation succeeds. Later failures are not logged until then.
     NotRotated(Errno),
 }
@@ -58,7 +58,7 @@ impl Trouble {
             Self::NotWritten(errno) => {
                 format!("can't write log file {path}: {errno:?}; its lines are lost until it can")
             }
-            Self::Lost(lines) => format!("{lines} lines for log file {path} were lost"),
+            Self::LinesLost(lines) => format!("{lines} lines for log file {path} were lost"),
             Self::NotRotated(errno) => {
                 format!("can't rotate log file {path}: {errno:?}; it grows until it can")
             }
@@ -93,7 +93,7 @@ impl<'a> LogFile<'a> {
         let Some(OpenFile { file, .. }) = &mut self.open else { return false };
         match self.lines.write(bytes, |bytes| file.write(bytes).map_err(errno)) {
             Written::FirstFailure(errno) => report(Trouble::NotWritten(errno)),
-            Written::AllAfterFailure(lost) if lost > 0 => report(Trouble::Lost(lost)),
+            Written::AllAfterFailure(lost) if lost > 0 => report(Trouble::LinesLost(lost)),
             Written::AllAfterFailure(_) | Written::All | Written::NothingToReport => {}
         }
         // O_APPEND moves the position to the end of the file at each write.
@@ -122,10 +122,10 @@ impl<'a> LogFile<'a> {
 
     /// Opens the file, unless the last attempt has failed less than a second ago.
     fn open_if_due(&mut self, now: u64, report: &mut dyn FnMut(Trouble)) -> bool {
-        now >= self.retry_at && self.reopen(false, now, report)
+        now >= self.retry_at && self.try_open(false, now, report)
     }
 
-    fn reopen(&mut self, truncate: bool, now: u64, report: &mut dyn FnMut(Trouble)) -> bool {
+    fn try_open(&mut self, truncate: bool, now: u64, report: &mut dyn FnMut(Trouble)) -> bool {
         let opened = sys::open_log_file(&self.plan.path, truncate).and_then(|file| {
             let identity = identity(&file.metadata().map_err(errno)?);
             Ok(OpenFile { file, identity, checked_at: now })
@@ -152,7 +152,7 @@ impl<'a> LogFile<'a> {
         match self.rotate() {
             Ok(()) => {
                 self.rotation_failed = false;
-                self.reopen(true, now, report);
+                self.try_open(true, now, report);
             }
             Err(error) => {
                 if !mem::replace(&mut self.rotation_failed, true) {

@@ -31,7 +31,7 @@ pub struct Plan {
     pub staging_pipes: [Option<StagingPipe>; 2],
     /// For stdout and stderr, the memory that holds the lines that are being written. `None` if the stream is not a
     /// regular file, or if the memory could not be created.
-    pub journals: [Option<WriteJournal>; 2],
+    pub outlet_journals: [Option<WriteJournal>; 2],
     /// The least severe level of the relay's own log lines. `None` if it writes none.
     pub threshold: Option<Level>,
     pub log_format: LogFormat,

@@ -70,7 +70,7 @@ struct RelayLoop<'a> {
     /// Whether the poller could not watch a descriptor. This relay then ends, and rsup forks a relay that watches all
     /// descriptors anew.
     watch_failed: bool,
-    formatter: LineFormatter,
+    log_formatter: LineFormatter,
     /// `None` if there are no event listeners.
     listeners: Option<Listeners<'a>>,
     /// The memory for one read.
@@ -103,7 +103,8 @@ impl<'a> RelayLoop<'a> {
             poller.add(log, LOG_TAG)?;
         }
         let staging_pipes = plan.staging_pipes.each_ref().map(Option::as_ref).into_iter();
-        let staging_and_journal_pairs = staging_pipes.zip(plan.journals.each_ref().map(Option::as_ref));
+        let staging_and_journal_pairs =
+            staging_pipes.zip(plan.outlet_journals.each_ref().map(Option::as_ref));
         let streams = [OutputStream::stdout(), OutputStream::stderr()].into_iter();
         let outlets = streams
             .zip(staging_and_journal_pairs)
@@ -123,7 +124,7 @@ impl<'a> RelayLoop<'a> {
             log_awaits_room: false,
             log_input_has_ended: plan.log.is_none(),
             watch_failed: false,
-            formatter: LineFormatter::new(plan.log_format),
+            log_formatter: LineFormatter::new(plan.log_format),
             listeners: plan.listeners.as_ref().map(|listeners| Listeners::new(listeners, plan.threshold)),
             buffer: vec![0; READ_SIZE],
             flush_queue: VecDeque::new(),
@@ -153,7 +154,7 @@ impl<'a> RelayLoop<'a> {
             for tag in ready.drain(..) {
                 self.handle(tag);
             }
-            self.flush_unfinished();
+            self.flush_due_lines();
             self.dispatch_events();
         }
         true
@@ -332,13 +333,13 @@ impl<'a> RelayLoop<'a> {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         let parts = capture.map(|capture| capture.read(bytes));
         let Some(parts) = parts else {
-            self.write_to_file_or_hold(index, bytes);
+            self.route_output(index, bytes);
             return self.notify_listeners(index, bytes);
         };
         for part in parts {
             match part {
                 Part::Output(bytes) => {
-                    self.write_to_file_or_hold(index, &bytes);
+                    self.route_output(index, &bytes);
                     self.notify_listeners(index, &bytes);
                 }
                 Part::Captured(bytes) => self.notify_listeners(index, &bytes),
@@ -365,13 +366,13 @@ impl<'a> RelayLoop<'a> {
     fn write_held_by_capture(&mut self, index: usize) {
         let capture = self.streams.get_mut(index).and_then(|stream| stream.capture.as_mut());
         if let Some(held) = capture.map(|capture| capture.finish()) {
-            self.write_to_file_or_hold(index, &held);
+            self.route_output(index, &held);
         }
     }
 
     /// Writes bytes to the log file of the stream. Adds them to the lines that wait for the outlet if there is no log
     /// file, if the log file cannot be opened, or if `prints_like_supervisor_stdout` is set.
-    fn write_to_file_or_hold(&mut self, index: usize, bytes: &[u8]) {
+    fn route_output(&mut self, index: usize, bytes: &[u8]) {
         let file = self.plan.streams.get(index).and_then(|plan| plan.file);
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             let mut troubles = Vec::new();
@@ -413,9 +414,9 @@ impl<'a> RelayLoop<'a> {
             (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => UnfinishedLine::ShowsProgress,
             (false, ..) => UnfinishedLine::AwaitsNewline,
         };
-        let formatter = &mut self.formatter;
+        let log_formatter = &mut self.log_formatter;
         let is_written = write_to(outlet, stream, unfinished_line_rule, |lines, piece| {
-            line_format::append(lines, format, in_colour, plan, formatter, piece)
+            line_format::append(lines, format, in_colour, plan, log_formatter, piece)
         });
         self.plan.inside_line_flags.set_inside_line(index, stream.is_inside_line());
         if is_written {
@@ -555,7 +556,7 @@ impl<'a> RelayLoop<'a> {
     }
 
     /// Writes the unfinished lines whose time has come.
-    fn flush_unfinished(&mut self) {
+    fn flush_due_lines(&mut self) {
         while let Some((at, index)) = self.flush_queue.front().copied() {
             let now = sys::monotonic_nanos();
             if at > now {
@@ -606,7 +607,7 @@ impl<'a> RelayLoop<'a> {
             && self.log.length() < MAX_PENDING_LOG_BYTES
         {
             let mut line = Vec::new();
-            self.formatter.append(&mut line, level, &text);
+            self.log_formatter.append(&mut line, level, &text);
             self.log.insert_lines(&line);
             self.write_log();
         }
@@ -632,12 +633,12 @@ fn write_to(
     while outlet.accepts_lines() {
         stream.take_lines(unfinished_line_rule, |piece| {
             let before = outlet.lines.len();
-            let appended_length = append(&mut outlet.lines, piece);
+            let taken_length = append(&mut outlet.lines, piece);
             if before > 0 && outlet.lines.len() > MAX_LINE {
                 outlet.lines.truncate(before);
                 return None;
             }
-            Some(appended_length)
+            Some(taken_length)
         });
         if outlet.lines.is_empty() {
             return true;

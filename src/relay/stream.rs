@@ -107,15 +107,15 @@ impl Stream {
 /// `unfinished_line_rule` does not permit to write what it has.
 fn next_piece(held: &[u8], unfinished_line_rule: UnfinishedLine) -> Option<(Piece<'_>, usize)> {
     if let Some(newline) = held.iter().position(|byte| *byte == b'\n') {
-        return Some((Piece { text: held.get(..newline)?, is_line: true }, 1));
+        return Some((Piece { text: held.get(..newline)?, gets_newline: true }, 1));
     }
-    let all_held = Piece { text: held, is_line: true };
+    let all_held = Piece { text: held, gets_newline: true };
     match unfinished_line_rule {
         _ if held.len() >= MAX_LINE => Some((all_held, 0)),
         UnfinishedLine::AwaitsNewline => None,
         UnfinishedLine::ShowsProgress => {
             let last = held.iter().rposition(|byte| *byte == b'\r')?;
-            Some((Piece { text: held.get(..=last)?, is_line: false }, 0))
+            Some((Piece { text: held.get(..=last)?, gets_newline: false }, 0))
         }
         UnfinishedLine::CountsAsLine => (!held.is_empty()).then_some((all_held, 0)),
     }
@@ -128,7 +128,7 @@ mod tests {
     fn lines(stream: &mut Stream, unfinished_line_rule: UnfinishedLine) -> Vec<(String, bool)> {
         let mut lines = Vec::new();
         stream.take_lines(unfinished_line_rule, |piece| {
-            lines.push((String::from_utf8_lossy(piece.text).into_owned(), piece.is_line));
+            lines.push((String::from_utf8_lossy(piece.text).into_owned(), piece.gets_newline));
             Some(piece.text.len())
         });
         lines

@@ -1,7 +1,7 @@
 //! The steps of rsup's start that `--check` tries in a child process, to see whether they succeed on this machine.
 
 use super::{messages, prepare};
-use crate::config::{Address, Obstacle, Socket, StartStep};
+use crate::config::{Obstacle, RsupStartStep, Socket, SocketAddress};
 use crate::sys::{self, CredentialStep, Credentials, Errno};
 use std::path::Path;
 
@@ -10,29 +10,29 @@ use std::path::Path;
 ///
 /// # Errors
 /// Says why the step would fail, and what to do.
-pub fn try_step(step: StartStep<'_>) -> Result<(), Obstacle> {
+pub fn try_step(step: RsupStartStep<'_>) -> Result<(), Obstacle> {
     match step {
-        StartStep::SupervisordUser(user) => try_user(None, user).map_err(|(why, errno)| {
+        RsupStartStep::SupervisordUser(user) => try_user(None, user).map_err(|(why, errno)| {
             let advice = match errno {
-                Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
+                Errno::EPERM if sys::real_user_is_root() => NEEDS_CAPABILITIES,
                 Errno::EPERM => ": start rsup as root or as this user, or remove this key",
                 _ => "",
             };
             Obstacle::Error(why + advice)
         }),
-        StartStep::ProgramUser { own_user, user } => try_user(own_user, user).map_err(|(why, errno)| {
+        RsupStartStep::ProgramUser { own_user, user } => try_user(own_user, user).map_err(|(why, errno)| {
             let advice = match errno {
                 Errno::EPERM if own_user.is_some() => {
                     ": rsup itself changes to the user of [supervisord] before"
                 }
-                Errno::EPERM if sys::is_root() => NEEDS_CAPABILITIES,
+                Errno::EPERM if sys::real_user_is_root() => NEEDS_CAPABILITIES,
                 Errno::EPERM => ": start rsup as root, or remove this key",
                 _ => "",
             };
             Obstacle::Warning(format!("this program cannot start: {why}{advice}"))
         }),
-        StartStep::Socket { own_user, socket, user } => try_create_socket(own_user, socket, user),
-        StartStep::ListenerCommand(words) => find_python(words).map_err(Obstacle::Warning),
+        RsupStartStep::Socket { own_user, socket, user } => try_create_socket(own_user, socket, user),
+        RsupStartStep::ListenerCommand(words) => find_python(words).map_err(Obstacle::Warning),
     }
 }
 
@@ -59,7 +59,7 @@ fn resolve(user: &str) -> Option<Credentials> {
 fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
     let own_user = own.and_then(resolve);
     let Some(user) = resolve(user) else { return Ok(()) };
-    let was_root = own_user.as_ref().map_or_else(sys::is_root, |own| own.uid == 0);
+    let was_root = own_user.as_ref().map_or_else(sys::real_user_is_root, |own| own.uid == 0);
     sys::try_user(own_user.as_ref(), &user).map_err(|(step, errno): (CredentialStep, Errno)| {
         (messages::failed_credentials(step, errno, was_root), errno)
     })
@@ -68,15 +68,15 @@ fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
 fn try_create_socket(own: Option<&str>, socket: &Socket, user: Option<&str>) -> Result<(), Obstacle> {
     let own_user = own.and_then(resolve);
     let created = sys::try_create_socket(own_user.as_ref(), || match &socket.address {
-        Address::Tcp(..) => prepare::listen(socket, user).map(drop),
-        Address::Unix(path) => {
+        SocketAddress::Tcp(..) => prepare::listen(socket, user).map(drop),
+        SocketAddress::Unix(path) => {
             let owner = prepare::owner(socket, user);
             sys::check_listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }
     });
     created.map_err(|errno| {
         let url = &socket.address;
-        let is_tcp = matches!(url, Address::Tcp(..));
+        let is_tcp = matches!(url, SocketAddress::Tcp(..));
         let advice = match errno {
             Errno::ENOENT => ": create its directory before rsup starts",
             Errno::EADDRINUSE if is_tcp => ": rsup can start when the process that listens there has ended",

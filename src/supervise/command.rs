@@ -32,7 +32,7 @@ pub fn run_command(
     }
     let word = words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned());
     let wants_foreground = terminal::wants_foreground();
-    let pid = sys::spawn_command(words, inherited_mask, wants_foreground, |failure, interpreter| {
+    let pid = sys::spawn_one_command(words, inherited_mask, wants_foreground, |failure, interpreter| {
         report_exec_failure(&word, failure, &interpreter.to_string_lossy())
     })
     .map_err(|errno| Error::Spawn(messages::spawn_error(&word, SpawnError::Fork(errno))))?;
@@ -194,8 +194,8 @@ impl RunningCommand {
         // when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.pid);
         // If rsup is not the job of a shell, no process would continue a command that Ctrl-Z has stopped.
-        let cannot_be_continued = by_key && !is_shell_job;
-        if got_terminal || cannot_be_continued {
+        let command_would_stay_stopped = by_key && !is_shell_job;
+        if got_terminal || command_would_stay_stopped {
             let _ = sys::killpg(self.pid, Signal::CONT.number());
         } else if is_shell_job {
             terminal::reclaim_foreground(self.pid);

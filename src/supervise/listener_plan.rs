@@ -82,7 +82,7 @@ impl SubscribedEvents {
             let Some(listener) = &process.listener else { continue };
             match listener.replacement {
                 None => subscribed.by_listeners.extend(&listener.events),
-                Some(Replacement::PrefixedOutput) => {
+                Some(Replacement::SupervisorStdoutListener) => {
                     subscribed.by_supervisor_stdout_listener.extend(&listener.events)
                 }
                 Some(Replacement::OrderedStart) => {}

@@ -18,10 +18,10 @@ impl Supervisor {
             relay.lost_records += 1;
             return;
         }
-        let lost = mem::take(&mut relay.lost_records);
-        if lost > 0 && relay.plan.listeners.is_some() {
+        let lost_count = mem::take(&mut relay.lost_records);
+        if lost_count > 0 && relay.plan.listeners.is_some() {
             let text = format_args!(
-                "the relay did not read {lost} events of processes in time; the event listeners are started again"
+                "the relay did not read {lost_count} events of processes in time; the event listeners are started again"
             );
             self.log.line(Level::Warn, text);
             // A lost record may be about a listener. The relay then does not know the listener's pipes or its state.
@@ -87,7 +87,7 @@ impl Supervisor {
     pub(super) fn sender(&self, raw: RawSignal) -> Sender {
         match raw.sender_pid {
             _ if raw.from_kernel => Sender::Kernel,
-            0 => Sender::Outside,
+            0 => Sender::OutsidePidNamespace,
             1 => Sender::Pid1,
             pid if self.may_be_of_listener(pid) => Sender::Listener,
             _ => Sender::OtherProcess,
@@ -103,8 +103,8 @@ impl Supervisor {
             return false;
         }
         let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
-        let has_same_process_group =
+        let has_group_of_pid =
             |id: &ProcessIndex| self.slots.get(*id).is_some_and(|slot| slot.group == group);
-        group.is_none() || listeners.iter().any(has_same_process_group)
+        group.is_none() || listeners.iter().any(has_group_of_pid)
     }
 }

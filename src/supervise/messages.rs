@@ -33,7 +33,7 @@ pub(super) fn failed_step(
     let path = path.to_string_lossy();
     let setuid_failure = |step: CredentialStep| {
         let uid = program.credentials.as_ref().map_or(0, |credentials| credentials.uid);
-        format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno, sys::is_root()))
+        format!("couldn't setuid to {uid}: {}", failed_credentials(step, errno, sys::real_user_is_root()))
     };
     match step {
         ExecStep::NotFound => format!("can't find command {}", repr(&word)),

@@ -29,8 +29,8 @@ use crate::config::{Config, Notice, OutputMode, Startup};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::{
-    Action, Event, Level, ProcessAction, ProcessIndex, ProcessSet, Settings, Signal, SignalContext,
-    SignalInfo, SignalTarget, Time,
+    Action, Event, Level, ProcessAction, ProcessIndex, ProcessSet, ReceivedSignal, Settings, Signal,
+    SignalContext, SignalTarget, Time,
 };
 use crate::relay::ChangeRecord;
 use crate::sys::{self, Errno, Poller, RawSignal, SignalFd, SpawnDefaults, TooLowLimit, terminal};
@@ -77,11 +77,11 @@ pub fn run(name: &str, config: Config, notices: Vec<Notice>, arguments: &[OsStri
     drop_privileges(&config, &mut log)?;
     let sockets = prepare::sockets(&config, &mut log)?;
     let spawn_defaults = prepare::defaults(&config)?;
-    let original_nofile_limit = spawn_defaults.nofile_soft_limit();
+    let former_nofile_limit = spawn_defaults.nofile_soft_limit();
     match Supervisor::new(config, spawn_defaults, sockets, log, hup_ignored)?.run() {
         ExitOrReload::Exit(code) => Ok(code),
         ExitOrReload::Reload => {
-            Err(Error::Reload(sys::execute_again(arguments, hup_ignored, original_nofile_limit)))
+            Err(Error::Reload(sys::execute_again(arguments, hup_ignored, former_nofile_limit)))
         }
     }
 }
@@ -106,7 +106,7 @@ fn raise_limits(config: &Config, log: &mut Log) {
 fn drop_privileges(config: &Config, log: &mut Log) -> Result<(), Error> {
     let Some(user) = &config.supervisord.user else { return Ok(()) };
     let credentials = sys::resolve_user(user).map_err(|_| Error::UnknownUser(user.clone()))?;
-    let was_root = sys::is_root();
+    let was_root = sys::real_user_is_root();
     sys::drop_privileges(&credentials).map_err(|(step, errno)| {
         Error::DropPrivileges(messages::failed_credentials(step, errno, was_root))
     })?;
@@ -244,7 +244,7 @@ impl Supervisor {
         }
         self.start_relay();
         self.tell_relay(ChangeRecord::SupervisorRunning);
-        self.processes.start_autostart(now());
+        self.processes.begin_first_starts(now());
         self.write_initial_board();
         loop {
             let exit_or_reload = self.run_actions();
@@ -351,7 +351,7 @@ impl Supervisor {
         }
         if let Some(signal) = Signal::from_number(raw.signal.into()) {
             let sender = self.sender(raw);
-            self.processes.receive(SignalInfo { signal, sender }, self.context, now);
+            self.processes.receive(ReceivedSignal { signal, sender }, self.context, now);
         }
     }
 

@@ -27,7 +27,7 @@ impl Supervisor {
     /// Starts the relay, if there is one.
     pub(super) fn start_relay(&mut self) {
         let Some(relay) = &mut self.relay else { return };
-        relay.start_due_at = Some(now().plus_secs(MIN_SECONDS_BETWEEN_STARTS));
+        relay.restart_allowed_at = Some(now().plus_secs(MIN_SECONDS_BETWEEN_STARTS));
         let plan = &relay.plan;
         let forked = sys::fork_relay(c"rsup-relay", &mut plan.descriptors(), || relay::run(plan));
         let watched = forked.and_then(|child| match self.poller.add(&child, RELAY_TAG) {
@@ -102,7 +102,7 @@ impl Supervisor {
         let end = now().plus(DRAIN_TIME).min(stop_deadline).max(now().plus(LEAST_DRAIN_TIME));
         let mut is_finished = false;
         for _ in 0..MAX_RELAYS_AT_EXIT {
-            is_finished = self.wait_for_relay(end);
+            is_finished = self.wait_until_relay_finishes(end);
             if is_finished || now() >= end {
                 break;
             }
@@ -128,7 +128,7 @@ impl Supervisor {
     }
 
     /// Waits until the relay has exited. Returns whether it has written everything.
-    fn wait_for_relay(&mut self, end: Time) -> bool {
+    fn wait_until_relay_finishes(&mut self, end: Time) -> bool {
         let Some(relay) = &mut self.relay else { return true };
         let Some(child) = relay.child.take_if(|child| child.wait_for_exit(end.duration_since(now()))) else {
             return false;

@@ -2,7 +2,9 @@
 
 use super::messages;
 use super::relay::{self, Relay, RelayBuilder};
-use crate::config::{Address, Config, LogFile, ProcessConfig, Socket, descriptor_of_path, expand_home, repr};
+use crate::config::{
+    Config, LogFile, ProcessConfig, Socket, SocketAddress, descriptor_of_path, expand_home, repr,
+};
 use crate::error::Error;
 use crate::log::Log;
 use crate::policy::Level;
@@ -55,8 +57,8 @@ pub(super) fn defaults(config: &Config) -> Result<SpawnDefaults, Error> {
         config.processes.iter().flat_map(|process| [&process.stdout_logfile, &process.stderr_logfile]);
     // Each log file may be a FIFO, which rsup keeps open.
     let possible_fifo_count = log_files.filter(|file| matches!(file, LogFile::Path(_))).count() as u64;
-    let original_nofile_limit = sys::raise_nofile_for(needed_descriptors(config) + possible_fifo_count);
-    Ok(SpawnDefaults::new(environment, original_nofile_limit))
+    let former_nofile_limit = sys::raise_nofile_for(needed_descriptors(config) + possible_fifo_count);
+    Ok(SpawnDefaults::new(environment, former_nofile_limit))
 }
 
 /// Makes a [`SpawnSpec`] for each process. Looks up each user only once.
@@ -65,8 +67,8 @@ pub(super) struct Preparer {
     /// The names of the variables that `[supervisord] environment` sets.
     supervisord_variable_names: Vec<String>,
     /// rsup's own stdout and stderr.
-    stdout: Output,
-    stderr: Output,
+    own_stdout: Output,
+    own_stderr: Output,
     relay: RelayBuilder,
     users: Vec<(String, Option<Rc<Credentials>>)>,
 }
@@ -75,8 +77,8 @@ impl Preparer {
     pub(super) fn new(config: &Config, sockets: Sockets, log: &mut Log) -> Self {
         let supervisord_variable_names =
             config.supervisord.environment.iter().map(|(name, _)| name.clone()).collect();
-        let stdout = Output::inherit(1);
-        let stderr = Output::inherit(2);
+        let own_stdout = Output::inherit(1);
+        let own_stderr = Output::inherit(2);
         let is_wanted = relay::needed_descriptors(config) > 0;
         let needed = needed_descriptors(config);
         let limit = sys::soft_nofile_limit();
@@ -84,7 +86,7 @@ impl Preparer {
             log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
         }
         let relay = RelayBuilder::new(config, is_wanted && needed <= limit);
-        Self { sockets, supervisord_variable_names, stdout, stderr, relay, users: Vec::new() }
+        Self { sockets, supervisord_variable_names, own_stdout, own_stderr, relay, users: Vec::new() }
     }
 
     /// Prepares one process.
@@ -138,11 +140,11 @@ impl Preparer {
                 Some(socket) => Stdin::Socket(Rc::clone(socket)),
                 None => Stdin::IdlePipe,
             },
-            stdout: self.output(&process.stdout_logfile, &self.stdout),
+            stdout: self.output(&process.stdout_logfile, &self.own_stdout),
             stderr: if process.redirect_stderr {
                 Output::SameAsStdout
             } else {
-                self.output(&process.stderr_logfile, &self.stderr)
+                self.output(&process.stderr_logfile, &self.own_stderr)
             },
         })
     }
@@ -179,10 +181,10 @@ impl Preparer {
             self.supervisord_variable_names.iter().any(|configured| configured == name)
                 || process.environment.iter().any(|(configured, _)| configured == name)
         };
-        let defined_variables =
+        let defined_supervisor_variables =
             supervisor_variables.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let configured = process.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        defined_variables.filter(move |(name, _)| !is_configured(name)).chain(configured)
+        defined_supervisor_variables.filter(move |(name, _)| !is_configured(name)).chain(configured)
     }
 
     /// Returns where a stream of a program goes. A log file such as `/dev/stdout` means rsup's own stdout or stderr.
@@ -194,8 +196,8 @@ impl Preparer {
             LogFile::None => Output::Discard,
             LogFile::Path(path) => match (path.as_str(), descriptor_of_path(path)) {
                 ("" | "/dev/null", _) => Output::Discard,
-                (_, Some("1")) => self.stdout.clone(),
-                (_, Some("2")) => self.stderr.clone(),
+                (_, Some("1")) => self.own_stdout.clone(),
+                (_, Some("2")) => self.own_stderr.clone(),
                 (path, Some(_)) => CString::new(path).map_or_else(|_| own.clone(), Output::RefusedFd),
                 (path, None) => CString::new(expand_home(path, env::var("HOME").ok().as_deref()))
                     .map_or_else(|_| own.clone(), |path| Output::File(sys::LogFile::direct(path))),
@@ -236,8 +238,8 @@ pub(super) fn sockets(config: &Config, log: &mut Log) -> Result<Sockets, Error> 
 /// Returns the error of the system call that failed.
 pub(super) fn listen(socket: &Socket, user: Option<&str>) -> io::Result<OwnedFd> {
     match &socket.address {
-        Address::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
-        Address::Unix(path) => {
+        SocketAddress::Tcp(host, port) => sys::listen_tcp(host, *port, socket.backlog),
+        SocketAddress::Unix(path) => {
             let owner = owner(socket, user);
             sys::listen_unix(Path::new(path), socket.mode, owner.as_ref(), socket.backlog)
         }

@@ -19,13 +19,13 @@ const PAUSE_PER_EXCESS_TIME: u32 = 64;
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// The largest number of pauses in a row. After these pauses, rsup reaps without a pause until no zombie is left. On a
 /// slow machine reaping is always slow, so without this limit the zombies would accumulate.
-const MAX_PAUSES: u32 = 60;
+const MAX_CONSECUTIVE_PAUSES: u32 = 60;
 
 /// Decides how long rsup pauses between two passes of reaping.
 #[derive(Debug, Default)]
 pub(super) struct ReapPacer {
     /// The processor time that rsup had used at the last call of [`ReapPacer::pause_after_sample`] in the current pass.
-    last_sample: Option<Duration>,
+    last_processor_time: Option<Duration>,
     /// The number of pauses since a pass last reaped every zombie.
     consecutive_pauses: u32,
 }
@@ -33,7 +33,7 @@ pub(super) struct ReapPacer {
 impl ReapPacer {
     /// Begins a pass.
     pub(super) fn begin_pass(&mut self) {
-        self.last_sample = None;
+        self.last_processor_time = None;
     }
 
     /// Returns how long rsup pauses now, or `None` for no pause. The caller asks after every [`SAMPLE_SIZE`] orphans of
@@ -45,10 +45,11 @@ impl ReapPacer {
         more_exits_pending: impl FnOnce() -> bool,
     ) -> Option<Duration> {
         // In the first sample of a pass there is no earlier time to subtract, so the difference is zero.
-        let processor_time_used = processor_time.saturating_sub(self.last_sample.unwrap_or(processor_time));
-        self.last_sample = Some(processor_time);
+        let processor_time_used =
+            processor_time.saturating_sub(self.last_processor_time.unwrap_or(processor_time));
+        self.last_processor_time = Some(processor_time);
         let excess = processor_time_used.saturating_sub(SLOW_PER_ORPHAN * SAMPLE_SIZE);
-        if excess.is_zero() || self.consecutive_pauses >= MAX_PAUSES || !more_exits_pending() {
+        if excess.is_zero() || self.consecutive_pauses >= MAX_CONSECUTIVE_PAUSES || !more_exits_pending() {
             return None;
         }
         self.consecutive_pauses += 1;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// The longest name in bytes that [`shown_name`] returns. A longer name is cut, because the name takes room in every
 /// line, and a line has at most 64 KiB.
-const MAX_NAME: usize = 1000;
+const MAX_SHOWN_NAME: usize = 1000;
 
 /// The number of descriptors that rsup needs for the relay as a whole: its pipes, the pipe that shows that it has
 /// exited, the sockets for the pipes of event listeners, and the pipes of the listener that is being started.
@@ -68,7 +68,7 @@ struct SharedPipes {
     listeners: Option<FdPassingSockets>,
     log: Option<RelayPipe>,
     staging: [Option<StagingPipe>; 2],
-    journals: [Option<WriteJournal>; 2],
+    outlet_journals: [Option<WriteJournal>; 2],
     inside_line_flags: InsideLineFlags,
 }
 
@@ -85,7 +85,7 @@ impl SharedPipes {
             log,
             staging: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
-            journals: [sys::STDOUT, sys::STDERR].map(WriteJournal::new),
+            outlet_journals: [sys::STDOUT, sys::STDERR].map(WriteJournal::new),
             // Two streams for each process, and rsup's own log.
             inside_line_flags: InsideLineFlags::new(2 * config.processes.len() + 1)?,
         })
@@ -206,7 +206,7 @@ impl RelayBuilder {
     /// relay, or if it could not be prepared. `threshold` is the least severe level that rsup logs.
     pub(super) fn build(self, config: &Config, threshold: Option<Level>) -> Option<Relay> {
         let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
-        let SharedPipes { records, listeners, log, staging, journals, inside_line_flags } =
+        let SharedPipes { records, listeners, log, staging, outlet_journals, inside_line_flags } =
             self.shared.filter(is_needed)?;
         let (log_reader, unused_log_writer) =
             log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
@@ -227,7 +227,7 @@ impl RelayBuilder {
             listeners: listeners.map(|pipes| self.listeners.build(config, pipes)),
             inside_line_flags,
             staging_pipes: staging,
-            journals,
+            outlet_journals,
             threshold,
             log_format,
         };
@@ -238,7 +238,7 @@ impl RelayBuilder {
             lost_records: 0,
             unused_log_writer,
             child: None,
-            start_due_at: None,
+            restart_allowed_at: None,
             fork_failed: false,
         })
     }
@@ -256,7 +256,7 @@ fn shown_name(process: &ProcessConfig) -> String {
     } else {
         format!("{}:{}", process.group, process.name)
     };
-    name.truncate(name.floor_char_boundary(MAX_NAME));
+    name.truncate(name.floor_char_boundary(MAX_SHOWN_NAME));
     name
 }
 
@@ -278,7 +278,7 @@ pub(super) struct Relay {
     /// `None` if no relay runs.
     pub(super) child: Option<RelayChild>,
     /// When the relay may be started again. `None` if it was never started.
-    pub(super) start_due_at: Option<Time>,
+    pub(super) restart_allowed_at: Option<Time>,
     /// Whether the last attempt to fork it has failed.
     pub(super) fork_failed: bool,
 }
@@ -286,6 +286,6 @@ pub(super) struct Relay {
 impl Relay {
     /// When the relay has to be started. `None` if it runs or was never started.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.start_due_at.filter(|_| self.child.is_none())
+        self.restart_allowed_at.filter(|_| self.child.is_none())
     }
 }

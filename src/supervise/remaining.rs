@@ -11,7 +11,7 @@ use std::mem;
 /// processes were sent already. rsup avoids a second SIGTERM to a process, because many programs treat a second SIGTERM
 /// differently.
 pub(super) struct RemainingProcesses {
-    target: Target,
+    target: TargetProcesses,
     /// Whether a single call of kill(2) has sent SIGTERM to all processes of the target.
     term_sent_to_target: bool,
     /// Whether SIGKILL has been sent to all processes of the target. Not used if the target is rsup's children.
@@ -37,7 +37,7 @@ struct SentSignals {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Target {
+enum TargetProcesses {
     /// Every process of the PID namespace except rsup. This is the target if rsup is PID 1 and will not execute itself
     /// again.
     Namespace,
@@ -64,22 +64,22 @@ impl RemainingProcesses {
     /// The target is every process that rsup is responsible for: the PID namespace if rsup is PID 1, otherwise rsup's
     /// children.
     pub(super) fn of_configuration(is_pid1: bool) -> Self {
-        Self::new(if is_pid1 { Target::Namespace } else { Target::Children })
+        Self::new(if is_pid1 { TargetProcesses::Namespace } else { TargetProcesses::Children })
     }
 
     /// If rsup is PID 1, the target is every process of the PID namespace. Otherwise the target is the process group of
     /// the command that rsup runs.
     pub(super) fn of_one_command(group: Pid, is_pid1: bool) -> Self {
-        Self::new(if is_pid1 { Target::Namespace } else { Target::Group(group) })
+        Self::new(if is_pid1 { TargetProcesses::Namespace } else { TargetProcesses::Group(group) })
     }
 
     /// Leaves out the processes that are not children of rsup, also if rsup is PID 1. A reload must not end the
     /// processes of `docker exec`, for example the script that has requested it.
     pub(super) fn limit_to_children(&mut self) {
-        self.target = Target::Children;
+        self.target = TargetProcesses::Children;
     }
 
-    fn new(target: Target) -> Self {
+    fn new(target: TargetProcesses) -> Self {
         Self {
             target,
             term_sent_to_target: false,
@@ -130,16 +130,18 @@ impl RemainingProcesses {
     /// process was sent SIGTERM now, or `None` if the target is rsup's children and the kernel does not list them.
     fn send_term(&mut self) -> Option<bool> {
         match self.target {
-            Target::Children => self.send_term_to_children(|known, child| !known.sent(child).killed),
+            TargetProcesses::Children => self.send_term_to_children(|known, child| !known.sent(child).killed),
             // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
             // asks only its children that were not asked before.
-            Target::Namespace
+            TargetProcesses::Namespace
                 if !self.term_sent_to_target && self.sent.values().any(|sent| sent.term_sent) =>
             {
                 Some(self.send_term_to_adopted(|_, _| true))
             }
-            Target::Namespace => Some(self.send_term_to_target(sys::kill_all)),
-            Target::Group(group) => Some(self.send_term_to_target(|signal| sys::killpg(group, signal))),
+            TargetProcesses::Namespace => Some(self.send_term_to_target(sys::kill_all)),
+            TargetProcesses::Group(group) => {
+                Some(self.send_term_to_target(|signal| sys::killpg(group, signal)))
+            }
         }
     }
 
@@ -207,7 +209,7 @@ impl RemainingProcesses {
     /// Sends SIGTERM and SIGCONT to processes. The caller uses this function if rsup cannot list the processes. If rsup
     /// is PID 1, every process gets the signals; otherwise the members of `groups` get them.
     pub(super) fn send_term_without_list(&mut self, groups: impl Iterator<Item = Pid>) {
-        if self.target == Target::Namespace {
+        if self.target == TargetProcesses::Namespace {
             self.send_term_to_target(sys::kill_all);
         } else {
             groups.for_each(|group| send_term_and_cont(|signal| sys::killpg(group, signal)));
@@ -226,18 +228,18 @@ impl RemainingProcesses {
     /// Sends SIGKILL to the processes of the target that were not sent SIGKILL before. Returns whether SIGKILL was sent
     /// now, or `None` if the target is rsup's children and the kernel does not list them.
     fn kill(&mut self) -> Option<bool> {
-        if self.target != Target::Children && mem::replace(&mut self.kill_sent_to_target, true) {
+        if self.target != TargetProcesses::Children && mem::replace(&mut self.kill_sent_to_target, true) {
             return Some(false);
         }
         match self.target {
-            Target::Children => return self.kill_children(),
-            Target::Namespace => {
+            TargetProcesses::Children => return self.kill_children(),
+            TargetProcesses::Namespace => {
                 self.kill_namespace();
                 // The result of `kill_all` does not say to which processes rsup has no permission to send SIGKILL. So
                 // rsup also sends SIGKILL to each child with a kill(2) of its own, which reports a missing permission.
                 self.kill_children();
             }
-            Target::Group(group) => {
+            TargetProcesses::Group(group) => {
                 let sent = sys::killpg(group, Signal::KILL.number());
                 if sent == Err(Errno::EPERM) {
                     self.note_refused_group(group);
@@ -300,7 +302,7 @@ impl RemainingProcesses {
         if self.refused_groups.is_empty() && !self.sent.values().any(|sent| sent.kill_refused) {
             return false;
         }
-        if let Target::Group(group) = self.target {
+        if let TargetProcesses::Group(group) = self.target {
             return self.refused_groups.contains(&group);
         }
         let kill_was_refused = |child: &Pid| {

@@ -176,7 +176,7 @@ impl RequestWriter {
     /// Waits for `time`, or until rsup has ended or has executed itself again. Returns whether rsup has ended or has
     /// executed itself again: the pipe has no reader then.
     #[must_use]
-    pub fn wait_for_end(&self, time: Duration) -> bool {
+    pub fn wait_until_reader_closes(&self, time: Duration) -> bool {
         // poll(2) fails if a seccomp filter refuses it. Without the sleep, the caller would use all processor time.
         poll_for(self.0.as_fd(), PollFlags::POLLERR, poll_timeout(time)).unwrap_or_else(|_| {
             sleep_without_poll(time);
@@ -246,8 +246,8 @@ mod tests {
     fn a_client_notices_that_the_reader_has_ended() {
         let pipe = RequestPipe::new().unwrap();
         let writer = RequestWriter::open(&path_of(pipe.number())).unwrap();
-        assert!(!writer.wait_for_end(Duration::from_millis(1)));
+        assert!(!writer.wait_until_reader_closes(Duration::from_millis(1)));
         drop(pipe);
-        assert!(writer.wait_for_end(Duration::from_secs(60)));
+        assert!(writer.wait_until_reader_closes(Duration::from_secs(60)));
     }
 }

@@ -156,7 +156,7 @@ fn has_only_uid(wanted: u32) -> bool {
 /// Returns whether rsup's real user ID is 0. If a change of the user fails, rsup's message depends on this, as
 /// supervisord's does.
 #[must_use]
-pub fn is_root() -> bool {
+pub fn real_user_is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 

@@ -200,12 +200,12 @@ pub(super) fn report_interpreter(status: BorrowedFd<'_>, path: &CStr) {
     let path = path.get(..MAX_PATH_LENGTH).unwrap_or(path);
     // The report is written with one write(2). It has less than PIPE_BUF bytes, so the kernel writes it as a whole.
     let mut report = [0; ExecFailure::SIZE + MAX_PATH_LENGTH];
-    let mut unwritten = report.as_mut_slice();
+    let mut free_space = report.as_mut_slice();
     let head = [INTERPRETER, u8::try_from(path.len()).unwrap_or(u8::MAX), 0, 0, 0, 0, 0, 0];
     // Neither write fails, because the buffer has room for both.
-    let _ = unwritten.write_all(&head);
-    let _ = unwritten.write_all(path);
-    let unused = unwritten.len();
+    let _ = free_space.write_all(&head);
+    let _ = free_space.write_all(path);
+    let unused = free_space.len();
     let used = report.len().saturating_sub(unused);
     let _ = nix::unistd::write(status, report.get(..used).unwrap_or_default());
 }

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loader_of_a_program_is_found() {
+    fn unusable_loader_is_found() {
         for (layout, class) in [(&ELF64, libc::ELFCLASS64), (&ELF32, libc::ELFCLASS32)] {
             let found = unusable_interpreter_path(&program(layout, class, b"/lib/ld-none.so.1\0"));
             assert_eq!(found.as_deref(), Some(c"/lib/ld-none.so.1"), "{class}");

@@ -24,7 +24,7 @@ mod relay;
 mod rlimit;
 mod signals;
 mod socket;
-mod spawn_command;
+mod spawn_one_command;
 mod spawn_program;
 mod stdio;
 mod system;
@@ -37,7 +37,9 @@ mod write_journal;
 pub use alloc::RetryingAllocator;
 pub use clock::{LocalTime, WallTime, monotonic_nanos, processor_time};
 pub use control::{MemoryFile, RequestPipe, RequestWriter, open_regular, set_dumpable};
-pub use credentials::{CredentialStep, Credentials, UserError, drop_privileges, is_root, resolve_user};
+pub use credentials::{
+    CredentialStep, Credentials, UserError, drop_privileges, real_user_is_root, resolve_user,
+};
 pub use directory::list_directory;
 pub use errno::Errno;
 pub use exec_status::{ExecFailure, ExecStep, FailureReport};
@@ -58,7 +60,7 @@ pub use signals::{
     reset_dispositions, sigchld_pending, wait_for_signal,
 };
 pub use socket::{check_listen_unix, listen_tcp, listen_unix};
-pub use spawn_command::spawn_command;
+pub use spawn_one_command::spawn_one_command;
 pub use spawn_program::{
     Child, ExecStatusPipe, FifoHandling, FifoOpenErrors, LogFile, Output, SpawnDefaults, SpawnSpec, Stdin,
     spawn,

@@ -24,7 +24,7 @@ pub struct OutputStream {
     /// The terminal, opened again through /proc with O_NONBLOCK, so that the flag affects only rsup. There is no other
     /// way to write to a terminal without waiting. `None` if the stream is not a character device, or if it cannot be
     /// opened again.
-    reopened: Option<OwnedFd>,
+    reopened_terminal: Option<OwnedFd>,
 }
 
 impl OutputStream {
@@ -45,19 +45,19 @@ impl OutputStream {
     pub fn pipe(writer: OwnedFd) -> Self {
         // SAFETY: `into_raw_fd` gives up the only owner of the descriptor, so nothing closes it.
         let fd = unsafe { BorrowedFd::borrow_raw(writer.into_raw_fd()) };
-        Self { fd, kind: StreamKind::Pipe, reopened: None }
+        Self { fd, kind: StreamKind::Pipe, reopened_terminal: None }
     }
 
     fn of(fd: RawFd, path: &str) -> Self {
         let fd = standard_fd(fd);
         let kind = stream_kind(fd);
-        let reopened = if kind == StreamKind::CharacterDevice {
+        let reopened_terminal = if kind == StreamKind::CharacterDevice {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             nix::fcntl::open(path, flags, Mode::empty()).ok()
         } else {
             None
         };
-        Self { fd, kind, reopened }
+        Self { fd, kind, reopened_terminal }
     }
 
     /// Writes as much of `bytes` as there is room for, and returns the number of bytes written. A pipe takes up to
@@ -66,7 +66,7 @@ impl OutputStream {
     /// # Errors
     /// Returns EAGAIN if there may be room later. After any other errno there may never be room again.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        match (self.kind, &self.reopened) {
+        match (self.kind, &self.reopened_terminal) {
             (StreamKind::Pipe, _) => write_to_pipe(self.fd, bytes),
             (StreamKind::Socket, _) => write_to_socket(self.fd, bytes),
             // A write to a regular file waits for no reader.
@@ -93,7 +93,7 @@ impl OutputStream {
 /// Returns the descriptor that poll(2) and epoll(7) report as writable when the stream has room for more bytes.
 impl AsFd for OutputStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reopened.as_ref().map_or(self.fd, AsFd::as_fd)
+        self.reopened_terminal.as_ref().map_or(self.fd, AsFd::as_fd)
     }
 }
 

@@ -79,7 +79,7 @@ fn policy_ms(count: usize, is_ordered: bool) -> f64 {
     let begin = Instant::now();
     let mut processes =
         ProcessSet::new(specs, Settings { ordered_startup: is_ordered, ..Settings::default() });
-    processes.start_autostart(now);
+    processes.begin_first_starts(now);
     let mut started = 0;
     while let Some(action) = processes.next_action() {
         if let Action::Process(id, ProcessAction::Spawn) = action {

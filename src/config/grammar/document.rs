@@ -160,7 +160,7 @@ impl<'t> Document<'t> {
 
     /// All sections except `[DEFAULT]`, in the order of their first headers.
     pub(crate) fn sections(&self) -> Vec<Section<'_>> {
-        let defaults = self.defaults_by_key();
+        let defaults = self.known_default_keys();
         let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
         let first_parts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
         let non_default_parts = first_parts.filter(|(_, part)| part.name != DEFAULT);
@@ -221,7 +221,7 @@ impl<'t> Document<'t> {
     }
 
     /// The keys of `[DEFAULT]` that are known in some kind of section.
-    fn defaults_by_key(&self) -> Vec<DefaultKey<'_>> {
+    fn known_default_keys(&self) -> Vec<DefaultKey<'_>> {
         let mut keys: Vec<DefaultKey<'_>> = Vec::new();
         for (key, value) in self.defaults().filter(|(key, _)| known_keys::is_known(key)) {
             match keys.iter_mut().find(|known| known.key == key) {

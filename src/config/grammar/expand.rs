@@ -79,9 +79,9 @@ impl<'a> ExpansionVars<'a> {
     }
 
     fn variable(&self, name: &str) -> Option<&'a str> {
-        let own =
+        let program_value =
             self.program_environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        own.or_else(|| self.environment.get(name))
+        program_value.or_else(|| self.environment.get(name))
     }
 
     /// All names, sorted, as supervisord's message about an unknown name lists them.
@@ -146,7 +146,7 @@ pub(crate) fn expand(value: &str, vars: &ExpansionVars<'_>, option: &dyn Display
 pub(crate) fn describe_expansion_cause(
     value: &str,
     vars: &ExpansionVars<'_>,
-    can_cause_error: &dyn Fn(char) -> bool,
+    can_cause_syntax_error: &dyn Fn(char) -> bool,
 ) -> String {
     let mut remaining = value;
     while let Some((_, after)) = remaining.split_once('%') {
@@ -154,7 +154,7 @@ pub(crate) fn describe_expansion_cause(
         let name = after.strip_prefix('(').and_then(|after| after.split_once(')')).map(|(name, _)| name);
         if let Some(name) = name
             && let Some(VarValue::Text(text)) = vars.get(name)
-            && let Some(cause) = text.chars().find(|c| can_cause_error(*c))
+            && let Some(cause) = text.chars().find(|c| can_cause_syntax_error(*c))
         {
             return format!(" (the value of %({name})s contains {})", repr(&cause.to_string()));
         }

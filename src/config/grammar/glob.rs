@@ -12,17 +12,17 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
 
 /// `os.path.normpath` of an absolute path: removes `.`, `..` and repeated slashes, and ignores symbolic links.
 pub(crate) fn normal(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
+    let mut components = Vec::new();
+    for component in path.split('/') {
+        match component {
             "" | "." => {}
             ".." => {
-                let _parent = parts.pop();
+                let _parent = components.pop();
             }
-            _ => parts.push(part),
+            _ => components.push(component),
         }
     }
-    format!("/{}", parts.join("/"))
+    format!("/{}", components.join("/"))
 }
 
 /// `glob.has_magic`: whether a pattern has wildcards.

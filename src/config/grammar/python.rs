@@ -29,7 +29,7 @@ pub(crate) fn strip_end(text: &str) -> &str {
 /// `int(text, radix)` for radix 10 and 8. The text may have white space around the number, a sign, `_` between digits,
 /// and for radix 8 the prefix `0o`. Python's integers have no limit. Here a number above `i64::MAX` becomes `i64::MAX`,
 /// and a number below `-i64::MAX` becomes `-i64::MAX`, because no key needs a larger one.
-pub(crate) fn int(text: &str, radix: u8) -> Option<i64> {
+pub(crate) fn saturating_int(text: &str, radix: u8) -> Option<i64> {
     // For ASCII text, int() strips only the white space of C's isspace().
     let is_stripped = |c: char| is_space(c) && !(text.is_ascii() && ('\u{1c}'..='\u{1f}').contains(&c));
     let body = text.trim_matches(is_stripped);
@@ -152,11 +152,11 @@ mod tests {
             ("--1", None),
         ];
         for (text, want) in table {
-            assert_eq!(int(text, 10), want, "{text:?}");
+            assert_eq!(saturating_int(text, 10), want, "{text:?}");
         }
         let octal = [("022", Some(18)), ("0o22", Some(18)), ("0O_7", Some(7)), ("8", None), ("0o", None)];
         for (text, want) in octal {
-            assert_eq!(int(text, 8), want, "{text:?}");
+            assert_eq!(saturating_int(text, 8), want, "{text:?}");
         }
     }
 

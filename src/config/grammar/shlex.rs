@@ -38,7 +38,7 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         let value = tokens.next().filter(|equals| equals == "=").and_then(|_| tokens.next());
         let value = value.ok_or_else(|| format!("Unexpected end of key/value pairs in value '{text}'"))?;
         pairs.set_owned(key, value);
-        let _separator = tokens.next();
+        let _pair_separator = tokens.next();
     }
     Ok(pairs.into_vec())
 }

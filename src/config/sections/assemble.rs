@@ -32,11 +32,11 @@ pub(crate) fn assemble(
         notices,
         processes_left: MAX_PROCESSES,
         text_bytes_left: Some(MAX_TOTAL_TEXT_BYTES),
-        known_users: NameIndex::default(),
+        valid_users: NameIndex::default(),
         own_user: None,
         can_change_to_own_user: true,
         tried_program_users: Vec::new(),
-        waiting: Vec::new(),
+        program_waits: Vec::new(),
     };
     let config = read_sections(&mut context);
     warnings::warn_unknown_names(&mut context);

@@ -14,7 +14,7 @@ use super::value::{boolean, comma_list, integer, unix_url};
 use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::shlex;
-use crate::config::model::{Listener, Replacement, StartStep};
+use crate::config::model::{Listener, Replacement, RsupStartStep};
 use crate::policy::Level;
 
 /// supervisord's event types (its documentation, "Event Types").
@@ -50,13 +50,13 @@ const EVENT_TYPES: [&str; 27] = [
 
 /// The event listeners that rsup does not run. Each row has the name of a program or Python module, and the feature of
 /// rsup that replaces the listener.
-const REPLACED: [(&str, Replacement); 4] = [
+const REPLACED_LISTENERS: [(&str, Replacement); 4] = [
     // The Python module and the command of supervisord-dependent-startup.
     ("supervisord_dependent_startup", Replacement::OrderedStart),
     ("supervisord-dependent-startup", Replacement::OrderedStart),
     // The command of the package ordered-startup-supervisord.
     (ORDERED_STARTUP, Replacement::OrderedStart),
-    ("supervisor_stdout", Replacement::PrefixedOutput),
+    ("supervisor_stdout", Replacement::SupervisorStdoutListener),
 ];
 const ORDERED_STARTUP: &str = "ordered-startup-listener";
 
@@ -89,16 +89,17 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
     }
     let command = reader.raw("command").map(Value::text).unwrap_or_default();
     let words = shlex::split(&command).unwrap_or_default();
-    let replaced = REPLACED.iter().find(|(name, _)| words.iter().any(|word| is_word_of(word, name)));
-    if let Some((name, _)) = replaced {
+    let replaced_listener =
+        REPLACED_LISTENERS.iter().find(|(name, _)| words.iter().any(|word| is_word_of(word, name)));
+    if let Some((name, _)) = replaced_listener {
         warn_replaced(reader, name);
-    } else if let Some(obstacle) = reader.context.try_step(StartStep::ListenerCommand(&words)) {
+    } else if let Some(obstacle) = reader.context.try_step(RsupStartStep::ListenerCommand(&words)) {
         reader.report_obstacle("command", obstacle);
     }
     Listener {
         events,
         buffer_size: usize::try_from(size).unwrap_or(usize::MAX),
-        replacement: replaced.map(|(_, replacement)| *replacement),
+        replacement: replaced_listener.map(|(_, replacement)| *replacement),
         http_server_url: http_server_url(reader.context, vars),
     }
 }

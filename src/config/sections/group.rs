@@ -19,7 +19,7 @@ use super::section_reader::Context;
 use super::value::{DEFAULT_PRIORITY, comma_list, integer};
 use crate::config::grammar::collections::{NameIndex, StableSort, pick};
 use crate::config::grammar::document::Section;
-use crate::config::model::{ProcessConfig, SectionKind};
+use crate::config::model::{ProcessConfig, ProcessKind};
 use crate::config::warnings;
 
 /// The default priority of a group of event listeners. With this priority, supervisord starts the group before the
@@ -46,7 +46,7 @@ pub(crate) fn processes_in_start_order<'a>(
     let mut processes = Vec::new();
     // supervisord reads the kinds of groups in this order, and groups of equal priority and name keep this order.
     let mut groups = heterogeneous_groups(context, defaults, &mut grouped_sections, &mut processes);
-    for kind in [SectionKind::Program, SectionKind::EventListener, SectionKind::FcgiProgram] {
+    for kind in [ProcessKind::Program, ProcessKind::EventListener, ProcessKind::FcgiProgram] {
         for (section, name) in context.sections_with_prefix(prefix(kind)) {
             if grouped_sections.get(section.name).is_none() {
                 groups.extend(homogeneous_group(context, defaults, (section, name), kind, &mut processes));
@@ -79,9 +79,9 @@ fn push_uniquely_named(processes: &[ProcessConfig], group: Range<usize>, start_o
         start_order.push(group.start);
         return;
     }
-    let mut places = NameIndex::default();
+    let mut places_by_process_name = NameIndex::default();
     for (index, process) in group.clone().zip(processes.get(group).unwrap_or(&[])) {
-        let place = places.get_or_insert(&process.name, start_order.len());
+        let place = places_by_process_name.get_or_insert(&process.name, start_order.len());
         match start_order.get_mut(place) {
             Some(earlier) => *earlier = index,
             None => start_order.push(index),
@@ -113,7 +113,7 @@ fn heterogeneous_groups<'a>(
             let Some(program_name) = context.reader(member).name_after_colon() else { continue };
             let source = ProgramSource {
                 section: member,
-                kind: SectionKind::Program,
+                kind: ProcessKind::Program,
                 program_name,
                 group_name: name.clone(),
                 group_priority: priority,
@@ -167,11 +167,11 @@ fn listed_sections<'a>(
 }
 
 /// What the name of a section of this kind begins with.
-fn prefix(kind: SectionKind) -> &'static str {
+fn prefix(kind: ProcessKind) -> &'static str {
     match kind {
-        SectionKind::Program => "program:",
-        SectionKind::EventListener => "eventlistener:",
-        SectionKind::FcgiProgram => "fcgi-program:",
+        ProcessKind::Program => "program:",
+        ProcessKind::EventListener => "eventlistener:",
+        ProcessKind::FcgiProgram => "fcgi-program:",
     }
 }
 
@@ -181,17 +181,17 @@ fn homogeneous_group<'a>(
     context: &mut Context<'a>,
     defaults: &ProgramDefaults<'_>,
     (section, name): (&'a Section<'a>, &str),
-    kind: SectionKind,
+    kind: ProcessKind,
     processes: &mut Vec<ProcessConfig>,
 ) -> Option<Group<'a>> {
     let vars = context.base_vars(defaults.variables);
     let mut reader = context.reader(section);
-    let is_listener = kind == SectionKind::EventListener;
+    let is_listener = kind == ProcessKind::EventListener;
     let default_priority = if is_listener { EVENTLISTENER_PRIORITY } else { DEFAULT_PRIORITY };
     let group_priority = reader.value_or("priority", &vars, default_priority, integer);
     let listener = is_listener.then(|| Rc::new(eventlistener::read_keys(&mut reader, &vars)));
     let program_name = reader.name_after_colon()?;
-    let socket = (kind == SectionKind::FcgiProgram)
+    let socket = (kind == ProcessKind::FcgiProgram)
         .then(|| fcgi_socket::read_socket(&mut reader, &vars, &program_name))
         .flatten();
     // supervisord strips blanks around the name of an event listener, but not around the name of its group.

@@ -98,11 +98,11 @@ fn check_unix_http_server(
 
 /// Checks `username` and `password` of an HTTP server.
 fn check_login(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars<'_>) {
-    let is_set = ["username", "password"].map(|key| {
+    let are_set = ["username", "password"].map(|key| {
         let _without_effect = reader.text(key, vars);
         reader.raw(key).is_some()
     });
-    if is_set == [true, false] || is_set == [false, true] {
+    if are_set == [true, false] || are_set == [false, true] {
         let why = "contains incomplete authentication: If a username or a password is specified, both the username \
                    and password must be specified";
         reader.error("", format!("Section [{}] {why}", reader.section.name));

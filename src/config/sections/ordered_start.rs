@@ -23,7 +23,7 @@ use super::wait_graph::{self, ProgramWaits, Sorted, Wait};
 use crate::config::grammar::collections::NameIndex;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::config::grammar::python::repr;
-use crate::config::model::{ProcessConfig, SectionKind, Startup};
+use crate::config::model::{ProcessConfig, ProcessKind, Startup};
 use crate::policy::{AutoRestart, Dependency, ProcessIndex, StartupWait, StateName};
 
 const DEPENDENT_STARTUP: &str = "dependent_startup";
@@ -44,7 +44,7 @@ pub(crate) fn read_keys(
     let mut waits = Vec::new();
     read_wait_for(reader, vars, numprocs, &mut waits);
     let depends_on = reader.text(DEPENDS_ON, vars).unwrap_or_default();
-    if process.kind == SectionKind::EventListener {
+    if process.kind == ProcessKind::EventListener {
         return;
     }
     let spec = &mut process.spec;
@@ -74,7 +74,7 @@ pub(crate) fn read_keys(
     if spec.dependent_startup || !waits.is_empty() || spec.startup_wait == StartupWait::Exited {
         let name = Rc::clone(&process.program);
         let section = reader.section;
-        reader.context.waiting.push(ProgramWaits { section, name, inherits_priority, waits });
+        reader.context.program_waits.push(ProgramWaits { section, name, inherits_priority, waits });
     }
 }
 
@@ -99,18 +99,18 @@ fn read_wait_for(
     let mut index = NameIndex::default();
     for item in text.split_ascii_whitespace() {
         let (name, states) = item.split_once(':').unwrap_or((item, "RUNNING"));
-        let mut known = Vec::new();
+        let mut valid_states = Vec::new();
         for state in states.split(',') {
             match awaited_state(state) {
-                Some(state) => known.push(state),
+                Some(state) => valid_states.push(state),
                 None => warn_and_log(reader, WAIT_FOR, format!("ignored invalid state {}", repr(state))),
             }
         }
-        if known.is_empty() {
+        if valid_states.is_empty() {
             let expected = "STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL";
             reader.error(WAIT_FOR, format!("no valid state in {}: {expected}", repr(item)));
         }
-        let wait = Wait { key: WAIT_FOR, name: name.to_owned(), states: known.into() };
+        let wait = Wait { key: WAIT_FOR, name: name.to_owned(), states: valid_states.into() };
         let place = index.get_or_insert(name, waits.len());
         match waits.get_mut(place) {
             Some(earlier) => *earlier = wait,
@@ -130,7 +130,7 @@ struct Program<'a> {
     /// The waits that the program's section sets. `None` if the program waits for nothing and has neither
     /// `dependent_startup` nor `startup_wait=exited` (set or by default).
     wait_settings: Option<ProgramWaits<'a>>,
-    /// The indices of the programs that the program waits for, in the order of the waits in `waiting_program`.
+    /// The indices of the programs that the program waits for, in the order of the waits in `wait_settings`.
     targets: Vec<usize>,
     /// The least of the program's own `priority` and the priorities that it inherits.
     priority: i64,
@@ -151,7 +151,7 @@ type Step = (i64, i64);
 /// Looks up the names of the programs that are waited for, and sets the dependencies of all processes. `processes` must
 /// be in start order.
 pub(crate) fn resolve(context: &mut Context<'_>, startup: Startup, processes: &mut [ProcessConfig]) {
-    let waiting = std::mem::take(&mut context.waiting);
+    let waiting = std::mem::take(&mut context.program_waits);
     if waiting.is_empty() {
         return;
     }
@@ -227,15 +227,15 @@ fn find_targets<'a>(context: &mut Context<'a>, index: &NameIndex, program: &mut 
 
 /// Reports that each of these programs waits for the next, and the last for the first.
 fn report_cycle<'a>(context: &mut Context<'a>, programs: &[Program<'a>], cycle: &[usize]) {
-    let waiting_program =
+    let wait_settings_at =
         |place: &usize| programs.get(*place).and_then(|program| program.wait_settings.as_ref());
-    let Some(first) = cycle.first().and_then(waiting_program) else { return };
-    let mut others: Vec<_> =
-        cycle.iter().skip(1).filter_map(waiting_program).map(|waiting| &*waiting.name).collect();
-    others.push(&first.name);
-    let wait = first.waits.iter().find(|wait| others.first() == Some(&wait.name.as_str()));
+    let Some(first) = cycle.first().and_then(wait_settings_at) else { return };
+    let mut awaited_names: Vec<_> =
+        cycle.iter().skip(1).filter_map(wait_settings_at).map(|waiting| &*waiting.name).collect();
+    awaited_names.push(&first.name);
+    let wait = first.waits.iter().find(|wait| awaited_names.first() == Some(&wait.name.as_str()));
     let key = wait.map_or("", |wait| wait.key);
-    let why = format!("{} waits for {}", first.name, others.join(", which waits for "));
+    let why = format!("{} waits for {}", first.name, awaited_names.join(", which waits for "));
     context.reader(first.section).error(key, why);
 }
 

@@ -51,7 +51,7 @@ use crate::config::grammar::collections::{EnvMap, StableSort};
 use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::shlex;
-use crate::config::model::{Listener, LogFile, ProcessConfig, Rotation, SectionKind, Socket, StreamEvents};
+use crate::config::model::{Listener, LogFile, ProcessConfig, ProcessKind, Rotation, Socket, StreamEvents};
 use crate::config::warnings;
 use crate::policy::{AutoRestart, ProcessSpec, ShutdownOn, Signal, StartupWait};
 
@@ -76,7 +76,7 @@ pub(crate) struct ProgramDefaults<'a> {
 /// A section to read, and the group that its processes belong to.
 pub(crate) struct ProgramSource<'a> {
     pub(crate) section: &'a Section<'a>,
-    pub(crate) kind: SectionKind,
+    pub(crate) kind: ProcessKind,
     pub(crate) program_name: String,
     pub(crate) group_name: String,
     pub(crate) group_priority: i64,
@@ -232,7 +232,7 @@ fn process_spec(
     // With `startsecs=0`, a process is RUNNING at once. People set this key together with `autorestart=false` for
     // jobs that end, so such a process counts as up only when it has exited.
     let is_one_shot = autorestart == AutoRestart::Never && startsecs <= 0;
-    let is_listener = source.kind == SectionKind::EventListener;
+    let is_listener = source.kind == ProcessKind::EventListener;
     // `[supervisord] shutdown_on` is the default of the programs, but not of the event listeners.
     let default_shutdown_on = if is_listener { ShutdownOn::Never } else { defaults.shutdown_on };
     ProcessSpec {

@@ -8,7 +8,7 @@ use super::wait_graph::ProgramWaits;
 use crate::config::grammar::collections::{EnvMap, NameIndex};
 use crate::config::grammar::document::{Document, Section, SourceLocation, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
-use crate::config::model::{Machine, Obstacle, Overrides, Socket, StartStep};
+use crate::config::model::{Machine, Obstacle, Overrides, RsupStartStep, Socket};
 use crate::config::report::{Notice, Report, SectionKey, Severity};
 use crate::policy::Level;
 
@@ -28,7 +28,7 @@ pub(crate) struct Context<'a> {
     /// How many more bytes of text may be read or kept; `None` after the limit was exceeded.
     pub(crate) text_bytes_left: Option<usize>,
     /// The `user` values that were found valid. They are kept because each look-up reads /etc/passwd and /etc/group.
-    pub(crate) known_users: NameIndex,
+    pub(crate) valid_users: NameIndex,
     /// The user that rsup changes to when it starts. `None` if no user is set, if that user does not exist, or before
     /// `[supervisord]` has been read.
     pub(crate) own_user: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Context<'a> {
     /// that no user is tried twice.
     pub(crate) tried_program_users: Vec<(String, Option<Obstacle>)>,
     /// The programs that wait for other programs, or that have `dependent_startup=true` or `startup_wait=exited`.
-    pub(crate) waiting: Vec<ProgramWaits<'a>>,
+    pub(crate) program_waits: Vec<ProgramWaits<'a>>,
 }
 
 /// Limit on the number of processes, so that a mistyped `numprocs` cannot exhaust the memory.
@@ -106,9 +106,9 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Returns a message. If the user does not exist, it is the message that supervisord writes for this value.
     pub(crate) fn check_user(&mut self, user: &str) -> Result<(), String> {
-        if self.known_users.get(user).is_none() {
+        if self.valid_users.get(user).is_none() {
             (self.machine.check_user)(user)?;
-            self.known_users.insert(user);
+            self.valid_users.insert(user);
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl<'a> Context<'a> {
     /// user.
     pub(crate) fn try_own_user(&mut self, user: &str) -> Option<Obstacle> {
         let obstacle =
-            self.machine.try_step.and_then(|try_step| try_step(StartStep::SupervisordUser(user)).err());
+            self.machine.try_step.and_then(|try_step| try_step(RsupStartStep::SupervisordUser(user)).err());
         self.own_user = Some(user.to_owned());
         self.can_change_to_own_user = obstacle.is_none();
         obstacle
@@ -129,17 +129,17 @@ impl<'a> Context<'a> {
             return obstacle.clone();
         }
         let own_user = self.own_user.as_deref();
-        let obstacle = self.try_step(StartStep::ProgramUser { own_user, user });
+        let obstacle = self.try_step(RsupStartStep::ProgramUser { own_user, user });
         self.tried_program_users.push((user.to_owned(), obstacle.clone()));
         obstacle
     }
 
     /// For `--check`: tries to create the socket of a program that runs as `user`.
     pub(crate) fn try_create_socket(&self, socket: &Socket, user: Option<&str>) -> Option<Obstacle> {
-        self.try_step(StartStep::Socket { own_user: self.own_user.as_deref(), socket, user })
+        self.try_step(RsupStartStep::Socket { own_user: self.own_user.as_deref(), socket, user })
     }
 
-    pub(crate) fn try_step(&self, step: StartStep<'_>) -> Option<Obstacle> {
+    pub(crate) fn try_step(&self, step: RsupStartStep<'_>) -> Option<Obstacle> {
         self.machine.try_step.filter(|_| self.can_change_to_own_user)?(step).err()
     }
 

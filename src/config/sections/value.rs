@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::config::grammar::expand::{ExpansionVars, describe_expansion_cause};
 use crate::config::grammar::glob::normal;
-use crate::config::grammar::python::{int, is_space, repr, strip};
+use crate::config::grammar::python::{is_space, repr, saturating_int, strip};
 use crate::config::grammar::shlex;
-use crate::config::model::{Address, LogFile, OutputMode, Startup};
+use crate::config::model::{LogFile, OutputMode, SocketAddress, Startup};
 use crate::policy::{AutoRestart, Level, ShutdownOn, Signal, StartupWait, StateName};
 
 /// The `priority` of a program or a group whose section does not set one.
@@ -29,7 +29,7 @@ fn known_boolean(text: &str) -> Option<bool> {
 /// # Errors
 /// Returns the message that supervisord writes for this value.
 pub fn integer(text: &str) -> Result<i64, String> {
-    int(text, 10).ok_or_else(|| format!("invalid literal for int() with base 10: {}", repr(text)))
+    saturating_int(text, 10).ok_or_else(|| format!("invalid literal for int() with base 10: {}", repr(text)))
 }
 
 /// Parses a number of seconds that is 0 or more (`stop_timeout`, which supervisord does not have).
@@ -46,7 +46,8 @@ pub fn seconds(text: &str) -> Result<u64, String> {
 /// # Errors
 /// Returns the message that supervisord writes for this value.
 pub fn octal(text: &str) -> Result<u32, String> {
-    let mode = int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
+    let mode =
+        saturating_int(text, 8).ok_or_else(|| format!("{text} can not be converted to an octal type"))?;
     Ok(u32::try_from(mode).or_else(|_| u32::try_from(mode & 0o777)).unwrap_or(0))
 }
 
@@ -55,7 +56,7 @@ pub fn octal(text: &str) -> Result<u32, String> {
 /// # Errors
 /// Returns the message that supervisord writes for this value.
 pub fn byte_size(text: &str) -> Result<i64, String> {
-    if let Some(number) = int(text, 10) {
+    if let Some(number) = saturating_int(text, 10) {
         return Ok(number);
     }
     // supervisord's message quotes the value in lower case.
@@ -69,7 +70,7 @@ pub fn byte_size(text: &str) -> Result<i64, String> {
 /// Parses a signal number or name, with or without `SIG`. As in supervisord, a number is valid if a name in Python's
 /// `signal` module begins with `SIG` and has this value. So 0 is valid, because `signal.SIG_DFL` is 0.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {
-    if let Some(number) = int(text, 10) {
+    if let Some(number) = saturating_int(text, 10) {
         let named = Signal::from_number(number).filter(|_| matches!(number, 0..=31 | 34 | 64));
         return named.ok_or_else(|| format!("value {} is not a valid signal number", repr(text)));
     }
@@ -82,7 +83,7 @@ pub(crate) fn exit_codes(text: &str) -> Result<Rc<[u8]>, String> {
     if text.is_empty() {
         return Ok(Rc::new([]));
     }
-    let codes = text.split(',').map(|code| int(code, 10).and_then(|code| u8::try_from(code).ok()));
+    let codes = text.split(',').map(|code| saturating_int(code, 10).and_then(|code| u8::try_from(code).ok()));
     codes.collect::<Option<_>>().ok_or_else(|| format!("not a valid list of exit codes: {}", repr(text)))
 }
 
@@ -241,10 +242,10 @@ pub(crate) fn unix_url(path: &str) -> String {
 
 /// Parses `[fcgi-program:x] socket`. Two of supervisord's messages are the text of a Python tuple, by a mistake in
 /// supervisord.
-pub(crate) fn fcgi_socket_address(text: &str, has_unix_only_keys: bool) -> Result<Address, String> {
+pub(crate) fn fcgi_socket_address(text: &str, has_unix_only_keys: bool) -> Result<SocketAddress, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') {
-            Ok(Address::Unix(path.to_owned()))
+            Ok(SocketAddress::Unix(path.to_owned()))
         } else {
             Err(format!("('Unix socket path %s is not an absolute path', {})", repr(path)))
         };
@@ -259,7 +260,7 @@ pub(crate) fn fcgi_socket_address(text: &str, has_unix_only_keys: bool) -> Resul
         Some((host, digits))
             if is_host(host) && !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) =>
         {
-            Ok(Address::Tcp(host.to_ascii_lowercase(), port(digits)?))
+            Ok(SocketAddress::Tcp(host.to_ascii_lowercase(), port(digits)?))
         }
         _ => Err(format!("('Bad socket format %s', {})", repr(text))),
     }
@@ -405,8 +406,11 @@ mod tests {
         assert_eq!(error(check_inet_http_port("host:")), "no port number specified in ''");
         assert_eq!(error(check_inet_http_port(":0")), "0 is below lower bound (1)");
         assert_eq!(unix_url("/run/x/../y.sock"), "unix:///run/y.sock");
-        assert_eq!(fcgi_socket_address("tcp://Host:9000", false), Ok(Address::Tcp("host".to_owned(), 9000)));
-        assert_eq!(fcgi_socket_address("unix:///run/x", true), Ok(Address::Unix("/run/x".to_owned())));
+        assert_eq!(
+            fcgi_socket_address("tcp://Host:9000", false),
+            Ok(SocketAddress::Tcp("host".to_owned(), 9000))
+        );
+        assert_eq!(fcgi_socket_address("unix:///run/x", true), Ok(SocketAddress::Unix("/run/x".to_owned())));
         assert_eq!(error(fcgi_socket_address("foo", false)), "('Bad socket format %s', 'foo')");
         assert!(
             error(fcgi_socket_address("tcp://h:1", true)).starts_with("socket_owner and socket_mode params")

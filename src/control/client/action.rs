@@ -156,12 +156,14 @@ fn is_at_rest(record: &Record<'_>) -> bool {
 
 /// Returns the outcome of a start that failed for this reason.
 fn failed_start(reason: &str) -> Outcome {
-    let not_executable = ["can't parse command", "command is empty", "no permission to run command"];
-    let not_a_program = [" is not executable", " is a directory"];
+    let not_executable_beginnings =
+        ["can't parse command", "command is empty", "no permission to run command"];
+    let not_executable_endings = [" is not executable", " is a directory"];
     if reason.starts_with("can't find command") {
         Outcome::NoSuchFile
-    } else if not_executable.iter().any(|start| reason.starts_with(start))
-        || (reason.starts_with("command at ") && not_a_program.iter().any(|end| reason.ends_with(end)))
+    } else if not_executable_beginnings.iter().any(|start| reason.starts_with(start))
+        || (reason.starts_with("command at ")
+            && not_executable_endings.iter().any(|end| reason.ends_with(end)))
     {
         Outcome::NotExecutable
     } else {

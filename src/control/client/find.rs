@@ -7,8 +7,8 @@
 //! Any process can have a file that looks like a board. So the client considers only processes of its own user and of
 //! root, unless the variable names the process or it is process 1.
 
-use super::connection::{Rsup, deadline};
 use super::failure::Failure;
+use super::running_rsup::{Rsup, deadline};
 use crate::control::board::LINK;
 use crate::sys::{list_directory, parent};
 use std::fs;
@@ -20,7 +20,7 @@ use std::{env, process};
 /// The variable that names the process to control.
 const VARIABLE: &str = "RSUP_PID";
 /// The bit of a link in /proc/PID/fd that says that the descriptor is open for writing.
-const WRITABLE: u32 = 0o200;
+const OPEN_FOR_WRITING: u32 = 0o200;
 
 /// Finds the rsup to control.
 pub(super) fn find() -> Result<Rsup, Failure> {
@@ -119,7 +119,7 @@ fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
                 continue;
             }
         }
-        let is_open_for_writing = |link: fs::Metadata| link.mode() & WRITABLE != 0;
+        let is_open_for_writing = |link: fs::Metadata| link.mode() & OPEN_FOR_WRITING != 0;
         if fs::symlink_metadata(&path).is_ok_and(is_open_for_writing)
             && let Some(rsup) = Rsup::open(pid, &path, deadline)?
         {

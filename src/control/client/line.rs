@@ -4,7 +4,7 @@ use super::action::Action;
 use super::client_run::{ClientRun, read_line};
 use super::failure::Failure;
 use super::find::find;
-use super::{control, help, status, tail};
+use super::{help, request_commands, status, tail};
 use crate::cli::SUPERVISORD_VERSION;
 use crate::config::value::signal;
 use crate::control::request::Request;
@@ -118,12 +118,12 @@ fn execute(client_run: &mut ClientRun<'_>, line: &InputLine) -> Result<(), Failu
         "health" => status::health(client_run, &board, &words),
         "pid" => status::pid(client_run, rsup.pid, &board, &words),
         "avail" => status::avail(client_run, &board),
-        "start" => control::start_stop_or_signal(client_run, &rsup, Action::Start, &words),
-        "stop" => control::start_stop_or_signal(client_run, &rsup, Action::Stop, &words),
-        "restart" => control::restart(client_run, &rsup, &words),
+        "start" => request_commands::start_stop_or_signal(client_run, &rsup, Action::Start, &words),
+        "stop" => request_commands::start_stop_or_signal(client_run, &rsup, Action::Stop, &words),
+        "restart" => request_commands::restart(client_run, &rsup, &words),
         "signal" => {
             let number = words.first().and_then(|name| signal(name).ok()).map(|signal| signal.number());
-            control::start_stop_or_signal(
+            request_commands::start_stop_or_signal(
                 client_run,
                 &rsup,
                 Action::Signal(number),
@@ -132,11 +132,17 @@ fn execute(client_run: &mut ClientRun<'_>, line: &InputLine) -> Result<(), Failu
         }
         "shutdown" => {
             let question = "Really shut the remote supervisord process down y/N? ";
-            control::confirm_and_send(client_run, &rsup, Request::Shutdown, question, "Shut down")
+            request_commands::confirm_and_send(client_run, &rsup, Request::Shutdown, question, "Shut down")
         }
         "reload" => {
             let question = "Really restart the remote supervisord process y/N? ";
-            control::confirm_and_send(client_run, &rsup, Request::Reload, question, "Restarted supervisord")
+            request_commands::confirm_and_send(
+                client_run,
+                &rsup,
+                Request::Reload,
+                question,
+                "Restarted supervisord",
+            )
         }
         "tail" => tail::tail(client_run, &rsup, &board, &words),
         _ => client_run.line(format_args!("{SUPERVISORD_VERSION}")),

@@ -1,20 +1,20 @@
 //! The client: the commands of `supervisorctl`, with its texts and exit statuses.
 //!
 //! rsup does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
-//! (`connection.rs`), and waits until the board shows the result (`action.rs` decides, `control.rs` waits). If
-//! supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise.
+//! (`running_rsup.rs`), and waits until the board shows the result (`action.rs` decides, `request_commands.rs` waits).
+//! If supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise.
 
 mod action;
 mod client_run;
 mod config_loaders;
-mod connection;
-mod control;
 mod failure;
 mod find;
 mod help;
 mod line;
 mod names;
 mod options;
+mod request_commands;
+mod running_rsup;
 mod status;
 mod tail;
 

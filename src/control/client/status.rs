@@ -1,16 +1,16 @@
 //! The commands that only read the board: `status`, `pid` and `avail`, and rsup's own `health`.
 
 use super::client_run::ClientRun;
-use super::connection::BoardLines;
 use super::failure::Failure;
 use super::names::{self, Name};
+use super::running_rsup::BoardLines;
 use crate::control::board::{Record, State};
 use crate::sys::{LocalTime, TimeZone, WallTime};
 use std::fmt::Write as _;
 
 /// The smallest width of the name column of `status`. A longer name makes the column wider. Three blanks follow the
 /// column.
-const NAME_WIDTH: usize = 30;
+const MIN_NAME_WIDTH: usize = 30;
 const DAY: u64 = 86_400;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -20,7 +20,7 @@ pub(super) fn status(
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
-    let records = in_order_of_names(board)?;
+    let records = records_sorted_by_group(board)?;
     let shown = find_named_records(client_run, &records, words, 4)?;
     client_run.write(table(&shown).as_bytes())?;
     let is_in_stopped_states =
@@ -38,7 +38,7 @@ pub(super) fn health(
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
-    let records = in_order_of_names(board)?;
+    let records = records_sorted_by_group(board)?;
     let mut unhealthy = find_named_records(client_run, &records, words, 1)?;
     unhealthy.retain(|record| record.state != State::Running && is_meant_to_run(record));
     if !unhealthy.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn pid(
     board: &BoardLines,
     words: &[&str],
 ) -> Result<(), Failure> {
-    let records = in_order_of_names(board)?;
+    let records = records_sorted_by_group(board)?;
     if words.is_empty() {
         return client_run.line(format_args!("{own}"));
     }
@@ -103,19 +103,19 @@ fn avail_line(record: &Record<'_>) -> String {
     format!("{name:<32} in use    {start:<9} {}:{}\n", record.group_priority, record.priority)
 }
 
-fn in_order_of_names(board: &BoardLines) -> Result<Vec<Record<'_>>, Failure> {
+fn records_sorted_by_group(board: &BoardLines) -> Result<Vec<Record<'_>>, Failure> {
     // NUL sorts before every other character, and no name contains a NUL. So the processes are sorted by group, and
     // within a group by name.
     board.records_sorted_by(|record| [&*record.group, "\0", &*record.name].concat())
 }
 
 /// Returns the processes that the words name, in the order of the words; without words, all processes. If a word
-/// names no process, reports an error with the exit status `status`.
+/// names no process, reports an error with the exit status `error_status`.
 fn find_named_records<'a>(
     client_run: &mut ClientRun<'_>,
     records: &'a [Record<'a>],
     words: &[&str],
-    status: u8,
+    error_status: u8,
 ) -> Result<Vec<&'a Record<'a>>, Failure> {
     if words.is_empty() || words.contains(&"all") {
         return Ok(records.iter().collect());
@@ -129,9 +129,11 @@ fn find_named_records<'a>(
             continue;
         }
         match name {
-            Name::Group(group) => client_run.error(status, format_args!("{group}: ERROR (no such group)"))?,
+            Name::Group(group) => {
+                client_run.error(error_status, format_args!("{group}: ERROR (no such group)"))?
+            }
             Name::Process { .. } => {
-                client_run.error(status, format_args!("{word}: ERROR (no such process)"))?
+                client_run.error(error_status, format_args!("{word}: ERROR (no such process)"))?
             }
         }
     }
@@ -141,7 +143,7 @@ fn find_named_records<'a>(
 fn table(records: &[&Record<'_>]) -> String {
     let names: Vec<String> = records.iter().map(|record| names::of(record)).collect();
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let width = longest.max(NAME_WIDTH).saturating_add(3);
+    let width = longest.max(MIN_NAME_WIDTH).saturating_add(3);
     let zone = TimeZone::of_environment();
     let now = WallTime::now().seconds();
     let mut table = String::new();

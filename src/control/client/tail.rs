@@ -5,10 +5,10 @@
 
 use super::client_run::ClientRun;
 use super::config_loaders::Launch;
-use super::connection::{BoardLines, Rsup};
 use super::failure::Failure;
 use super::help;
 use super::names::Name;
+use super::running_rsup::{BoardLines, Rsup};
 use crate::config::{LogFile, ProcessConfig, descriptor_of_path, expand_home, repr, value};
 use crate::sys;
 use std::ffi::{OsStr, OsString};

@@ -62,7 +62,7 @@ impl<'a> Listeners<'a> {
     /// Applies a record of rsup.
     pub(super) fn apply(&mut self, record: ChangeRecord, poller: &Poller) {
         match record {
-            ChangeRecord::Ended { process } => self.note_ended(process, poller),
+            ChangeRecord::Ended { process } => self.drain_and_close_pipes(process, poller),
             ChangeRecord::Forked { process, pid } => self.note_forked(process, pid, poller),
             ChangeRecord::Changed { process, pid, transition } => {
                 self.note_transition(process, pid, transition)
@@ -78,11 +78,11 @@ impl<'a> Listeners<'a> {
     /// a pool gets the events about its own group and the groups created after it, because the pool did not exist
     /// before.
     fn announce_start(&mut self) {
-        let mut last = "";
+        let mut last_group = "";
         let mut pools = 0;
         for ProcessName { group, .. } in &self.plan.names {
-            if group != last {
-                last = group;
+            if group != last_group {
+                last_group = group;
                 pools += usize::from(self.pools.get(pools).is_some_and(|pool| pool.name() == group));
                 self.accept_by_first_pools(Event::group_added(group), pools);
             }
@@ -157,7 +157,7 @@ impl<'a> Listeners<'a> {
     }
 
     /// Reads the last output of a listener whose child has exited. Then closes the relay's ends of the pipes.
-    fn note_ended(&mut self, process: usize, poller: &Poller) {
+    fn drain_and_close_pipes(&mut self, process: usize, poller: &Poller) {
         let Some(number) = self.listener_index(process) else { return };
         for _ in 0..MAX_READS_AFTER_EXIT {
             if !self.read(number, poller) {

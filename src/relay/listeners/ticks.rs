@@ -20,7 +20,7 @@ impl Ticks {
         let mut slices = Vec::new();
         for period in PERIODS {
             if is_wanted(&Event::tick(period, now).name) {
-                slices.push((period, slice(period, now)));
+                slices.push((period, slice_start(period, now)));
             }
         }
         Self { latest_slices: slices }
@@ -31,7 +31,7 @@ impl Ticks {
     pub(super) fn due(&mut self, now: u64) -> Vec<Event> {
         let mut events = Vec::new();
         for (period, last) in &mut self.latest_slices {
-            let present = slice(*period, now);
+            let present = slice_start(*period, now);
             if present != *last {
                 *last = present;
                 events.push(Event::tick(*period, present));
@@ -46,13 +46,13 @@ impl Ticks {
         let next = self
             .latest_slices
             .iter()
-            .map(|(period, _)| (slice(*period, now / 1000) + period) * 1000)
+            .map(|(period, _)| (slice_start(*period, now / 1000) + period) * 1000)
             .min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 }
 
-fn slice(period: u64, now: u64) -> u64 {
+fn slice_start(period: u64, now: u64) -> u64 {
     now - now % period
 }
 

@@ -28,7 +28,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 ///
 /// # Errors
 /// Returns the errno of clone(2).
-pub fn spawn_command(
+pub fn spawn_one_command(
     words: &[OsString],
     inherited_mask: SavedMask,
     wants_foreground: bool,
@@ -92,10 +92,10 @@ fn has_own_listen_pid() -> bool {
 
 /// Writes `LISTEN_PID=` with the pid of the caller into `buffer`. Async-signal-safe.
 fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE]) -> &CStr {
-    let mut unwritten = buffer.as_mut_slice();
+    let mut free_space = buffer.as_mut_slice();
     // Neither write fails, because the buffer has room for both.
-    let _ = unwritten.write_all(LISTEN_PID_KEY);
-    let _ = write!(unwritten, "{}", std::process::id());
+    let _ = free_space.write_all(LISTEN_PID_KEY);
+    let _ = write!(free_space, "{}", std::process::id());
     CStr::from_bytes_until_nul(buffer).unwrap_or_default()
 }
 

@@ -217,7 +217,7 @@ impl RequestSender {
     /// Waits for `time`, or until rsup has ended or has executed itself again. Returns whether rsup has ended or has
     /// executed itself again.
     pub(super) fn wait_for_end(&self, time: Duration) -> bool {
-        self.pipe.wait_for_end(time)
+        self.pipe.wait_until_reader_closes(time)
     }
 }
 

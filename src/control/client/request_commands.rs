@@ -2,9 +2,9 @@
 
 use super::action::{Action, Before, Outcome};
 use super::client_run::ClientRun;
-use super::connection::{BoardLines, RequestSender, Rsup};
 use super::failure::Failure;
 use super::names::{self, Name};
+use super::running_rsup::{BoardLines, RequestSender, Rsup};
 use crate::control::board::{Phase, Record};
 use crate::control::request::Request;
 use crate::sys::{ignore_sigterm, leave_group_of};
@@ -41,14 +41,14 @@ pub(super) fn restart(client_run: &mut ClientRun<'_>, rsup: &Rsup, words: &[&str
     carry_out(client_run, rsup, Action::Start, words)
 }
 
-/// Asks the user if necessary, writes `success_text`, and sends `request`. If rsup is already shutting down, does not
-/// write `success_text`, sends `request` only if it is a shutdown, and returns `ShuttingDown`.
+/// Asks the user if necessary, writes `announcement`, and sends `request`. If rsup is already shutting down, does not
+/// write `announcement`, sends `request` only if it is a shutdown, and returns `ShuttingDown`.
 pub(super) fn confirm_and_send(
     client_run: &ClientRun<'_>,
     rsup: &Rsup,
     request: Request,
     question: &str,
-    success_text: &str,
+    announcement: &str,
 ) -> Result<(), Failure> {
     // The pipe is opened before the question. If rsup executes itself again before the user answers, the request cannot
     // reach the new run.
@@ -58,7 +58,7 @@ pub(super) fn confirm_and_send(
     }
     let is_running = rsup.phase()? == Phase::Running;
     let written =
-        if is_running { client_run.line(format_args!("{success_text}")) } else { Err(Failure::ShuttingDown) };
+        if is_running { client_run.line(format_args!("{announcement}")) } else { Err(Failure::ShuttingDown) };
     // A shutdown during a reload turns the reload into an exit.
     if is_running || request == Request::Shutdown {
         // rsup soon sends SIGTERM to every process of the container, and then exits. `docker exec` reports the exit
