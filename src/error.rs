@@ -12,7 +12,7 @@ use std::io;
 pub enum Error {
     /// The command line is wrong, or no configuration file was found.
     Usage {
-        /// The reason, in supervisord's words.
+        /// The reason. The words are supervisord's if supervisord reports the same error.
         reason: String,
         /// The name that rsup was started under.
         program: String,
@@ -27,7 +27,8 @@ pub enum Error {
     WatchSignals(Errno),
     /// `[supervisord] user` or the command line names a user or a group that does not exist.
     UnknownUser(String),
-    /// rsup could not switch to `[supervisord] user`. The text is supervisord's message.
+    /// rsup could not switch to the user that `[supervisord] user` or the command line names. The text is supervisord's
+    /// message if supervisord has one for this failure.
     DropPrivileges(String),
     /// A variable of `[supervisord] environment` contains a NUL byte, which execve(2) cannot pass on.
     NulInEnvironment,

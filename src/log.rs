@@ -1,4 +1,5 @@
-//! rsup's own log lines on stderr. Writing a line never waits for the reader.
+//! rsup's own log lines on stderr. rsup waits for the reader only just before it exits or aborts, and for at most 3 s.
+//! In rare cases the kernel makes a write wait (`sys/output_stream.rs`).
 
 use crate::json_string;
 use crate::policy::Level;
@@ -268,8 +269,8 @@ impl LineFormatter {
 
     /// Appends the beginning of a JSON object: a brace and the member `time`.
     pub fn begin_json_with_time(&mut self, out: &mut Vec<u8>) {
-        let (seconds, milliseconds) = self.stamp.now();
-        let date_time = seconds.replace(' ', "T");
+        let (date_time, milliseconds) = self.stamp.now();
+        let date_time = date_time.replace(' ', "T");
         out.extend(format!("{{\"time\": \"{date_time}.{milliseconds:03}Z\"").bytes());
     }
 }

@@ -103,11 +103,12 @@ fn a_client_sees_the_wait_and_a_start_ends_it() {
 #[test]
 fn a_client_shows_the_beginning_of_a_long_list_of_waits() {
     let names: Vec<_> = (0..40).map(|number| format!("database-{number}")).collect();
-    let mut conf = program("web", "sleep 1000") + "depends_on=" + &names.join(",") + "\n";
+    let mut conf = program("web", "sleep 1000") + "startsecs=0\ndepends_on=" + &names.join(",") + "\n";
     for name in &names {
         conf += &(program(name, "sleep 1000") + "startsecs=1000\n");
     }
     let mut rsup = rsup(&conf).start();
+    rsup.expect("INFO web waits for database-0");
     rsup.expect("spawned: 'database-39'");
     let status = ctl(&rsup, &["status"]);
     assert!(

@@ -599,7 +599,9 @@ impl Walk {
                 Action::Forward(signal) => self.forward(signal),
                 Action::Suspend if self.context.is_pid1 => self.fail("PID 1 does not suspend itself"),
                 Action::Suspend => self.coverage.count("suspended"),
-                Action::AskRemainingToStop { members_of } => self.ask_remaining(&members_of),
+                Action::AskRemainingToStop { only_leader_asked: members_of } => {
+                    self.ask_remaining(&members_of)
+                }
                 Action::AskAdoptedToStop if self.context.is_pid1 || self.can_list_children => {
                     self.ask_orphans();
                 }
@@ -1108,13 +1110,13 @@ fn state_name(state: ProcessState) -> &'static str {
 
 fn event_name(event: Event) -> &'static str {
     match event {
-        Event::ExecSucceeded => "spawned",
+        Event::ExecSucceeded => "exec succeeded",
         Event::SpawnFailed => "spawn failed",
-        Event::FifoUnopenedByRsup => "spawn deferred",
+        Event::FifoUnopenedByRsup => "fifo unopened by rsup",
         Event::Exited { group_alive: false, .. } => "exited",
         Event::Exited { group_alive: true, .. } => "exited with group alive",
         Event::GroupEmpty => "group empty",
-        Event::GroupSignalNotPermitted => "group refused",
+        Event::GroupSignalNotPermitted => "group signal not permitted",
         Event::Start
         | Event::SpawnCancelled
         | Event::Tick

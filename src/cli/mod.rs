@@ -1,6 +1,6 @@
 //! Turns argv into a [`Cli`]. `args` splits argv as Python's getopt does, because Dockerfiles contain command lines
-//! that were written for supervisord (`-nc FILE`, `-cFILE`, `--conf=FILE`, an option given twice). argh then reads the
-//! values of the options that `options` declares. This module prints nothing and never exits.
+//! that were written for supervisord (`-nc FILE`, `-cFILE`, `--conf=FILE`). argh then reads the values of the options
+//! that `options` declares. This module prints nothing and never exits.
 
 pub(crate) mod args;
 mod options;
@@ -22,10 +22,11 @@ pub(crate) const SUPERVISORD_VERSION: &str = "4.3.0";
 /// The name of the command in the usage line of the help.
 const NAME_IN_USAGE: [&str; 1] = ["rsup"];
 
-/// A valid command line that does not ask for the help or the version.
+/// A valid command line that does not ask for the help or the version. The options of a command line of supervisorctl
+/// are not read or checked here.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cli {
-    /// [`Mode::Supervise`], unless a command or an option asks for something else.
+    /// [`Mode::Supervise`], unless a command, an option or the program's name asks for something else.
     pub mode: Mode,
     /// The value of `-c`. If `-c` was not given, rsup looks for the file in supervisord's search path.
     pub file: Option<PathBuf>,

@@ -13,8 +13,8 @@ pub(super) const HELP: &str = "help";
 pub(super) const VERSION: &str = "version";
 /// The option that `super::parse` finds before it splits the command line. It is declared here for the help.
 pub(super) const CTL: &str = "ctl";
-/// The options that have an effect together with a command. The options with `hidden_help` are accepted with a command
-/// too, but have no effect.
+/// The options that may be given together with a command. Of these, `silent` and `loglevel` have no effect with a
+/// command. The options with `hidden_help` are accepted with a command too, and have no effect either.
 const WITH_OR_WITHOUT_COMMAND: [&str; 5] = [HELP, VERSION, "silent", "loglevel", "stop-timeout"];
 
 // argh makes the text of `--help` from the doc comments. No code reads the fields whose names begin with `_`.

@@ -385,7 +385,8 @@ fn is_utf_16_or_32(bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns the line number and the text of the `UnicodeDecodeError` that Python raises.
+/// Returns the line number of the first invalid byte, and a message in the words of Python's `UnicodeDecodeError`. The
+/// position in the message is counted from the start of the file.
 fn decode_error(bytes: &[u8], error: std::str::Utf8Error) -> (usize, String) {
     let start = error.valid_up_to();
     let (valid, invalid) = bytes.split_at_checked(start).unwrap_or((bytes, &[]));

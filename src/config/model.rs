@@ -22,9 +22,10 @@ pub struct Machine<'a> {
     pub host: &'a str,
     /// Lists a directory, for the wildcards of `[include]`.
     pub list_directory: &'a ListDirectory,
-    /// Checks that the user of a `user` or `user:group` value exists, and the group too if the value has one. Returns
-    /// supervisord's message if either does not exist. For `--print-config`, this function accepts every value, so that
-    /// the output does not depend on the machine.
+    /// Checks that the user of a `user` or `user:group` value exists, and the group too if the value has one. A user or
+    /// group that is a number needs no entry in /etc/passwd or /etc/group. If the user does not exist, returns
+    /// supervisord's message. For `--print-config`, this function accepts every value, so that the output does not
+    /// depend on the machine.
     pub check_user: &'a dyn Fn(&str) -> Result<(), String>,
     /// For `--check`: the function that tries a step of rsup's start. If `None`, no step is tried.
     pub try_step: Option<&'a TryStep<'a>>,
@@ -104,8 +105,8 @@ pub struct Loaded {
 /// The keys of `[supervisorctl]` that rsup's client uses.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
-    /// The URL of supervisord's server. rsup has no server, so the client uses this URL only for the text of error
-    /// messages.
+    /// The URL of supervisord's server. rsup has no server, so the client uses this URL only to report an error: for
+    /// the text of the message and for the exit status.
     pub server_url: String,
     pub prompt: String,
 }

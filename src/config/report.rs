@@ -123,7 +123,8 @@ impl Report {
         let section = subject.section.to_owned();
         let key = subject.key.to_owned();
         let finding = Finding { location, severity, section, key, text };
-        // If numprocs > 1, each process of the section can cause the same error or warning again.
+        // If numprocs > 1, each process of the section can cause the same warning again. If a group lists a program
+        // twice, the section of the program is read twice and can cause the same error again.
         if self.findings.last() == Some(&finding) {
             return;
         }

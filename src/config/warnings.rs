@@ -81,7 +81,7 @@ pub(crate) fn warn_dropped_processes(
 }
 
 /// Warns about a section of a program. `process` is the first process that the section defines. `vars` holds the names
-/// and values that a `%(name)s` in the command may use.
+/// and values that a `%(name)s` in the command may use, except `process_num` and `numprocs`.
 pub(crate) fn warn_process(
     reader: &mut SectionReader<'_, '_>,
     process: &ProcessConfig,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// Seconds that rsup waits for a process to disappear after SIGKILL.
 pub const KILL_GRACE_SECS: i64 = 1;
-/// The longest time in seconds between SIGTERM and SIGKILL for a process that gets SIGTERM late. SIGTERM is late in
-/// three cases: the leader of the process group got its stop signal earlier; the stop deadline is near; the final sweep
-/// has already begun.
+/// A process that gets SIGTERM late has a minimum time before SIGKILL. This constant is the upper limit of that minimum
+/// time, in seconds. SIGTERM is late in three cases: the leader of the process group got its stop signal earlier; the
+/// stop deadline is near; the final sweep has already begun.
 pub(super) const MAX_LATE_STOPWAIT_SECS: i64 = 5;
 
 /// The deadlines that `stop_timeout` sets.
@@ -40,7 +40,8 @@ pub struct KillDeadlines {
     kill_at: Option<Time>,
     /// When rsup stops waiting for the processes to exit. `None` while `kill_at` is set.
     give_up_at: Option<Time>,
-    /// Seconds from SIGTERM to SIGKILL for a process that rsup finds after the sweep has begun.
+    /// The least number of seconds from SIGTERM to SIGKILL for a process that rsup finds after the sweep has begun.
+    /// SIGKILL can come earlier only because of `latest_kill_at`.
     late_stopwait_secs: i64,
     /// From this time on, a process that rsup finds gets SIGKILL at once. Without this limit, processes that start
     /// other processes could prolong the sweep for ever.

@@ -31,7 +31,8 @@ pub enum ProcessMessage {
         /// Whether `exitcodes` lists the exit code.
         expected: bool,
     },
-    /// The process was requested to stop. The child that rsup had forked for it exited without executing the program.
+    /// The process was requested to stop, or rsup is stopping every process. The child that rsup had forked for the
+    /// process exited without executing the program.
     StoppedBeforeExec,
     /// The process entered FATAL, because the number of failed starts in a row exceeds `startretries`.
     GaveUp,
@@ -130,8 +131,8 @@ pub enum SupervisorMessage {
     /// rsup exits although it still has children: SIGKILL did not end them in time, or rsup could not send them
     /// SIGKILL.
     ChildrenLeftBehind,
-    /// After all programs had ended, rsup sent SIGTERM to the remaining processes. Some of them did not exit in time,
-    /// and rsup sends them SIGKILL.
+    /// After every program had ended or was sent SIGKILL, rsup sent SIGTERM to the remaining processes. Some of the
+    /// remaining processes did not exit in time, and rsup sends SIGKILL to them.
     KillingRemaining,
     /// rsup received a signal that it neither obeys nor forwards: `route_signal` returned `SignalAction::Drop`.
     Dropped(Signal),
@@ -143,7 +144,8 @@ pub enum SupervisorMessage {
     Reloading,
     /// The first start of a process waits for other processes.
     StartWaits { id: ProcessIndex, reasons: Vec<WaitReason> },
-    /// The first start of a process waits for something that can no longer happen.
+    /// The first start of a process waits for something that can happen only after a client's request to start another
+    /// process.
     NeverStarts { id: ProcessIndex, reasons: Vec<WaitReason> },
     /// rsup exits. In the log, only lines about the relay, about the status board or about lost lines can follow.
     Exiting { cause: ExitCause, code: u8 },

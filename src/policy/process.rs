@@ -13,7 +13,7 @@ use super::state_name::StateName;
 use super::time::Time;
 
 /// The shortest time between two starts of one process. Without the minimum, a process with `startsecs=0` that exits at
-/// once would be restarted in a busy loop.
+/// once would be restarted in a busy loop. The start after [`Event::FifoUnopenedByRsup`] does not wait for this time.
 const MIN_START_INTERVAL_SECS: i64 = 1;
 
 /// supervisord's process states.
@@ -114,8 +114,9 @@ pub enum Event {
     Start,
     /// The exec of the last [`ProcessAction::Spawn`] succeeded.
     ExecSucceeded,
-    /// The last [`ProcessAction::Spawn`] failed. Either rsup could not create a child, or the child failed before its
-    /// exec or in its exec. If there was a child, rsup has reaped it.
+    /// The last [`ProcessAction::Spawn`] failed. There are three cases: rsup created no child; the child failed before
+    /// its exec or in its exec; rsup killed the child, because its start could not continue. If there was a child, rsup
+    /// has reaped the child.
     SpawnFailed,
     /// A log file is a FIFO that rsup had not opened. The child of the last [`ProcessAction::Spawn`] found this FIFO
     /// and exited before its exec, so that rsup can open the FIFO. rsup has reaped the child. Unless rsup is stopping
@@ -198,7 +199,8 @@ pub struct Process {
     started_at: Option<Time>,
     /// Whether the process must not be started any more, because rsup is stopping every process.
     starts_disabled: bool,
-    /// The exit status of the last leader, and whether that exit status was expected.
+    /// The last exit status of a leader whose exec succeeded, and whether that exit status was expected. None if there
+    /// is no such exit status.
     last_exit: Option<(ExitStatus, bool)>,
 }
 
@@ -224,7 +226,8 @@ impl Process {
         self.state
     }
 
-    /// The exit status of the last leader, and whether that exit status was expected.
+    /// The last exit status of a leader whose exec succeeded, and whether that exit status was expected. None if there
+    /// is no such exit status.
     #[must_use]
     pub fn last_exit(&self) -> Option<(ExitStatus, bool)> {
         self.last_exit
@@ -254,7 +257,8 @@ impl Process {
         self.has_leader() || self.start_due_at().is_some()
     }
 
-    /// Whether rsup will start the process, although the process is STOPPED, STOPPING, EXITED or FATAL.
+    /// Whether the process is STOPPED, STOPPING, EXITED or FATAL, and rsup will start the process because of a request
+    /// or of `autorestart`. A first start that waits for other processes does not count.
     #[must_use]
     pub fn awaits_start(&self) -> bool {
         match self.state {
@@ -728,12 +732,12 @@ impl Process {
     fn terminate_or_tolerate_leftovers(
         &mut self,
         group_alive: bool,
-        leftovers_treatment: LeftoverHandling,
+        leftover_handling: LeftoverHandling,
         spec: &ProcessSpec,
         now: Time,
         emit: &mut impl FnMut(ProcessAction),
     ) {
-        match leftovers_treatment {
+        match leftover_handling {
             LeftoverHandling::Terminate if group_alive => {
                 self.terminate_leftovers(now.plus_secs(spec.stopwaitsecs), emit)
             }

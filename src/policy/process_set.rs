@@ -45,9 +45,9 @@ pub enum Action {
     /// Stop rsup itself with SIGSTOP.
     Suspend,
     /// SIGKILL is near. Send SIGTERM and SIGCONT to the processes that no request to stop has reached:
-    /// - the members of the process groups of `members_of`, except the leaders.
+    /// - the members of the process groups of `only_leader_asked`, except the leaders.
     /// - the processes that belong to no process group of rsup's programs.
-    AskRemainingToStop { members_of: Vec<ProcessIndex> },
+    AskRemainingToStop { only_leader_asked: Vec<ProcessIndex> },
     /// Send SIGTERM and SIGCONT to the processes that rsup has adopted since [`Action::AskRemainingToStop`], unless
     /// they belong to a process group of rsup's programs.
     AskAdoptedToStop,
@@ -104,7 +104,7 @@ enum Phase {
         decision: ExitDecision,
         kill_deadlines: KillDeadlines,
     },
-    Exited,
+    Exiting,
 }
 
 struct ManagedProcess {
@@ -139,7 +139,7 @@ pub struct ProcessSet {
     stop_listeners_at: Option<Time>,
     /// The number of processes that were requested to stop and that [block the stop](Process::blocks_lower_priorities).
     /// While there is one, rsup does not stop the processes with a lower group priority.
-    blocking_stop: usize,
+    blocking_lower_priorities: usize,
     /// The number of exits of all processes.
     exits: u64,
     /// How often a process has entered FATAL.
@@ -148,10 +148,10 @@ pub struct ProcessSet {
     startup: StartupOrder,
     /// The processes that have nothing left to wait for, but were not started yet.
     ready_to_start: VecDeque<ProcessIndex>,
-    /// When the first signal that requests the stop was received.
+    /// When rsup received the first signal that requests the stop. A signal of an event listener does not count.
     first_shutdown_signal_at: Option<Time>,
     /// The deadlines of `stop_timeout`, once the stop has begun.
-    stop_deadline: Option<ShutdownDeadlines>,
+    shutdown_deadlines: Option<ShutdownDeadlines>,
     /// The received signals that were sent to the programs.
     logged_as_forwarded: Vec<Signal>,
     /// Whether rsup stays although no program runs: no program could be started at once when rsup started, and no
@@ -192,13 +192,13 @@ impl ProcessSet {
             active_listeners: 0,
             last_unrequested_end: None,
             stop_listeners_at: None,
-            blocking_stop: 0,
+            blocking_lower_priorities: 0,
             exits: 0,
             fatals: 0,
             startup,
             ready_to_start: VecDeque::new(),
             first_shutdown_signal_at: None,
-            stop_deadline: None,
+            shutdown_deadlines: None,
             logged_as_forwarded: Vec::new(),
             stays_without_programs: false,
             will_reload: false,
@@ -257,7 +257,8 @@ impl ProcessSet {
             Phase::Running if active_before > 0 && self.active_programs == 0 => {
                 self.actions.push_back(Action::Reap)
             }
-            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+            Phase::Running | Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exiting => {
+            }
         }
     }
 
@@ -374,8 +375,8 @@ impl ProcessSet {
                     self.terminate_remaining(decision, now);
                 }
             }
-            // If a process that has exited had children, rsup may have adopted them. No request to stop has reached
-            // them.
+            // If a process that has exited had children, rsup may have adopted them. It is possible that no request to
+            // stop has reached these children.
             Phase::Stopping { all_asked: true, .. } if any_child_changed => {
                 self.actions.push_back(Action::AskAdoptedToStop);
             }
@@ -387,7 +388,7 @@ impl ProcessSet {
             Phase::TerminatingRemaining { kill_deadlines, .. } if any_child_changed => {
                 self.actions.push_back(Action::SignalRemaining(kill_deadlines.first_signal(now)));
             }
-            Phase::TerminatingRemaining { .. } | Phase::Exited => {}
+            Phase::TerminatingRemaining { .. } | Phase::Exiting => {}
         }
     }
 
@@ -395,7 +396,7 @@ impl ProcessSet {
     pub fn on_sigterm_sent(&mut self, now: Time) {
         match &mut self.phase {
             Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.note_asked(now),
-            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
+            Phase::Running | Phase::Stopping { .. } | Phase::Exiting => {}
         }
     }
 
@@ -404,7 +405,7 @@ impl ProcessSet {
     pub fn on_remaining_not_permitted(&mut self, now: Time) {
         match &mut self.phase {
             Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.give_up_at(now),
-            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
+            Phase::Running | Phase::Stopping { .. } | Phase::Exiting => {}
         }
     }
 
@@ -417,7 +418,7 @@ impl ProcessSet {
             Phase::TerminatingRemaining { kill_deadlines, .. } => {
                 kill_deadlines.give_up_at(if any_active { now.plus_secs(KILL_GRACE_SECS) } else { now });
             }
-            Phase::Running | Phase::Stopping { .. } | Phase::Exited => {}
+            Phase::Running | Phase::Stopping { .. } | Phase::Exiting => {}
         }
     }
 
@@ -436,11 +437,11 @@ impl ProcessSet {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let phase_deadline = match self.phase {
-            Phase::Exited => return None,
+            Phase::Exiting => return None,
             Phase::Running => None,
             Phase::Stopping { report_at, all_asked, .. } => {
                 let timeout_deadline =
-                    self.stop_deadline.map(|times| if all_asked { times.kill_at } else { times.ask_at });
+                    self.shutdown_deadlines.map(|times| if all_asked { times.kill_at } else { times.ask_at });
                 Time::earliest(self.stop_listeners_at.or(Some(report_at)), timeout_deadline)
             }
             Phase::TerminatingRemaining { kill_deadlines, .. } => kill_deadlines.deadline(),
@@ -452,7 +453,7 @@ impl ProcessSet {
     /// begun.
     #[must_use]
     pub fn stop_deadline(&self) -> Option<Time> {
-        self.stop_deadline.map(|deadline| deadline.kill_at)
+        self.shutdown_deadlines.map(|deadline| deadline.kill_at)
     }
 
     /// Whether [`ProcessSet::tick`] is due now.
@@ -542,7 +543,7 @@ impl ProcessSet {
                     *decision = exit;
                 }
             }
-            Phase::Exited => {
+            Phase::Exiting => {
                 let is_reload = |action: &Action| {
                     matches!(action, Action::Reload | Action::Log(SupervisorMessage::Reloading))
                 };
@@ -559,7 +560,7 @@ impl ProcessSet {
     fn apply_shutdown_on(&mut self, id: ProcessIndex, now: Time) {
         match self.phase {
             Phase::Running => {}
-            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
+            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exiting => return,
         }
         let Some(ManagedProcess { spec, process, .. }) = managed(&self.processes, id) else { return };
         let last_code = process.last_exit().map(|(exit, _)| exit.exit_code());
@@ -587,9 +588,9 @@ impl ProcessSet {
     fn stop(&mut self, decision: ExitDecision, now: Time) {
         match self.phase {
             Phase::Running => {}
-            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exited => return,
+            Phase::Stopping { .. } | Phase::TerminatingRemaining { .. } | Phase::Exiting => return,
         }
-        self.stop_deadline =
+        self.shutdown_deadlines =
             self.settings.stop_timeout.map(|seconds| ShutdownDeadlines::from_timeout(now, seconds));
         self.phase = Phase::Stopping {
             decision,
@@ -632,7 +633,7 @@ impl ProcessSet {
     /// sends SIGTERM to everything that is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
-            && self.blocking_stop == 0
+            && self.blocking_lower_priorities == 0
         {
             let not_requested = self.processes.get(..first_stopping).unwrap_or_default();
             let Some(last) = not_requested.last() else {
@@ -685,10 +686,10 @@ impl ProcessSet {
         let count = first_stopping.saturating_sub(first);
         *first_stopping = first;
         for id in self.ids(first).take(count) {
-            // `handle` updates `blocking_stop` only if the event changes whether the process blocks the stop. So a
-            // process that already blocks the stop is counted here.
+            // `handle` updates `blocking_lower_priorities` only if the event changes whether the process blocks the
+            // stop. So a process that already blocks the stop is counted here.
             let blocks_lower_priorities = self.process(id).is_some_and(Process::blocks_lower_priorities);
-            self.blocking_stop += usize::from(blocks_lower_priorities);
+            self.blocking_lower_priorities += usize::from(blocks_lower_priorities);
             self.handle(id, Event::Stop, now);
         }
     }
@@ -706,14 +707,14 @@ impl ProcessSet {
         for id in &only_leader_asked {
             self.handle(*id, Event::MembersAsked, now);
         }
-        self.actions.push_back(Action::AskRemainingToStop { members_of: only_leader_asked });
+        self.actions.push_back(Action::AskRemainingToStop { only_leader_asked });
         self.stop_next_priority(now);
     }
 
     /// Sends SIGTERM to everything that is still alive after every program has ended or was sent SIGKILL.
     fn terminate_remaining(&mut self, decision: ExitDecision, now: Time) {
         let wait_secs = self.processes.iter().map(|managed| managed.spec.stopwaitsecs).max().unwrap_or(0);
-        let stop_deadline = self.stop_deadline.map(|times| times.kill_at);
+        let stop_deadline = self.shutdown_deadlines.map(|times| times.kill_at);
         let kill_deadlines = KillDeadlines::begin(now, wait_secs, stop_deadline);
         self.phase = Phase::TerminatingRemaining { decision, kill_deadlines };
         self.actions.push_back(Action::SignalRemaining(Signal::TERM));
@@ -724,7 +725,7 @@ impl ProcessSet {
         let (decision, mut kill_deadlines) = match self.phase {
             Phase::Stopping { decision, .. } => (decision, KillDeadlines::with_kill_at(now)),
             Phase::TerminatingRemaining { decision, kill_deadlines } => (decision, kill_deadlines),
-            Phase::Running | Phase::Exited => return,
+            Phase::Running | Phase::Exiting => return,
         };
         kill_deadlines.note_forced_kill(now);
         self.phase = Phase::TerminatingRemaining { decision, kill_deadlines };
@@ -735,7 +736,7 @@ impl ProcessSet {
     }
 
     fn exit(&mut self, ExitDecision { cause, code }: ExitDecision) {
-        self.phase = Phase::Exited;
+        self.phase = Phase::Exiting;
         self.actions.extend(if cause == ExitCause::ReloadRequested {
             [Action::Log(SupervisorMessage::Reloading), Action::Reload]
         } else {
@@ -844,7 +845,11 @@ impl ProcessSet {
         let active = if spec.is_listener { &mut self.active_listeners } else { &mut self.active_programs };
         update_count(active, active_before, process.is_active());
         if is_reached_by_shutdown {
-            update_count(&mut self.blocking_stop, blocking_before, process.blocks_lower_priorities());
+            update_count(
+                &mut self.blocking_lower_priorities,
+                blocking_before,
+                process.blocks_lower_priorities(),
+            );
         }
         if process.state() != state_before {
             if !self.startup.is_empty() {
@@ -896,8 +901,9 @@ impl ProcessSet {
 
     /// Handles one deadline of the phase. Returns whether one was due.
     fn tick_phase(&mut self, now: Time) -> bool {
-        let is_shutdown_deadline_due =
-            |time: fn(ShutdownDeadlines) -> Time| self.stop_deadline.is_some_and(|times| now >= time(times));
+        let is_shutdown_deadline_due = |time: fn(ShutdownDeadlines) -> Time| {
+            self.shutdown_deadlines.is_some_and(|times| now >= time(times))
+        };
         let asks_now = is_shutdown_deadline_due(|times| times.ask_at);
         let kills_now = is_shutdown_deadline_due(|times| times.kill_at);
         match &mut self.phase {
@@ -932,7 +938,7 @@ impl ProcessSet {
                 }
                 None => return false,
             },
-            Phase::Running | Phase::Stopping { .. } | Phase::Exited => return false,
+            Phase::Running | Phase::Stopping { .. } | Phase::Exiting => return false,
         }
         true
     }
@@ -946,17 +952,17 @@ impl ProcessSet {
         }
     }
 
-    /// Whether rsup has requested the process to stop, so that it counts in `blocking_stop`. False outside the phase
-    /// Stopping, because no other phase uses that number.
+    /// Whether rsup has requested the process to stop, so that it counts in `blocking_lower_priorities`. False outside
+    /// the phase Stopping, because no other phase uses that number.
     fn shutdown_has_reached(&self, id: ProcessIndex) -> bool {
         match self.phase {
             Phase::Stopping { first_stopping, .. } => id.0 >= first_stopping,
-            Phase::Running | Phase::TerminatingRemaining { .. } | Phase::Exited => false,
+            Phase::Running | Phase::TerminatingRemaining { .. } | Phase::Exiting => false,
         }
     }
 
     fn is_exiting(&self) -> bool {
-        matches!(self.phase, Phase::Exited)
+        matches!(self.phase, Phase::Exiting)
     }
 
     /// The processes from the index `from` on.

@@ -6,8 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(u8);
 
-/// The names of the signals 1 to 31. The numbers are the same on every architecture that rsup is built for. Python and
-/// supervisord name signal 29 POLL.
+/// The names of the signals 1 to 31. The numbers are the same on every architecture that rsup is built for. supervisord
+/// names signal 29 POLL.
 const NAMES: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
     "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",

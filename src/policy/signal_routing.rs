@@ -51,7 +51,7 @@ pub enum SignalAction {
     Forward,
     /// Send SIGSTOP to the process groups of the programs, then stop rsup itself.
     Suspend,
-    /// Do nothing.
+    /// Only log the signal.
     Drop,
 }
 
@@ -81,9 +81,9 @@ pub fn route_signal(received: ReceivedSignal, context: SignalContext) -> SignalA
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_kernel && !is_shell_job => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU if from_init && has_terminal => SignalAction::Drop,
         Signal::TSTP | Signal::TTIN | Signal::TTOU => SignalAction::Suspend,
-        // Apache, nginx and php-fpm take SIGWINCH as the request for a graceful stop, so rsup does not forward the
-        // SIGWINCH of a resized terminal. The client of `docker run -it` also sends SIGWINCH to PID 1. If rsup is PID
-        // 1, this signal comes from outside the PID namespace. Otherwise the init that is PID 1 forwards it to rsup.
+        // Apache takes SIGWINCH as the request for a graceful stop, so rsup does not forward the SIGWINCH of a resized
+        // terminal. The client of `docker run -it` also sends SIGWINCH to PID 1. If rsup is PID 1, this signal comes
+        // from outside the PID namespace. Otherwise the init that is PID 1 forwards it to rsup.
         Signal::WINCH if from_kernel => SignalAction::Drop,
         Signal::WINCH if has_terminal && (from_init || received.sender == Sender::OutsidePidNamespace) => {
             SignalAction::Drop

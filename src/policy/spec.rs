@@ -47,9 +47,9 @@ pub struct Dependency {
 /// are up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartupWait {
-    /// The process is up when it is RUNNING.
+    /// The process is up once it has entered RUNNING, even if it is in another state now.
     Running,
-    /// The process is up when it has exited with an expected exit code.
+    /// The process is up once it has entered EXITED with an expected exit code, even if it is in another state now.
     Exited,
 }
 

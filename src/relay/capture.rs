@@ -59,8 +59,9 @@ impl Capture {
         }
     }
 
-    /// Ends the output of a process that has exited. Returns the bytes that [`Capture::read`] has held back. If the
-    /// second token is missing, returns nothing, and the message is lost.
+    /// Ends the output of a process that has exited. Returns the bytes that [`Capture::read`] has held back. If
+    /// [`Capture::read`] has found the first token of a message but not the second, returns nothing, and the message is
+    /// lost. As in supervisord, [`Capture::read`] finds a token only if `held` is longer than the token.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let held = mem::take(&mut self.held);
         if self.captured.take().is_some() { Vec::new() } else { held }

@@ -23,8 +23,8 @@ pub struct Plan {
     pub records: OwnedFd,
     /// `None` if there are no event listeners.
     pub listeners: Option<ListenersPlan>,
-    /// For each stream, whether the relay has read only the beginning of a line. The last entry is for rsup's own
-    /// log.
+    /// For each stream, whether the relay may have read only the beginning of a line. The entry after those of the
+    /// streams is for rsup's own log.
     pub inside_line_flags: InsideLineFlags,
     /// For stdout and stderr, the pipe that holds the lines that are being written. `None` if the stream is not a pipe,
     /// or if the staging pipe could not be created.

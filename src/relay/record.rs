@@ -15,7 +15,7 @@ pub enum ChangeRecord {
     Forked { process: usize, pid: i32 },
     /// A process has entered a state. `pid` is the PID of the leader that the process had in the state
     /// `transition.from`, or 0 if it had none.
-    Changed { process: usize, pid: i32, transition: Transition },
+    StateEntered { process: usize, pid: i32, transition: Transition },
     /// rsup starts the processes now.
     SupervisorRunning,
     /// rsup begins to stop every process.
@@ -32,7 +32,7 @@ impl ChangeRecord {
         let (kind, process, pid, transition) = match self {
             Self::Ended { process } => (0, process, 0, none),
             Self::Forked { process, pid } => (1, process, pid, none),
-            Self::Changed { process, pid, transition } => (2, process, pid, transition),
+            Self::StateEntered { process, pid, transition } => (2, process, pid, transition),
             Self::SupervisorRunning => (3, 0, 0, none),
             Self::SupervisorStopping => (4, 0, 0, none),
         };
@@ -57,7 +57,7 @@ impl ChangeRecord {
                 let tries = i32::from_le_bytes(*tries).into();
                 let transition =
                     Transition { from: state(from)?, to: state(to)?, tries, expected: expected != 0 };
-                Self::Changed { process, pid, transition }
+                Self::StateEntered { process, pid, transition }
             }
             3 => Self::SupervisorRunning,
             4 => Self::SupervisorStopping,
@@ -80,7 +80,8 @@ mod tests {
         let transitions = StateName::ALL.into_iter().flat_map(|from| {
             StateName::ALL.map(|to| Transition { from, to, tries: 70_000, expected: from == to })
         });
-        let changes = transitions.map(|transition| ChangeRecord::Changed { process: 5, pid: -1, transition });
+        let changes =
+            transitions.map(|transition| ChangeRecord::StateEntered { process: 5, pid: -1, transition });
         let others = [
             ChangeRecord::Ended { process: 70_000 },
             ChangeRecord::Forked { process: 1, pid: i32::MAX },

@@ -45,8 +45,8 @@ const MAX_PENDING_LOG_BYTES: usize = 16 * 1024;
 /// relay: [`FINISHED`], or 1 if the relay cannot work, for example because too few descriptors are left.
 #[must_use]
 pub fn run(plan: &Plan) -> u8 {
-    let Ok(mut carrier) = RelayLoop::new(plan) else { return FAILED };
-    if carrier.run() { FINISHED } else { FAILED }
+    let Ok(mut relay_loop) = RelayLoop::new(plan) else { return FAILED };
+    if relay_loop.run() { FINISHED } else { FAILED }
 }
 
 /// The exit status of a relay that has written everything.
@@ -70,7 +70,7 @@ struct RelayLoop<'a> {
     /// Whether the poller could not watch a descriptor. This relay then ends, and rsup forks a relay that watches all
     /// descriptors anew.
     watch_failed: bool,
-    log_formatter: LineFormatter,
+    line_formatter: LineFormatter,
     /// `None` if there are no event listeners.
     listeners: Option<Listeners<'a>>,
     /// The memory for one read.
@@ -124,7 +124,7 @@ impl<'a> RelayLoop<'a> {
             log_awaits_room: false,
             log_input_has_ended: plan.log.is_none(),
             watch_failed: false,
-            log_formatter: LineFormatter::new(plan.log_format),
+            line_formatter: LineFormatter::new(plan.log_format),
             listeners: plan.listeners.as_ref().map(|listeners| Listeners::new(listeners, plan.threshold)),
             buffer: vec![0; READ_SIZE],
             flush_queue: VecDeque::new(),
@@ -167,7 +167,7 @@ impl<'a> RelayLoop<'a> {
         }
         // rsup keeps the pipe of its log open until rsup exits. So the relay empties this pipe, and does not wait for
         // its end of file.
-        while self.carry_log() == Read::Some && !self.log_awaits_room {}
+        while self.relay_log() == Read::Some && !self.log_awaits_room {}
         self.log.length() == 0 && self.outlets.iter().all(Outlet::accepts_lines)
     }
 
@@ -175,7 +175,7 @@ impl<'a> RelayLoop<'a> {
         match tag {
             RECORDS_TAG => self.read_records(),
             LOG_TAG => {
-                self.carry_log();
+                self.relay_log();
             }
             Poller::WAIT_FAILED => self.handle_everything(),
             tag if tag >= FIRST_OUTLET_TAG => self.continue_outlet(usize::from(tag > FIRST_OUTLET_TAG)),
@@ -191,7 +191,7 @@ impl<'a> RelayLoop<'a> {
     /// Handles every descriptor, because any descriptor may be ready after an error of the poller.
     fn handle_everything(&mut self) {
         self.read_records();
-        self.carry_log();
+        self.relay_log();
         for outlet in 0..self.outlets.len() {
             self.continue_outlet(outlet);
         }
@@ -226,7 +226,8 @@ impl<'a> RelayLoop<'a> {
             Err(_) => return,
         };
         for record in ChangeRecord::read(records.get(..length).unwrap_or_default()) {
-            // As in supervisord, the events of the last output of a process come before the event of its end.
+            // As in supervisord, the events of the last output of a process come before the event of its end. If the
+            // relay cannot read all of this output now, the events of the rest come later.
             if let ChangeRecord::Ended { process } = record {
                 self.on_process_exited(process);
             }
@@ -414,7 +415,7 @@ impl<'a> RelayLoop<'a> {
             (false, true, LineFormat::Plain | LineFormat::Prefix { .. }) => UnfinishedLine::ShowsProgress,
             (false, ..) => UnfinishedLine::AwaitsNewline,
         };
-        let log_formatter = &mut self.log_formatter;
+        let log_formatter = &mut self.line_formatter;
         let is_written = write_to(outlet, stream, unfinished_line_rule, |lines, piece| {
             line_format::append(lines, format, in_colour, plan, log_formatter, piece)
         });
@@ -457,7 +458,7 @@ impl<'a> RelayLoop<'a> {
         }
         self.poller.remove(outlet.stream());
         let waiting = mem::take(&mut outlet.waiting);
-        self.carry_log();
+        self.relay_log();
         for index in waiting {
             self.continue_stream(index);
         }
@@ -477,7 +478,7 @@ impl<'a> RelayLoop<'a> {
     }
 
     /// Reads rsup's own log lines and writes them to stderr.
-    fn carry_log(&mut self) -> Read {
+    fn relay_log(&mut self) -> Read {
         if !self.write_log() {
             return Read::Some;
         }
@@ -607,7 +608,7 @@ impl<'a> RelayLoop<'a> {
             && self.log.length() < MAX_PENDING_LOG_BYTES
         {
             let mut line = Vec::new();
-            self.log_formatter.append(&mut line, level, &text);
+            self.line_formatter.append(&mut line, level, &text);
             self.log.insert_lines(&line);
             self.write_log();
         }

@@ -17,9 +17,9 @@ pub(super) struct WholeLines {
     is_inside_line: bool,
     /// The line whose beginning is lost.
     skipped: SkippedLine,
-    /// The number of lines lost since the last write that succeeded.
+    /// The number of lines that were lost and not reported.
     lost_lines: u64,
-    /// Whether the last write has failed.
+    /// Whether a write has failed, and no later write has returned [`Written::AllAfterFailure`].
     has_failed: bool,
 }
 
@@ -81,9 +81,9 @@ impl WholeLines {
 
     /// After a failed write: if the file ends in the middle of a line, keeps the end of this line from `left`. Loses
     /// the other bytes.
-    fn keep_rest_of_line(&mut self, left: &[u8], file_ends_in_line: bool) {
+    fn keep_rest_of_line(&mut self, left: &[u8], file_ends_inside_line: bool) {
         self.is_inside_line = false;
-        if !file_ends_in_line {
+        if !file_ends_inside_line {
             return self.lose(left);
         }
         let others = self.complete_rest(left);

@@ -1,4 +1,5 @@
-//! The steps of rsup's start that `--check` tries in a child process, to see whether they succeed on this machine.
+//! The steps of rsup's start that `--check` tries, to see whether they succeed on this machine. The steps with users
+//! and sockets run in a child process. rsup itself looks for Python.
 
 use super::{messages, prepare};
 use crate::config::{Obstacle, RsupStartStep, Socket, SocketAddress};
@@ -56,8 +57,8 @@ fn resolve(user: &str) -> Option<Credentials> {
 
 /// Tries to change to `own`, the user of `[supervisord]`, if it is given, and then to `user`. Returns the text about
 /// the step that failed, and the errno.
-fn try_user(own: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
-    let own_user = own.and_then(resolve);
+fn try_user(own_user: Option<&str>, user: &str) -> Result<(), (String, Errno)> {
+    let own_user = own_user.and_then(resolve);
     let Some(user) = resolve(user) else { return Ok(()) };
     let was_root = own_user.as_ref().map_or_else(sys::real_user_is_root, |own| own.uid == 0);
     sys::try_user(own_user.as_ref(), &user).map_err(|(step, errno): (CredentialStep, Errno)| {

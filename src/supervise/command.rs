@@ -43,7 +43,7 @@ pub fn run_command(
         is_pid1,
         stop_timeout,
         term_forwarded: false,
-        stop_deadline: None,
+        shutdown_deadlines: None,
         kill_deadlines: None,
         outside_group_term_sent: false,
         refusal_logged: false,
@@ -68,9 +68,9 @@ struct RunningCommand {
     /// `stop_timeout` is not set. At `ask_at`, if rsup is PID 1 and the command still runs, rsup sends SIGTERM to the
     /// processes outside the command's process group. At `kill_at`, rsup sends SIGKILL to the command, or to the
     /// processes that remain after the command has ended.
-    stop_deadline: Option<ShutdownDeadlines>,
+    shutdown_deadlines: Option<ShutdownDeadlines>,
     /// When the command's process group gets SIGKILL, and when rsup gives up 1 s later. Set together with
-    /// `stop_deadline`.
+    /// `shutdown_deadlines`.
     kill_deadlines: Option<KillDeadlines>,
     /// Whether rsup has asked the processes outside the command's process group to stop while the command was still
     /// running.
@@ -125,7 +125,7 @@ impl RunningCommand {
     /// if no SIGTERM is due: if rsup is not PID 1, the processes outside the group get no signal.
     fn outside_group_term_at(&self) -> Option<Time> {
         let must_terminate_outside = self.is_pid1 && !self.outside_group_term_sent;
-        self.stop_deadline.filter(|_| must_terminate_outside).map(|times| times.ask_at)
+        self.shutdown_deadlines.filter(|_| must_terminate_outside).map(|times| times.ask_at)
     }
 
     /// Sends SIGTERM and SIGCONT to the processes outside the command's process group. Does nothing if /proc does not
@@ -185,13 +185,14 @@ impl RunningCommand {
         let has_terminal = terminal::has_controlling_tty();
         let is_shell_job = !self.is_pid1 && has_terminal && terminal::is_shell_job();
         // This variable is used only if rsup has no controlling terminal. If rsup's parent is PID 1, the parent may be
-        // an init that does not react when rsup stops. SIGSTOP cannot be forwarded, so a process has sent SIGSTOP
-        // directly to the command. That process may send SIGCONT only to the command, and rsup would then stay stopped
-        // for good. After any other stop signal rsup stops. rsup may have got that signal from an init and forwarded it
-        // to the command, and an init that forwards stop signals to rsup also forwards SIGCONT to rsup.
+        // an init that does not react when rsup stops. rsup cannot forward SIGSTOP, so another process has sent SIGSTOP
+        // directly to the command. That process may send SIGCONT only to the command. rsup would then stay stopped for
+        // good. After any other stop signal, rsup stops: an init may have sent the signal to rsup, and rsup has then
+        // forwarded the signal to the command. An init that forwards stop signals to rsup also forwards SIGCONT to
+        // rsup.
         let rsup_would_stay_stopped = signal == Signal::STOP.number() && sys::is_child_of_pid1();
-        // A shell sends no signal when it brings a running job to the foreground. rsup then notices the change only
-        // when SIGTTIN or SIGTTOU has stopped the command.
+        // Some shells, for example bash, send no signal when they bring a running job to the foreground. rsup then
+        // notices the change only when SIGTTIN or SIGTTOU has stopped the command.
         let got_terminal = needs_terminal && terminal::give_foreground(self.pid);
         // If rsup is not the job of a shell, no process would continue a command that Ctrl-Z has stopped.
         let command_would_stay_stopped = by_key && !is_shell_job;
@@ -200,7 +201,7 @@ impl RunningCommand {
         } else if is_shell_job {
             terminal::reclaim_foreground(self.pid);
             if needs_terminal || by_key {
-                // Normally the terminal stops all processes of a job together. This signal has reached only the
+                // Normally the terminal stops all processes of a job together. This signal may have reached only the
                 // command's process group. So rsup sends the signal to rsup's own process group, which contains the
                 // rest of the pipeline, or the script that started rsup. rsup itself blocks the signal, which stays
                 // pending until SIGCONT discards it.
@@ -224,10 +225,10 @@ impl RunningCommand {
         }
         if signal == Signal::TERM {
             if self.kill_deadlines.is_none() {
-                self.stop_deadline =
+                self.shutdown_deadlines =
                     self.stop_timeout.map(|seconds| ShutdownDeadlines::from_timeout(now(), seconds));
                 self.kill_deadlines =
-                    self.stop_deadline.map(|times| KillDeadlines::with_kill_at(times.kill_at));
+                    self.shutdown_deadlines.map(|times| KillDeadlines::with_kill_at(times.kill_at));
             }
             self.term_forwarded = true;
             self.remaining.note_term_to_group(self.pid);
@@ -254,31 +255,31 @@ impl RunningCommand {
         ExitStatus::Signal { signal: Signal::KILL, core: false }.exit_code()
     }
 
-    /// Calls `send_term_to_remaining`. SIGKILL follows at `kill_at` of `stop_deadline` if that is set, and otherwise
-    /// after 1 s. If `send_term_to_remaining` has returned false, SIGKILL follows after 1 s at the earliest. Returns in
-    /// one of three cases: no process is left; 1 s has passed since SIGKILL; rsup has no permission to send SIGKILL to
-    /// any process that is left.
+    /// Calls `send_term_to_remaining`. SIGKILL follows at `kill_at` of `shutdown_deadlines` if that is set, and
+    /// otherwise after 1 s. If `send_term_to_remaining` has returned false, SIGKILL follows after 1 s at the earliest.
+    /// Returns in one of three cases: no process is left; 1 s has passed since SIGKILL; rsup has no permission to send
+    /// SIGKILL to any process that is left.
     fn terminate_remaining(&mut self) {
         if !self.reap_and_check_remaining() {
             return;
         }
         let in_one_second = now().plus_secs(KILL_GRACE_SECS);
-        let mut kill_at = self.stop_deadline.map_or(in_one_second, |times| times.kill_at);
+        let mut kill_at = self.shutdown_deadlines.map_or(in_one_second, |times| times.kill_at);
         if !self.send_term_to_remaining() {
             kill_at = kill_at.max(in_one_second);
         }
-        let mut kill_deadlines = KillDeadlines::with_kill_at(kill_at);
+        let mut remaining_deadlines = KillDeadlines::with_kill_at(kill_at);
         while self.reap_and_check_remaining() {
-            match kill_deadlines.due(now()) {
+            match remaining_deadlines.due(now()) {
                 Some(KillOrGiveUp::Kill) => {
                     self.remaining.signal(Signal::KILL);
-                    kill_deadlines.note_killed(now());
+                    remaining_deadlines.note_killed(now());
                 }
                 Some(KillOrGiveUp::GiveUp) => return log_line(LEFT_BEHIND),
                 None if self.remaining.only_refused_are_left() => return log_line(REFUSED),
                 None => {
                     let _ = sys::wait_for_signal(
-                        kill_deadlines.deadline().map(|deadline| deadline.duration_since(now())),
+                        remaining_deadlines.deadline().map(|deadline| deadline.duration_since(now())),
                     );
                     if self.term_forwarded {
                         let command = self.pid;

@@ -32,7 +32,7 @@ impl Supervisor {
     /// Tells the event listeners that a process has entered a state.
     pub(super) fn notify(&mut self, id: ProcessIndex, transition: Transition) {
         let pid = self.slots.get(id).filter(|_| transition.from.has_leader()).map_or(0, |slot| slot.last_pid);
-        self.tell_relay(ChangeRecord::Changed { process: id.0, pid, transition });
+        self.tell_relay(ChangeRecord::StateEntered { process: id.0, pid, transition });
     }
 
     /// Tells the relay that a child was forked. If the child is a listener, gives the listener's pipes to the relay.

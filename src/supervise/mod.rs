@@ -251,10 +251,10 @@ impl Supervisor {
             // The board is written before the log, so that a client that reads the board after a line of the log finds
             // the new state there.
             self.update_board();
-            if let Some(outcome) = exit_or_reload {
+            if let Some(exit_or_reload) = exit_or_reload {
                 self.pid_file.remove();
                 self.finish_output();
-                return outcome;
+                return exit_or_reload;
             }
             self.flush_log();
             self.fifos.retain(|id| self.processes.may_start_again(id));
@@ -378,7 +378,9 @@ impl Supervisor {
                     self.flush_log();
                     sys::kill_self(Signal::STOP.number());
                 }
-                Action::AskRemainingToStop { members_of } => self.send_term_to_remaining(&members_of),
+                Action::AskRemainingToStop { only_leader_asked } => {
+                    self.send_term_to_remaining(&only_leader_asked)
+                }
                 Action::AskAdoptedToStop => self.send_term_to_adopted(),
                 Action::SignalRemaining(signal) => self.signal_remaining(signal),
                 Action::Reload => return Some(ExitOrReload::Reload),

@@ -20,7 +20,7 @@ const WAIT_AFTER_KILL: Duration = Duration::from_secs(1);
 const MAX_RELAYS_AT_EXIT: u32 = 3;
 /// The largest number of attempts to reap a relay that is exiting. rsup waits 1 ms between two attempts.
 const REAP_ATTEMPTS: u64 = 100;
-/// The least number of seconds between two starts of the relay.
+/// The least number of seconds between two starts of the relay. While rsup exits, rsup starts the next relay at once.
 const MIN_SECONDS_BETWEEN_STARTS: i64 = 1;
 
 impl Supervisor {

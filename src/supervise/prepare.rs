@@ -165,7 +165,8 @@ impl Preparer {
     /// The process's own environment variables. First come the variables that describe the process, such as
     /// SUPERVISOR_PROCESS_NAME, and then the variables that its section sets. A variable of the first kind is left out
     /// if the configuration file sets a variable of the same name for the process or in `[supervisord]`. supervisord
-    /// does the same, although supervisord's manual says the opposite.
+    /// does the same. supervisord's manual says that a variable of the first kind replaces a variable of
+    /// `[supervisord]`.
     ///
     /// An event listener gets SUPERVISOR_SERVER_URL with the URL of the server that supervisord would open, although
     /// rsup opens none. Listeners such as those of superlance do not run without SUPERVISOR_SERVER_URL, and many of

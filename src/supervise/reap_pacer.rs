@@ -15,7 +15,7 @@ const SLOW_PER_ORPHAN: Duration = Duration::from_micros(8);
 /// The length of a pause, as a multiple of the excess. The excess is the processor time for [`SAMPLE_SIZE`] orphans,
 /// minus `SLOW_PER_ORPHAN` for each of them.
 const PAUSE_PER_EXCESS_TIME: u32 = 64;
-/// The longest pause. Signals and deadlines wait for the end of a pause.
+/// The longest pause. Signals wait for the end of a pause. A pause ends at the next deadline at the latest.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// The largest number of pauses in a row. After these pauses, rsup reaps without a pause until no zombie is left. On a
 /// slow machine reaping is always slow, so without this limit the zombies would accumulate.

@@ -25,8 +25,8 @@ const SHARED_DESCRIPTORS: u64 = 16;
 /// The number of descriptors that rsup needs for each stream that goes through the relay: both ends of its pipe.
 const DESCRIPTORS_PER_STREAM: u64 = 2;
 
-/// Returns the largest number of descriptors that rsup needs for the relay. 0 if no stream and no event listener
-/// needs the relay.
+/// Returns an upper bound of the number of descriptors that rsup needs for the relay. Returns 0 only if no stream and
+/// no event listener needs the relay.
 pub(super) fn needed_descriptors(config: &Config) -> u64 {
     let mode = config.supervisord.output;
     let goes_through = |file: &LogFile, rotation: Rotation| match file {
@@ -67,7 +67,7 @@ struct SharedPipes {
     records: RelayPipe,
     listeners: Option<FdPassingSockets>,
     log: Option<RelayPipe>,
-    staging: [Option<StagingPipe>; 2],
+    staging_pipes: [Option<StagingPipe>; 2],
     outlet_journals: [Option<WriteJournal>; 2],
     inside_line_flags: InsideLineFlags,
 }
@@ -83,7 +83,7 @@ impl SharedPipes {
             records: RelayPipe::nonblocking()?,
             listeners: config.has_listeners().then(FdPassingSockets::new).transpose()?,
             log,
-            staging: [sys::STDOUT, sys::STDERR]
+            staging_pipes: [sys::STDOUT, sys::STDERR]
                 .map(|fd| sys::is_writable_pipe(fd).then(StagingPipe::new).and_then(Result::ok)),
             outlet_journals: [sys::STDOUT, sys::STDERR].map(WriteJournal::new),
             // Two streams for each process, and rsup's own log.
@@ -206,7 +206,7 @@ impl RelayBuilder {
     /// relay, or if it could not be prepared. `threshold` is the least severe level that rsup logs.
     pub(super) fn build(self, config: &Config, threshold: Option<Level>) -> Option<Relay> {
         let is_needed = |shared: &SharedPipes| !self.streams.is_empty() || shared.listeners.is_some();
-        let SharedPipes { records, listeners, log, staging, outlet_journals, inside_line_flags } =
+        let SharedPipes { records, listeners, log, staging_pipes, outlet_journals, inside_line_flags } =
             self.shared.filter(is_needed)?;
         let (log_reader, unused_log_writer) =
             log.map(|log| (log.reader, OutputStream::pipe(log.writer))).unzip();
@@ -226,7 +226,7 @@ impl RelayBuilder {
             records: records.reader,
             listeners: listeners.map(|pipes| self.listeners.build(config, pipes)),
             inside_line_flags,
-            staging_pipes: staging,
+            staging_pipes,
             outlet_journals,
             threshold,
             log_format,

@@ -19,7 +19,8 @@ pub(super) struct Slot {
     pub(super) program: &'static Result<SpawnSpec, String>,
     /// The child of the last fork, until that child is reaped.
     pub(super) leader: Option<Pid>,
-    /// The child's process group, until the group has no member. The kernel does not use the number again before then.
+    /// The child's process group, until the group has no member or rsup stops waiting for the group. The kernel does
+    /// not use the number again while the group has a member.
     pub(super) group: Option<Pid>,
     /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
     pub(super) last_pid: i32,

@@ -76,7 +76,8 @@ impl WallTime {
         u64::try_from(self.0.tv_sec).unwrap_or(0)
     }
 
-    /// Returns the nanoseconds since 1970-01-01 00:00 UTC, and 0 for a time before.
+    /// Returns the nanoseconds since 1970-01-01 00:00 UTC. For an earlier time, returns only the
+    /// nanoseconds of its second.
     #[must_use]
     pub fn nanoseconds(self) -> u64 {
         nanoseconds(self.0)

@@ -58,12 +58,11 @@ use std::ptr::{NonNull, null, null_mut};
 
 /// What a child does between its creation and its exec.
 pub(super) trait ChildSetup: 'static {
-    /// Whether the child becomes another user before its exec.
+    /// Whether the child changes its user or its groups before its exec.
     fn changes_user(&self) -> bool;
 
-    /// Makes the system calls that end in an exec. Returns only if one of them fails. A failure after which
-    /// the start continues is written to `status` instead. The implementation must keep the rules at the top
-    /// of this file.
+    /// Runs the steps that end in an exec. Returns only if the program is not executed. A failure after which the
+    /// start continues is written to `status` instead. The implementation must keep the rules at the top of this file.
     fn run(&self, status: BorrowedFd<'_>) -> Result<Infallible, ExecFailure>;
 }
 
@@ -272,9 +271,9 @@ extern "C" fn child_main<S: ChildSetup>(block: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-/// Reads the reports of a child, and keeps the child's memory while the child may use it. If this value is dropped
-/// before end of file, the child's memory is never freed: only end of file proves that the child no longer uses
-/// it.
+/// Reads the reports of a child, and keeps the child's memory while the child may use it. Only `reclaim` gives the
+/// memory back, and only at end of file: end of file proves that the child no longer uses the memory. If this value is
+/// dropped, the memory is never freed.
 #[derive(Debug)]
 pub struct ExecStatusPipe<S> {
     failures: FailureReader,

@@ -16,7 +16,8 @@ use libc::{SYS_setgid32 as SYS_setgid, SYS_setgroups32 as SYS_setgroups, SYS_set
 pub struct Credentials {
     pub uid: u32,
     pub gid: u32,
-    /// The argument of setgroups(2): `gid` comes first, and the other groups of the user follow.
+    /// The argument of setgroups(2): first `gid`, then the other groups of which /etc/group lists the user as a
+    /// member.
     pub groups: Vec<u32>,
     /// Whether the configuration names the group. If not, `gid` is the user's primary group.
     pub names_group: bool,
@@ -160,9 +161,10 @@ pub fn real_user_is_root() -> bool {
     nix::unistd::getuid().is_root()
 }
 
-/// Permanently changes rsup's own user and groups (the key `user` of the section `[supervisord]`). If the
-/// configuration names a group, which supervisord does not allow, the change is always made. Otherwise, as in
-/// supervisord, the change is made only if the user of `credentials` is not the user that rsup already runs as.
+/// Permanently changes the user and the groups of the calling process. rsup calls this function for the key `user` of
+/// the section `[supervisord]`. With `--check`, a child of rsup calls it for every key `user`. If the configuration
+/// names a group, which supervisord does not allow, the change is always made. Otherwise, as in supervisord, the change
+/// is made only if the user of `credentials` is not the user that the process already runs as.
 ///
 /// # Errors
 /// Returns the step that failed and its errno: EPERM for a step that succeeded without effect.

@@ -36,8 +36,8 @@ impl Iterator for Names {
         loop {
             // SAFETY: opendir(3) has returned this stream, and only `drop` closes it.
             let entry = NonNull::new(unsafe { libc::readdir(self.0.as_ptr()) })?;
-            // SAFETY: readdir(3) has returned a pointer to an entry, and the next call for this stream is the first
-            // that may change the entry.
+            // SAFETY: readdir(3) has returned a pointer to this entry. The entry stays valid until the next call of
+            // readdir(3) or closedir(3) for this stream.
             let name = unsafe { &raw const (*entry.as_ptr()).d_name };
             // SAFETY: the name of an entry ends in NUL.
             let name = unsafe { CStr::from_ptr(name.cast()) }.to_bytes();

@@ -102,7 +102,7 @@ pub enum FailureReport {
     UnusableInterpreter(Vec<u8>),
 }
 
-/// A step that failed in the child.
+/// A step that failed in the child or, for [`ExecStep::Streams`], in rsup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecFailure {
     pub step: ExecStep,

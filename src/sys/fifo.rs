@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::unreachable,
     clippy::unwrap_used,
-    reason = "the child calls `has_unopened_fifo` in rsup's memory and must not panic: see clone_vm.rs"
+    reason = "the child calls `has_fifo_unopened_by_rsup` in rsup's memory and must not panic: see clone_vm.rs"
 )]
 
 use super::errno::Errno;

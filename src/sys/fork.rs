@@ -17,7 +17,7 @@ pub(super) const MAY_SHARE_MEMORY: bool = !cfg!(rsup_plain_fork);
 /// Why a child could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpawnError {
-    /// pipe2(2) failed.
+    /// pipe2(2) failed, or fcntl(2) for a pipe of an event listener.
     Pipe(Errno),
     /// clone(2) failed, or mmap(2) for the child's stack.
     Fork(Errno),
@@ -107,9 +107,9 @@ struct Stack(UnsafeCell<[u8; 16 * 1024]>);
 // SAFETY: only the child of `vfork_exec` uses the array, and rsup is suspended while there is such a child.
 unsafe impl Sync for Stack {}
 
-/// Forks rsup by a direct call of clone(2). libc's fork() is not used, because it can leave a wrong signal mask when
-/// it fails. The kernel sends rsup the signal `exit_signal` when the child exits, and no signal if it is 0. Returns the
-/// child's ID in the parent, and `None` in the child.
+/// Forks rsup by a direct call of clone(2). libc's fork() is not used: if rt_sigprocmask(2) fails in musl's fork(),
+/// rsup's signal mask can be wrong afterwards. The kernel sends rsup the signal `exit_signal` when the child exits, and
+/// no signal if `exit_signal` is 0. Returns the child's ID in the parent, and `None` in the child.
 ///
 /// # Safety
 /// Only the calling thread exists in the child. A lock that another thread held at the time of the call stays locked

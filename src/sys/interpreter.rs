@@ -83,7 +83,8 @@ fn interpreter_of(path: &CStr) -> Option<Interpreter> {
 }
 
 /// Reads the line after `#!` as the kernel does: the path ends at a blank, at the end of the line or at a NUL byte. A
-/// carriage return is a part of the path.
+/// carriage return is a part of the path. If the path does not end within the first [`HEAD_SIZE`] bytes of the file,
+/// this function returns the beginning of the path. The kernel executes no interpreter then.
 fn interpreter_of_script(line: &[u8]) -> Option<Interpreter> {
     let line = line.split(|byte| matches!(byte, b'\n' | 0)).next()?;
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());

@@ -76,7 +76,7 @@ impl Poller {
 
     /// Makes [`Poller::wait`] no longer report `fd`.
     pub fn remove(&self, fd: &impl AsFd) {
-        // If the descriptor stays in the list, the only consequence is that a later wait ends early.
+        // An error is ignored. If the descriptor stays in the list, later waits can end early, again and again.
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 

@@ -198,8 +198,8 @@ pub struct RelayChild {
     exit_pipe: OwnedFd,
 }
 
-/// Forks the relay, which runs `steps` and exits with the exit status that `steps` returns. In the relay, all
-/// descriptors above 2 except `keep` are closed.
+/// Forks the relay, which calls `run_relay` and exits with the exit status that `run_relay` returns. In the
+/// relay, all descriptors above 2 except `keep` are closed.
 ///
 /// The kernel sends no SIGCHLD for this child, and waitpid(2) without `__WCLONE` does not see this child. So
 /// `wait_any` never reaps the relay, and returns ECHILD if the relay is the only child. /proc lists the relay among

@@ -35,9 +35,10 @@ impl SavedMask {
     }
 }
 
-/// Blocks every signal. From now on every signal stays pending until rsup reads it, even a signal that is ignored:
-/// Linux discards an ignored signal only while it is not blocked. Also sets SIGCHLD to its default disposition, because
-/// the kernel reaps the children of a process that ignores SIGCHLD.
+/// Blocks every signal. From now on a signal stays pending until rsup reads it, even if the signal is ignored: Linux
+/// discards an ignored signal only while it is not blocked. But rt_sigaction(2) discards a pending signal if the
+/// signal's new action is to ignore it. Also sets SIGCHLD to its default disposition, because the kernel reaps the
+/// children of a process that ignores SIGCHLD.
 ///
 /// # Errors
 /// Returns the errno of rt_sigprocmask(2).
@@ -252,8 +253,9 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<RawSignal> {
     let awaited = ALL;
     let awaited_set = &raw const awaited;
     // rsup makes a raw system call, because musl's sigtimedwait(3) starts the whole timeout again after an
-    // interruption. SAFETY: the kernel reads SET_SIZE bytes from `awaited` and a timespec from `timespec` (unless
-    // null), and writes one siginfo to `info`. All three have these sizes and stay valid during the call.
+    // interruption.
+    // SAFETY: the kernel reads SET_SIZE bytes from `awaited` and a timespec from `timespec` (unless null), and writes
+    // one siginfo to `info`. All three have these sizes and stay valid during the call.
     let signal = unsafe {
         libc::syscall(libc::SYS_rt_sigtimedwait, awaited_set, info.as_mut_ptr(), timespec, SET_SIZE)
     };
@@ -349,7 +351,7 @@ impl AsFd for SignalFd {
     }
 }
 
-/// The `si_code` of a signal that the kernel has sent (asm-generic/siginfo.h). libc defines it for some targets only.
+/// The `si_code` of a signal that the kernel has sent (asm-generic/siginfo.h).
 const SI_KERNEL: i32 = 0x80;
 
 #[cfg(test)]

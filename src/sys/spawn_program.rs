@@ -268,7 +268,7 @@ pub struct FifoOpenErrors {
 pub fn spawn(
     program: &'static SpawnSpec,
     defaults: &mut SpawnDefaults,
-    fifos: FifoHandling,
+    fifo_handling: FifoHandling,
 ) -> Result<Child, SpawnError> {
     let mut stdin_writer = None;
     let mut listener = None;
@@ -296,7 +296,7 @@ pub fn spawn(
         stdout: stdout.as_ref().map(AsRawFd::as_raw_fd),
         stderr: stderr.as_ref().map(AsRawFd::as_raw_fd),
     };
-    let setup = PreparedExec::new(program, defaults, streams, fifos);
+    let setup = PreparedExec::new(program, defaults, streams, fifo_handling);
     let memory = match defaults.spare_memory.take() {
         Some(mut memory) => {
             memory.replace_setup(setup);

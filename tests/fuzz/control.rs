@@ -4,12 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use rsup::control::board::{Header, Record};
-use rsup::control::request::{Request, Requests};
+use rsup::control::request::{Request, RequestParser};
 
 const RUN: u64 = 1;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut requests = Requests::new(RUN);
+    let mut requests = RequestParser::new(RUN);
     let (first, second) = bytes.split_at(bytes.len() / 2);
     requests.read(first, |_| ());
     requests.read(second, |_| ());

@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
-use rsup::config::{self, Inputs, Overrides};
+use rsup::config::{self, Machine, Overrides};
 use tempfile::TempDir;
 
 thread_local! {
@@ -18,15 +18,15 @@ fuzz_target!(|bytes: &[u8]| {
         let file = directory.path().join("supervisord.conf");
         fs::write(&file, bytes).unwrap();
         let environment = [("HOME".to_owned(), "/root".to_owned())];
-        let inputs = Inputs {
+        let machine = Machine {
             environment: &environment,
-            not_utf8: &[],
+            non_utf8_env_names: &[],
             host: "node",
             list_directory: &rsup::sys::list_directory,
             check_user: &|_| Ok(()),
             try_step: None,
         };
-        let loaded = config::load(&file, &Overrides::default(), &inputs);
+        let loaded = config::load(&file, &Overrides::default(), &machine);
         let report = loaded.report.to_string();
         match loaded.config {
             Some(config) => assert!(config.to_json().ends_with("}\n")),

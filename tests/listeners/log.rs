@@ -124,9 +124,7 @@ fn put_back<'a>(log: &'a [(String, String)], pools: &[&'a str]) -> BTreeMap<PutB
             && let Some(event) = unanswered.remove(&name)
         {
             *due.entry((pool, event)).or_default() += 1;
-            if !is_rejected {
-                unanswered_at_end.insert(name, event);
-            }
+            unanswered_at_end.insert(name, event);
         }
     }
     for event in unsent.difference(&sent) {
@@ -155,12 +153,12 @@ pub(super) fn pool_of<'a>(listener: &str, pools: &[&'a str]) -> Option<&'a str> 
 
 #[test]
 fn a_result_after_the_line_about_the_exit_of_its_listener_completes_the_event() {
-    let with = |last: &str| {
+    let is_complete_with = |last: &str| {
         let texts = ["event 0 sent to listener x", "exited: x (exit status 1; not expected)", last];
         let log: Vec<_> = texts.iter().map(|text| ("DEBG".to_owned(), (*text).to_owned())).collect();
         Lines::of(&log, &["x"]).is_complete
     };
-    assert!(with("x: event was processed"));
-    assert!(with("rebuffering event 0 for pool x (buf size=0, max=100)"));
-    assert!(!with("spawned: 'x' with pid 1"));
+    assert!(is_complete_with("x: event was processed"));
+    assert!(is_complete_with("rebuffering event 0 for pool x (buf size=0, max=100)"));
+    assert!(!is_complete_with("spawned: 'x' with pid 1"));
 }

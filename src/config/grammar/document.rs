@@ -1,14 +1,15 @@
 //! The sections of all configuration files, merged as Python's `configparser.RawConfigParser` merges them.
 //!
-//! A section can have several headers, each of which begins a *part* of the section. rust-ini's `Properties` is an
-//! ordered map with several values per key. In the field `parts_by_name`, each key is the name of a section, and each
-//! value is the index of a part of this section, written as text. No other file uses rust-ini. The keys and values of
-//! the configuration stay slices of the files' text, because copying all of them into rust-ini's `Ini` takes 4 ms more
-//! for a thousand programs, and three times the memory. rust-ini's parser is not used, because Python has other rules
-//! for comments, quotes, continuation lines and indentation (see `lines.rs`), and because that parser returns no line
-//! numbers.
+//! A section can have several headers. Each header begins a *part* of the section. The field `parts_by_name` is a
+//! `Properties` of rust-ini: an ordered map with several values per key. Each key is the name of a section. The values
+//! of the key are the indices of the section's parts, written as text. No other file uses rust-ini.
 //!
-//! Python ignores keys that nothing reads. rsup collects these keys, because `--check` warns about them.
+//! The keys and values of the configuration are slices of the files' text where possible, because copying all of them
+//! into rust-ini's `Ini` takes 4 ms more for a thousand programs, and three times the memory. rust-ini's parser is not
+//! used, because Python has other rules for comments, quotes, continuation lines and indentation (see `lines.rs`), and
+//! because that parser returns no line numbers.
+//!
+//! supervisord ignores keys that it does not know. rsup collects these keys, because `--check` warns about them.
 
 use std::borrow::Cow;
 

@@ -39,7 +39,7 @@ pub(crate) fn saturating_int(text: &str, radix: u8) -> Option<i64> {
     };
     let digits = if radix == 8 { without_octal_prefix(digits) } else { digits };
     let mut value = 0_i64;
-    // A digit must follow the sign, the prefix and each `_`.
+    // `digits` must begin with a digit, and a digit must follow each `_`.
     let mut digit_expected = true;
     for c in digits.chars() {
         if c == '_' && !digit_expected {

@@ -1,5 +1,5 @@
-//! Reads all sections in supervisord's order. `[supervisord]` comes first, because its `environment` sets variables
-//! that the values of the other sections can use.
+//! Reads all sections. As in supervisord, `[supervisord]` comes first, because its `environment` sets variables that
+//! the values of the other sections can use.
 
 use std::rc::Rc;
 

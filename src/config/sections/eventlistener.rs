@@ -1,4 +1,5 @@
-//! `[eventlistener:x]`: the keys that an event listener has in addition to those of `[program:x]` (`program.rs`).
+//! `[eventlistener:x]`: the keys that an event listener has in addition to those of `[program:x]` (`program.rs`), and
+//! `redirect_stderr`, which must not be true for an event listener.
 //!
 //! | key | type | default |
 //! |---|---|---|

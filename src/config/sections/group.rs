@@ -148,8 +148,8 @@ fn listed_sections<'a>(
     for name in comma_list(programs) {
         let program = find(format!("program:{name}"));
         let fcgi_program = find(format!("fcgi-program:{name}"));
-        // supervisord's message begins with the section of the last program that was found for an earlier name. If no
-        // program has been found yet, the message begins with the section of the group.
+        // supervisord's message begins with the name of the section that supervisord has found last. If supervisord
+        // has found no section yet, the message begins with the name of the group's section.
         let last = found.last().map_or(group.name, |section| section.name);
         match (program, fcgi_program) {
             (Some(section), None) | (None, Some(section)) => found.push(section),

@@ -1,4 +1,6 @@
-//! The sections that have no effect in rsup: the HTTP servers, the plug-ins and `supervisorctl`.
+//! The sections of the HTTP servers, of the plug-ins and of `supervisorctl`. rsup opens no HTTP server and loads no
+//! plug-in. `eventlistener.rs` uses the address of an HTTP server for SUPERVISOR_SERVER_URL. `load.rs` reads
+//! `[supervisorctl]` for rsup's client.
 //!
 //! | section | keys |
 //! |---|---|
@@ -18,7 +20,8 @@ use crate::config::grammar::document::Value;
 use crate::config::grammar::expand::ExpansionVars;
 use crate::policy::Level;
 
-/// Checks all sections that have no effect in rsup, and logs their names in one line when rsup starts.
+/// Checks the sections of the HTTP servers and of `[rpcinterface:x]`. Adds a line to the lines that rsup logs when it
+/// starts: the names of these sections and of `[supervisorctl]` and `[ctlplugin:x]`.
 pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
     let vars = ExpansionVars {
         non_utf8_env_names: context.machine.non_utf8_env_names,
@@ -26,7 +29,8 @@ pub(crate) fn check_all(context: &mut Context<'_>, variables: &EnvMap) {
     };
     let vars_with_here = context.base_vars(variables);
     let mut ignored = Vec::new();
-    // Every plug-in inherits the same keys of `[DEFAULT]`: checking them for the first plug-in is enough.
+    // Every plug-in inherits the same keys of `[DEFAULT]`. The `values` of its section contain only the inherited keys
+    // that rsup knows. The other inherited keys are checked only for the first plug-in.
     let mut inherited: Vec<_> = context.document.defaults().collect();
     for section in context.sections {
         let name = section.name;

@@ -158,7 +158,7 @@ pub(crate) fn is_in(tables: [&[&str]; 2], key: &str) -> bool {
     tables.iter().any(|table| table.contains(&key))
 }
 
-/// Returns whether at least one known section can have this key.
+/// Returns whether the key is in at least one of the tables of known keys.
 pub(crate) fn is_known(key: &str) -> bool {
     let tables = [
         [SUPERVISORD, PROGRAM],

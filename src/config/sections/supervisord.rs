@@ -40,7 +40,8 @@ pub(crate) fn read_section(context: &mut Context<'_>, variables: &mut EnvMap) ->
     let section = context.find_section("supervisord")?;
     let overrides = context.overrides;
     let vars = context.base_vars(variables);
-    // supervisord knows `%(host_node_name)s` in `environment`, but in no other key of this section.
+    // rsup knows `%(host_node_name)s` in `environment`, but in no other key of this section. supervisord expands
+    // `environment` twice, and only the second expansion knows this name.
     let vars_for_environment = ExpansionVars { host: Some(context.machine.host), ..vars };
     let mut reader = context.reader(section);
     let nodaemon = reader.value("nodaemon", &vars, boolean);

@@ -1,4 +1,5 @@
 //! One parser for each type of value (supervisord's `datatypes.py`). The error of a parser is supervisord's message.
+//! The keys that supervisord does not have get messages in supervisord's style.
 
 use std::rc::Rc;
 

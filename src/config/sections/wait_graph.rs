@@ -35,9 +35,9 @@ pub(crate) struct Sorted {
 }
 
 /// Sorts programs so that each program comes after all programs that it waits for. `waits[n]` contains the indices of
-/// the programs that program n waits for. The time is proportional to the number of programs and waits. If several
-/// cycles share a program, only one of these cycles is returned. The others are reported after the user has corrected
-/// that one.
+/// the programs that program n waits for. The time is proportional to the number of programs and waits. If there are
+/// several cycles, some of them may be missing from the result. The missing cycles are reported after the user has
+/// corrected the returned cycles.
 pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     // For each program: how many of its waits are for programs that are not in `order` yet.
     let mut waits_left: Vec<usize> = waits.iter().map(|targets| targets.len()).collect();
@@ -55,9 +55,9 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
     let mut next = 0_usize;
     while let Some(waiters) = order.get(next).and_then(|program| waiters.get_mut(*program)) {
         for waiter in std::mem::take(waiters) {
-            if let Some(missing) = waits_left.get_mut(waiter) {
-                *missing = missing.saturating_sub(1);
-                if *missing == 0 {
+            if let Some(left) = waits_left.get_mut(waiter) {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
                     order.push(waiter);
                 }
             }
@@ -72,7 +72,7 @@ pub(crate) fn sort(waits: &[&[usize]]) -> Sorted {
 /// for a remaining program, which may be itself. A walk goes from a remaining program to a remaining program that it
 /// waits for, and so on. Such a walk always reaches a cycle.
 fn cycles(waits: &[&[usize]], waits_left: &[usize]) -> Vec<Vec<usize>> {
-    let is_left = |program: usize| waits_left.get(program).is_some_and(|missing| *missing > 0);
+    let is_left = |program: usize| waits_left.get(program).is_some_and(|left| *left > 0);
     let mut cycles = Vec::new();
     // For each program: whether a walk has come to it.
     let mut seen = vec![false; waits.len()];

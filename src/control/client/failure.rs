@@ -11,7 +11,8 @@ pub(super) enum Failure {
     /// Another reason, as the text of the line `error: …`.
     Other(&'static str),
     /// Writing to stdout failed, usually because its reader has closed it. Most commands end without a message.
-    /// `start`, `stop`, `restart` and `signal` continue.
+    /// `start`, `stop`, `restart` and `signal` continue. If `shutdown` or `reload` cannot write its success text, the
+    /// command still sends its request.
     OutputClosed,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! rsup does none of this work. The client finds rsup (`find.rs`), reads the board and writes requests
 //! (`running_rsup.rs`), and waits until the board shows the result (`action.rs` decides, `request_commands.rs` waits).
-//! If supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise.
+//! If supervisorctl 4.3 has a text for the same case, the client writes that text, unless a comment says otherwise. The
+//! text of `--help` is rsup's own.
 
 mod action;
 mod client_run;

@@ -52,7 +52,7 @@ pub(super) fn confirm_and_send(
 ) -> Result<(), Failure> {
     // The pipe is opened before the question. If rsup executes itself again before the user answers, the request cannot
     // reach the new run.
-    let request_pipe = rsup.open_request_pipe()?;
+    let request_sender = rsup.open_request_pipe()?;
     if !client_run.confirms(question)? {
         return Ok(());
     }
@@ -61,10 +61,11 @@ pub(super) fn confirm_and_send(
         if is_running { client_run.line(format_args!("{announcement}")) } else { Err(Failure::ShuttingDown) };
     // A shutdown during a reload turns the reload into an exit.
     if is_running || request == Request::Shutdown {
-        // rsup soon sends SIGTERM to every process of the container, and then exits. `docker exec` reports the exit
-        // status of the client. So the client ignores SIGTERM, and sends the request last.
+        // After a shutdown request, an rsup that is PID 1 sends SIGTERM to the other processes of the container, and
+        // then exits. `docker exec` reports the exit status of the client. So the client ignores SIGTERM, and sends the
+        // request last.
         ignore_sigterm();
-        request_pipe.send(request)?;
+        request_sender.send(request)?;
     }
     written
 }

@@ -99,8 +99,8 @@ impl Rsup {
     }
 }
 
-/// The time until which a read of the board that begins now is repeated while it finds an incomplete line. It is a time
-/// of the monotonic clock in nanoseconds.
+/// Returns the deadline of a read of the board that begins now. The deadline is a time of the monotonic clock in
+/// nanoseconds. Until the deadline, the client repeats a read that finds an incomplete line.
 pub(super) fn deadline() -> u64 {
     monotonic_nanos().saturating_add(READ_TIMEOUT_NANOS)
 }

@@ -220,10 +220,10 @@ fn copy(client_run: &ClientRun<'_>, file: &File, mut offset: u64) -> Result<u64,
     }
 }
 
-/// Shows the end of a file and everything that is appended to it, until rsup ends. If another file takes its place,
-/// that file is followed from its beginning.
+/// Shows the end of a file and everything that is appended to it, until rsup ends or executes itself again. If another
+/// file takes its place, that file is followed from its beginning.
 fn follow(client_run: &ClientRun<'_>, rsup: &Rsup, mut file: File, path: &Path) -> Result<(), Failure> {
-    let request_pipe = rsup.open_request_pipe()?;
+    let request_sender = rsup.open_request_pipe()?;
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     let size = |file: &File| file.metadata().map_or(0, |found| found.len());
     let mut offset = size(&file).saturating_sub(LENGTH_BEFORE_FOLLOWING);
@@ -244,7 +244,7 @@ fn follow(client_run: &ClientRun<'_>, rsup: &Rsup, mut file: File, path: &Path) 
         } else if rsup_has_ended {
             return Ok(());
         } else {
-            rsup_has_ended = request_pipe.wait_for_end(PAUSE);
+            rsup_has_ended = request_sender.wait_for_end(PAUSE);
         }
     }
 }

@@ -19,7 +19,7 @@ fn process(state: ProcessState, leftovers: Leftovers) -> Process {
 }
 
 /// Passes `event` to `process`. Returns one line: the new state, the state of the remaining members after a `+`, what a
-/// client demands after a `>`, and the actions. A signal to the process group is marked with `*`. A log message is
+/// client requests after a `>`, and the actions. A signal to the process group is marked with `*`. A log message is
 /// shortened to its first word, and a `ProcessMessage::Sending` is left out.
 fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -> String {
     let mut words = Vec::new();
@@ -45,7 +45,7 @@ fn outcome(process: &mut Process, spec: &ProcessSpec, event: Event, now: Time) -
 
 fn process_word(process: &Process) -> String {
     let Process { state, leftovers, request_in_effect, .. } = process;
-    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), demand_word(*request_in_effect))
+    format!("{}{}{}", state_word(*state), leftovers_word(*leftovers), request_word(*request_in_effect))
 }
 
 fn seconds(time: Time) -> u64 {
@@ -86,8 +86,8 @@ fn leftovers_word(leftovers: Leftovers) -> String {
     }
 }
 
-fn demand_word(demand: RequestInEffect) -> String {
-    match demand {
+fn request_word(request: RequestInEffect) -> String {
+    match request {
         RequestInEffect::None => String::new(),
         RequestInEffect::Start { at } => format!(">start@{}", seconds(at)),
         RequestInEffect::Stop => ">stop".to_owned(),
@@ -125,9 +125,9 @@ fn exited(exit: ExitStatus, group_alive: bool) -> Event {
 fn events() -> Vec<(&'static str, Event, u64)> {
     vec![
         ("start", Event::Start, EARLY),
-        ("spawned", Event::ExecSucceeded, EARLY),
+        ("exec succeeded", Event::ExecSucceeded, EARLY),
         ("spawn failed", Event::SpawnFailed, EARLY),
-        ("spawn deferred", Event::FifoUnopenedByRsup, EARLY),
+        ("fifo unopened by rsup", Event::FifoUnopenedByRsup, EARLY),
         ("spawn cancelled", Event::SpawnCancelled, EARLY),
         ("exit 0", exited(EXIT_0, false), EARLY),
         ("exit 0, group alive", exited(EXIT_0, true), EARLY),
@@ -146,13 +146,13 @@ fn events() -> Vec<(&'static str, Event, u64)> {
         ("ask members", Event::MembersAsked, EARLY),
         ("ask members late", Event::MembersAsked, LATE),
         ("kill", Event::KillNow, EARLY),
-        ("group refused", Event::GroupSignalNotPermitted, EARLY),
-        ("group refused late", Event::GroupSignalNotPermitted, LATE),
+        ("group signal not permitted", Event::GroupSignalNotPermitted, EARLY),
+        ("group signal not permitted late", Event::GroupSignalNotPermitted, LATE),
     ]
 }
 
-/// What a client may demand of a process in this state.
-fn demands(state: ProcessState) -> &'static [RequestInEffect] {
+/// The requests that can be in effect for a process in this state.
+fn requests_in(state: ProcessState) -> &'static [RequestInEffect] {
     const START: RequestInEffect = RequestInEffect::Start { at: at(10) };
     match state {
         ProcessState::Stopped | ProcessState::Stopping(_) => {
@@ -166,24 +166,24 @@ fn demands(state: ProcessState) -> &'static [RequestInEffect] {
     }
 }
 
-/// Every state, combined with every state of the remaining members and with every demand. A process that has a leader
-/// has no remaining members.
+/// Every state, combined with every state of the remaining members and with every request in effect. A process that has
+/// a leader has no remaining members.
 fn starting_points() -> Vec<Process> {
     let mut points = vec![];
     for state in STATES {
         let count = if process(state, Leftovers::None).has_leader() { 1 } else { LEFTOVERS.len() };
         for leftovers in &LEFTOVERS[..count] {
             points.extend(
-                demands(state)
+                requests_in(state)
                     .iter()
-                    .map(|demand| Process { request_in_effect: *demand, ..process(state, *leftovers) }),
+                    .map(|request| Process { request_in_effect: *request, ..process(state, *leftovers) }),
             );
         }
     }
     points
 }
 
-/// The table also contains the pairs that `can_receive` excludes: `handle` must not panic there.
+/// The test also covers the pairs that `can_receive` excludes: `handle` must not panic there.
 #[test]
 fn every_event_in_every_state_has_the_outcome_in_the_table() {
     let mut table = String::new();

@@ -41,8 +41,8 @@ impl Event {
         Self { name: format!("PROCESS_STATE_{}", to.name()), payload }
     }
 
-    /// A process has written `data`. `is_communication` says whether `data` was between the tokens of supervisord's
-    /// capture mode.
+    /// A process has written `data`. If `is_communication` is true, `data` is a message: the bytes between the tokens
+    /// of supervisord's capture mode. Otherwise, `data` is output, or a part of a message.
     pub(super) fn output(
         process: &ProcessName,
         pid: i32,

@@ -64,7 +64,7 @@ impl<'a> Listeners<'a> {
         match record {
             ChangeRecord::Ended { process } => self.drain_and_close_pipes(process, poller),
             ChangeRecord::Forked { process, pid } => self.note_forked(process, pid, poller),
-            ChangeRecord::Changed { process, pid, transition } => {
+            ChangeRecord::StateEntered { process, pid, transition } => {
                 self.note_transition(process, pid, transition)
             }
             ChangeRecord::SupervisorRunning => self.announce_start(),
@@ -203,9 +203,9 @@ impl<'a> Listeners<'a> {
         }
         if let Some(log) = &mut listener.log {
             let path = log.path();
-            let messages = &mut self.log_lines;
+            let log_lines = &mut self.log_lines;
             log.write(bytes, sys::monotonic_nanos(), &mut |trouble| {
-                messages.add(Level::Warn, format_args!("{}", trouble.log_text(path)));
+                log_lines.add(Level::Warn, format_args!("{}", trouble.log_text(path)));
             });
         }
         for effect in listener.protocol.read(bytes) {
@@ -217,26 +217,26 @@ impl<'a> Listeners<'a> {
     fn apply_effect(&mut self, number: usize, effect: Effect) {
         let Some(listener) = self.listeners.get_mut(number) else { return };
         let name = process_name(self.plan, listener);
-        let messages = &mut self.log_lines;
+        let log_lines = &mut self.log_lines;
         match effect {
             Effect::Entered { from, to } => {
-                messages.add(Level::Debug, format_args!("{name}: {} -> {}", from.name(), to.name()));
+                log_lines.add(Level::Debug, format_args!("{name}: {} -> {}", from.name(), to.name()));
                 if to == State::Unknown {
                     let text = format_args!(
                         "{name}: has entered the UNKNOWN state and will no longer receive events, this usually \
                          indicates the process violated the eventlistener protocol"
                     );
-                    messages.add(Level::Warn, text);
+                    log_lines.add(Level::Warn, text);
                 }
             }
             Effect::Processed => {
                 listener.event = None;
-                messages.add(Level::Debug, format_args!("{name}: event was processed"));
+                log_lines.add(Level::Debug, format_args!("{name}: event was processed"));
             }
-            Effect::Rejected => messages.add(Level::Warn, format_args!("{name}: event was rejected")),
+            Effect::Rejected => log_lines.add(Level::Warn, format_args!("{name}: event was rejected")),
             Effect::BadResultLine(line) => {
                 let line = text_or_literal(&line);
-                messages.add(Level::Warn, format_args!("{name}: bad result line: '{line}'"));
+                log_lines.add(Level::Warn, format_args!("{name}: bad result line: '{line}'"));
             }
             Effect::GiveBack => self.give_back(number),
         }

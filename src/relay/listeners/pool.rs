@@ -58,9 +58,9 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes an event back that no listener has accepted. This event is the next one that is sent.
-    pub(super) fn put_back(&mut self, event: PoolEvent, messages: &mut PendingLogLines) {
-        self.log_rebuffering(&event, messages);
-        self.make_room(messages);
+    pub(super) fn put_back(&mut self, event: PoolEvent, log_lines: &mut PendingLogLines) {
+        self.log_rebuffering(&event, log_lines);
+        self.make_room(log_lines);
         self.buffer.push_front(event);
     }
 
@@ -69,23 +69,23 @@ impl<'a> Pool<'a> {
         self.buffer.pop_front()
     }
 
-    fn log_rebuffering(&self, event: &PoolEvent, messages: &mut PendingLogLines) {
+    fn log_rebuffering(&self, event: &PoolEvent, log_lines: &mut PendingLogLines) {
         let serial = event.serial;
         let name = self.name();
         let length = self.buffer.len();
         let maximum = self.plan.buffer_size;
         let text =
             format_args!("rebuffering event {serial} for pool {name} (buf size={length}, max={maximum})");
-        messages.add(Level::Debug, text);
+        log_lines.add(Level::Debug, text);
     }
 
-    fn make_room(&mut self, messages: &mut PendingLogLines) {
+    fn make_room(&mut self, log_lines: &mut PendingLogLines) {
         if self.buffer.len() >= self.plan.buffer_size
             && let Some(PoolEvent { serial, .. }) = self.buffer.pop_front()
         {
             let name = self.name();
             let text = format_args!("pool {name} event buffer overflowed, discarding event {serial}");
-            messages.add(Level::Error, text);
+            log_lines.add(Level::Error, text);
         }
     }
 
@@ -121,36 +121,36 @@ mod tests {
         pool.buffer.iter().map(|event| (event.serial, event.pool_serial)).collect()
     }
 
-    fn texts(messages: &mut PendingLogLines) -> Vec<String> {
-        messages.take().into_iter().map(|(level, text)| format!("{} {text}", level.tag())).collect()
+    fn texts(log_lines: &mut PendingLogLines) -> Vec<String> {
+        log_lines.take().into_iter().map(|(level, text)| format!("{} {text}", level.tag())).collect()
     }
 
     #[test]
     fn events_wait_in_order_and_the_oldest_is_discarded_if_there_is_no_room() {
         let plan = plan(&["TICK"], 2);
         let mut pool = Pool::new(&plan);
-        let mut messages = PendingLogLines::new(Some(Level::Debug));
+        let mut log_lines = PendingLogLines::new(Some(Level::Debug));
         for serial in [4, 7, 9] {
-            pool.take(&tick(serial), serial, &mut messages);
+            pool.take(&tick(serial), serial, &mut log_lines);
         }
         assert_eq!(waiting(&pool), [(7, 1), (9, 2)]);
-        assert_eq!(texts(&mut messages), ["ERRO pool p event buffer overflowed, discarding event 4"]);
+        assert_eq!(texts(&mut log_lines), ["ERRO pool p event buffer overflowed, discarding event 4"]);
     }
 
     #[test]
     fn an_event_that_is_put_back_is_the_next_one() {
         let plan = plan(&["TICK_5"], 2);
         let mut pool = Pool::new(&plan);
-        let mut messages = PendingLogLines::new(Some(Level::Debug));
+        let mut log_lines = PendingLogLines::new(Some(Level::Debug));
         for serial in [0, 1] {
-            pool.take(&tick(serial), serial, &mut messages);
+            pool.take(&tick(serial), serial, &mut log_lines);
         }
         let first = pool.next().unwrap();
-        pool.take(&tick(2), 2, &mut messages);
-        pool.put_back(first, &mut messages);
+        pool.take(&tick(2), 2, &mut log_lines);
+        pool.put_back(first, &mut log_lines);
         assert_eq!(waiting(&pool), [(0, 0), (2, 2)]);
         assert_eq!(
-            texts(&mut messages),
+            texts(&mut log_lines),
             [
                 "DEBG rebuffering event 0 for pool p (buf size=2, max=2)",
                 "ERRO pool p event buffer overflowed, discarding event 1"
@@ -162,10 +162,10 @@ mod tests {
     fn a_pool_that_lists_an_event_twice_takes_it_twice() {
         let plan = plan(&["TICK", "PROCESS_STATE", "TICK_5"], 10);
         let mut pool = Pool::new(&plan);
-        let mut messages = PendingLogLines::new(Some(Level::Debug));
-        pool.take(&tick(1), 3, &mut messages);
+        let mut log_lines = PendingLogLines::new(Some(Level::Debug));
+        pool.take(&tick(1), 3, &mut log_lines);
         assert_eq!(waiting(&pool), [(3, 0), (3, 0)]);
-        assert_eq!(texts(&mut messages), ["DEBG rebuffering event 3 for pool p (buf size=1, max=10)"]);
+        assert_eq!(texts(&mut log_lines), ["DEBG rebuffering event 3 for pool p (buf size=1, max=10)"]);
         assert!(pool.wants("PROCESS_STATE_FATAL") && !pool.wants("PROCESS_LOG_STDOUT"));
     }
 
