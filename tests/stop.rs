@@ -752,3 +752,17 @@ fn a_signal_during_a_stop_by_shutdown_on_counts_as_the_first_request() {
     assert_eq!(rsup.stop(), 6, "the first cause determines the exit code");
     assert_eq!(events(&rsup), ["done"]);
 }
+
+#[test]
+fn before_the_stop_deadline_a_process_from_before_the_exec_of_rsup_is_asked() {
+    let process = "sh -c 'trap \"echo asked to stop >&2; exit\" TERM; sleep 1000 & echo ready >&2; wait' &";
+    let conf =
+        script("stubborn", "trap \"\" TERM; echo ready >&2; while :; do sleep 1; done") + "stopwaitsecs=60\n";
+    for way in both_ways() {
+        // In a new PID namespace, rsup and this process are in a process group that is outside the namespace.
+        let mut rsup = rsup(&conf).args(&["--stop-timeout", "3"]).after(process).run_as(way).start();
+        eventually("both are ready", || (rsup.lines("ready").len() == 2).then_some(()));
+        rsup.stop();
+        assert_eq!(rsup.lines("asked to stop").len(), 1, "{way:?}");
+    }
+}

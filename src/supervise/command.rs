@@ -135,7 +135,7 @@ impl RunningCommand {
         let command = self.pid;
         // The process group alone does not identify the command: if a seccomp filter has refused setpgid(2), the
         // command is in rsup's process group.
-        self.remaining.send_term_to_matching(|pid, group, _| group != command && pid != command);
+        self.remaining.send_term_to_matching(|pid, group, _| group != Some(command) && pid != command);
     }
 
     /// Sends SIGKILL to the command and to its process group.
@@ -284,7 +284,7 @@ impl RunningCommand {
                     if self.term_forwarded {
                         let command = self.pid;
                         let is_pid1 = self.is_pid1;
-                        self.remaining.send_term_to_adopted(|_, group| is_pid1 || group == command);
+                        self.remaining.send_term_to_adopted(|_, group| is_pid1 || group == Some(command));
                     }
                 }
             }
@@ -308,9 +308,10 @@ impl RunningCommand {
         // The command's process group was sent SIGTERM before. A member that was forked later did not get it. rsup
         // sends SIGTERM to such a member only if the member is a child of rsup. A member with another parent is left
         // alone, because the parent may need the member while the parent stops.
-        let processes_are_listed = self
-            .remaining
-            .send_term_to_matching(|_, group, is_child| if group == command { is_child } else { is_pid1 });
+        let processes_are_listed =
+            self.remaining.send_term_to_matching(
+                |_, group, is_child| if group == Some(command) { is_child } else { is_pid1 },
+            );
         if !processes_are_listed && self.is_pid1 {
             self.remaining.signal(Signal::TERM);
         }

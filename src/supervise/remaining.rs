@@ -169,17 +169,17 @@ impl RemainingProcesses {
     }
 
     /// Sends SIGTERM and SIGCONT to the processes for which `must_get_term` returns true, except those that were asked
-    /// before. The arguments of `must_get_term` are a PID, the ID of that process's group, and whether the process is a
-    /// child of rsup. Returns false if /proc does not list the processes.
-    pub(super) fn send_term_to_matching(&mut self, must_get_term: impl Fn(Pid, Pid, bool) -> bool) -> bool {
+    /// before. The arguments of `must_get_term` are a PID, the result of [`sys::process_group`] for this PID, and
+    /// whether the process is a child of rsup. Returns false if /proc does not list the processes.
+    pub(super) fn send_term_to_matching(
+        &mut self,
+        must_get_term: impl Fn(Pid, Option<Pid>, bool) -> bool,
+    ) -> bool {
         let Some(processes) = self.processes() else { return false };
         let children = self.children_except_relay().unwrap_or_default();
         for pid in processes {
-            if self.sent(pid).term_sent {
-                continue;
-            }
-            let Some(group) = sys::process_group(pid) else { continue };
-            if must_get_term(pid, group, children.binary_search(&pid).is_ok()) {
+            let is_child = children.binary_search(&pid).is_ok();
+            if !self.sent(pid).term_sent && must_get_term(pid, sys::process_group(pid), is_child) {
                 self.send_term_to_process(pid);
             }
         }
@@ -187,16 +187,15 @@ impl RemainingProcesses {
     }
 
     /// Sends SIGTERM and SIGCONT to the children of rsup for which `in_scope` returns true, except those that were
-    /// asked before. The arguments of `in_scope` are a PID and the ID of that process's group. Such a child is normally
-    /// an orphan that rsup has adopted since the other processes were asked. It was not asked while its parent was
-    /// alive, because the parent may have needed this child in order to stop. Returns whether a process was asked.
-    pub(super) fn send_term_to_adopted(&mut self, in_scope: impl Fn(Pid, Pid) -> bool) -> bool {
+    /// asked before. The arguments of `in_scope` are a PID and the result of [`sys::process_group`] for this PID. Such
+    /// a child is normally an orphan that rsup has adopted since the other processes were asked. It was not asked while
+    /// its parent was alive, because the parent may have needed this child in order to stop. Returns whether a process
+    /// was asked.
+    pub(super) fn send_term_to_adopted(&mut self, in_scope: impl Fn(Pid, Option<Pid>) -> bool) -> bool {
         if self.term_sent_to_target {
             return false;
         }
-        let must_get_term =
-            |_: &Self, child| sys::process_group(child).is_some_and(|group| in_scope(child, group));
-        self.send_term_to_children(must_get_term).unwrap_or(false)
+        self.send_term_to_children(|_, child| in_scope(child, sys::process_group(child))).unwrap_or(false)
     }
 
     /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.

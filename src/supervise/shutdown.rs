@@ -29,8 +29,8 @@ impl Supervisor {
         let slots = &self.slots;
         let includes_non_children = self.context.is_pid1 && !self.processes.will_reload();
         let leaders = &self.leaders;
-        let processes_are_listed =
-            self.remaining.send_term_to_matching(|pid, group, is_child| match groups.get(group) {
+        let processes_are_listed = self.remaining.send_term_to_matching(|pid, group, is_child| {
+            match group.and_then(|group| groups.get(group)) {
                 Some(id) if only_leader_asked.binary_search(id).is_ok() => {
                     slots.get(*id).is_some_and(|slot| slot.leader != Some(pid))
                 }
@@ -38,7 +38,8 @@ impl Supervisor {
                 // The PID is compared too, because the process group does not always identify a leader (the child that
                 // rsup has forked): if a seccomp filter has refused setpgid(2), the leader is in rsup's process group.
                 None => leaders.get(pid).is_none() && (includes_non_children || is_child),
-            });
+            }
+        });
         if !processes_are_listed {
             // Without /proc, rsup cannot leave out the leaders, so some leaders get SIGTERM after their stop signal.
             // rsup accepts this, because the other members would otherwise get SIGKILL without a request to stop.
@@ -53,8 +54,9 @@ impl Supervisor {
         self.drop_empty_groups(now());
         let groups = self.slots.process_groups();
         let leaders = &self.leaders;
-        self.remaining
-            .send_term_to_adopted(|pid, group| groups.get(group).is_none() && leaders.get(pid).is_none());
+        self.remaining.send_term_to_adopted(|pid, group| {
+            group.and_then(|group| groups.get(group)).is_none() && leaders.get(pid).is_none()
+        });
     }
 
     /// Sends a signal to every process of the target of `remaining` that is still alive and was not sent this signal
