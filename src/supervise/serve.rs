@@ -63,26 +63,26 @@ impl Supervisor {
         // The index comes from a client, so it may be too large.
         let Some(slot) = self.slots.0.get_mut(index) else { return };
         let id = ProcessIndex(index);
-        let ServedCounts { start_requests, stop_requests: stops, signal_requests: signals } =
-            &mut slot.served;
+        let ServedCounts { start_requests, stop_requests, signal_requests } = &mut slot.served;
         match request {
             Request::Start(_) => {
                 *start_requests = start_requests.wrapping_add(1);
                 self.processes.request_start(id, now);
             }
             Request::Stop(_) => {
-                *stops = stops.wrapping_add(1);
+                *stop_requests = stop_requests.wrapping_add(1);
                 self.processes.request_stop(id, now);
             }
             Request::Signal(_, number) => {
-                *signals = signals.wrapping_add(1);
-                if let Some(signal) = Signal::from_number(number.into()) {
-                    self.processes.request_signal(id, signal);
+                let signal = Signal::from_number(number.into());
+                if signal.is_some_and(|signal| self.processes.request_signal(id, signal)) {
+                    *signal_requests = signal_requests.wrapping_add(1);
                 }
             }
             Request::Shutdown | Request::Reload => {}
         }
-        // The client waits for the new number of served requests, also if the request has no other effect.
+        // A client that waits for a start or a stop waits for the new number of served requests, also if the request
+        // has no other effect.
         if let Some(control) = &mut self.control {
             control.write_record(&self.processes, &self.slots.0, id);
         }
