@@ -3,7 +3,7 @@
 
 use super::Supervisor;
 use super::clock::now;
-use crate::policy::{Level, ProcessIndex, Sender, Time, Transition};
+use crate::policy::{Level, ProcessIndex, Sender, StateName, Time, Transition};
 use crate::relay::{ChangeRecord, ListenersPlan};
 use crate::sys::{self, Errno, ListenerPipes, Pid, RawSignal, WallTime};
 use std::mem;
@@ -31,7 +31,12 @@ impl Supervisor {
 
     /// Tells the event listeners that a process has entered a state.
     pub(super) fn notify(&mut self, id: ProcessIndex, transition: Transition) {
-        let pid = self.slots.get(id).filter(|_| transition.from.has_leader()).map_or(0, |slot| slot.last_pid);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        if transition.to == StateName::Starting {
+            // The next child does not exist yet, and does not come to exist if rsup begins to stop now.
+            slot.last_pid = 0;
+        }
+        let pid = if transition.from.has_leader() { slot.last_pid } else { 0 };
         self.tell_relay(ChangeRecord::StateEntered { process: id.0, pid, transition });
     }
 

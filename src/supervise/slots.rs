@@ -23,6 +23,7 @@ pub(super) struct Slot {
     /// not use the number again while the group has a member.
     pub(super) group: Option<Pid>,
     /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
+    /// If there are event listeners, 0 from the beginning of a start until its fork.
     pub(super) last_pid: i32,
     /// The pipe that reports the child's exec, until the result of the exec is known.
     pub(super) exec_status: Option<ExecStatusPipe>,

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Side;
-use crate::support::{Rsup, Setup, Way, binary, both_ways, eventually, proc, python as packages, rsup, skip};
+use crate::support::{
+    Rsup, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Setup, Way, binary, both_ways, eventually, proc,
+    python as packages, rsup, skip,
+};
 
 const LISTENER: &str = include_str!("listener.py");
 
@@ -133,4 +136,30 @@ fn output_that_is_not_ascii_reaches_a_listener_and_tail() {
         assert!(proc::children(server.pid()).len() >= 2, "the program and the listener run");
         assert_eq!(server.stop(), 0);
     });
+}
+
+/// supervisord has no such state: it forks in the same call that makes a process STARTING.
+#[test]
+fn a_start_that_the_stop_cancels_has_no_pid() {
+    let sections = format!(
+        "[program:p]\ncommand=sh -c 'sleep 1.2; echo an immediate restart is possible >&2; exec sleep 1000'\nstartsecs=0\n\
+         [eventlistener:listener]\ncommand={ANSWERS}\nevents=PROCESS_STATE\nstartsecs=0\n"
+    );
+    let mut server = Side::Rsup.start(setup("info", &sections));
+    server.expect("an immediate restart is possible");
+    server.signal(SIGSTOP);
+    eventually("rsup is stopped", || {
+        (proc::process(server.pid()).is_some_and(|rsup| rsup.state == 'T')).then_some(())
+    });
+    server.kill("p", SIGKILL);
+    let is_dead = || proc::children(server.pid()).iter().any(proc::Process::is_zombie);
+    eventually("the program is dead", || is_dead().then_some(()));
+    server.signal(SIGTERM);
+    server.signal(SIGCONT);
+    assert_eq!(server.exit_code(), 0);
+    let events = fs::read_to_string(server.path("listener.1.got")).unwrap();
+    let stopped = events
+        .lines()
+        .rfind(|line| line.contains("from_state:STARTING pid:") && line.contains("processname:p "));
+    assert!(stopped.is_some_and(|line| line.contains("pid:0")), "{events}");
 }
