@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::{
-    Line, SIGKILL, SIGSTOP, both_ways, eventually, kill, needs, never, pid_namespace, program, rsup, script,
+    Line, SIGKILL, SIGSTOP, both_ways, command, eventually, kill, needs, never, pid_namespace, proc, program,
+    rsup, script,
 };
 
 #[test]
@@ -136,4 +137,24 @@ fn a_stopped_program_is_reported_and_not_restarted() {
     rsup.kill("web", SIGKILL);
     rsup.expect("exited: web (terminated by SIGKILL; not expected)");
     assert_eq!(rsup.stop(), 0);
+}
+
+#[test]
+fn a_child_from_before_the_exec_of_rsup_is_reaped() {
+    let fork = "import os, sys\nos.fork() or os._exit(0)\nos.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)\n\
+        os.execvp(sys.argv[1], sys.argv[1:])";
+    let python = ["python3", "-IS", "-c", fork];
+    for way in both_ways() {
+        let conf = program("p", "sleep 1000") + "startsecs=0\n";
+        for mut rsup in [
+            rsup(&conf).through(&python).run_as(way).start(),
+            command(&["sh", "-c", "echo spawned >&2; exec sleep 1000"]).through(&python).run_as(way).start(),
+        ] {
+            rsup.expect("spawned");
+            eventually("no zombie is left", || {
+                proc::children(rsup.pid()).iter().all(|child| !child.is_zombie()).then_some(())
+            });
+            rsup.stop();
+        }
+    }
 }

@@ -82,6 +82,10 @@ struct RunningCommand {
 
 impl RunningCommand {
     fn run(mut self) -> u8 {
+        // A child from before rsup's exec may be a zombie whose SIGCHLD has come before the exec.
+        if let Some(exit) = self.reap_children() {
+            return self.finish(exit);
+        }
         loop {
             let deadline = self.deadline();
             let received = sys::wait_for_signal(deadline.map(|deadline| deadline.duration_since(now())));

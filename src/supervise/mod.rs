@@ -227,7 +227,8 @@ impl Supervisor {
             poller,
             signals,
             context: SignalContext { is_pid1, has_terminal, is_shell_job, hup_ignored },
-            reap_incomplete: false,
+            // A child from before rsup's exec may be a zombie whose SIGCHLD has come before the exec.
+            reap_incomplete: true,
             pacer: ReapPacer::default(),
             reap_delay: Duration::ZERO,
             suspended: false,
