@@ -345,15 +345,15 @@ fn the_command_inherits_every_descriptor_but_rsups_own() {
 fn listen_pid_becomes_the_commands_pid() {
     for way in both_ways() {
         let listen = |pid: &str| {
-            let script = format!("export LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=web");
-            let ask = "echo $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; echo $$";
+            let script = format!("export LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=web LISTEN_PIDFDID=7");
+            let ask = "echo $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PIDFDID-none}; echo $$";
             let (code, rsup) = command(&["sh", "-c", ask]).after(&script).run_as(way).run();
             assert_eq!(code, 0);
             rsup.read("stdout").lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let ours = listen("$$");
-        assert_eq!(ours[0], format!("{} 1 web", ours[1]), "{way:?}");
-        assert_eq!(listen("4711")[0], "4711 1 web", "somebody else's stays");
+        assert_eq!(ours[0], format!("{} 1 web none", ours[1]), "{way:?}");
+        assert_eq!(listen("4711")[0], "4711 1 web 7", "somebody else's stays");
     }
 }
 

@@ -78,7 +78,14 @@ impl<'a> CStrArray<'a> {
         self.strings().position(|string| string.to_bytes().starts_with(prefix))
     }
 
-    /// Replaces the string at an index that [`CStrArray::position`] has returned. Async-signal-safe.
+    /// Removes the first string that starts with `prefix`.
+    pub(super) fn remove(&mut self, prefix: &[u8]) {
+        if let Some(index) = self.position(prefix) {
+            self.pointers.remove(index);
+        }
+    }
+
+    /// Replaces the string at `index`, which must not be the index of the null pointer at the end. Async-signal-safe.
     pub(super) fn replace(&mut self, index: usize, string: &'a CStr) {
         if let Some(pointer) = self.pointers.get_mut(index) {
             *pointer = string.as_ptr();

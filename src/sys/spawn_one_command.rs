@@ -40,7 +40,12 @@ pub fn spawn_one_command(
     let argv: CStrArray<'_> = words.iter().map(CString::as_c_str).collect();
     let mut script_shell = ScriptShell::new(&words);
     let mut envp = CStrArray::environment();
-    let listen_pid_index = if has_own_listen_pid() { envp.position(LISTEN_PID_KEY) } else { None };
+    let listen_pid_index = if has_own_listen_pid() {
+        envp.remove(LISTEN_PIDFDID_KEY);
+        envp.position(LISTEN_PID_KEY)
+    } else {
+        None
+    };
     let mut listen_pid = [0; LISTEN_PID_SIZE];
     let rsups_group = terminal::own_group();
     let steps = || {
@@ -81,6 +86,9 @@ fn command_candidates(words: &[CString]) -> Vec<CString> {
 }
 
 const LISTEN_PID_KEY: &[u8] = b"LISTEN_PID=";
+/// The variable of systemd 258 with the inode number of rsup's pidfd. sd_listen_fds(3) refuses another number than the
+/// caller's own, but accepts that the variable is missing.
+const LISTEN_PIDFDID_KEY: &[u8] = b"LISTEN_PIDFDID=";
 /// Room for the key, the digits of a 32-bit number, and NUL.
 const LISTEN_PID_SIZE: usize = LISTEN_PID_KEY.len() + 10 + 1;
 
