@@ -43,12 +43,12 @@ impl Ticks {
     /// The time until the next TICK event is due. `None` if no pool wants TICK events. `now` is in milliseconds since
     /// 1970.
     pub(super) fn wait(&self, now: u64) -> Option<Duration> {
-        let next = self
-            .latest_slices
-            .iter()
-            .map(|(period, _)| (slice_start(*period, now / 1000) + period) * 1000)
-            .min()?;
-        Some(Duration::from_millis(next.saturating_sub(now)))
+        let wait = |(period, last): &(u64, u64)| {
+            let present = slice_start(*period, now / 1000);
+            let next = if present == *last { present + period } else { present };
+            (next * 1000).saturating_sub(now)
+        };
+        self.latest_slices.iter().map(wait).min().map(Duration::from_millis)
     }
 }
 
@@ -65,7 +65,9 @@ mod tests {
         let mut ticks = Ticks::new(3604, &|_| true);
         assert_eq!(ticks.due(3604), []);
         assert_eq!(ticks.wait(3_604_250), Some(Duration::from_millis(750)));
+        assert_eq!(ticks.wait(3_605_000), Some(Duration::ZERO));
         assert_eq!(ticks.due(3605), [Event::tick(5, 3605)]);
+        assert_eq!(ticks.wait(3_605_000), Some(Duration::from_secs(5)));
         assert_eq!(ticks.due(3609), []);
         assert_eq!(ticks.due(7201), [Event::tick(5, 7200), Event::tick(60, 7200), Event::tick(3600, 7200)]);
         assert_eq!(ticks.due(7199), [Event::tick(5, 7195), Event::tick(60, 7140), Event::tick(3600, 3600)]);
