@@ -173,7 +173,11 @@ impl RelayBuilder {
         self.streams.push(StreamPlan {
             pipe: reader,
             process: index,
-            name: if prints_like_supervisor_stdout { config.name.clone() } else { shown_name(config) },
+            name: if prints_like_supervisor_stdout {
+                cut_name(config.name.clone())
+            } else {
+                shown_name(config)
+            },
             channel,
             outlet,
             file,
@@ -251,11 +255,15 @@ fn file_plan(path: &CString, rotation: Rotation) -> FilePlan {
 
 /// The name that comes before the lines of a process: as supervisorctl prints it.
 fn shown_name(process: &ProcessConfig) -> String {
-    let mut name = if process.group == process.name {
+    cut_name(if process.group == process.name {
         process.name.clone()
     } else {
         format!("{}:{}", process.group, process.name)
-    };
+    })
+}
+
+/// Cuts a name to [`MAX_SHOWN_NAME`] bytes.
+fn cut_name(mut name: String) -> String {
     name.truncate(name.floor_char_boundary(MAX_SHOWN_NAME));
     name
 }
