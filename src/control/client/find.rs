@@ -131,10 +131,12 @@ fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
 
 /// Whether a process that cannot be looked at has the name of rsup. The name `supervisord` is accepted only for PID 1.
 /// PID 1 with this name was probably started through a link to rsup. Another process with this name may be the real
-/// supervisord.
+/// supervisord. A zombie is not accepted.
 fn is_named_rsup(pid: i32) -> bool {
     let is_rsup = |name: Vec<u8>| name == b"rsup\n" || (pid == 1 && name == b"supervisord\n");
+    let is_zombie = |error: std::io::Error| error.kind() == ErrorKind::NotFound;
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)
+        && !fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_zombie)
 }
 
 fn no_permission(pid: i32) -> Failure {
