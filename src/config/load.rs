@@ -97,7 +97,10 @@ pub fn client_settings(file: &Path, machine: &Machine<'_>) -> ClientSettings {
         ..ExpansionVars::with_env_only(&environment)
     };
     let section = document.find("supervisorctl");
-    let value = |key| expand(&section.as_ref()?.get(key)?.text(), &vars, &key).ok();
+    let raw = |key| {
+        section.as_ref().and_then(|section| section.get(key).copied().or_else(|| document.default_value(key)))
+    };
+    let value = |key| expand(&raw(key)?.text(), &vars, &key).ok();
     let mut settings = ClientSettings::default();
     if let Some(url) = value("serverurl") {
         settings.server_url = url.strip_prefix("unix://").map(unix_url).unwrap_or(url);
@@ -227,7 +230,7 @@ impl<'a> Loader<'a> {
 
     fn read_include_section(&mut self, document: &Document<'_>, machine: &Machine<'_>) {
         let Some(section) = document.find("include") else { return };
-        let Some(files) = section.get("files") else {
+        let Some(files) = section.get("files").copied().or_else(|| document.default_value("files")) else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
             let subject = SectionKey { section: "include", key: "" };
             self.report.add(Severity::Error, Some(section.location), subject, why);
@@ -447,6 +450,9 @@ mod tests {
         assert_eq!((&*read.server_url, &*read.prompt), (&*format!("unix://{here}/a.sock"), "ctl"));
         let read = settings("[supervisorctl]\nserverurl=http://127.0.0.1:9001\nprompt=%(ENV_NONE)s\nx\n");
         assert_eq!((&*read.server_url, &*read.prompt), ("http://127.0.0.1:9001", "supervisor"));
+        let read =
+            settings("[DEFAULT]\nserverurl=unix:///a\nserverurl=unix:///b\n[supervisorctl]\nprompt=p\n");
+        assert_eq!((&*read.server_url, &*read.prompt), ("unix:///b", "p"));
         for read in [settings("[a\n"), client_settings(Path::new("/nowhere"), &machine)] {
             assert_eq!((&*read.server_url, &*read.prompt), ("http://localhost:9001", "supervisor"));
         }

@@ -174,6 +174,8 @@ fn a_listener_knows_the_url_of_the_server_that_supervisord_would_open() {
         (String::new(), None),
         (inet("9001") + unix, Some("unix:///run/s.sock")),
         (inet("9001"), Some("http://localhost:9001")),
+        (inet("9001") + "[inet_http_server2]\nport=9002\n", Some("http://localhost:9002")),
+        (format!("{unix}[unix_http_server2]\nfile=/b.sock\n"), Some("unix:///run/s.sock")),
         (inet("*:9001"), Some("http://localhost:9001")),
         (inet("127.0.0.1:9001"), Some("http://127.0.0.1:9001")),
     ];
@@ -290,6 +292,15 @@ fn one_run_reports_every_error_with_its_file_and_line() {
             at("more.conf", "4: error: [program:b] stopsignal: value 'FOO' is not a valid signal name"),
         ]
     );
+}
+
+#[test]
+fn the_patterns_of_include_can_come_from_default() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("more.ini"), "[program:b]\ncommand=b\n").unwrap();
+    let main = directory.path().join("main");
+    fs::write(&main, "[DEFAULT]\nfiles=none\nfiles=more.ini\n[include]\n").unwrap();
+    assert_eq!(load_file(&main, &Overrides::default()).config.unwrap().processes.len(), 1);
 }
 
 #[test]

@@ -173,6 +173,11 @@ impl<'t> Document<'t> {
         self.section(name, &[])
     }
 
+    /// Returns the last value of a key in `[DEFAULT]`, for a section that does not set the key.
+    pub(crate) fn default_value(&self, key: &str) -> Option<Value<'_>> {
+        self.defaults().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
+    }
+
     /// Returns all entries of `[DEFAULT]`, including repeated keys, in the order of the files and lines.
     pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.part_indices(DEFAULT).flat_map(|index| self.entries_of_part(index))

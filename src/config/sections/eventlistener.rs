@@ -12,7 +12,7 @@
 
 use super::section_reader::{Context, SectionReader};
 use super::value::{boolean, comma_list, integer, unix_url};
-use crate::config::grammar::document::Value;
+use crate::config::grammar::document::{Section, Value};
 use crate::config::grammar::expand::{ExpansionVars, expand};
 use crate::config::grammar::shlex;
 use crate::config::model::{Listener, Replacement, RsupStartStep};
@@ -105,17 +105,17 @@ pub(crate) fn read_keys(reader: &mut SectionReader<'_, '_>, vars: &ExpansionVars
     }
 }
 
-/// Returns the URL that supervisord uses for `serverurl=AUTO`: the URL of the Unix socket server if the file has one,
-/// otherwise the URL of the TCP server. The errors of these sections are reported where the sections are checked.
+/// Returns the URL that supervisord uses for `serverurl=AUTO`: the URL of the first Unix socket server or, if the file
+/// has none, the URL of the last TCP server. The errors of these sections are reported where the sections are checked.
 fn http_server_url(context: &Context<'_>, vars: &ExpansionVars<'_>) -> Option<String> {
-    let value = |section, key| {
-        let (section, _) = context.sections_with_prefix(section).next()?;
-        expand(&section.get(key)?.text(), vars, &key).ok()
-    };
-    if let Some(file) = value("unix_http_server", "file") {
+    let value = |section: &Section<'_>, key| expand(&section.get(key)?.text(), vars, &key).ok();
+    if let Some((section, _)) = context.sections_with_prefix("unix_http_server").next()
+        && let Some(file) = value(section, "file")
+    {
         return Some(unix_url(file.trim()));
     }
-    let port = value("inet_http_server", "port")?;
+    let (section, _) = context.sections_with_prefix("inet_http_server").last()?;
+    let port = value(section, "port")?;
     let (host, port) = port.rsplit_once(':').unwrap_or(("", &port));
     let host = if matches!(host, "" | "*") { "localhost" } else { host };
     Some(format!("http://{host}:{port}"))

@@ -67,10 +67,10 @@ fn check_rpcinterface<'a>(
         let section = reader.section.name;
         reader.error("", format!("section [{section}] does not specify a {RPCINTERFACE_FACTORY}"));
     }
-    // If a key is set more than once, only one value counts: the section's own value, or else the last value that
-    // `[DEFAULT]` sets.
+    // If a key is set more than once, only one value counts: the last value that the section sets, or else the last
+    // value that `[DEFAULT]` sets.
     let mut seen = NameIndex::default();
-    let own = reader.section.values.iter().copied();
+    let own = reader.section.values.iter().rev().copied();
     for (key, value) in own.chain(inherited.into_iter().rev()).filter(|(key, _)| seen.insert(key)) {
         let _without_effect = reader.expand_value(key, &value, vars);
     }

@@ -43,6 +43,8 @@ fn every_key_of_an_rpcinterface_is_expanded() {
         errors("rpcinterface:x", "supervisor.rpcinterface_factory=a:b\nany=%(here)s\nother=%(ENV_X)s\n");
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("'rpcinterface:x.any' contains names ('here')"), "{found:?}");
+    let last_value_counts = "supervisor.rpcinterface_factory=a:b\nany=%(here)s\nany=1\n";
+    assert!(errors("rpcinterface:x", last_value_counts).is_empty());
 }
 
 #[test]
