@@ -26,8 +26,8 @@ const WITH_OR_WITHOUT_COMMAND: [&str; 5] = [HELP, VERSION, "silent", "loglevel",
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 #[argh(note = "Without -c, rsup reads the first existing file of supervisord's search path.\n\
-           Options end at COMMAND or at --. supervisord's other options (-n -l -y -z -j\n\
-           -i -q -k -t, their long names, --profile_options) are accepted without effect.")]
+           Options end at COMMAND or at --. supervisord's other options (-n -l -y -z -q -k\n\
+           -t, their long names, --profile_options) are accepted without effect.")]
 #[argh(note = "With COMMAND, the exit code is that of COMMAND. Otherwise it is that of the\n\
            program whose exit caused the shutdown or, if all programs have ended, of the\n\
            first program that failed. 128 + n means that signal n killed the process.\n\
