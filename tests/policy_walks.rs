@@ -168,7 +168,12 @@ impl Walk {
             now: random.u64(0..SECOND),
             processes: ProcessSet::new(
                 specs.clone(),
-                Settings { stop_timeout, accepts_requests, ordered_startup, notifies_listeners: true },
+                Settings {
+                    stop_timeout,
+                    clients_can_reach_rsup: accepts_requests,
+                    ordered_startup,
+                    notifies_listeners: true,
+                },
             ),
             fakes: vec![FakeProcess::default(); specs.len()],
             specs,
@@ -744,9 +749,11 @@ impl Walk {
         self.processes.apply(ProcessIndex(id), Event::GroupSignalNotPermitted, self.time());
         let process = self.processes.process(ProcessIndex(id)).unwrap();
         let waits = match process.state() {
-            ProcessState::Stopping(_) => self.fakes[id].leader_killed && process.blocks_lower_priorities(),
+            ProcessState::Stopping(_) => {
+                self.fakes[id].leader_killed && process.blocks_stop_of_lower_priorities()
+            }
             ProcessState::Starting { .. } | ProcessState::Running => false,
-            _ => signal == Signal::KILL && process.blocks_lower_priorities(),
+            _ => signal == Signal::KILL && process.blocks_stop_of_lower_priorities(),
         };
         if waits {
             self.fail("a process that refuses SIGKILL delays nothing");

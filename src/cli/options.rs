@@ -116,9 +116,10 @@ pub(super) struct Options {
     #[argh(switch, short = 'v')]
     _version: bool,
 
-    // supervisord has these options too, and rsup accepts them without effect. `hidden_help` keeps them out of
-    // `--help`, and is how [`specs`] recognises them. argh requires a description of every option. A value that
-    // supervisord refuses is an error in rsup as well, except that rsup does not check whether a directory exists.
+    // supervisord has these options too, and rsup accepts them without effect. `hidden_help` keeps them out of the
+    // list of options in `--help`; a note in `--help` names them instead. [`specs`] recognises them by `hidden_help`.
+    // argh requires a description of every option. A value that supervisord refuses is an error in rsup as well,
+    // except that rsup does not check whether a directory exists.
     /// stay in the foreground
     #[argh(switch, short = 'n', hidden_help)]
     _nodaemon: bool,

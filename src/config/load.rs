@@ -103,7 +103,7 @@ pub fn client_settings(file: &Path, machine: &Machine<'_>) -> ClientSettings {
     let value = |key| expand(&raw(key)?.text(), &vars, &key).ok();
     let mut settings = ClientSettings::default();
     if let Some(url) = value("serverurl") {
-        settings.server_url = url.strip_prefix("unix://").map(unix_url).unwrap_or(url);
+        settings.supervisorctl_server_url = url.strip_prefix("unix://").map(unix_url).unwrap_or(url);
     }
     if let Some(prompt) = value("prompt") {
         settings.prompt = prompt;
@@ -171,12 +171,12 @@ impl<'a> Loader<'a> {
             let why = if metadata.is_dir() { ": Is a directory" } else { ": not a regular file" };
             return Err(why.to_owned());
         }
-        // If one byte more than the limit can be read, the file exceeds the limit.
-        let limit = self.bytes_left.saturating_add(1);
-        let capacity = usize::try_from(metadata.len().min(limit)).unwrap_or(0).saturating_add(1);
+        // At most one byte more than is allowed is read. If that byte can be read, the file is too large.
+        let read_limit = self.bytes_left.saturating_add(1);
+        let capacity = usize::try_from(metadata.len().min(read_limit)).unwrap_or(0).saturating_add(1);
         let mut bytes = Vec::with_capacity(capacity);
         let file = fs::File::open(path).map_err(failed)?;
-        let length = file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+        let length = file.take(read_limit).read_to_end(&mut bytes).map_err(failed)?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         self.bytes_left = self.bytes_left.checked_sub(length).ok_or(TOO_LARGE)?;
         Ok(bytes)
@@ -447,14 +447,20 @@ mod tests {
         };
         let here = directory.path().display();
         let read = settings("[supervisorctl]\nserverurl=unix://%(here)s/x/../a.sock\nprompt=%(ENV_NAME)s\n");
-        assert_eq!((&*read.server_url, &*read.prompt), (&*format!("unix://{here}/a.sock"), "ctl"));
+        assert_eq!(
+            (&*read.supervisorctl_server_url, &*read.prompt),
+            (&*format!("unix://{here}/a.sock"), "ctl")
+        );
         let read = settings("[supervisorctl]\nserverurl=http://127.0.0.1:9001\nprompt=%(ENV_NONE)s\nx\n");
-        assert_eq!((&*read.server_url, &*read.prompt), ("http://127.0.0.1:9001", "supervisor"));
+        assert_eq!((&*read.supervisorctl_server_url, &*read.prompt), ("http://127.0.0.1:9001", "supervisor"));
         let read =
             settings("[DEFAULT]\nserverurl=unix:///a\nserverurl=unix:///b\n[supervisorctl]\nprompt=p\n");
-        assert_eq!((&*read.server_url, &*read.prompt), ("unix:///b", "p"));
+        assert_eq!((&*read.supervisorctl_server_url, &*read.prompt), ("unix:///b", "p"));
         for read in [settings("[a\n"), client_settings(Path::new("/nowhere"), &machine)] {
-            assert_eq!((&*read.server_url, &*read.prompt), ("http://localhost:9001", "supervisor"));
+            assert_eq!(
+                (&*read.supervisorctl_server_url, &*read.prompt),
+                ("http://localhost:9001", "supervisor")
+            );
         }
     }
 

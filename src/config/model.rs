@@ -107,13 +107,13 @@ pub struct Loaded {
 pub struct ClientSettings {
     /// The URL of supervisord's server. rsup has no server, so the client uses this URL only to report an error: for
     /// the text of the message and for the exit status.
-    pub server_url: String,
+    pub supervisorctl_server_url: String,
     pub prompt: String,
 }
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        Self { server_url: "http://localhost:9001".to_owned(), prompt: "supervisor".to_owned() }
+        Self { supervisorctl_server_url: "http://localhost:9001".to_owned(), prompt: "supervisor".to_owned() }
     }
 }
 

@@ -81,7 +81,8 @@ pub(crate) fn warn_dropped_processes(
 }
 
 /// Warns about a section of a program. `process` is the first process that the section defines. `vars` holds the names
-/// and values that a `%(name)s` in the command may use, except `process_num` and `numprocs`.
+/// that a `%(name)s` in the command may use, with their values. Only `process_num` and `numprocs`, which the command
+/// may use too, are missing in `vars`.
 pub(crate) fn warn_process(
     reader: &mut SectionReader<'_, '_>,
     process: &ProcessConfig,

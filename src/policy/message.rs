@@ -166,9 +166,9 @@ pub enum ExitCause {
     /// defines only event listeners.
     NothingToStart,
     /// A client requested that rsup stop every process and exit.
-    ShutdownRequested,
+    ShutdownRequest,
     /// A client requested a reload. rsup executes itself again instead of exiting.
-    ReloadRequested,
+    ReloadRequest,
 }
 
 impl SupervisorMessage {
@@ -207,8 +207,8 @@ impl SupervisorMessage {
                     ExitCause::Exited(id) => format!("{} exited (shutdown_on)", name(*id)),
                     ExitCause::AllEnded => "no program runs, and none will".to_owned(),
                     ExitCause::NothingToStart => "no program to start".to_owned(),
-                    ExitCause::ShutdownRequested => "shutdown requested".to_owned(),
-                    ExitCause::ReloadRequested => "reload requested".to_owned(),
+                    ExitCause::ShutdownRequest => "shutdown requested".to_owned(),
+                    ExitCause::ReloadRequest => "reload requested".to_owned(),
                 };
                 (Level::Info, format!("rsup exits with status {code}: {why}"))
             }

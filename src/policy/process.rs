@@ -302,7 +302,7 @@ impl Process {
     /// ends when the leader has exited or was sent SIGKILL, and when the other members of its process group that rsup
     /// waits for have also exited or were sent SIGKILL.
     #[must_use]
-    pub fn blocks_lower_priorities(&self) -> bool {
+    pub fn blocks_stop_of_lower_priorities(&self) -> bool {
         let killed = matches!(self.state, ProcessState::Stopping(StopStep::GroupKilled));
         self.has_leader() && !killed || matches!(self.leftovers, Leftovers::Terminating { .. })
     }

@@ -70,8 +70,9 @@ pub struct Settings {
     /// Seconds from the beginning of the stop until rsup sends SIGKILL to everything (the stop deadline). None if there
     /// is no such limit.
     pub stop_timeout: Option<u64>,
-    /// Whether clients can request the start of a process.
-    pub accepts_requests: bool,
+    /// Whether requests of clients can reach rsup: the request pipe could be created. This stays the same for the whole
+    /// run. [`ProcessSet::accepts_requests`] says whether rsup carries out the requests.
+    pub clients_can_reach_rsup: bool,
     /// `startup=ordered`: the processes with a lower (group priority, priority) must be up before the others start.
     pub ordered_startup: bool,
     /// Whether the actions contain [`Action::NotifyProcessState`] and [`Action::NotifySupervisorStopping`].
@@ -137,9 +138,10 @@ pub struct ProcessSet {
     /// While rsup stops every process: the time at which it stops the event listeners. `None` if it does not wait for a
     /// time.
     stop_listeners_at: Option<Time>,
-    /// The number of processes that were requested to stop and that [block the stop](Process::blocks_lower_priorities).
-    /// While there is one, rsup does not stop the processes with a lower group priority.
-    blocking_lower_priorities: usize,
+    /// The number of processes that were requested to stop and that [block the
+    /// stop](Process::blocks_stop_of_lower_priorities). While there is one, rsup does not stop the processes with a
+    /// lower group priority.
+    blocking_stop_of_lower_priorities: usize,
     /// The number of exits of all processes.
     exits: u64,
     /// How often a process has entered FATAL.
@@ -192,7 +194,7 @@ impl ProcessSet {
             active_listeners: 0,
             last_unrequested_end: None,
             stop_listeners_at: None,
-            blocking_lower_priorities: 0,
+            blocking_stop_of_lower_priorities: 0,
             exits: 0,
             fatals: 0,
             startup,
@@ -225,7 +227,7 @@ impl ProcessSet {
             starting.into_iter().map(|(_, id)| id).partition(|id| self.startup.request(*id));
         let is_program = |id: &ProcessIndex| self.spec(*id).is_some_and(|spec| !spec.is_listener);
         if !at_once.iter().any(is_program) {
-            if !self.settings.accepts_requests || self.processes.is_empty() {
+            if !self.settings.clients_can_reach_rsup || self.processes.is_empty() {
                 self.actions.push_back(Action::Log(SupervisorMessage::NothingToStart));
                 let decision = ExitDecision { cause: ExitCause::NothingToStart, code: 2 };
                 return self.terminate_remaining(decision, now);
@@ -318,7 +320,7 @@ impl ProcessSet {
 
     /// Applies a client's request to stop every process and to exit. The request replaces a reload that has begun.
     pub fn request_shutdown(&mut self, now: Time) {
-        let decision = ExitDecision { cause: ExitCause::ShutdownRequested, code: 0 };
+        let decision = ExitDecision { cause: ExitCause::ShutdownRequest, code: 0 };
         self.cancel_reload(decision);
         self.stop(decision, now);
     }
@@ -326,7 +328,7 @@ impl ProcessSet {
     /// Applies a client's request to stop every process and to execute rsup again.
     pub fn request_reload(&mut self, now: Time) {
         self.will_reload |= self.accepts_requests();
-        self.stop(ExitDecision { cause: ExitCause::ReloadRequested, code: 0 }, now);
+        self.stop(ExitDecision { cause: ExitCause::ReloadRequest, code: 0 }, now);
     }
 
     /// Whether rsup carries out every request of a client. Once rsup has begun to stop every process, it carries out
@@ -541,7 +543,7 @@ impl ProcessSet {
         self.will_reload = false;
         match &mut self.phase {
             Phase::Stopping { decision, .. } | Phase::TerminatingRemaining { decision, .. } => {
-                if decision.cause == ExitCause::ReloadRequested {
+                if decision.cause == ExitCause::ReloadRequest {
                     *decision = exit;
                 }
             }
@@ -630,12 +632,12 @@ impl ProcessSet {
     }
 
     /// Requests the processes to stop, one group priority after another. The highest number comes first. Returns as
-    /// soon as a process [blocks the stop](Process::blocks_lower_priorities), or if event listeners of the next
+    /// soon as a process [blocks the stop](Process::blocks_stop_of_lower_priorities), or if event listeners of the next
     /// priority still have time to act on the last failure or unrequested exit of a program. After the lowest number,
     /// sends SIGTERM to everything that is still alive.
     fn stop_next_priority(&mut self, now: Time) {
         while let Phase::Stopping { decision, first_stopping, .. } = self.phase
-            && self.blocking_lower_priorities == 0
+            && self.blocking_stop_of_lower_priorities == 0
         {
             let not_requested = self.processes.get(..first_stopping).unwrap_or_default();
             let Some(last) = not_requested.last() else {
@@ -688,10 +690,11 @@ impl ProcessSet {
         let count = first_stopping.saturating_sub(first);
         *first_stopping = first;
         for id in self.ids(first).take(count) {
-            // `handle` updates `blocking_lower_priorities` only if the event changes whether the process blocks the
-            // stop. So a process that already blocks the stop is counted here.
-            let blocks_lower_priorities = self.process(id).is_some_and(Process::blocks_lower_priorities);
-            self.blocking_lower_priorities += usize::from(blocks_lower_priorities);
+            // `handle` updates `blocking_stop_of_lower_priorities` only if the event changes whether the process blocks
+            // the stop. So a process that already blocks the stop is counted here.
+            let blocks_lower_priorities =
+                self.process(id).is_some_and(Process::blocks_stop_of_lower_priorities);
+            self.blocking_stop_of_lower_priorities += usize::from(blocks_lower_priorities);
             self.handle(id, Event::Stop, now);
         }
     }
@@ -739,7 +742,7 @@ impl ProcessSet {
 
     fn exit(&mut self, ExitDecision { cause, code }: ExitDecision) {
         self.phase = Phase::Exiting;
-        self.actions.extend(if cause == ExitCause::ReloadRequested {
+        self.actions.extend(if cause == ExitCause::ReloadRequest {
             [Action::Log(SupervisorMessage::Reloading), Action::Reload]
         } else {
             [Action::Log(SupervisorMessage::Exiting { cause, code }), Action::Exit(code)]
@@ -798,7 +801,7 @@ impl ProcessSet {
         debug_assert!(process.can_receive(event), "{event:?} cannot happen to {id:?} in {state_before:?}");
         let deadline_before = process.deadline(spec);
         let active_before = process.is_active();
-        let blocking_before = process.blocks_lower_priorities();
+        let blocking_before = process.blocks_stop_of_lower_priorities();
         let actions = &mut self.actions;
         let first_action = actions.len();
         process.handle(spec, event, now, &mut |action| actions.push_back(Action::Process(id, action)));
@@ -848,9 +851,9 @@ impl ProcessSet {
         update_count(active, active_before, process.is_active());
         if is_reached_by_shutdown {
             update_count(
-                &mut self.blocking_lower_priorities,
+                &mut self.blocking_stop_of_lower_priorities,
                 blocking_before,
-                process.blocks_lower_priorities(),
+                process.blocks_stop_of_lower_priorities(),
             );
         }
         if process.state() != state_before {
@@ -954,8 +957,8 @@ impl ProcessSet {
         }
     }
 
-    /// Whether rsup has requested the process to stop, so that it counts in `blocking_lower_priorities`. False outside
-    /// the phase Stopping, because no other phase uses that number.
+    /// Whether rsup has requested the process to stop, so that it counts in `blocking_stop_of_lower_priorities`. False
+    /// outside the phase Stopping, because no other phase uses that number.
     fn shutdown_has_reached(&self, id: ProcessIndex) -> bool {
         match self.phase {
             Phase::Stopping { first_stopping, .. } => id.0 >= first_stopping,

@@ -149,7 +149,7 @@ impl<'a> LogFile<'a> {
     }
 
     fn rotate_and_reopen(&mut self, now: u64, report: &mut dyn FnMut(Trouble)) {
-        match self.rotate() {
+        match self.rename_to_backups() {
             Ok(()) => {
                 self.rotation_failed = false;
                 self.try_open(true, now, report);
@@ -163,7 +163,7 @@ impl<'a> LogFile<'a> {
     }
 
     /// Renames the old files `FILE.1`, `FILE.2` and so on, and then the file itself to `FILE.1`.
-    fn rotate(&self) -> io::Result<()> {
+    fn rename_to_backups(&self) -> io::Result<()> {
         let backups = self.plan.backups;
         // If the last rotation has failed to rename the file itself, it has already renamed the old files. This
         // rotation must not rename them again, because each attempt would lose the oldest file.

@@ -39,8 +39,9 @@ pub(super) enum UnfinishedLine {
 const MIN_CAPACITY: usize = 128;
 
 impl Stream {
-    /// Creates a stream. `starts_inside_line` says whether an earlier relay may have read the beginning of a line. The
-    /// rest of this line is then skipped. `capture_maxbytes` is the limit of the capture mode.
+    /// Creates a stream. If `starts_inside_line` is true, an earlier relay may have read the beginning of a line, and
+    /// the stream skips the rest of that line. `capture_maxbytes` is the limit of the capture mode, or `None` if the
+    /// stream has no capture mode.
     pub(super) fn new(starts_inside_line: bool, capture_maxbytes: Option<usize>) -> Self {
         let mut stream =
             Self { capture: capture_maxbytes.map(|limit| Box::new(Capture::new(limit))), ..Self::default() };

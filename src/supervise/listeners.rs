@@ -45,7 +45,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Returns the errno of sendmsg(2): the relay cannot get the pipes.
-    pub(super) fn announce_child(
+    pub(super) fn tell_relay_of_fork(
         &mut self,
         id: ProcessIndex,
         pid: Pid,

@@ -208,7 +208,7 @@ impl Supervisor {
             control.map_err(|errno| log.line(Level::Warn, messages::supervisorctl_unavailable(errno))).ok();
         let settings = Settings {
             stop_timeout: config.supervisord.stop_timeout,
-            accepts_requests: control.is_some(),
+            clients_can_reach_rsup: control.is_some(),
             ordered_startup: config.supervisord.startup == Startup::Ordered,
             notifies_listeners: relay.as_ref().is_some_and(|relay| relay.plan.listeners.is_some()),
         };

@@ -43,16 +43,16 @@ impl Supervisor {
                 if let Some(stream) = relay.unused_log_writer.take() {
                     self.log.redirect(stream);
                 }
-                relay.fork_failed = false;
+                relay.start_failed = false;
                 self.log.line(Level::Debug, messages::relay_started(child.pid()));
                 relay.child = Some(child);
             }
             Err(errno) => {
                 relay.redirect_log_to_stderr(&mut self.log);
-                if !relay.fork_failed {
+                if !relay.start_failed {
                     self.log.line(Level::Warn, messages::relay_not_started(errno));
                 }
-                relay.fork_failed = true;
+                relay.start_failed = true;
             }
         }
     }

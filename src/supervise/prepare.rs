@@ -70,7 +70,8 @@ pub(super) struct Preparer {
     own_stdout: Output,
     own_stderr: Output,
     relay: RelayBuilder,
-    users: Vec<(String, Option<Rc<Credentials>>)>,
+    /// Each user that was looked up, with its credentials. `None` if the user or its group is unknown.
+    looked_up_users: Vec<(String, Option<Rc<Credentials>>)>,
 }
 
 impl Preparer {
@@ -86,7 +87,14 @@ impl Preparer {
             log.line(Level::Warn, messages::too_few_descriptors_for_relay(needed, limit));
         }
         let relay = RelayBuilder::new(config, is_wanted && needed <= limit);
-        Self { sockets, supervisord_variable_names, own_stdout, own_stderr, relay, users: Vec::new() }
+        Self {
+            sockets,
+            supervisord_variable_names,
+            own_stdout,
+            own_stderr,
+            relay,
+            looked_up_users: Vec::new(),
+        }
     }
 
     /// Prepares one process.
@@ -150,12 +158,12 @@ impl Preparer {
     }
 
     fn look_up(&mut self, user: &str) -> Result<Rc<Credentials>, String> {
-        let known = self.users.iter().find(|(known, _)| known == user);
+        let known = self.looked_up_users.iter().find(|(known, _)| known == user);
         let credentials = match known {
             Some((_, credentials)) => credentials.clone(),
             None => {
                 let credentials = sys::resolve_user(user).ok().map(Rc::new);
-                self.users.push((user.to_owned(), credentials.clone()));
+                self.looked_up_users.push((user.to_owned(), credentials.clone()));
                 credentials
             }
         };

@@ -243,7 +243,7 @@ impl RelayBuilder {
             unused_log_writer,
             child: None,
             restart_allowed_at: None,
-            fork_failed: false,
+            start_failed: false,
         })
     }
 }
@@ -287,8 +287,8 @@ pub(super) struct Relay {
     pub(super) child: Option<RelayChild>,
     /// When the relay may be started again. `None` if it was never started.
     pub(super) restart_allowed_at: Option<Time>,
-    /// Whether the last attempt to fork it has failed.
-    pub(super) fork_failed: bool,
+    /// Whether the last attempt to start the relay has failed.
+    pub(super) start_failed: bool,
 }
 
 impl Relay {

@@ -29,7 +29,7 @@ pub(super) struct RemainingProcesses {
 #[derive(Clone, Copy, Default)]
 struct SentSignals {
     /// The process was sent SIGTERM by a kill(2) of its own, or as a member of a process group.
-    term_sent: bool,
+    was_sent_term: bool,
     /// The process was sent SIGKILL by a kill(2) of its own.
     killed: bool,
     /// rsup has no permission to send SIGKILL to the process.
@@ -57,7 +57,7 @@ pub(super) enum SignalResult {
     /// No process could be found, because the target is rsup's children and the kernel does not list them.
     NotListed,
     /// rsup has no permission to send SIGKILL to any process that it waits for.
-    OnlyRefused,
+    OnlyRefusedAreLeft,
 }
 
 impl RemainingProcesses {
@@ -120,7 +120,7 @@ impl RemainingProcesses {
         let is_new = if signal == Signal::KILL { self.kill() } else { self.send_term() };
         match is_new {
             None => SignalResult::NotListed,
-            Some(_) if self.only_refused_are_left() => SignalResult::OnlyRefused,
+            Some(_) if self.only_refused_are_left() => SignalResult::OnlyRefusedAreLeft,
             Some(true) => SignalResult::NewlySent,
             Some(false) => SignalResult::AllSentBefore,
         }
@@ -134,7 +134,7 @@ impl RemainingProcesses {
             // Some processes were sent SIGTERM one by one, and `sys::kill_all` would send it to them again. So rsup
             // asks only its children that were not asked before.
             TargetProcesses::Namespace
-                if !self.term_sent_to_target && self.sent.values().any(|sent| sent.term_sent) =>
+                if !self.term_sent_to_target && self.sent.values().any(|sent| sent.was_sent_term) =>
             {
                 Some(self.send_term_to_adopted(|_, _| true))
             }
@@ -160,7 +160,7 @@ impl RemainingProcesses {
     fn send_term_to_children(&mut self, must_get_term: impl Fn(&Self, Pid) -> bool) -> Option<bool> {
         let mut any_term_sent = false;
         for child in self.children_except_relay()? {
-            if !self.sent(child).term_sent && must_get_term(self, child) {
+            if !self.sent(child).was_sent_term && must_get_term(self, child) {
                 self.send_term_to_process(child);
                 any_term_sent = true;
             }
@@ -179,7 +179,7 @@ impl RemainingProcesses {
         let children = self.children_except_relay().unwrap_or_default();
         for pid in processes {
             let is_child = children.binary_search(&pid).is_ok();
-            if !self.sent(pid).term_sent && must_get_term(pid, sys::process_group(pid), is_child) {
+            if !self.sent(pid).was_sent_term && must_get_term(pid, sys::process_group(pid), is_child) {
                 self.send_term_to_process(pid);
             }
         }
@@ -216,7 +216,7 @@ impl RemainingProcesses {
     }
 
     fn note_asked(&mut self, pid: Pid) {
-        self.sent.insert(pid, SentSignals { term_sent: true, ..self.sent(pid) });
+        self.sent.insert(pid, SentSignals { was_sent_term: true, ..self.sent(pid) });
     }
 
     fn send_term_to_process(&mut self, pid: Pid) {

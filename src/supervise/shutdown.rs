@@ -73,7 +73,7 @@ impl Supervisor {
             SignalResult::NewlySent if signal == Signal::TERM => self.processes.on_sigterm_sent(now),
             SignalResult::NewlySent | SignalResult::AllSentBefore => {}
             SignalResult::NotListed => self.processes.on_remaining_not_listed(now),
-            SignalResult::OnlyRefused => self.processes.on_remaining_not_permitted(now),
+            SignalResult::OnlyRefusedAreLeft => self.processes.on_remaining_not_permitted(now),
         }
     }
 }

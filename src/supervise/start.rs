@@ -33,7 +33,7 @@ impl Supervisor {
                 }
                 slot.exec_status = Some(status);
                 self.leaders.insert(pid, id);
-                if let Err(errno) = self.announce_child(id, pid, listener.as_ref())
+                if let Err(errno) = self.tell_relay_of_fork(id, pid, listener.as_ref())
                     && let Some(slot) = self.slots.get_mut(id)
                 {
                     slot.abort_start(errno);

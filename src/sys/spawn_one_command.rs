@@ -111,7 +111,7 @@ fn write_listen_pid(buffer: &mut [u8; LISTEN_PID_SIZE]) -> &CStr {
 struct ScriptShell<'a> {
     argv: CStrArray<'a>,
     /// The index of the script's path in `argv`.
-    script: usize,
+    script_index: usize,
 }
 
 impl<'a> ScriptShell<'a> {
@@ -125,16 +125,16 @@ impl<'a> ScriptShell<'a> {
         // The shell's argv[0] is its own path and not the first word of the command: busybox runs the applet that
         // argv[0] names.
         let options = [Self::PATH].into_iter().chain(end_of_options);
-        let script = options.clone().count();
+        let script_index = options.clone().count();
         let arguments = words.iter().skip(1).map(CString::as_c_str);
-        Self { argv: options.chain([c""]).chain(arguments).collect(), script }
+        Self { argv: options.chain([c""]).chain(arguments).collect(), script_index }
     }
 
     /// Executes the shell with the script at `path`, if the file at `path` is text. Returns only if the file is not
     /// text or the exec fails. Async-signal-safe.
     fn exec_script(&mut self, path: &'a CStr, envp: &CStrArray<'_>) {
         if is_text(path) {
-            self.argv.replace(self.script, path);
+            self.argv.replace(self.script_index, path);
             exec(Self::PATH, &self.argv, envp);
         }
     }
@@ -184,7 +184,7 @@ mod tests {
     fn shell_arguments(words: &[&CStr]) -> Vec<CString> {
         let words: Vec<CString> = words.iter().copied().map(CStr::to_owned).collect();
         let mut shell = ScriptShell::new(&words);
-        shell.argv.replace(shell.script, c"SCRIPT");
+        shell.argv.replace(shell.script_index, c"SCRIPT");
         shell.argv.strings().map(CStr::to_owned).collect()
     }
 

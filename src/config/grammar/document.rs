@@ -162,9 +162,11 @@ impl<'t> Document<'t> {
     /// All sections except `[DEFAULT]`, in the order of their first headers.
     pub(crate) fn sections(&self) -> Vec<Section<'_>> {
         let defaults = self.known_default_keys();
-        let is_first = |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
-        let first_parts = self.parts.iter().enumerate().filter(|(index, part)| is_first(*index, part));
-        let non_default_parts = first_parts.filter(|(_, part)| part.name != DEFAULT);
+        let is_first_of_section =
+            |index, part: &SectionPart<'_>| self.part_indices(part.name).next() == Some(index);
+        let first_part_per_section =
+            self.parts.iter().enumerate().filter(|(index, part)| is_first_of_section(*index, part));
+        let non_default_parts = first_part_per_section.filter(|(_, part)| part.name != DEFAULT);
         non_default_parts.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
     }
 

@@ -183,8 +183,8 @@ pub(crate) fn nearest_section(name: &str) -> Option<&'static str> {
 
 /// Returns the candidate with the smallest edit distance to `word`. If several candidates have that distance, returns
 /// the shortest of them. The distance must not exceed a third of the length of `word`, nor [`MAX_EDIT_DISTANCE`]. If
-/// `word` has at least 3 characters, a candidate that begins with `word` counts as equal, because people often
-/// abbreviate keys.
+/// `word` has at least 3 characters, the distance to a candidate that begins with `word` counts as 0, because
+/// people often abbreviate keys.
 fn nearest_word(word: &str, candidates: [&'static [&'static str]; 2]) -> Option<&'static str> {
     let limit = (word.chars().count() / 3).min(MAX_EDIT_DISTANCE);
     let measured = candidates.into_iter().flatten().copied().map(|candidate| {

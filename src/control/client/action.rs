@@ -138,7 +138,7 @@ fn start_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outc
         Some(Outcome::Started)
     } else if is_served && now.failed_starts != before.failed_starts {
         Some(failed_start(&now.failure))
-    } else if phase == Phase::ShuttingDown || (is_served && is_at_rest(now)) {
+    } else if phase == Phase::ShuttingDown || (is_served && stays_without_child(now)) {
         Some(Outcome::AbnormalTermination)
     } else {
         None
@@ -149,7 +149,7 @@ fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outco
     // During a shutdown, rsup stops every process without a request of a client, so the counter may stay the same.
     let is_served = now.served.stop_requests != before.served.stop_requests || phase == Phase::ShuttingDown;
     // Another client may have started the process again. Then the process has another PID, or the new start has failed.
-    let has_ended = is_at_rest(now)
+    let has_ended = stays_without_child(now)
         || now.state == State::Backoff
         || (now.pid != before.pid && now.state != State::Stopping);
     (is_served && has_ended).then_some(Outcome::Stopped)
@@ -157,7 +157,7 @@ fn stop_outcome(before: &Before, now: &Record<'_>, phase: Phase) -> Option<Outco
 
 /// Whether the process has no child, and rsup will not start one without a request. This function does not check
 /// `waits_for`, because a served start or stop request and a shutdown end the wait for the first start.
-fn is_at_rest(record: &Record<'_>) -> bool {
+fn stays_without_child(record: &Record<'_>) -> bool {
     matches!(record.state, State::Stopped | State::Exited | State::Fatal) && !record.awaits_start
 }
 
@@ -244,9 +244,9 @@ mod tests {
                 start(Record { failed_starts: 6, ..served(state) }, running),
                 Some(Outcome::SpawnError)
             );
-            let is_at_rest = matches!(state, State::Stopped | State::Exited | State::Fatal);
+            let stays_without_child = matches!(state, State::Stopped | State::Exited | State::Fatal);
             let ended = Some(Outcome::AbnormalTermination);
-            assert_eq!(start(served(state), running), ended.filter(|_| is_at_rest), "{state:?}");
+            assert_eq!(start(served(state), running), ended.filter(|_| stays_without_child), "{state:?}");
             assert_eq!(start(Record { awaits_start: true, ..served(state) }, running), None, "{state:?}");
             assert_eq!(start(record(state), Phase::ShuttingDown), ended, "{state:?}");
         }

@@ -57,7 +57,7 @@ impl<'a> ClientRun<'a> {
     pub(super) fn settings(&self) -> ClientSettings {
         let mut settings = (self.config_loaders.settings)(self.options.configuration.as_deref());
         if let Some(url) = &self.options.server_url {
-            settings.server_url.clone_from(url);
+            settings.supervisorctl_server_url.clone_from(url);
         }
         settings
     }

@@ -179,7 +179,7 @@ fn report(client_run: &mut ClientRun<'_>, command: &str, failure: Failure) -> Re
 
 /// Writes what supervisorctl writes if it cannot connect to its server.
 fn report_rsup_not_found(client_run: &mut ClientRun<'_>, command: &str) -> Result<(), Failure> {
-    let url = client_run.settings().server_url;
+    let url = client_run.settings().supervisorctl_server_url;
     let is_missing = url.strip_prefix("unix://").is_some_and(|path| !Path::new(path).exists());
     let why = if is_missing { "no such file" } else { "refused connection" };
     match command {

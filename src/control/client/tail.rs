@@ -84,7 +84,7 @@ pub(super) fn tail(
         }
         (ShownPart::Follow, LogLookup::NoProcess | LogLookup::NoFile) => {
             client_run.line(format_args!("==> Press Ctrl-C to exit <=="))?;
-            let url = client_run.settings().server_url;
+            let url = client_run.settings().supervisorctl_server_url;
             let text = format!("{url}/logtail/{name}/{channel} Cannot read, status code 404\n");
             // An error of this write cannot be reported anywhere.
             let _ = sys::write_out(sys::STDERR, text.as_bytes());
