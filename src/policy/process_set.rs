@@ -307,15 +307,13 @@ impl ProcessSet {
         }
     }
 
-    /// Applies a client's request to send a signal to the leader of a process. Returns false if the request has no
-    /// effect: during the stop, and on a process without a leader.
-    pub fn request_signal(&mut self, id: ProcessIndex, signal: Signal) -> bool {
-        let has_effect = self.accepts_requests() && self.process(id).is_some_and(Process::has_leader);
-        if has_effect {
+    /// Applies a client's request to send a signal to the leader of a process. The request has no effect during the
+    /// stop, and on a process without a leader.
+    pub fn request_signal(&mut self, id: ProcessIndex, signal: Signal) {
+        if self.accepts_requests() && self.process(id).is_some_and(Process::has_leader) {
             let action = ProcessAction::Send(signal, SignalTarget::Leader);
             self.actions.push_back(Action::Process(id, action));
         }
-        has_effect
     }
 
     /// Applies a client's request to stop every process and to exit. The request replaces a reload that has begun.

@@ -73,13 +73,14 @@ impl Supervisor {
                 *stop_requests = stop_requests.wrapping_add(1);
                 self.processes.request_stop(id, now);
             }
-            Request::Signal(_, number) => {
-                let signal = Signal::from_number(number.into());
-                if signal.is_some_and(|signal| self.processes.request_signal(id, signal)) {
-                    *signal_requests = signal_requests.wrapping_add(1);
+            // During the stop, rsup sends no requested signal. The client then reports that the request has failed.
+            Request::Signal(_, number) if self.processes.accepts_requests() => {
+                *signal_requests = signal_requests.wrapping_add(1);
+                if let Some(signal) = Signal::from_number(number.into()) {
+                    self.processes.request_signal(id, signal);
                 }
             }
-            Request::Shutdown | Request::Reload => {}
+            Request::Signal(..) | Request::Shutdown | Request::Reload => {}
         }
         // A client that waits for a start or a stop waits for the new number of served requests, also if the request
         // has no other effect.

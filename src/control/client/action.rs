@@ -117,15 +117,8 @@ impl Action {
             Self::Signal(_) if now.served.signal_requests != before.served.signal_requests => {
                 Some(Outcome::Signalled)
             }
-            // rsup sends no requested signal to a process that has ended meanwhile, and none during a shutdown. rsup
-            // may have started the process again at once.
-            Self::Signal(_)
-                if phase == Phase::ShuttingDown
-                    || !self.applies(now)
-                    || (before.pid != 0 && now.pid != before.pid) =>
-            {
-                Some(Outcome::NotSignallable)
-            }
+            // During a shutdown, rsup sends no requested signal. rsup stops the process.
+            Self::Signal(_) if phase == Phase::ShuttingDown => Some(Outcome::NotSignallable),
             Self::Signal(_) => None,
         }
     }
@@ -327,9 +320,6 @@ mod tests {
         };
         assert_eq!(outcome(&record(State::Running), Phase::Running), None);
         assert_eq!(outcome(&served, Phase::Running), Some(Outcome::Signalled));
-        assert_eq!(outcome(&record(State::Exited), Phase::Running), Some(Outcome::NotSignallable));
-        let restarted = Record { pid: 8, ..record(State::Running) };
-        assert_eq!(outcome(&restarted, Phase::Running), Some(Outcome::NotSignallable));
         assert_eq!(outcome(&record(State::Running), Phase::ShuttingDown), Some(Outcome::NotSignallable));
     }
 
