@@ -111,7 +111,7 @@ impl<'a> Outlet<'a> {
             }
         }
         self.write_lines();
-        if let Some(journal) = self.journal.filter(|_| self.lines.is_empty() && self.rest.is_empty()) {
+        if let Some(journal) = self.journal.filter(|_| self.lines.is_empty()) {
             journal.end();
         }
     }
@@ -127,7 +127,7 @@ impl<'a> Outlet<'a> {
                     written += count;
                 }
                 Err(Errno::EINTR) if interruptions < MAX_EINTR_RETRIES => interruptions += 1,
-                Err(_) => return self.give_up(written),
+                Err(_) => return self.lose_unbegun_lines(written),
             }
         }
         self.begins_inside_line = self.is_inside_line(written);
@@ -142,7 +142,7 @@ impl<'a> Outlet<'a> {
 
     /// After an error: if the stream has taken only the beginning of a line, keeps the rest of this line. Loses all
     /// other lines in `lines[written..]`.
-    fn give_up(&mut self, written: usize) {
+    fn lose_unbegun_lines(&mut self, written: usize) {
         let is_inside_line = self.is_inside_line(written);
         let left = self.lines.get(written..).unwrap_or_default();
         let rest_length =
