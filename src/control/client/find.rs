@@ -134,9 +134,9 @@ fn open_board_of(pid: i32, deadline: u64) -> Result<Option<Rsup>, Failure> {
 /// supervisord. A zombie is not accepted.
 fn is_named_rsup(pid: i32) -> bool {
     let is_rsup = |name: Vec<u8>| name == b"rsup\n" || (pid == 1 && name == b"supervisord\n");
-    let is_zombie = |error: std::io::Error| error.kind() == ErrorKind::NotFound;
-    fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)
-        && !fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_zombie)
+    // Every user may read this file, and it is empty for a zombie.
+    let is_alive = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty());
+    is_alive && fs::read(format!("/proc/{pid}/comm")).is_ok_and(is_rsup)
 }
 
 fn no_permission(pid: i32) -> Failure {
