@@ -34,9 +34,9 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         if transition.to == StateName::Starting {
             // The next child does not exist yet, and does not come to exist if rsup begins to stop now.
-            slot.last_pid = 0;
+            slot.pid_for_events = 0;
         }
-        let pid = if transition.from.has_leader() { slot.last_pid } else { 0 };
+        let pid = if transition.from.has_leader() { slot.pid_for_events } else { 0 };
         self.tell_relay(ChangeRecord::StateEntered { process: id.0, pid, transition });
     }
 
@@ -107,9 +107,11 @@ impl Supervisor {
         if listeners.is_empty() {
             return false;
         }
-        let group = i32::try_from(pid).ok().and_then(Pid::new).and_then(sys::process_group);
+        let Some(Ok(group)) = i32::try_from(pid).ok().and_then(Pid::new).map(sys::process_group) else {
+            return true;
+        };
         let has_group_of_pid =
             |id: &ProcessIndex| self.slots.get(*id).is_some_and(|slot| slot.group == group);
-        group.is_none() || listeners.iter().any(has_group_of_pid)
+        group.is_some() && listeners.iter().any(has_group_of_pid)
     }
 }

@@ -170,7 +170,8 @@ impl RemainingProcesses {
 
     /// Sends SIGTERM and SIGCONT to the processes for which `must_get_term` returns true, except those that were asked
     /// before. The arguments of `must_get_term` are a PID, the result of [`sys::process_group`] for this PID, and
-    /// whether the process is a child of rsup. Returns false if /proc does not list the processes.
+    /// whether the process is a child of rsup. A process for which that function fails gets no signal. Returns false if
+    /// /proc does not list the processes.
     pub(super) fn send_term_to_matching(
         &mut self,
         must_get_term: impl Fn(Pid, Option<Pid>, bool) -> bool,
@@ -178,8 +179,11 @@ impl RemainingProcesses {
         let Some(processes) = self.processes() else { return false };
         let children = self.children_except_relay().unwrap_or_default();
         for pid in processes {
-            let is_child = children.binary_search(&pid).is_ok();
-            if !self.sent(pid).was_sent_term && must_get_term(pid, sys::process_group(pid), is_child) {
+            if self.sent(pid).was_sent_term {
+                continue;
+            }
+            let Ok(group) = sys::process_group(pid) else { continue };
+            if must_get_term(pid, group, children.binary_search(&pid).is_ok()) {
                 self.send_term_to_process(pid);
             }
         }
@@ -195,13 +199,16 @@ impl RemainingProcesses {
         if self.term_sent_to_target {
             return false;
         }
-        self.send_term_to_children(|_, child| in_scope(child, sys::process_group(child))).unwrap_or(false)
+        self.send_term_to_children(|_, child| {
+            sys::process_group(child).is_ok_and(|group| in_scope(child, group))
+        })
+        .unwrap_or(false)
     }
 
     /// Notes that the members of a process group were sent SIGTERM. Does nothing if /proc does not list the processes.
     pub(super) fn note_term_to_group(&mut self, group: Pid) {
         let processes = self.processes().unwrap_or_default().into_iter();
-        let members = processes.filter(|pid| sys::process_group(*pid) == Some(group));
+        let members = processes.filter(|pid| sys::process_group(*pid) == Ok(Some(group)));
         members.for_each(|pid| self.note_asked(pid));
     }
 
@@ -305,7 +312,7 @@ impl RemainingProcesses {
             return self.refused_groups.contains(&group);
         }
         let kill_was_refused = |child: &Pid| {
-            let group = || sys::process_group(*child);
+            let group = || sys::process_group(*child).ok().flatten();
             self.sent(*child).kill_refused
                 || group().is_some_and(|group| self.refused_groups.contains(&group))
         };

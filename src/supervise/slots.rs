@@ -23,8 +23,10 @@ pub(super) struct Slot {
     /// not use the number again while the group has a member.
     pub(super) group: Option<Pid>,
     /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
-    /// If there are event listeners, 0 from the beginning of a start until its fork.
     pub(super) last_pid: i32,
+    /// The PID that event listeners are told: that of the last child, or 0 if a later start has begun and rsup has
+    /// forked no child for it. Used only if there are event listeners.
+    pub(super) pid_for_events: i32,
     /// The pipe that reports the child's exec, until the result of the exec is known.
     pub(super) exec_status: Option<ExecStatusPipe>,
     /// The step that failed in the child. The child exits next.
@@ -63,6 +65,7 @@ impl Slot {
             leader: None,
             group: None,
             last_pid: 0,
+            pid_for_events: 0,
             exec_status: None,
             failure: None,
             interpreter: Box::default(),

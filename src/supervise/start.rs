@@ -25,6 +25,7 @@ impl Supervisor {
                 slot.leader = Some(pid);
                 slot.group = Some(pid);
                 slot.last_pid = pid.number();
+                slot.pid_for_events = pid.number();
                 slot.stdin_writer = stdin_writer;
                 slot.failure = None;
                 slot.interpreter = Box::default();

@@ -1,6 +1,7 @@
 //! The processes of rsup's PID namespace.
 
 use super::directory::Names;
+use super::errno::Errno;
 use super::kill::Pid;
 use nix::unistd::{getpgid, getpgrp, setpgid};
 use std::fs;
@@ -23,13 +24,14 @@ pub fn processes() -> Option<Vec<Pid>> {
     Some(numbers.into_iter().filter(|number| *number != own).filter_map(Pid::new).collect())
 }
 
-/// Returns the ID of the process group that a process belongs to. Returns `None` if there is no such process, or if the
-/// ID is 0 or 1, because a [`Pid`] cannot represent these numbers. The ID is 0 if the group is outside rsup's PID
-/// namespace.
-#[must_use]
-pub fn process_group(pid: Pid) -> Option<Pid> {
-    let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number()))).ok()?;
-    Pid::new(group.as_raw())
+/// Returns the ID of the process group that a process belongs to. Returns `None` if the ID is 0 or 1, because a [`Pid`]
+/// cannot represent these numbers. The ID is 0 if the group is outside rsup's PID namespace.
+///
+/// # Errors
+/// Returns the errno of getpgid(2): ESRCH if there is no such process, or the errno of a seccomp filter.
+pub fn process_group(pid: Pid) -> Result<Option<Pid>, Errno> {
+    let group = getpgid(Some(nix::unistd::Pid::from_raw(pid.number())))?;
+    Ok(Pid::new(group.as_raw()))
 }
 
 /// Moves the calling process into a process group of its own, if it is in the group that `leader` leads.
@@ -57,8 +59,8 @@ mod tests {
     #[test]
     fn the_process_group_of_a_process_is_known_until_the_process_is_gone() {
         let own = Pid::new(nix::unistd::getpid().as_raw());
-        assert_eq!(own.and_then(process_group), Pid::new(nix::unistd::getpgrp().as_raw()));
+        assert_eq!(own.map(process_group), Some(Ok(Pid::new(nix::unistd::getpgrp().as_raw()))));
         // The kernel's limit on process IDs is 2^22.
-        assert_eq!(process_group(Pid::new(1 << 23).unwrap()), None);
+        assert_eq!(process_group(Pid::new(1 << 23).unwrap()), Err(Errno::ESRCH));
     }
 }
