@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The longest name in bytes that [`shown_name`] returns. A longer name is cut, because the name takes room in every
+/// The longest name in bytes that a line contains. A longer name is cut, because the name takes room in every
 /// line, and a line has at most 64 KiB.
 const MAX_SHOWN_NAME: usize = 1000;
 

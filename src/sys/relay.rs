@@ -20,8 +20,9 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// A pipe between rsup or a program on one side, and the relay on the other. rsup keeps both ends open, so neither side
-/// notices when the other one dies.
+/// A pipe through which rsup or a program writes to the relay. rsup keeps both ends open while programs may be started.
+/// So the relay sees no end of file when a program exits, and a writer gets no EPIPE when the relay dies. When rsup
+/// exits, the relay sees end of file as soon as no program has the writing end open.
 #[derive(Debug)]
 pub struct RelayPipe {
     pub reader: OwnedFd,

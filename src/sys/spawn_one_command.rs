@@ -86,7 +86,7 @@ fn command_candidates(words: &[CString]) -> Vec<CString> {
 }
 
 const LISTEN_PID_KEY: &[u8] = b"LISTEN_PID=";
-/// The variable of systemd 258 with the inode number of rsup's pidfd. sd_listen_fds(3) refuses another number than the
+/// The variable of systemd 259 with the inode number of rsup's pidfd. sd_listen_fds(3) refuses another number than the
 /// caller's own, but accepts that the variable is missing.
 const LISTEN_PIDFDID_KEY: &[u8] = b"LISTEN_PIDFDID=";
 /// Room for the key, the digits of a 32-bit number, and NUL.

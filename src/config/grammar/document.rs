@@ -241,7 +241,7 @@ impl<'t> Document<'t> {
     }
 }
 
-/// A key of `[DEFAULT]`, with all values that sections inherit.
+/// A key of `[DEFAULT]`: its newest value, and the older values that some sections keep.
 ///
 /// At the end of each file, supervisord replaces `%(here)s` in the values of all sections that it has read so far. If a
 /// section inherits a value with `%(here)s` from `[DEFAULT]`, supervisord stores the replaced value in the section

@@ -252,7 +252,7 @@ impl<'a> Formatter<'a> {
     /// the field. So even if this argument is an integer, no argument is left for the conversion.
     fn read_size(&mut self, too_big_message: &str) -> Result<Option<usize>, ExpandError> {
         if self.accept(&['*']).is_some() {
-            return match self.take_argument()? {
+            return match self.use_up_argument()? {
                 Argument::Item(VarValue::Int(_)) => Err(bad_format("not enough arguments for format string")),
                 _ => Err(bad_format("* wants int")),
             };
@@ -270,7 +270,7 @@ impl<'a> Formatter<'a> {
         Ok(size)
     }
 
-    fn take_argument(&mut self) -> Result<Argument<'a>, ExpandError> {
+    fn use_up_argument(&mut self) -> Result<Argument<'a>, ExpandError> {
         match std::mem::replace(&mut self.argument, Argument::Used) {
             Argument::Used => Err(bad_format("not enough arguments for format string")),
             argument => Ok(argument),
@@ -278,7 +278,7 @@ impl<'a> Formatter<'a> {
     }
 
     fn convert(&mut self, conversion: char, spec: &FormatSpec) -> Result<(), ExpandError> {
-        let argument = self.take_argument()?;
+        let argument = self.use_up_argument()?;
         if let ('s', Argument::Item(VarValue::Text(text)), true) =
             (conversion, &argument, spec.leaves_text_unchanged())
         {

@@ -166,8 +166,8 @@ fn requests_in(state: ProcessState) -> &'static [RequestInEffect] {
     }
 }
 
-/// Every state, combined with every state of the remaining members and with every request in effect. A process that has
-/// a leader has no remaining members.
+/// Every state, combined with every state of the remaining members and with every request that can be in effect in
+/// this state (`requests_in`). A process that has a leader has no remaining members.
 fn starting_points() -> Vec<Process> {
     let mut points = vec![];
     for state in STATES {
