@@ -97,10 +97,7 @@ pub fn client_settings(file: &Path, machine: &Machine<'_>) -> ClientSettings {
         ..ExpansionVars::with_env_only(&environment)
     };
     let section = document.find("supervisorctl");
-    let raw = |key| {
-        section.as_ref().and_then(|section| section.get(key).copied().or_else(|| document.default_value(key)))
-    };
-    let value = |key| expand(&raw(key)?.text(), &vars, &key).ok();
+    let value = |key| expand(&document.value(section.as_ref()?, key)?.text(), &vars, &key).ok();
     let mut settings = ClientSettings::default();
     if let Some(url) = value("serverurl") {
         settings.supervisorctl_server_url = url.strip_prefix("unix://").map(unix_url).unwrap_or(url);
@@ -230,7 +227,7 @@ impl<'a> Loader<'a> {
 
     fn read_include_section(&mut self, document: &Document<'_>, machine: &Machine<'_>) {
         let Some(section) = document.find("include") else { return };
-        let Some(files) = section.get("files").copied().or_else(|| document.default_value("files")) else {
+        let Some(files) = document.value(&section, "files") else {
             let why = ".ini file has [include] section, but no files setting".to_owned();
             let subject = SectionKey { section: "include", key: "" };
             self.report.add(Severity::Error, Some(section.location), subject, why);

@@ -170,14 +170,16 @@ impl<'t> Document<'t> {
         non_default_parts.filter_map(|(_, part)| self.section(part.name, &defaults)).collect()
     }
 
-    /// The section with exactly this name, without the keys of `[DEFAULT]`.
+    /// The section with exactly this name, without the keys of `[DEFAULT]`: see [`Document::value`].
     pub(crate) fn find<'a>(&'a self, name: &'a str) -> Option<Section<'a>> {
         self.section(name, &[])
     }
 
-    /// Returns the last value of a key in `[DEFAULT]`, for a section that does not set the key.
-    pub(crate) fn default_value(&self, key: &str) -> Option<Value<'_>> {
-        self.defaults().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
+    /// Returns the value of a key in a section that [`Document::find`] has returned. If the section does not set the key,
+    /// returns the last value that `[DEFAULT]` sets.
+    pub(crate) fn value<'a>(&'a self, section: &Section<'a>, key: &str) -> Option<Value<'a>> {
+        let default = || self.defaults().filter(|(name, _)| *name == key).last().map(|(_, value)| value);
+        section.get(key).copied().or_else(default)
     }
 
     /// Returns all entries of `[DEFAULT]`, including repeated keys, in the order of the files and lines.
