@@ -33,7 +33,8 @@ impl Supervisor {
     pub(super) fn notify(&mut self, id: ProcessIndex, transition: Transition) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         if transition.to == StateName::Starting {
-            // The next child does not exist yet, and does not come to exist if rsup begins to stop now.
+            // The earlier child has exited. rsup has not forked the next child yet, and never forks it if rsup begins
+            // to stop now.
             slot.pid_for_events = 0;
         }
         let pid = if transition.from.has_leader() { slot.pid_for_events } else { 0 };

@@ -82,8 +82,8 @@ impl Supervisor {
             }
             Request::Signal(..) | Request::Shutdown | Request::Reload => {}
         }
-        // A client that waits for a start or a stop waits for the new number of served requests, also if the request
-        // has no other effect.
+        // A client that has requested a start or a stop waits for the new number of served requests, even if the
+        // request has no other effect.
         if let Some(control) = &mut self.control {
             control.write_record(&self.processes, &self.slots.0, id);
         }

@@ -24,8 +24,8 @@ pub(super) struct Slot {
     pub(super) group: Option<Pid>,
     /// The PID of the last child. Log lines need it also after the child has been reaped, when `leader` is `None`.
     pub(super) last_pid: i32,
-    /// The PID that event listeners are told: that of the last child, or 0 if a later start has begun and rsup has
-    /// forked no child for it. Used only if there are event listeners.
+    /// The PID in the events about this process: the PID of the last child, or 0 if a later start has begun and rsup
+    /// has forked no child for that start. Used only if there are event listeners.
     pub(super) pid_for_events: i32,
     /// The pipe that reports the child's exec, until the result of the exec is known.
     pub(super) exec_status: Option<ExecStatusPipe>,

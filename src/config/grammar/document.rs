@@ -175,8 +175,8 @@ impl<'t> Document<'t> {
         self.section(name, &[])
     }
 
-    /// Returns the value of a key in a section that [`Document::find`] has returned. If the section does not set the key,
-    /// returns the last value that `[DEFAULT]` sets.
+    /// Returns the value of a key in a section that [`Document::find`] has returned. If the section does not set the
+    /// key, returns the last value that `[DEFAULT]` sets.
     pub(crate) fn value<'a>(&'a self, section: &Section<'a>, key: &str) -> Option<Value<'a>> {
         let default = || self.defaults().filter(|(name, _)| *name == key).last().map(|(_, value)| value);
         section.get(key).copied().or_else(default)

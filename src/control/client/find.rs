@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn only_process_1_is_considered_if_no_process_has_the_right_user() {
-        let nobody = Search { user: Some(u32::MAX), deadline: 0 };
+        let search_of_another_user = Search { user: Some(u32::MAX), deadline: 0 };
         let is_root = owner(own_pid()).is_some_and(|(user, _)| user == 0);
-        let is_ignored = matches!(nobody.open_if_trusted(own_pid()), Ok(None));
+        let is_ignored = matches!(search_of_another_user.open_if_trusted(own_pid()), Ok(None));
         assert!(is_ignored || is_root);
     }
 }
